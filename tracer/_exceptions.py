@@ -1,0 +1,57 @@
+"""Every error that tracer raises to its users.
+
+::
+
+    TracerError(Exception)
+    ├── ConfigurationError, also ValueError       a setting or argument is wrong; raised at that call
+    ├── MissingDependencyError, also ImportError  an extra is not installed; the message names it
+    ├── ClosedError, also RuntimeError            used after ``shutdown()``
+    ├── TraceNotFoundError, also LookupError      no such trace was ever stored
+    └── StoreError                                the database failed; the driver's error is chained
+        └── TransientStoreError                   … but trying again may help (internal)
+
+Nothing here is ever raised out of a traced call: instrumentation logs to ``logging.getLogger("tracer")`` and
+counts in ``tracer.stats()`` instead.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClosedError",
+    "ConfigurationError",
+    "MissingDependencyError",
+    "StoreError",
+    "TraceNotFoundError",
+    "TracerError",
+]
+
+
+class TracerError(Exception):
+    """Base of every error that tracer raises."""
+
+
+class ConfigurationError(TracerError, ValueError):
+    """A setting or an argument is wrong. The message names it, its value and the remedy."""
+
+
+class MissingDependencyError(TracerError, ImportError):
+    """A feature needs a package that is not installed. The message gives the ``pip install`` line."""
+
+    def __init__(self, feature: str, *, package: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the package {package!r}: pip install 'openai-tracer[{extra}]'")
+
+
+class ClosedError(TracerError, RuntimeError):
+    """tracer was used after ``shutdown()``; ``set_tracking_uri()`` opens it again."""
+
+
+class TraceNotFoundError(TracerError, LookupError):
+    """No trace with this id was ever stored."""
+
+
+class StoreError(TracerError):
+    """The trace store could not be read or written; the driver's error is chained as ``__cause__``."""
+
+
+class TransientStoreError(StoreError):
+    """The store is busy, full or out of reach for now; the pipeline tries again and keeps the records meanwhile."""

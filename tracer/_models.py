@@ -1,0 +1,304 @@
+"""What users read: frozen traces and spans.
+
+Everything here is a copy taken when it was read. Nothing in this module knows of queues, stores or openai.
+"""
+
+from __future__ import annotations
+
+import enum
+import html
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from tracer import _semconv as sc
+
+__all__ = [
+    "Span",
+    "SpanEvent",
+    "SpanStatus",
+    "SpanStatusCode",
+    "SpanType",
+    "TokenUsage",
+    "Trace",
+    "TraceData",
+    "TraceInfo",
+    "TracePage",
+    "TraceState",
+]
+
+TokenUsage = dict[str, int]
+"""``input_tokens``, ``output_tokens``, ``total_tokens`` and, where the API reports them, the keys after those in
+`USAGE_KEYS`."""
+
+USAGE_KEYS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "reasoning_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+)
+
+
+class _Word(str, enum.Enum):
+    """A string constant that prints as its word."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    __format__ = str.__format__
+
+
+class TraceState(_Word):
+    """How a trace stands. `INTERRUPTED`: its process ended without closing it."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    OK = "OK"
+    ERROR = "ERROR"
+    INTERRUPTED = "INTERRUPTED"
+
+
+class SpanStatusCode(_Word):
+    """OpenTelemetry's three status codes. A span that has not ended is `UNSET`."""
+
+    OK = "OK"
+    ERROR = "ERROR"
+    UNSET = "UNSET"
+
+
+class SpanType:
+    """What kind of work a span stands for. Plain strings: any other string is accepted too."""
+
+    LLM = "LLM"
+    CHAT_MODEL = "CHAT_MODEL"
+    EMBEDDING = "EMBEDDING"
+    AGENT = "AGENT"
+    TOOL = "TOOL"
+    CHAIN = "CHAIN"
+    RETRIEVER = "RETRIEVER"
+    RERANKER = "RERANKER"
+    PARSER = "PARSER"
+    MEMORY = "MEMORY"
+    WORKFLOW = "WORKFLOW"
+    TASK = "TASK"
+    GUARDRAIL = "GUARDRAIL"
+    EVALUATOR = "EVALUATOR"
+    UNKNOWN = "UNKNOWN"
+
+
+MODEL_CALL_TYPES = frozenset({SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING})
+
+
+class SpanStatus(msgspec.Struct, frozen=True):
+    """Status code and, for errors, what happened. Prints as its code."""
+
+    status_code: SpanStatusCode = SpanStatusCode.UNSET
+    description: str = ""
+
+    def __str__(self) -> str:
+        return self.status_code.value
+
+
+class SpanEvent(msgspec.Struct, frozen=True):
+    """Something that happened at one moment of a span (a stream chunk, a retry, an exception, the user's own)."""
+
+    name: str
+    timestamp_ns: int
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation: a model call, a tool, a function under ``@trace``.
+
+    Attributes:
+        trace_id: 32 lower-case hex digits.
+        span_id: 16 lower-case hex digits.
+        parent_id: The parent's span id; None for the root.
+        name: Among a trace's model calls a name that occurs more than once is numbered: ``Completions_1``, ….
+        start_time_ns: Nanoseconds since the epoch.
+        end_time_ns: The same; None while the span is open.
+        inputs: JSON-like value; for a model call the request as it was sent.
+        outputs: JSON-like value; for a model call the response, rebuilt from its chunks if it was streamed.
+        events: In order of time. Stream chunks are events named ``gen_ai.chunk``.
+        token_usage: See `TokenUsage`; None when nothing was reported.
+        cost: US dollars; None when unknown.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    name: str
+    span_type: str = SpanType.UNKNOWN
+    start_time_ns: int
+    end_time_ns: int | None = None
+    status: SpanStatus = SpanStatus()
+    inputs: Any = None
+    outputs: Any = None
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    events: list[SpanEvent] = msgspec.field(default_factory=list)
+    token_usage: TokenUsage | None = None
+    cost: float | None = None
+
+    @property
+    def duration_ns(self) -> int | None:
+        """Nanoseconds from start to end; None while the span is open."""
+        return None if self.end_time_ns is None else self.end_time_ns - self.start_time_ns
+
+    def get_attribute(self, key: str) -> Any:
+        """Return one attribute, or None. MLflow's documented ``mlflow.*`` keys answer as aliases."""
+        if key in self.attributes:
+            return self.attributes[key]
+        if key.startswith("mlflow."):
+            return _mlflow_alias(self, key)
+        return None
+
+
+_MLFLOW_ALIASES = {
+    "mlflow.chat.tokenUsage": lambda span: span.token_usage,
+    "mlflow.chat.tools": lambda span: span.attributes.get(sc.TOOL_DEFINITIONS),
+    "mlflow.llm.cost": lambda span: span.cost,
+    "mlflow.llm.model": lambda span: span.attributes.get(sc.RESPONSE_MODEL, span.attributes.get(sc.REQUEST_MODEL)),
+    "mlflow.llm.provider": lambda span: span.attributes.get(sc.PROVIDER_NAME),
+    "mlflow.message.format": lambda span: "openai" if sc.OPERATION in span.attributes else None,
+    "mlflow.spanInputs": lambda span: span.inputs,
+    "mlflow.spanOutputs": lambda span: span.outputs,
+    "mlflow.spanType": lambda span: span.span_type,
+    "mlflow.traceRequestId": lambda span: span.trace_id,
+}
+_MLFLOW_CHUNK = "mlflow.chunk.item."
+
+
+def _mlflow_alias(span: Span, key: str) -> Any:
+    """Answer a key of MLflow's (mlflow/tracing/constant.py, ``SpanAttributeKey``) from what we keep under ours."""
+    if key in _MLFLOW_ALIASES:
+        return _MLFLOW_ALIASES[key](span)
+    if key.startswith(_MLFLOW_CHUNK) and key[len(_MLFLOW_CHUNK) :].isdigit():
+        chunks = [event for event in span.events if event.name == sc.EVENT_CHUNK]
+        index = int(key[len(_MLFLOW_CHUNK) :])
+        return chunks[index].attributes.get("data") if index < len(chunks) else None
+    return None
+
+
+class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list of traces shows of one.
+
+    Attributes:
+        start_time_ns: Nanoseconds since the epoch.
+        duration_ns: None while the trace runs.
+        request_preview: One line of the root's inputs.
+        token_usage: Summed over the trace's model calls, each counted once; None when none reported any.
+        cost: US dollars, summed likewise; None when unknown.
+        dropped: Records of this trace that overload, size limits or failures took away, by kind; empty when whole.
+    """
+
+    trace_id: str
+    experiment: str = "Default"
+    name: str | None = None
+    state: TraceState = TraceState.IN_PROGRESS
+    start_time_ns: int
+    duration_ns: int | None = None
+    request_preview: str | None = None
+    response_preview: str | None = None
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    token_usage: TokenUsage | None = None
+    cost: float | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    dropped: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class TraceData(msgspec.Struct, frozen=True):
+    """A trace's spans: the root first, then by start time."""
+
+    spans: list[Span] = msgspec.field(default_factory=list)
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """One trace as it was when it was read."""
+
+    info: TraceInfo
+    data: TraceData = TraceData()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trace as plain dicts, lists, strings and numbers, ready for any JSON encoder."""
+        built: dict[str, Any] = msgspec.to_builtins(self)
+        return built
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return `to_dict` as JSON text, on one line or indented by `indent` spaces."""
+        encoded = msgspec.json.encode(self)
+        return (encoded if indent is None else msgspec.json.format(encoded, indent=indent)).decode()
+
+    def print_tree(self) -> None:
+        """Print the span tree, a line a span: name, type, duration, status, tokens."""
+        print(self.format_tree())  # noqa: T201  printing is what this method is for
+
+    def format_tree(self) -> str:
+        """Return what `print_tree` prints."""
+        info = self.info
+        head = f"{info.name or info.trace_id}  [{info.state}]  {format_duration(info.duration_ns)}  {info.trace_id}"
+        return "\n".join([head, *(f"{bar}{_describe(span)}" for bar, span in self._walk())])
+
+    def _repr_html_(self) -> str:
+        """Show the tree in a notebook: static, escaped, with no external request."""
+        return f"<pre>{html.escape(self.format_tree())}</pre>"
+
+    def _walk(self) -> Iterator[tuple[str, Span]]:
+        """Yield each span behind the box-drawing characters that lead to it, depth first, without recursion."""
+        known = {span.span_id for span in self.data.spans}
+        children: dict[str | None, list[Span]] = {}
+        for span in self.data.spans:
+            children.setdefault(span.parent_id if span.parent_id in known else None, []).append(span)
+        stack = [(span, "", index == 0) for index, span in enumerate(reversed(children.get(None, [])))]
+        while stack:
+            span, indent, last = stack.pop()
+            yield f"{indent}{'└── ' if last else '├── '}", span
+            below = indent + ("    " if last else "│   ")
+            stack.extend((child, below, i == 0) for i, child in enumerate(reversed(children.get(span.span_id, []))))
+
+
+class TracePage(list[Trace]):
+    """A list of traces with the token of the page after it (None on the last page)."""
+
+    def __init__(self, traces: list[Trace] | tuple[Trace, ...] = (), *, next_page_token: str | None = None) -> None:
+        super().__init__(traces)
+        self.next_page_token = next_page_token
+
+
+def number_model_calls(spans: list[Span]) -> list[Span]:
+    """Number the names that more than one model call of a trace bears, in the given (start) order."""
+    seen = Counter(span.name for span in spans if span.span_type in MODEL_CALL_TYPES)
+    used: Counter[str] = Counter()
+    numbered = []
+    for span in spans:
+        if span.span_type in MODEL_CALL_TYPES and seen[span.name] > 1:
+            used[span.name] += 1
+            span = msgspec.structs.replace(span, name=f"{span.name}_{used[span.name]}")
+        numbered.append(span)
+    return numbered
+
+
+def format_duration(nanoseconds: int | None) -> str:
+    """Return a duration for people: ``1.24 s``, ``35 ms``, ``running``."""
+    if nanoseconds is None:
+        return "running"
+    if nanoseconds >= 1_000_000_000:
+        return f"{nanoseconds / 1e9:.2f} s"
+    return f"{nanoseconds / 1e6:.1f} ms" if nanoseconds < 100_000_000 else f"{nanoseconds / 1e6:.0f} ms"
+
+
+def _describe(span: Span) -> str:
+    parts = [span.name, span.span_type, format_duration(span.duration_ns), str(span.status)]
+    if finish := span.attributes.get(sc.FINISH):
+        parts.append(str(finish))
+    if usage := span.token_usage:
+        parts.append(f"{usage.get('input_tokens', 0)} → {usage.get('output_tokens', 0)} tokens")
+    if span.status.description:
+        parts.append(span.status.description.splitlines()[0][:120])
+    return "  ".join(parts)

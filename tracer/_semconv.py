@@ -1,0 +1,76 @@
+"""Attribute keys, in one place.
+
+``gen_ai.*``, ``server.*``, ``http.*``, ``error.*`` and ``exception.*`` are OpenTelemetry's semantic conventions,
+pinned to the version below because the GenAI part is still marked "development"
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/). What the conventions lack is ``tracer.*``.
+"""
+
+from __future__ import annotations
+
+SEMCONV_VERSION = "1.38.0"
+
+# --- the call -----------------------------------------------------------------------------------------------------
+OPERATION_NAME = "gen_ai.operation.name"
+PROVIDER_NAME = "gen_ai.provider.name"
+OUTPUT_TYPE = "gen_ai.output.type"
+CONVERSATION_ID = "gen_ai.conversation.id"
+TOOL_DEFINITIONS = "gen_ai.tool.definitions"
+TOOL_NAME = "gen_ai.tool.name"
+TOOL_CALL_ID = "gen_ai.tool.call.id"
+TOOL_TYPE = "gen_ai.tool.type"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+HTTP_STATUS_CODE = "http.response.status_code"
+ERROR_TYPE = "error.type"
+
+# --- the request --------------------------------------------------------------------------------------------------
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+REQUEST_TOP_P = "gen_ai.request.top_p"
+REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+REQUEST_FREQUENCY_PENALTY = "gen_ai.request.frequency_penalty"
+REQUEST_PRESENCE_PENALTY = "gen_ai.request.presence_penalty"
+REQUEST_STOP_SEQUENCES = "gen_ai.request.stop_sequences"
+REQUEST_SEED = "gen_ai.request.seed"
+REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count"
+REQUEST_ENCODING_FORMATS = "gen_ai.request.encoding_formats"
+REQUEST_SERVICE_TIER = "openai.request.service_tier"
+EMBEDDINGS_DIMENSION_COUNT = "gen_ai.embeddings.dimension.count"
+
+# --- the response -------------------------------------------------------------------------------------------------
+RESPONSE_ID = "gen_ai.response.id"
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+RESPONSE_SERVICE_TIER = "openai.response.service_tier"
+RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint"
+USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_CREATION_INPUT_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
+
+# --- span events --------------------------------------------------------------------------------------------------
+EVENT_CHUNK = "gen_ai.chunk"
+EVENT_RETRY = "tracer.retry"
+EVENT_EXCEPTION = "exception"
+EXCEPTION_TYPE = "exception.type"
+EXCEPTION_MESSAGE = "exception.message"
+EXCEPTION_STACKTRACE = "exception.stacktrace"
+
+# --- what the conventions lack ------------------------------------------------------------------------------------
+FINISH = "tracer.finish"  # completed | incomplete | failed | cancelled | abandoned
+STREAM = "tracer.request.stream"
+OUTPUT_SCHEMA = "tracer.request.output_schema"
+REQUEST_ID = "tracer.response.request_id"  # the x-request-id header
+RETRIES = "tracer.retries"
+TIME_TO_FIRST_CHUNK = "tracer.time_to_first_chunk"  # seconds, from the span's start
+TIME_TO_FIRST_TOKEN = "tracer.time_to_first_token"  # seconds, to the first chunk that holds content
+TOOL_CALLS = "tracer.tool_calls"  # [{"id", "name", "arguments"}] the model asked for
+TOKEN_USAGE = "tracer.token_usage"  # the whole dict, where a key is not in the conventions
+TOTAL_TOKENS = "tracer.usage.total_tokens"
+REASONING_TOKENS = "tracer.usage.reasoning_tokens"
+NOTE = "tracer.note"  # what could not be understood, and why the raw text is kept instead
+TRUNCATED = "tracer.truncated"  # {"inputs"|"outputs"|"chunks": bytes left out}
+PAYLOAD_DROPPED = "tracer.payload_dropped"  # the queue was over 90 % full: the body was not kept
+CHUNKS_DROPPED = "tracer.chunks_dropped"
+OPERATION = "tracer.operation"  # key of tracer.openai._operations
+HEADERS_PREFIX = "http.response.header."

@@ -1,0 +1,81 @@
+"""What interpretation gives back. Plain data: no clock, no storage, no openai import."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = ["ChildView", "Finish", "RequestView", "ResponseView"]
+
+Finish = Literal["completed", "incomplete", "failed", "cancelled", "abandoned"]
+
+
+class RequestView(msgspec.Struct, kw_only=True):
+    """What a request says, read from its wire bytes.
+
+    Attributes:
+        inputs: The request as JSON text. The very bytes that were sent wherever they are valid JSON, so nothing is
+            encoded twice; else a JSON value that holds what could be kept.
+        attributes: Conventional attributes (`tracer._semconv`), JSON-able values only.
+        model: The requested model.
+        preview: One line for a list of traces: the last user message, at most `PREVIEW_CHARS` characters.
+        text: Plain text for full-text search (message texts, no JSON syntax, no base64), at most `TEXT_CHARS`.
+    """
+
+    inputs: bytes
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    model: str | None = None
+    preview: str | None = None
+    text: str = ""
+
+
+class ChildView(msgspec.Struct, kw_only=True):
+    """A tool that OpenAI ran inside the call (web search, code interpreter, MCP, …): becomes a child span.
+
+    Attributes:
+        key: Stable and unique within the call (the output item's id or its index): the span id derives from it.
+        start_time_ns: From the stream's events where there are any, else None (the call's own times are used).
+    """
+
+    key: str
+    name: str
+    span_type: str
+    start_time_ns: int | None = None
+    end_time_ns: int | None = None
+    inputs: Any = None
+    outputs: Any = None
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    error: str | None = None
+
+
+class ResponseView(msgspec.Struct, kw_only=True):
+    """What a response says, read from its body or its stream.
+
+    Attributes:
+        outputs: JSON text. A plain response's own bytes where they are valid JSON; a stream's chunks rebuilt to the
+            plain response's shape; None if nothing arrived.
+        attributes: Conventional attributes, JSON-able values only.
+        usage: ``input_tokens``, ``output_tokens``, ``total_tokens`` and, where reported,
+            ``cache_read_input_tokens``, ``cache_creation_input_tokens``, ``reasoning_tokens``,
+            ``input_audio_tokens``, ``output_audio_tokens``. None when the API reported nothing.
+        finish: How the data itself says that the call ended. None when it does not say (a stream that stops
+            without its end mark): whoever saw the connection then decides.
+        error: What failed, in words, when `finish` is ``failed``; for ``incomplete`` the reason.
+        error_type: The API's error code or type.
+        first_chunk_ns: When the first chunk came; None for a plain response.
+        first_token_ns: When the first chunk with content came.
+    """
+
+    outputs: bytes | None = None
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    model: str | None = None
+    usage: dict[str, int] | None = None
+    preview: str | None = None
+    text: str = ""
+    finish: Finish | None = None
+    error: str | None = None
+    error_type: str | None = None
+    first_chunk_ns: int | None = None
+    first_token_ns: int | None = None
+    children: list[ChildView] = msgspec.field(default_factory=list)

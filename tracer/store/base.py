@@ -1,0 +1,189 @@
+"""What the pipeline asks of a place to keep traces, and the rows that it hands over.
+
+A store knows nothing of openai: it keeps what interpretation made, and gives it back as `tracer._models`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from tracer._models import SpanStatusCode, Trace, TracePage, TraceState
+
+__all__ = ["Batch", "ChunkRow", "ProcessRow", "SpanRow", "Store", "TracePatch", "TraceQuery"]
+
+
+class ProcessRow(msgspec.Struct, kw_only=True):
+    """The process that writes. Tells a running trace from one whose process is gone.
+
+    Attributes:
+        process_id: ``host:pid:start time of the process``, so that a reused pid is not taken for the same process.
+    """
+
+    process_id: str
+    host: str
+    pid: int
+    started: str
+
+
+class SpanRow(msgspec.Struct, kw_only=True):
+    """One span as stored. Written when it starts, again when it ends; the later row completes the earlier.
+
+    On conflict of ``(trace_id, span_id)`` a field that is None leaves the stored value as it is.
+
+    Attributes:
+        inputs: JSON text (bytes, UTF-8); likewise `outputs`, `attributes` (an object) and `events` (an array of
+            ``[name, timestamp_ns, attributes]``).
+        chunks: The stream's raw reads: zlib-compressed msgpack of ``[[time_ns, bytes], …]``; with
+            `chunk_encoding` the HTTP content-encoding of those bytes.
+        counted: The usage counts towards the trace's (a model call that is not a duplicate of another span).
+        text: Plain text for full-text search.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    name: str
+    span_type: str
+    operation: str | None = None
+    start_time_ns: int
+    end_time_ns: int | None = None
+    status_code: SpanStatusCode = SpanStatusCode.UNSET
+    status_description: str = ""
+    finish: str | None = None
+    model: str | None = None
+    inputs: bytes | None = None
+    outputs: bytes | None = None
+    attributes: bytes | None = None
+    events: bytes | None = None
+    chunks: bytes | None = None
+    chunk_encoding: str | None = None
+    usage: dict[str, int] | None = None
+    cost: float | None = None
+    counted: bool = False
+    text: str | None = None
+
+
+class ChunkRow(msgspec.Struct):
+    """Raw reads of a stream that still runs. Removed by the span row that brings the whole stream."""
+
+    trace_id: str
+    span_id: str
+    chunks: list[tuple[int, bytes]]
+
+
+class TracePatch(msgspec.Struct, kw_only=True):
+    """What a batch knows anew of one trace; None (or empty) leaves the stored value as it is.
+
+    Attributes:
+        root_span_id: The span whose name, times, state and previews stand for the trace. A span without parent
+            wins over one whose parent lives in another process (`true_root` says which it is); among equals the
+            first one written stays.
+        name: The root's name; `name_override` is the user's (``update_current_trace(name=…)``) and wins.
+        tags: Merged key by key; likewise `metadata` and, adding up, `dropped`.
+    """
+
+    trace_id: str
+    process_id: str
+    start_time_ns: int
+    experiment: str | None = None
+    root_span_id: str | None = None
+    true_root: bool = False
+    name: str | None = None
+    name_override: str | None = None
+    state: TraceState | None = None
+    end_time_ns: int | None = None
+    request_preview: str | None = None
+    response_preview: str | None = None
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    session_id: str | None = None
+    user_id: str | None = None
+    dropped: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """What is written in one transaction: all of it or nothing.
+
+    Every span's trace is among `traces`.
+    """
+
+    process: ProcessRow
+    traces: list[TracePatch] = msgspec.field(default_factory=list)
+    spans: list[SpanRow] = msgspec.field(default_factory=list)
+    chunks: list[ChunkRow] = msgspec.field(default_factory=list)
+
+
+class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
+    """The arguments of `tracer.search_traces`, validated where they are used."""
+
+    experiment: str | None = None
+    filter_string: str | None = None
+    status: str | None = None
+    name: str | None = None
+    model: str | None = None
+    text: str | None = None
+    tags: dict[str, str] | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    since: Any = None
+    until: Any = None
+    min_duration: float | None = None
+    order_by: str = "start_time desc"
+    max_results: int = 100
+    page_token: str | None = None
+    include_spans: bool = True
+
+
+class Store(Protocol):
+    """A place to keep traces. Every method runs on the worker's event loop (asyncio).
+
+    `write` is called by one task at a time; the reading methods may run beside it. Failures are raised as
+    `tracer.StoreError` with the driver's error chained; `TransientStoreError` says that trying again may help.
+    """
+
+    uri: str
+
+    async def open(self) -> None:
+        """Open or create, migrating forward. Raises StoreError (unusable) or TransientStoreError (busy)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections, marking `Batch.process` as ended. Never raises."""
+        ...
+
+    async def write(self, batch: Batch) -> None:
+        """Write the batch in one transaction; all or nothing."""
+        ...
+
+    async def read_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
+        """Return the raw reads stored so far for a span that still runs, in order."""
+        ...
+
+    async def get_trace(self, trace_id: str) -> Trace:
+        """Return one trace. Raises TraceNotFoundError."""
+        ...
+
+    async def search_traces(self, query: TraceQuery) -> TracePage:
+        """Return one page. Raises ConfigurationError for a bad query."""
+        ...
+
+    async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
+        """Set one tag. Raises TraceNotFoundError."""
+        ...
+
+    async def delete_trace_tag(self, trace_id: str, key: str) -> None:
+        """Delete one tag; a tag that is not there is no error. Raises TraceNotFoundError."""
+        ...
+
+    async def delete_traces(
+        self,
+        *,
+        trace_ids: list[str] | None = None,
+        experiment: str | None = None,
+        max_timestamp_ms: int | None = None,
+        max_traces: int | None = None,
+    ) -> int:
+        """Delete traces with all their spans and return how many; oldest first if `max_traces` bounds it."""
+        ...
