@@ -1,0 +1,95 @@
+"""Trace every OpenAI call of a service into an embedded database, at a cost per call that you can't measure.
+
+>>> import tracer
+>>> tracer.autolog()
+
+Importing starts no thread, opens no file, and imports neither openai nor any extra.
+"""
+
+from __future__ import annotations
+
+from tracer import openai, sync
+from tracer._api import (
+    autolog,
+    configure,
+    delete_trace_tag,
+    delete_traces,
+    flush,
+    get_current_active_span,
+    get_last_active_trace_id,
+    get_trace,
+    get_tracking_uri,
+    search_traces,
+    set_experiment,
+    set_trace_tag,
+    set_tracking_uri,
+    shutdown,
+    stats,
+    update_current_trace,
+)
+from tracer._config import Settings
+from tracer._decorator import trace
+from tracer._exceptions import (
+    ClosedError,
+    ConfigurationError,
+    MissingDependencyError,
+    StoreError,
+    TraceNotFoundError,
+    TracerError,
+)
+from tracer._models import (
+    Span,
+    SpanEvent,
+    SpanStatus,
+    SpanStatusCode,
+    SpanType,
+    Trace,
+    TraceData,
+    TraceInfo,
+    TracePage,
+    TraceState,
+)
+from tracer._pipeline import Stats
+from tracer._spans import LiveSpan, start_span
+
+__all__ = [
+    "ClosedError",
+    "ConfigurationError",
+    "LiveSpan",
+    "MissingDependencyError",
+    "Settings",
+    "Span",
+    "SpanEvent",
+    "SpanStatus",
+    "SpanStatusCode",
+    "SpanType",
+    "Stats",
+    "StoreError",
+    "Trace",
+    "TraceData",
+    "TraceInfo",
+    "TraceNotFoundError",
+    "TracePage",
+    "TraceState",
+    "TracerError",
+    "autolog",
+    "configure",
+    "delete_trace_tag",
+    "delete_traces",
+    "flush",
+    "get_current_active_span",
+    "get_last_active_trace_id",
+    "get_trace",
+    "get_tracking_uri",
+    "openai",
+    "search_traces",
+    "set_experiment",
+    "set_trace_tag",
+    "set_tracking_uri",
+    "shutdown",
+    "start_span",
+    "stats",
+    "sync",
+    "trace",
+    "update_current_trace",
+]

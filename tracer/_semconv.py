@@ -27,6 +27,7 @@ ERROR_TYPE = "error.type"
 REQUEST_MODEL = "gen_ai.request.model"
 REQUEST_TEMPERATURE = "gen_ai.request.temperature"
 REQUEST_TOP_P = "gen_ai.request.top_p"
+REQUEST_TOP_K = "gen_ai.request.top_k"
 REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
 REQUEST_FREQUENCY_PENALTY = "gen_ai.request.frequency_penalty"
 REQUEST_PRESENCE_PENALTY = "gen_ai.request.presence_penalty"
@@ -34,6 +35,7 @@ REQUEST_STOP_SEQUENCES = "gen_ai.request.stop_sequences"
 REQUEST_SEED = "gen_ai.request.seed"
 REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count"
 REQUEST_ENCODING_FORMATS = "gen_ai.request.encoding_formats"
+REQUEST_REASONING_EFFORT = "openai.request.reasoning_effort"
 REQUEST_SERVICE_TIER = "openai.request.service_tier"
 EMBEDDINGS_DIMENSION_COUNT = "gen_ai.embeddings.dimension.count"
 
@@ -59,6 +61,8 @@ EXCEPTION_STACKTRACE = "exception.stacktrace"
 # --- what the conventions lack ------------------------------------------------------------------------------------
 FINISH = "tracer.finish"  # completed | incomplete | failed | cancelled | abandoned
 STREAM = "tracer.request.stream"
+PREVIOUS_RESPONSE_ID = "tracer.request.previous_response_id"
+MCP_SERVER_LABEL = "tracer.mcp.server_label"  # of a tool call that OpenAI ran on an MCP server
 OUTPUT_SCHEMA = "tracer.request.output_schema"
 REQUEST_ID = "tracer.response.request_id"  # the x-request-id header
 RETRIES = "tracer.retries"

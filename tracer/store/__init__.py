@@ -1,1 +1,33 @@
-"""Stores."""
+"""Places to keep traces."""
+
+from __future__ import annotations
+
+from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
+from tracer.store.process import current_process
+from tracer.store.uri import check_uri
+
+__all__ = [
+    "Batch",
+    "ChunkRow",
+    "ProcessRow",
+    "SpanRow",
+    "Store",
+    "TracePatch",
+    "TraceQuery",
+    "check_uri",
+    "current_process",
+    "open_store",
+]
+
+
+def open_store(uri: str) -> Store:
+    """Return the store that a tracking URI names, not yet opened: ``await store.open()`` comes next.
+
+    A relative path is resolved now, so changing the working directory later does no harm.
+
+    Raises:
+        ConfigurationError: See `check_uri`.
+    """
+    from tracer.store.sqlite import SqliteStore  # keeps aiosqlite out of `import tracer`
+
+    return SqliteStore(check_uri(uri))

@@ -1,0 +1,64 @@
+"""Every test starts with a fresh tracer over its own SQLite file, and fails if tracer logs a warning or an error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tracer
+from tracer.testing import FakeOpenAI, isolated
+
+CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "dev.jsonl"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The backend of async tests; a module that runs on trio too overrides this with a parametrized fixture."""
+    return "asyncio"
+
+
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def tracer_log() -> Iterator[list[logging.LogRecord]]:
+    """What tracer logged at WARNING or above. A test that expects something asserts on it and clears the list."""
+    collector = _Collector()
+    logger = logging.getLogger("tracer")
+    logger.addHandler(collector)
+    yield collector.records
+    logger.removeHandler(collector)
+
+
+@pytest.fixture(autouse=True)
+def fresh_tracer(tmp_path: Path, tracer_log: list[logging.LogRecord]) -> Iterator[None]:
+    """Isolate the test; nothing may be left unwritten and nothing unexpected logged when it ends."""
+    with isolated(f"sqlite:///{tmp_path}/tracer.db"):
+        yield
+        tracer.autolog(disable=True)
+    unexpected = [f"{record.levelname}: {record.getMessage()}\n{record.exc_text or ''}" for record in tracer_log]
+    assert not unexpected, "tracer logged:\n" + "\n".join(unexpected)
+
+
+@pytest.fixture(scope="session")
+def openai_server() -> Iterator[FakeOpenAI]:
+    """One fake OpenAI for the whole session; use `server` for one without another test's scripted replies."""
+    with FakeOpenAI() as server:
+        yield server
+
+
+@pytest.fixture
+def server(openai_server: FakeOpenAI) -> Iterator[FakeOpenAI]:
+    """The fake OpenAI, with nothing scripted and no requests recorded."""
+    openai_server.reset()
+    yield openai_server
+    openai_server.reset()

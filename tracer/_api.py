@@ -1,0 +1,382 @@
+"""The public functions: checks of arguments, and one question each to the runtime."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from tracer._bridge import wait
+from tracer._context import current_span
+from tracer._exceptions import ConfigurationError, StoreError
+from tracer._models import Trace, TracePage
+from tracer._pipeline import Stats
+from tracer._runtime import EXIT_TIMEOUT, runtime
+from tracer._spans import LiveSpan
+from tracer.store.base import Store, TraceQuery
+
+__all__ = [
+    "autolog",
+    "configure",
+    "delete_trace_tag",
+    "delete_traces",
+    "flush",
+    "get_current_active_span",
+    "get_last_active_trace_id",
+    "get_trace",
+    "get_tracking_uri",
+    "search_traces",
+    "set_experiment",
+    "set_trace_tag",
+    "set_tracking_uri",
+    "shutdown",
+    "stats",
+    "update_current_trace",
+]
+
+logger = logging.getLogger("tracer")
+Moment = datetime | timedelta | float | str
+
+# --- set-up -----------------------------------------------------------------------------------------------------------
+
+
+def autolog(disable: bool = False) -> None:
+    """Trace every supported library that is importable (now: ``openai``), or stop with ``disable=True``.
+
+    Clients and bound methods that exist already are traced too. Calling it again changes nothing. Disabling puts
+    the classes back as they were. Options: `tracer.openai.autolog`.
+
+    Raises:
+        ConfigurationError: ``TRACER_…`` in the environment can't be understood.
+    """
+    from tracer import openai as instrumentor  # noqa: PLC0415  imports the real openai when called, not before
+
+    instrumentor.autolog(disable=disable)
+
+
+def set_tracking_uri(uri: str) -> None:
+    """Say where traces go: ``sqlite:///tracer.db`` (default; four slashes for an absolute path) or ``memory://``.
+
+    Traces that have begun stay where they began. Opens tracer again after `shutdown`. Environment:
+    ``TRACER_TRACKING_URI``.
+
+    Raises:
+        ConfigurationError: The URI is malformed, or its file is a directory, read-only, no SQLite database, or of a
+            newer version of tracer.
+    """
+    runtime.set_tracking_uri(uri)
+
+
+def get_tracking_uri() -> str:
+    """Return where traces go."""
+    return runtime.tracking_uri
+
+
+def set_experiment(name: str) -> None:
+    """Put the traces that begin from now on into a named experiment. Environment: ``TRACER_EXPERIMENT``.
+
+    Raises:
+        ConfigurationError: `name` is no string, or empty.
+    """
+    runtime.set_experiment(name)
+
+
+def configure(**limits: Any) -> None:
+    """Change limits and content settings, at any time; `tracer.Settings` lists and explains them.
+
+    Each is also read from the environment as ``TRACER_<NAME>``.
+
+    Raises:
+        ConfigurationError: Unknown name, wrong type or value out of range; nothing is changed then.
+    """
+    runtime.configure(limits)
+
+
+# --- the running trace ------------------------------------------------------------------------------------------------
+
+
+def get_current_active_span() -> LiveSpan | None:
+    """Return the innermost open span of this task or thread, or None."""
+    return current_span.get()
+
+
+def get_last_active_trace_id(thread_local: bool = False) -> str | None:
+    """Return the id of the trace whose root span ended last in this process; None before any did.
+
+    Args:
+        thread_local: Only look at traces that ended in the calling thread. In an asyncio service all of them do:
+            keep ``span.trace_id`` instead.
+    """
+    source = runtime.of_thread if thread_local else runtime
+    return getattr(source, "last_trace_id", None)
+
+
+def update_current_trace(
+    tags: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    name: str | None = None,
+) -> None:
+    """Set tags, metadata, session, user or name of the trace that is current; a warning is logged if none is.
+
+    Tags and metadata are merged key by key. Never blocks.
+
+    Raises:
+        ConfigurationError: A key or value is no string.
+    """
+    changes: dict[str, Any] = {
+        "tags": _string_mapping("tags", tags),
+        "metadata": _string_mapping("metadata", metadata),
+        "session_id": _optional_string("session_id", session_id),
+        "user_id": _optional_string("user_id", user_id),
+        "name": _optional_string("name", name),
+    }
+    span = current_span.get()
+    if span is None:
+        logger.warning("update_current_trace() did nothing: no trace is current here")
+        return
+    span.update_trace(**changes)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+async def get_trace(trace_id: str) -> Trace:
+    """Return one trace, its root span first, then by start time.
+
+    Reads your writes: every span that ended (or started) before the call is in the answer. Runs on any event loop;
+    safe to cancel.
+
+    Args:
+        trace_id: 32 lower-case hex digits.
+
+    Raises:
+        TraceNotFoundError: No such trace was ever stored.
+        StoreError: The database can't be read, or has refused writes for half a minute.
+        ClosedError: After `shutdown`.
+    """
+    _string("trace_id", trace_id)
+    return await wait(runtime.pipeline.submit(lambda store: store.get_trace(trace_id), barrier=True))
+
+
+async def search_traces(
+    experiment: str | None = None,
+    filter_string: str | None = None,
+    *,
+    status: str | None = None,
+    name: str | None = None,
+    model: str | None = None,
+    text: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    min_duration: float | None = None,
+    order_by: str = "start_time desc",
+    max_results: int = 100,
+    page_token: str | None = None,
+    include_spans: bool = True,
+) -> TracePage:
+    """Return the traces that meet every condition given, a page at a time.
+
+    Reads your writes, as `get_trace` does. Pages stay correct while traces arrive: what came after the first page
+    was read is on none of the later ones.
+
+    Args:
+        experiment: Its name; None for all.
+        filter_string: MLflow's grammar with OR, NOT and parentheses, for example
+            ``"status = 'ERROR' AND (duration > 2 OR total_tokens > 1000) AND tags.env = 'prod'"``. Needs the extra
+            ``search``.
+        status: ``OK``, ``ERROR``, ``IN_PROGRESS`` or ``INTERRUPTED``.
+        name: The trace's name, exactly.
+        model: A model that one of its calls asked for or got.
+        text: Words that occur in its inputs or outputs.
+        tags: Tags it must have, with these values.
+        session_id: Its session.
+        user_id: Its user.
+        since: Started at or after: a datetime, seconds since the epoch, an ISO 8601 string, or a timedelta ago.
+        until: Started before; the same forms.
+        min_duration: Seconds.
+        order_by: ``start_time``, ``duration``, ``total_tokens``, ``input_tokens``, ``output_tokens``, ``cost`` or
+            ``name``, with ``asc`` or ``desc``.
+        max_results: Traces on a page, 1 to 10,000.
+        page_token: ``next_page_token`` of the page before; the other arguments must be the same.
+        include_spans: False leaves ``trace.data.spans`` empty, which is faster.
+
+    Returns:
+        A list of traces with ``next_page_token``, None on the last page.
+
+    Raises:
+        ConfigurationError: A bad argument; for `filter_string` with the position.
+        MissingDependencyError: `filter_string` without the extra ``search``.
+        StoreError: The database can't be read.
+        ClosedError: After `shutdown`.
+    """
+    query = TraceQuery(
+        experiment=experiment,
+        filter_string=filter_string,
+        status=status,
+        name=name,
+        model=model,
+        text=text,
+        tags=_string_mapping("tags", tags),
+        session_id=session_id,
+        user_id=user_id,
+        since=since,
+        until=until,
+        min_duration=min_duration,
+        order_by=order_by,
+        max_results=max_results,
+        page_token=page_token,
+        include_spans=include_spans,
+    )
+    return await wait(runtime.pipeline.submit(lambda store: store.search_traces(query), barrier=True))
+
+
+# --- changing what is stored ------------------------------------------------------------------------------------------
+
+
+async def set_trace_tag(trace_id: str, key: str, value: str) -> None:
+    """Set one tag of a stored trace. Cancelled, it may or may not have happened.
+
+    Raises:
+        TraceNotFoundError: No such trace.
+        ConfigurationError: `key` or `value` is no string.
+        StoreError: The database could not be written.
+    """
+    _string("trace_id", trace_id)
+    _string("key", key)
+    if not isinstance(value, str):
+        raise ConfigurationError(f"value must be a string, got {value!r}")
+    await wait(runtime.pipeline.submit(lambda store: store.set_trace_tag(trace_id, key, value), barrier=True))
+
+
+async def delete_trace_tag(trace_id: str, key: str) -> None:
+    """Delete one tag of a stored trace; one that is not there is no error.
+
+    Raises:
+        TraceNotFoundError: No such trace.
+        StoreError: The database could not be written.
+    """
+    _string("trace_id", trace_id)
+    _string("key", key)
+    await wait(runtime.pipeline.submit(lambda store: store.delete_trace_tag(trace_id, key), barrier=True))
+
+
+async def delete_traces(
+    trace_ids: Sequence[str] | None = None,
+    *,
+    experiment: str | None = None,
+    max_timestamp_ms: int | None = None,
+    max_traces: int | None = None,
+) -> int:
+    """Delete the traces that meet every condition given, with all their spans, for good.
+
+    Args:
+        trace_ids: Only these.
+        experiment: Only in this experiment.
+        max_timestamp_ms: Only those that started at or before this, in milliseconds since the epoch.
+        max_traces: At most so many, the oldest first.
+
+    Returns:
+        How many were deleted.
+
+    Raises:
+        ConfigurationError: No condition was given, or a wrong one.
+        StoreError: The database could not be written.
+    """
+    if isinstance(trace_ids, str):
+        trace_ids = [trace_ids]
+    if trace_ids is None and experiment is None and max_timestamp_ms is None and max_traces is None:
+        raise ConfigurationError("delete_traces needs trace_ids, experiment, max_timestamp_ms or max_traces")
+    if max_traces is not None and (not isinstance(max_traces, int) or max_traces < 1):
+        raise ConfigurationError(f"max_traces must be at least 1, got {max_traces!r}")
+    ids = None if trace_ids is None else [_string("trace_ids", trace_id) for trace_id in trace_ids]
+
+    def delete(store: Store) -> Any:
+        return store.delete_traces(
+            trace_ids=ids, experiment=experiment, max_timestamp_ms=max_timestamp_ms, max_traces=max_traces
+        )
+
+    deleted: int = await wait(runtime.pipeline.submit(delete, barrier=True))
+    return deleted
+
+
+# --- the pipeline -----------------------------------------------------------------------------------------------------
+
+
+async def flush(timeout: float | None = None) -> bool:
+    """Wait until all that was recorded before the call is stored.
+
+    Reading functions do this by themselves; call it before you look at the database with other tools.
+
+    Args:
+        timeout: Seconds to wait at most.
+
+    Returns:
+        False if something is still unwritten when time is up, or if the store refuses it.
+
+    Raises:
+        ClosedError: After `shutdown`.
+    """
+    lost = stats().dropped["lost"]
+    try:
+        await wait(runtime.pipeline.submit(_nothing, barrier=True), timeout)
+    except (TimeoutError, StoreError) as error:
+        logger.debug("flush() did not finish: %s", error)
+        return False
+    return stats().dropped["lost"] == lost
+
+
+async def _nothing(store: Store) -> None:
+    """Ask nothing of the store: the barrier before it is the point."""
+
+
+async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
+    """Write what is queued and close the store. `set_tracking_uri` opens tracer again.
+
+    Not needed at the end of a program: the same happens at exit. Spans that end later are counted as dropped.
+
+    Args:
+        timeout: Seconds to wait at most.
+
+    Returns:
+        How many records could not be written in time.
+    """
+    return await wait(runtime.shut_down(timeout))
+
+
+def stats() -> Stats:
+    """Return what became of every record so far: accepted, written, dropped by reason. See `Stats`.
+
+    Raises:
+        ConfigurationError: The environment's tracking URI or limits can't be understood.
+    """
+    return runtime.stats()
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _string(parameter: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{parameter} must be a non-empty string, got {value!r}")
+    return value
+
+
+def _optional_string(parameter: str, value: object) -> str | None:
+    return None if value is None else _string(parameter, value)
+
+
+def _string_mapping(parameter: str, value: Mapping[str, str] | None) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{parameter} must be a mapping of strings, got {value!r}")
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, str):
+            raise ConfigurationError(f"{parameter} must map strings to strings, got {key!r}: {item!r}")
+    return dict(value)

@@ -1,0 +1,348 @@
+"""The assembler: puts records together into spans, and spans into the rows of a batch.
+
+It owns the state of every span that is open in this process. It knows no clock, no thread and no database, so any
+interleaving of records can be replayed through it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tracer import _semconv as sc
+from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
+from tracer._records import (
+    Ending,
+    Payload,
+    SpanChunk,
+    SpanEnded,
+    SpanNoted,
+    SpanStarted,
+    SpanUpdated,
+    TraceUpdated,
+    decode,
+)
+from tracer._rows import (
+    Outcome,
+    Privacy,
+    conclude,
+    exception_attributes,
+    http_attributes,
+    read_request,
+    read_response,
+    read_stream,
+    seconds_after,
+)
+from tracer.interpret import ChildView, ResponseView, child_span_id, encode_value
+from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
+
+__all__ = ["Assembler", "AssemblyCounts"]
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class AssemblyCounts(msgspec.Struct):
+    """What happened to records on the way into rows."""
+
+    undecodable: int = 0
+    orphaned: int = 0
+    truncated: int = 0
+    redaction_failed: int = 0
+
+
+class _OpenSpan:
+    """A span that has started and not ended, with what is known of it so far."""
+
+    __slots__ = (
+        "attributes", "chunks", "chunks_written", "events", "inputs", "model", "outputs", "preview", "privacy",
+        "started", "status", "text",
+    )  # fmt: skip
+
+    def __init__(self, started: SpanStarted, privacy: Privacy) -> None:
+        self.started = started
+        self.privacy = privacy
+        self.inputs = started.inputs
+        self.outputs: Payload | None = None
+        self.attributes: dict[str, Any] = started.attributes or {}
+        self.events: list[tuple[str, int, dict[str, Any]]] = []
+        self.chunks: list[tuple[int, bytes]] = []
+        self.chunks_written = 0
+        self.status: tuple[str, str] | None = None
+        self.model: str | None = None
+        self.preview: str | None = None
+        self.text = ""
+
+
+class Assembler:
+    """Turns records into batches. Single-threaded: the worker's."""
+
+    def __init__(self, process: ProcessRow) -> None:
+        self.counts = AssemblyCounts()
+        self._process = process
+        self._open: dict[str, _OpenSpan] = {}
+        self._touched: dict[str, _OpenSpan] = {}
+        self._batch = Batch(process=process)
+        self._patches: dict[str, TracePatch] = {}
+        self._handlers: dict[type, Callable[[Any, tuple[Callable[[str], str], ...]], None]] = {
+            SpanStarted: self._on_started,
+            SpanChunk: self._on_chunk,
+            SpanNoted: self._on_noted,
+            SpanUpdated: self._on_updated,
+            SpanEnded: self._on_ended,
+            TraceUpdated: self._on_trace_updated,
+        }
+
+    @property
+    def open_spans(self) -> int:
+        """How many spans have started and not ended."""
+        return len(self._open)
+
+    def feed(self, raw: bytes, hooks: tuple[Callable[[str], str], ...] = ()) -> None:
+        """Take one record in. A record that can't be understood is counted, never raised."""
+        try:
+            record = decode(raw)
+        except msgspec.MsgspecError:
+            self.counts.undecodable += 1
+            return
+        self._handlers[type(record)](record, hooks)
+
+    def take_batch(self) -> Batch:
+        """Return what the records fed since the last call amount to; it is for the caller to write."""
+        for span in self._touched.values():
+            self._add_open_row(span)
+        batch = self._batch
+        batch.traces = list(self._patches.values())
+        self._batch, self._patches, self._touched = Batch(process=self._process), {}, {}
+        return batch
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    def _on_started(self, record: SpanStarted, hooks: tuple[Callable[[str], str], ...]) -> None:
+        span = _OpenSpan(record, Privacy(record.capture, hooks))
+        self._open[record.span_id] = self._touched[record.span_id] = span
+        if record.body_dropped:
+            span.attributes[sc.PAYLOAD_DROPPED] = True
+            self._lose(span, {"bodies": 1})
+
+    def _on_chunk(self, record: SpanChunk, _hooks: object) -> None:
+        if span := self._touch(record.span_id):
+            span.chunks.append((record.time_ns, record.data))
+
+    def _on_noted(self, record: SpanNoted, _hooks: object) -> None:
+        if span := self._touch(record.span_id):
+            attributes = dict(record.attributes)
+            if record.failure is not None:
+                attributes.update(exception_attributes(record.failure, span.privacy))
+            elif record.name != sc.EVENT_RETRY:
+                attributes = span.privacy.clean(attributes)
+            span.events.append((record.name, record.time_ns, attributes))
+
+    def _on_updated(self, record: SpanUpdated, _hooks: object) -> None:
+        if span := self._touch(record.span_id):
+            span.inputs = record.inputs or span.inputs
+            span.outputs = record.outputs or span.outputs
+            span.status = record.status or span.status
+            span.attributes.update(span.privacy.clean(record.attributes or {}))
+            span.started.name = record.name or span.started.name
+            span.started.span_type = record.span_type or span.started.span_type
+
+    def _on_ended(self, record: SpanEnded, _hooks: object) -> None:
+        span = self._open.pop(record.span_id, None)
+        if span is None:
+            self.counts.orphaned += 1
+            return
+        self._touched.pop(record.span_id, None)
+        self._add_ended_rows(span, record)
+        self.counts.redaction_failed += span.privacy.failures
+
+    def _on_trace_updated(self, record: TraceUpdated, hooks: tuple[Callable[[str], str], ...]) -> None:
+        privacy = Privacy(hooks=hooks)
+        patch = self._patch(record.trace_id, record.start_ns)
+        patch.tags.update(privacy.clean(record.tags or {}))
+        patch.metadata.update(privacy.clean(record.metadata or {}))
+        patch.session_id = record.session_id or patch.session_id
+        patch.user_id = record.user_id or patch.user_id
+        patch.name_override = record.name or patch.name_override
+        self.counts.redaction_failed += privacy.failures
+
+    def _touch(self, span_id: str) -> _OpenSpan | None:
+        span = self._open.get(span_id)
+        if span is None:
+            self.counts.orphaned += 1
+        else:
+            self._touched[span_id] = span
+        return span
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    def _patch(self, trace_id: str, start_ns: int) -> TracePatch:
+        patch = self._patches.get(trace_id)
+        if patch is None:
+            patch = TracePatch(trace_id=trace_id, process_id=self._process.process_id, start_time_ns=start_ns)
+            self._patches[trace_id] = patch
+        return patch
+
+    def _trace_of(self, span: _OpenSpan) -> TracePatch:
+        """Return the patch of a span's trace; where the span stands for its trace, filled with what it says."""
+        started = span.started
+        patch = self._patch(started.trace_id, started.start_ns)
+        patch.start_time_ns = min(patch.start_time_ns, started.start_ns)
+        if started.experiment is not None:
+            patch.experiment = started.experiment
+            patch.root_span_id = started.span_id
+            patch.true_root = started.parent_id is None
+            patch.name = started.name
+            patch.state = patch.state or TraceState.IN_PROGRESS
+            patch.request_preview = span.preview or patch.request_preview
+        return patch
+
+    def _lose(self, span: _OpenSpan, lost: dict[str, int]) -> None:
+        dropped = self._patch(span.started.trace_id, span.started.start_ns).dropped
+        for kind, count in lost.items():
+            dropped[kind] = dropped.get(kind, 0) + count
+
+    def _row(self, span: _OpenSpan) -> SpanRow:
+        """Return a row with what was known before the span ended. Reads the inputs, once."""
+        started = span.started
+        inputs = None
+        if span.inputs is not None:
+            payload, span.inputs = span.inputs, None
+            view = read_request(started.operation, payload, span.privacy)
+            inputs = view.inputs
+            span.attributes.update(view.attributes)
+            span.model, span.preview, span.text = view.model, view.preview, view.text
+            if payload.truncated:
+                self._count_truncated(span, "inputs", payload.truncated)
+        return SpanRow(
+            trace_id=started.trace_id,
+            span_id=started.span_id,
+            parent_id=started.parent_id,
+            name=started.name,
+            span_type=started.span_type,
+            operation=started.operation,
+            start_time_ns=started.start_ns,
+            model=span.model,
+            inputs=inputs,
+            text=span.text,
+            events=_encode_events(span.events),
+        )
+
+    def _add_open_row(self, span: _OpenSpan) -> None:
+        row = self._row(span)
+        row.attributes = encode_value(span.attributes)
+        if span.outputs is not None:
+            row.outputs = read_response(None, span.outputs, span.privacy).outputs
+        self._batch.spans.append(row)
+        new_chunks = span.chunks[span.chunks_written :]
+        if new_chunks and span.privacy.is_open:
+            self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, new_chunks))
+        span.chunks_written = len(span.chunks)
+        self._trace_of(span)
+
+    def _add_ended_rows(self, span: _OpenSpan, ended: SpanEnded) -> None:
+        if ended.failure is not None:
+            attributes = exception_attributes(ended.failure, span.privacy)
+            span.events.append((sc.EVENT_EXCEPTION, ended.end_ns, attributes))
+            span.attributes[sc.ERROR_TYPE] = ended.failure.type
+        row = self._row(span)
+        view, encoding = self._read_outputs(span, ended)
+        outcome = self._outcome(span, ended, view)
+        self._complete(row, span, ended, view, outcome)
+        if span.chunks and span.privacy.is_open:
+            row.chunks, row.chunk_encoding = zlib.compress(_pack(span.chunks), 1), encoding
+        self._batch.spans.append(row)
+        if view is not None:
+            self._batch.spans.extend(_child_row(row, child) for child in view.children)
+        if ended.lost:
+            self._lose(span, ended.lost)
+        self._end_trace(span, row, view)
+
+    def _read_outputs(self, span: _OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
+        """Read what came back, and note what the response's head says."""
+        operation = span.started.operation
+        content_type = encoding = None
+        if ended.http is not None:
+            facts, content_type, encoding = http_attributes(ended.http)
+            span.attributes.update(facts)
+        span.attributes.update(span.privacy.clean(ended.attributes or {}))
+        payload = ended.outputs or span.outputs
+        if span.chunks and operation is not None:
+            return read_stream(
+                operation, span.chunks, span.privacy, content_type=content_type, content_encoding=encoding
+            ), encoding
+        if payload is None:
+            return None, encoding
+        if payload.truncated:
+            self._count_truncated(span, "outputs", payload.truncated)
+        return read_response(operation, payload, span.privacy, content_type=content_type), encoding
+
+    def _outcome(self, span: _OpenSpan, ended: SpanEnded, view: ResponseView | None) -> Outcome:
+        failure = None
+        if ended.failure is not None:
+            failure = f"{ended.failure.type}: {ended.failure.message}" if span.privacy.capture else ended.failure.type
+            failure = span.privacy.clean(failure) if span.privacy.hooks else failure
+        operation = span.started.operation
+        outcome = conclude(ended.ending, view, streamed=ended.streamed, operation=operation, failure=failure)
+        if span.status is not None and ended.ending is not Ending.RAISED:
+            code, description = span.status
+            return Outcome(outcome.finish, SpanStatusCode(code), description)
+        return outcome
+
+    def _complete(
+        self, row: SpanRow, span: _OpenSpan, ended: SpanEnded, view: ResponseView | None, outcome: Outcome
+    ) -> None:
+        row.end_time_ns = max(ended.end_ns, row.start_time_ns)
+        row.finish, row.status_code, row.status_description = outcome.finish, outcome.code, outcome.description
+        span.attributes[sc.FINISH] = outcome.finish
+        if view is not None:
+            span.attributes.update(view.attributes)
+            if view.error_type and outcome.code is SpanStatusCode.ERROR:
+                span.attributes.setdefault(sc.ERROR_TYPE, view.error_type)
+            moments = ((sc.TIME_TO_FIRST_CHUNK, view.first_chunk_ns), (sc.TIME_TO_FIRST_TOKEN, view.first_token_ns))
+            span.attributes.update(seconds_after(row.start_time_ns, moments))
+            row.outputs, row.usage = view.outputs, view.usage
+            row.model = view.model or row.model
+            row.text = f"{span.text}\n{view.text}" if view.text else span.text
+            row.counted = view.usage is not None and row.span_type in MODEL_CALL_TYPES
+        row.attributes = encode_value(span.attributes)
+
+    def _end_trace(self, span: _OpenSpan, row: SpanRow, view: ResponseView | None) -> None:
+        patch = self._trace_of(span)
+        if span.started.experiment is not None:
+            patch.state = TraceState.ERROR if row.status_code is SpanStatusCode.ERROR else TraceState.OK
+            patch.end_time_ns = row.end_time_ns
+            patch.response_preview = view.preview if view is not None else None
+
+    def _count_truncated(self, span: _OpenSpan, what: str, size: int) -> None:
+        self.counts.truncated += 1
+        span.attributes[sc.TRUNCATED] = {**span.attributes.get(sc.TRUNCATED, {}), what: size}
+        self._lose(span, {"truncated": 1})
+
+
+def _encode_events(events: list[tuple[str, int, dict[str, Any]]]) -> bytes | None:
+    return encode_value(events) if events else None
+
+
+def _child_row(parent: SpanRow, child: ChildView) -> SpanRow:
+    """Return the row of a tool that OpenAI ran inside a call."""
+    start = child.start_time_ns if child.start_time_ns is not None else parent.start_time_ns
+    end = child.end_time_ns if child.end_time_ns is not None else parent.end_time_ns
+    failed = child.error is not None
+    return SpanRow(
+        trace_id=parent.trace_id,
+        span_id=child_span_id(parent.span_id, child.key),
+        parent_id=parent.span_id,
+        name=child.name,
+        span_type=child.span_type,
+        start_time_ns=start,
+        end_time_ns=max(end, start) if end is not None else None,
+        status_code=SpanStatusCode.ERROR if failed else SpanStatusCode.OK,
+        status_description=child.error or "",
+        finish="failed" if failed else "completed",
+        inputs=None if child.inputs is None else encode_value(child.inputs),
+        outputs=None if child.outputs is None else encode_value(child.outputs),
+        attributes=encode_value({**child.attributes, sc.FINISH: "failed" if failed else "completed"}),
+    )

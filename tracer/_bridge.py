@@ -1,0 +1,99 @@
+"""The bridge: from any event loop, any thread or plain code to the worker's loop and back.
+
+The implementation behind the public API is async and exists once; asyncio, trio and blocking callers differ only in
+how they wait for the worker's answer, which is the only thing it ever awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+
+__all__ = ["blocking", "wait"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_blocks: ContextVar[bool] = ContextVar("tracer_blocks", default=False)
+
+
+async def wait(future: concurrent.futures.Future[R], timeout: float | None = None) -> R:
+    """Wait for a worker's answer: on asyncio (any loop), on trio, or blocking under `blocking`.
+
+    Cancellation withdraws the question. Raises TimeoutError when `timeout` seconds are over.
+    """
+    if _blocks.get():
+        return _wait_in_thread(future, timeout)
+    done = anyio.Event()
+    announce = _announcer(done)
+    future.add_done_callback(lambda _: announce())
+    try:
+        with anyio.fail_after(timeout):
+            await done.wait()
+    except BaseException:
+        future.cancel()
+        raise
+    return future.result()
+
+
+def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+    """Return a function that does the same as a coroutine function of ours, for code without an event loop."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _blocks.set(True)
+        try:
+            function(*args, **kwargs).send(None)
+        except StopIteration as stop:
+            result: R = stop.value
+            return result
+        finally:
+            _blocks.reset(token)
+        raise AssertionError(f"{function.__name__} awaited something else than the worker")
+
+    call.__name__ = call.__qualname__ = function.__name__
+    call.__doc__ = f"Do what `tracer.{function.__name__}` does, and block until it is done."
+    return call
+
+
+def _wait_in_thread(future: concurrent.futures.Future[R], timeout: float | None) -> R:
+    try:
+        return future.result(timeout)
+    except concurrent.futures.TimeoutError:
+        if future.done():
+            raise
+        future.cancel()
+        raise TimeoutError(f"no answer from tracer's worker within {timeout} s") from None
+
+
+def _announcer(done: anyio.Event) -> Callable[[], None]:
+    """Return a function that sets an event from any other thread, whichever library runs this loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return _trio_announcer(done)
+
+    def announce() -> None:
+        try:
+            loop.call_soon_threadsafe(done.set)
+        except RuntimeError:
+            pass  # the loop that asked is closed: nobody waits any more
+
+    return announce
+
+
+def _trio_announcer(done: anyio.Event) -> Callable[[], None]:
+    import trio  # noqa: PLC0415  it runs this code, so it is there; nobody else needs it
+
+    token = trio.lowlevel.current_trio_token()
+
+    def announce() -> None:
+        try:
+            token.run_sync_soon(done.set)
+        except trio.RunFinishedError:
+            pass  # the run that asked is over
+
+    return announce

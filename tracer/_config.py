@@ -1,0 +1,152 @@
+"""Settings: defaults, the environment, and the checks that turn bad ones into clear errors."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tracer._exceptions import ConfigurationError
+
+__all__ = ["DEFAULT_EXPERIMENT", "DEFAULT_TRACKING_URI", "Redactor", "Settings", "from_environment", "updated"]
+
+DEFAULT_TRACKING_URI = "sqlite:///tracer.db"
+DEFAULT_EXPERIMENT = "Default"
+MIB = 1024 * 1024
+
+Redactor = Callable[[str], str]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `tracer.configure` sets; each also as ``TRACER_<NAME>`` in the environment.
+
+    Attributes:
+        queue_max_records: Records that may wait for the worker.
+        queue_max_bytes: Bytes that may wait for the worker.
+        batch_max_records: Records that are written in one transaction.
+        batch_interval: Seconds between two looks at the queue while there is work.
+        max_payload_bytes: Bytes of one body or value that are kept; the rest is cut off, marked and counted.
+        sample_rate: Share of traces that are recorded, 0 to 1; decided at the root for the whole trace.
+        capture_content: Whether texts are stored, or only structure, model, usage and times.
+        redact: Functions from text to text, applied to every text before it is written. In the environment:
+            ``module:function``, several separated by commas.
+    """
+
+    queue_max_records: int = 16_384
+    queue_max_bytes: int = 64 * MIB
+    batch_max_records: int = 1_024
+    batch_interval: float = 0.05
+    max_payload_bytes: int = 16 * MIB
+    sample_rate: float = 1.0
+    capture_content: bool = True
+    redact: tuple[Redactor, ...] = ()
+
+
+def updated(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Return `settings` with `changes`, checked.
+
+    Raises:
+        ConfigurationError: Unknown name, wrong type or value out of range.
+    """
+    checked = {}
+    for name, value in changes.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            raise ConfigurationError(f"unknown setting {name!r}; known are {', '.join(sorted(_CHECKS))}")
+        checked[name] = check(name, value)
+    return msgspec.structs.replace(settings, **checked)
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the defaults with what ``TRACER_…`` variables say.
+
+    Raises:
+        ConfigurationError: A variable that can't be read as its setting; the message names the variable.
+    """
+    changes = {}
+    for name in _CHECKS:
+        text = environ.get(f"TRACER_{name.upper()}")
+        if text:
+            changes[name] = _parse(name, text)
+    try:
+        return updated(Settings(), changes)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"environment variable TRACER_…: {error}") from None
+
+
+def _parse(name: str, text: str) -> Any:
+    """Read a variable's text as its setting's type; the setting's own check looks at the value."""
+    variable = f"TRACER_{name.upper()}"
+    if name == "redact":
+        return [_import(variable, path.strip()) for path in text.split(",")]
+    if name == "capture_content":
+        word = text.strip().lower()
+        if word not in _BOOLEANS:
+            raise ConfigurationError(f"{variable} must be true or false, got {text!r}")
+        return _BOOLEANS[word]
+    try:
+        return float(text) if name in ("batch_interval", "sample_rate") else int(text)
+    except ValueError:
+        raise ConfigurationError(f"{variable} must be a number, got {text!r}") from None
+
+
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _import(variable: str, path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"{variable} must be module:function, got {path!r} ({error})") from error
+
+
+def _whole(minimum: int) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigurationError(f"{name} must be a whole number, got {value!r}")
+        if value < minimum:
+            raise ConfigurationError(f"{name} must be at least {minimum}, got {value}")
+        return value
+
+    return check
+
+
+def _number(minimum: float, maximum: float) -> Callable[[str, Any], float]:
+    def check(name: str, value: Any) -> float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not minimum <= value <= maximum:
+            raise ConfigurationError(f"{name} must be a number from {minimum:g} to {maximum:g}, got {value!r}")
+        return float(value)
+
+    return check
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def _redactors(name: str, value: Any) -> tuple[Redactor, ...]:
+    hooks = () if value is None else tuple(value) if isinstance(value, Sequence) else (value,)
+    for hook in hooks:
+        if not callable(hook):
+            raise ConfigurationError(f"{name} must be a function from str to str, or a list of them, got {hook!r}")
+    return hooks
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "queue_max_records": _whole(1),
+    "queue_max_bytes": _whole(1024),
+    "batch_max_records": _whole(1),
+    "batch_interval": _number(0.001, 60),
+    "max_payload_bytes": _whole(1),
+    "sample_rate": _number(0, 1),
+    "capture_content": _boolean,
+    "redact": _redactors,
+}

@@ -1,0 +1,74 @@
+"""Exceptions on their way into a span: taken apart cheaply where they are seen, put into words in the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+
+from tracer._records import Failure
+from tracer._values import safe_str
+
+__all__ = ["capture_failure", "format_failure", "is_cancellation"]
+
+MAX_FRAMES = 64
+MAX_CAUSES = 8
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether this exception means "cancelled" on asyncio or trio (whose class we must not import).
+
+    A coroutine or generator that is closed before its end sees GeneratorExit, which is the same to its caller.
+    """
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return True
+    kind = type(error)
+    return kind.__name__ == "Cancelled" and kind.__module__.partition(".")[0] == "trio"
+
+
+def capture_failure(error: BaseException) -> Failure:
+    """Take an exception apart without touching the disk; keeps neither it nor its frames alive. Never raises."""
+    return _capture(error, MAX_CAUSES)
+
+
+def _capture(error: BaseException, causes_left: int) -> Failure:
+    explicit = error.__cause__ is not None
+    cause = error.__cause__ if explicit or error.__suppress_context__ else error.__context__
+    return Failure(
+        type=type(error).__name__,
+        message=safe_str(error),
+        frames=_frames(error),
+        cause=_capture(cause, causes_left - 1) if cause is not None and causes_left else None,
+        explicit=explicit,
+    )
+
+
+def _frames(error: BaseException) -> list[tuple[str, int, str]]:
+    frames = []
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        frames.append((code.co_filename, step.tb_lineno, code.co_name))
+        step = step.tb_next
+    return frames if len(frames) <= MAX_FRAMES else frames[: MAX_FRAMES // 2] + frames[-MAX_FRAMES // 2 :]
+
+
+def format_failure(failure: Failure) -> str:
+    """Return the text that Python would print, causes first. Reads source files, so not for the caller's thread."""
+    parts = []
+    if failure.cause is not None:
+        link = (
+            "The above exception was the direct cause of the following exception:"
+            if failure.explicit
+            else "During handling of the above exception, another exception occurred:"
+        )
+        parts = [format_failure(failure.cause), "", link, ""]
+    if failure.frames:
+        parts.append("Traceback (most recent call last):")
+        parts.extend(_format_frame(*frame) for frame in failure.frames)
+    parts.append(f"{failure.type}: {failure.message}" if failure.message else failure.type)
+    return "\n".join(parts)
+
+
+def _format_frame(file: str, line: int, function: str) -> str:
+    source = linecache.getline(file, line).strip()
+    return f'  File "{file}", line {line}, in {function}' + (f"\n    {source}" if source else "")

@@ -1,0 +1,138 @@
+"""RecordQueue: bounded by count and by bytes, never blocks, never raises, counts what it refuses.
+
+Producers take no lock. A lock would let one thread of the user's wait for another, and would deadlock when the
+garbage collector ends a dropped stream in the middle of a push. `deque.append` and `itertools.count` are each one
+C call, and all that a push needs (CPython's faq, "What kinds of global value mutation are thread-safe?").
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from tracer._records import Rank
+
+__all__ = ["QueueStatistics", "RecordQueue", "Tally"]
+
+SHED_AT = {Rank.CHUNK: 0.8, Rank.DETAIL: 0.9, Rank.START: 1.0}
+HIGH_WATER = 0.5
+
+
+class Tally:
+    """A counter that any thread may raise without a lock."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+
+    def add(self) -> None:
+        """Raise by one."""
+        next(self._count)
+
+    @property
+    def value(self) -> int:
+        # count has no way to look without taking but its repr; `__reduce__` is gone in Python 3.14
+        return int(repr(self._count)[6:-1])
+
+
+class QueueStatistics(msgspec.Struct, frozen=True):
+    """How the queue stands. Always ``accepted == drained + depth``."""
+
+    depth: int
+    bytes: int
+    accepted: int
+    drained: int
+    refused: dict[str, int]
+
+
+class RecordQueue:
+    """Encoded records on their way to the worker: many producers, one consumer.
+
+    The ladder: chunks are refused from 80 % full, details and bodies from 90 %, new spans when full. The end of a
+    span that was accepted is never refused, so the bound can be passed by as many records as spans are open.
+    """
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._records: deque[bytes] = deque()
+        self._bytes = 0
+        self._drained = 0
+        self._refused = {rank: Tally() for rank in SHED_AT}
+        self._wake: Callable[[], None] | None = None
+        self._wake_at_once = False
+        self.set_limits(max_records, max_bytes)
+
+    def set_limits(self, max_records: int, max_bytes: int) -> None:
+        """Change the bounds; what is queued stays."""
+        self._max_records = [int(max_records * share) for share in SHED_AT.values()] + [2**63]
+        self._max_bytes = [int(max_bytes * share) for share in SHED_AT.values()] + [2**63]
+        self._high_records = int(max_records * HIGH_WATER)
+        self._high_bytes = int(max_bytes * HIGH_WATER)
+
+    def has_room(self, rank: Rank, size: int = 0) -> bool:
+        """Tell whether a record of this rank and size would be accepted now; counts nothing."""
+        return len(self._records) < self._max_records[rank] and self._bytes + size <= self._max_bytes[rank]
+
+    def push(self, record: bytes, rank: Rank) -> bool:
+        """Append a record, or refuse and count it. Safe in any thread, in a finalizer and in a signal handler."""
+        size = len(record)
+        if len(self._records) >= self._max_records[rank] or self._bytes + size > self._max_bytes[rank]:
+            self._refused[rank].add()
+            return False
+        # Not atomic in theory; an update lost here is put right when the queue is next empty (see `drain`).
+        self._bytes += size
+        self._records.append(record)
+        wake = self._wake
+        if wake is not None and (self._wake_at_once or self._is_high()):
+            self._wake = None
+            wake()
+        return True
+
+    def refuse(self, rank: Rank) -> None:
+        """Count a record that was not even made since there was no room."""
+        self._refused[rank].add()
+
+    def drain(self, max_records: int, max_bytes: int) -> list[bytes]:
+        """Take the oldest records, at most so many or (but for the last one) so many bytes. Consumer only."""
+        taken: list[bytes] = []
+        size = 0
+        while len(taken) < max_records and size < max_bytes:
+            try:
+                record = self._records.popleft()
+            except IndexError:
+                self._bytes = size
+                break
+            taken.append(record)
+            size += len(record)
+        self._bytes -= size
+        self._drained += len(taken)
+        return taken
+
+    def _is_high(self) -> bool:
+        return len(self._records) >= self._high_records or self._bytes >= self._high_bytes
+
+    def call_when(self, wake: Callable[[], None] | None, *, at_once: bool) -> None:
+        """Have the producer of the next record, or of the one that fills half the queue, call `wake`; once.
+
+        A wake-up costs that producer a system call, so the consumer asks for the next record only when it is about
+        to sleep for long.
+        """
+        self._wake_at_once = at_once
+        self._wake = wake
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def accepted(self) -> int:
+        """How many records were ever accepted."""
+        return self._drained + len(self._records)
+
+    def statistics(self) -> QueueStatistics:
+        """Count. Safe in any thread; the figures are of one moment only if nobody pushes meanwhile."""
+        depth = len(self._records)
+        refused = {rank.name.lower(): tally.value for rank, tally in self._refused.items()}
+        return QueueStatistics(depth, max(0, self._bytes), self._drained + depth, self._drained, refused)

@@ -1,0 +1,167 @@
+"""What crosses the queue: small msgpack records, with the provider's own bytes inside them.
+
+A record says what happened, not what it means; meaning is made in the worker (`tracer._assembler`). Records are
+arrays on the wire (``array_like``): fields may be added at the end, never moved.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "Codec",
+    "Ending",
+    "Failure",
+    "HttpFacts",
+    "Payload",
+    "Rank",
+    "Record",
+    "SpanChunk",
+    "SpanEnded",
+    "SpanNoted",
+    "SpanStarted",
+    "SpanUpdated",
+    "TraceUpdated",
+    "decode",
+    "encode",
+]
+
+
+class Rank(enum.IntEnum):
+    """What goes first when the queue fills: chunks, then details and bodies, then new spans; ends never."""
+
+    CHUNK = 0
+    DETAIL = 1
+    START = 2
+    END = 3
+
+
+class Codec(enum.IntEnum):
+    """How a payload's bytes are to be read."""
+
+    WIRE = 0  # as sent or received: JSON text, unless the provider erred
+    VALUE = 1  # msgpack of a user's value
+
+
+class Payload(msgspec.Struct, array_like=True):
+    """A body or a value, with the number of bytes that were cut off its end."""
+
+    codec: Codec
+    data: bytes
+    truncated: int = 0
+
+
+class Failure(msgspec.Struct, array_like=True):
+    """An exception as it was seen. Frames are raw (file, line, function): the worker looks up the source lines.
+
+    `cause` is what the exception was raised ``from`` (`explicit`) or while handling.
+    """
+
+    type: str
+    message: str
+    frames: list[tuple[str, int, str]] = msgspec.field(default_factory=list)
+    cause: Failure | None = None
+    explicit: bool = False
+
+
+class HttpFacts(msgspec.Struct, array_like=True):
+    """The response's status line and headers. The worker keeps an allow-list of headers and forgets the rest."""
+
+    status_code: int
+    headers: list[tuple[bytes, bytes]]
+
+
+class Ending(enum.IntEnum):
+    """How whoever watched the span saw it end. What the data says of it (``[DONE]``) weighs more."""
+
+    RETURNED = 0
+    RAISED = 1
+    CANCELLED = 2
+    EXHAUSTED = 3  # a stream's bytes were read to their end
+    CLOSED = 4  # a stream or generator was closed before its end
+    COLLECTED = 5  # … or dropped, and found by the garbage collector
+
+
+class SpanStarted(msgspec.Struct, array_like=True, tag="s"):
+    """A span began. `experiment` is set on the first span of a trace in this process only."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    span_type: str
+    start_ns: int
+    experiment: str | None = None
+    operation: str | None = None
+    inputs: Payload | None = None
+    attributes: dict[str, Any] | None = None
+    capture: bool = True
+    body_dropped: bool = False
+
+
+class SpanChunk(msgspec.Struct, array_like=True, tag="c"):
+    """Bytes of a stream as one read brought them, still encoded as ``content-encoding`` says."""
+
+    span_id: str
+    time_ns: int
+    data: bytes
+
+
+class SpanNoted(msgspec.Struct, array_like=True, tag="n"):
+    """A span event; one about an exception carries it as `failure`, to be put into words by the worker."""
+
+    span_id: str
+    name: str
+    time_ns: int
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    failure: Failure | None = None
+
+
+class SpanUpdated(msgspec.Struct, array_like=True, tag="u"):
+    """Inputs, outputs, attributes or a status that the user set on a running span; None leaves as it is."""
+
+    span_id: str
+    inputs: Payload | None = None
+    outputs: Payload | None = None
+    attributes: dict[str, Any] | None = None
+    status: tuple[str, str] | None = None
+    name: str | None = None
+    span_type: str | None = None
+
+
+class SpanEnded(msgspec.Struct, array_like=True, tag="e"):
+    """A span ended. `lost` counts what of it was not accepted on the way (chunks, bodies, child spans)."""
+
+    span_id: str
+    end_ns: int
+    ending: Ending
+    outputs: Payload | None = None
+    failure: Failure | None = None
+    http: HttpFacts | None = None
+    streamed: bool = False
+    attributes: dict[str, Any] | None = None
+    lost: dict[str, int] | None = None
+
+
+class TraceUpdated(msgspec.Struct, array_like=True, tag="t"):
+    """Tags and the like, set while the trace runs."""
+
+    trace_id: str
+    start_ns: int
+    tags: dict[str, str] | None = None
+    metadata: dict[str, str] | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    name: str | None = None
+
+
+Record = SpanStarted | SpanChunk | SpanNoted | SpanUpdated | SpanEnded | TraceUpdated
+
+encode = msgspec.msgpack.Encoder().encode
+"""Encode one record. Raises what msgspec raises for values that are no JSON-like data (see `tracer._values`)."""
+
+decode = msgspec.msgpack.Decoder(Record).decode
+"""Decode one record. Raises `msgspec.DecodeError` (or its subclass) for bytes that `encode` did not make."""

@@ -1,0 +1,394 @@
+"""Live spans: what user code holds while a span runs, and ``start_span``.
+
+A live span keeps no history: each change is a record on the queue at once, so that a running span can be watched
+and a killed process leaves what it had seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextvars import Token
+from types import TracebackType
+from typing import Any
+
+from tracer import _semconv as sc
+from tracer._config import Settings
+from tracer._context import current_span
+from tracer._exceptions import ConfigurationError
+from tracer._failures import capture_failure, is_cancellation
+from tracer._models import SpanStatusCode, SpanType
+from tracer._pipeline import Pipeline
+from tracer._records import (
+    Ending,
+    Failure,
+    HttpFacts,
+    Payload,
+    Rank,
+    SpanEnded,
+    SpanNoted,
+    SpanStarted,
+    SpanUpdated,
+    TraceUpdated,
+)
+from tracer._runtime import runtime
+from tracer._values import safe_str, snapshot
+
+__all__ = ["LiveSpan", "SpanScope", "open_span", "start_span"]
+
+logger = logging.getLogger("tracer")
+
+
+class TraceContext:
+    """What the spans of one trace share in this process.
+
+    Attributes:
+        clock_offset: Wall clock minus monotonic clock when the trace began. All its times are monotonic readings
+            plus this, so a clock that is set meanwhile can neither make a duration negative nor reorder spans.
+        experiment: Where the trace belongs; goes with its first span.
+        recording: False if sampling left the trace out, or a full queue its root.
+        spans_dropped: Child spans that a full queue refused.
+    """
+
+    __slots__ = ("clock_offset", "experiment", "pipeline", "recording", "spans_dropped", "start_ns", "trace_id")
+
+    def __init__(self, pipeline: Pipeline, trace_id: str | None = None) -> None:
+        clock = pipeline.clock
+        self.pipeline = pipeline
+        self.trace_id = trace_id or pipeline.ids.trace_id()
+        self.start_ns = clock.time_ns()
+        self.clock_offset = self.start_ns - clock.perf_counter_ns()
+        self.experiment = runtime.experiment
+        self.spans_dropped = 0
+        self.recording = self._is_sampled()
+        if not self.recording:
+            pipeline.unsampled.add()
+
+    def _is_sampled(self) -> bool:
+        """Decide by the trace id's last 56 bits, so that every process decides alike (W3C trace context level 2)."""
+        rate = self.pipeline.settings.sample_rate
+        return rate >= 1.0 or int(self.trace_id[-14:], 16) < rate * 2**56
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, never going back within the trace."""
+        return self.clock_offset + self.pipeline.clock.perf_counter_ns()
+
+
+class LiveSpan:
+    """An open span. Methods never raise into the caller but for misuse, and do nothing once the span has ended.
+
+    Safe to use from several threads and tasks; what they set last wins.
+    """
+
+    __slots__ = (
+        "__weakref__", "_attributes", "_ended", "_is_first", "_lost", "_recording", "_trace",
+        "name", "parent_id", "span_id", "span_type", "start_time_ns",
+    )  # fmt: skip
+
+    def __init__(
+        self, trace: TraceContext, parent: LiveSpan | None, name: str, span_type: str, *, is_first: bool
+    ) -> None:
+        self._trace = trace
+        self._is_first = is_first
+        self._recording = trace.recording and (parent is None or parent._recording)
+        self._ended = False
+        self._lost: dict[str, int] | None = None
+        self._attributes: dict[str, Any] | None = None
+        self.name = name
+        self.span_type = span_type
+        self.span_id = trace.pipeline.ids.span_id()
+        self.parent_id = parent.span_id if parent is not None else None
+        self.start_time_ns = trace.start_ns if is_first else trace.now_ns()
+
+    # --- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def trace_id(self) -> str:
+        """32 lower-case hex digits."""
+        return self._trace.trace_id
+
+    @property
+    def is_recording(self) -> bool:
+        """False once it has ended, if its trace is not sampled, or if a full queue refused it."""
+        return self._recording and not self._ended
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the pipeline that it goes through."""
+        return self._trace.pipeline.settings
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline that it goes through."""
+        return self._trace.pipeline
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, never going back within the trace."""
+        return self._trace.now_ns()
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """A copy of the attributes that were set on it."""
+        return dict(self._attributes or {})
+
+    def get_attribute(self, key: str) -> Any:
+        """Return an attribute that was set on it, or None."""
+        return (self._attributes or {}).get(key)
+
+    # --- what users set -------------------------------------------------------------------------------------------
+
+    def set_inputs(self, inputs: object) -> None:
+        """Keep a snapshot of `inputs` as it is now; any value (see `tracer._values`)."""
+        if self.is_recording:
+            self._update(inputs=self._snapshot(inputs))
+
+    def set_outputs(self, outputs: object) -> None:
+        """Keep a snapshot of `outputs` as it is now."""
+        if self.is_recording:
+            self._update(outputs=self._snapshot(outputs))
+
+    def set_attribute(self, key: str, value: object) -> None:
+        """Set one attribute; a later value replaces an earlier one."""
+        self.set_attributes({key: value})
+
+    def set_attributes(self, attributes: Mapping[str, object]) -> None:
+        """Set attributes; keys are strings, values JSON-like (others become their repr)."""
+        _check_mapping("attributes", attributes)
+        if self.is_recording:
+            self._attributes = {**(self._attributes or {}), **attributes}
+            self._update(attributes=dict(attributes))
+
+    def set_status(self, status: str, description: str = "") -> None:
+        """Set the status, ``"OK"`` or ``"ERROR"``; an exception that leaves the span still makes it ERROR."""
+        code = str(getattr(status, "status_code", status))
+        if code not in {"OK", "ERROR", "UNSET"}:
+            raise ConfigurationError(f"status must be 'OK' or 'ERROR', got {status!r}")
+        if self.is_recording:
+            self._update(status=(SpanStatusCode(code).value, safe_str(description)))
+
+    def set_span_type(self, span_type: str) -> None:
+        """Replace the span's type."""
+        self.span_type = _check_name("span_type", span_type)
+        if self.is_recording:
+            self._update(span_type=span_type)
+
+    def add_event(self, name: str, attributes: Mapping[str, object] | None = None) -> None:
+        """Note something that happens now."""
+        _check_name("name", name)
+        _check_mapping("attributes", attributes or {})
+        self.note(name, dict(attributes or {}))
+
+    def record_exception(self, exception: BaseException | str) -> None:
+        """Note an exception as an event (type, message, stack trace) and set the status to ERROR."""
+        if not self.is_recording:
+            return
+        if isinstance(exception, BaseException):
+            failure = capture_failure(exception)
+        else:
+            failure = Failure(type="Exception", message=safe_str(exception))
+        self._push(SpanNoted(self.span_id, sc.EVENT_EXCEPTION, self._trace.now_ns(), failure=failure), Rank.DETAIL)
+        self._update(status=("ERROR", f"{failure.type}: {failure.message}"))
+
+    def end(self, outputs: object = None, status: str | None = None) -> None:
+        """End the span; a second end does nothing. ``start_span`` and ``@trace`` do this for you."""
+        if status is not None:
+            self.set_status(status)
+        payload = self._snapshot(outputs) if outputs is not None and self.is_recording else None
+        self.finish(Ending.RETURNED, outputs=payload)
+
+    # --- what instrumentation does --------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        *,
+        inputs: Payload | None = None,
+        attributes: dict[str, Any] | None = None,
+        operation: str | None = None,
+        capture: bool = True,
+        body_dropped: bool = False,
+    ) -> None:
+        """Put the span's start on the queue. If it is refused, neither this span nor any below it is recorded."""
+        if not self._recording:
+            return
+        trace = self._trace
+        record = SpanStarted(
+            trace.trace_id,
+            self.span_id,
+            self.parent_id,
+            self.name,
+            self.span_type,
+            self.start_time_ns,
+            trace.experiment if self._is_first else None,
+            operation,
+            inputs,
+            attributes,
+            capture,
+            body_dropped,
+        )
+        if not trace.pipeline.push(record, Rank.START):
+            self._recording = False
+            trace.spans_dropped += 1
+
+    def note(self, name: str, attributes: dict[str, Any], time_ns: int | None = None) -> None:
+        """Put an event on the queue."""
+        if self.is_recording:
+            time_ns = self._trace.now_ns() if time_ns is None else time_ns
+            self._push(SpanNoted(self.span_id, name, time_ns, attributes), Rank.DETAIL)
+
+    def lose(self, kind: str) -> None:
+        """Count something of this span that was not accepted."""
+        lost = self._lost = self._lost or {}
+        lost[kind] = lost.get(kind, 0) + 1
+
+    def finish(
+        self,
+        ending: Ending,
+        *,
+        end_ns: int | None = None,
+        outputs: Payload | None = None,
+        error: BaseException | None = None,
+        http: HttpFacts | None = None,
+        streamed: bool = False,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        """Put the span's end on the queue, once. Safe in a finalizer."""
+        if self._ended:
+            return
+        self._ended = True
+        trace = self._trace
+        if self._is_first:
+            runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
+        if not self._recording:
+            return
+        if self._is_first and trace.spans_dropped:
+            self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
+        failure = capture_failure(error) if error is not None else None
+        end_ns = trace.now_ns() if end_ns is None else end_ns
+        record = SpanEnded(
+            self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost
+        )
+        trace.pipeline.push(record, Rank.END)
+
+    def finish_with(self, error: BaseException | None, outputs: Payload | None = None) -> None:
+        """End the span of a piece of user code that returned, or that raised `error`."""
+        if error is None:
+            self.finish(Ending.RETURNED, outputs=outputs)
+        elif is_cancellation(error):
+            self.finish(Ending.CANCELLED, outputs=outputs)
+        else:
+            self.finish(Ending.RAISED, outputs=outputs, error=error)
+
+    def update_trace(self, **changes: Any) -> None:
+        """Put tags, metadata, session, user or name of the trace on the queue."""
+        if self._recording:
+            record = TraceUpdated(self._trace.trace_id, self._trace.start_ns, **changes)
+            self._push(record, Rank.START)
+
+    def _snapshot(self, value: object) -> Payload | None:
+        pipeline = self._trace.pipeline
+        if not pipeline.queue.has_room(Rank.DETAIL):
+            pipeline.queue.refuse(Rank.DETAIL)
+            self.lose("bodies")
+            return None
+        return snapshot(value, pipeline.settings.max_payload_bytes)
+
+    def snapshot(self, value: object) -> Payload | None:
+        """Encode a value as it is now; None, and counted, if it is not recorded or the queue is too full."""
+        return self._snapshot(value) if self.is_recording else None
+
+    def _update(self, **changes: Any) -> None:
+        self._push(SpanUpdated(self.span_id, **changes), Rank.DETAIL)
+
+    def _push(self, record: SpanNoted | SpanUpdated | TraceUpdated, rank: Rank) -> None:
+        if not self._trace.pipeline.push(record, rank):
+            self.lose("details")
+
+    def __repr__(self) -> str:
+        return f"LiveSpan(name={self.name!r}, trace_id={self.trace_id!r}, span_id={self.span_id!r})"
+
+
+def open_span(name: str, span_type: str) -> LiveSpan:
+    """Make a span below the current one, not yet begun. Takes ids and a clock reading, nothing else.
+
+    Below a span of a pipeline that is closed (its process was forked, tracer was shut down and opened again) the
+    span is the first of its trace in the present pipeline, and still belongs to that trace.
+    """
+    parent = current_span.get()
+    if parent is None:
+        return LiveSpan(TraceContext(runtime.pipeline_for_spans()), None, name, span_type, is_first=True)
+    if parent._trace.pipeline.closed:
+        trace = TraceContext(runtime.pipeline_for_spans(), parent.trace_id)
+        return LiveSpan(trace, parent, name, span_type, is_first=True)
+    return LiveSpan(parent._trace, parent, name, span_type, is_first=False)
+
+
+class SpanScope:
+    """The ``with`` (or ``async with``) of one span: current inside, ended at the end, whatever happens."""
+
+    def __init__(self, name: str, span_type: str, attributes: Mapping[str, object] | None) -> None:
+        self._name = name
+        self._span_type = span_type
+        self._attributes = attributes
+
+    def __enter__(self) -> LiveSpan:
+        span = open_span(self._name, self._span_type)
+        span._attributes = dict(self._attributes) if self._attributes else None
+        span.begin(attributes=span._attributes, capture=span.settings.capture_content)
+        self._span = span
+        self._token: Token[LiveSpan | None] = current_span.set(span)
+        return span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            current_span.reset(self._token)
+        except ValueError:  # left in another context than entered, as in a generator that a pool finishes
+            logger.debug("span %s was left in another context", self._span)
+        self._span.finish_with(error)
+
+    async def __aenter__(self) -> LiveSpan:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+def start_span(
+    name: str = "span",
+    span_type: str = SpanType.UNKNOWN,
+    attributes: Mapping[str, object] | None = None,
+) -> SpanScope:
+    """Open a span for a ``with`` or ``async with`` block; it is current inside and ends with the block.
+
+    An exception that leaves the block ends the span as failed (cancellation: as cancelled) and goes on unchanged.
+    Never blocks; safe in any thread, task and event loop.
+
+    Args:
+        name: Shown in the tree.
+        span_type: One of `SpanType`, or any string.
+        attributes: Set from the start.
+
+    Returns:
+        A context manager whose target is the `LiveSpan`.
+
+    Raises:
+        ConfigurationError: `name` or `span_type` is no string, or `attributes` no mapping.
+    """
+    _check_name("name", name)
+    _check_name("span_type", span_type)
+    _check_mapping("attributes", attributes or {})
+    return SpanScope(name, span_type, attributes)
+
+
+def _check_name(parameter: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{parameter} must be a non-empty string, got {value!r}")
+    return value
+
+
+def _check_mapping(parameter: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{parameter} must be a mapping with string keys, got {value!r}")

@@ -1,0 +1,125 @@
+"""Undoing HTTP content encodings read by read, so that each piece keeps the time at which it came."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+__all__ = ["MAX_DECODED_BYTES", "decompress"]
+
+MAX_DECODED_BYTES = 128 * 1024 * 1024
+"""No more than this is made of a compressed body: a few kilobytes can inflate to gigabytes."""
+
+Step = Callable[[bytes], bytes]
+
+
+def decompress(
+    chunks: Sequence[tuple[int, bytes]], encoding: str | None
+) -> tuple[Sequence[tuple[int, bytes]], str | None]:
+    """Return the reads decompressed, and what went wrong (then up to where it did).
+
+    Reads that are not compressed at all, though the header says so, come back as they are.
+    """
+    codings = [
+        coding for part in (encoding or "").lower().split(",") if (coding := part.strip()) not in ("", "identity")
+    ]
+    if not codings:
+        return chunks, None
+    steps: list[Step] = []
+    for coding in reversed(codings):
+        step = _STEPS.get(coding, _unknown)()
+        if step is None:
+            return [], f"content-encoding {coding}: no decoder is installed"
+        steps.append(step)
+    return _run(chunks, steps, codings)
+
+
+def _run(
+    chunks: Sequence[tuple[int, bytes]], steps: list[Step], codings: list[str]
+) -> tuple[Sequence[tuple[int, bytes]], str | None]:
+    decoded: list[tuple[int, bytes]] = []
+    total = 0
+    for time_ns, data in chunks:
+        try:
+            for step in steps:
+                data = step(data)
+        except Exception as exc:  # zlib.error, brotli.error, zstd's: of packages that need not be there
+            note = f"content-encoding {', '.join(codings)}: {exc}"
+            return (decoded, note) if total else (chunks, note)
+        decoded.append((time_ns, data))
+        total += len(data)
+        if total > MAX_DECODED_BYTES:
+            return decoded, f"decompressed to more than {MAX_DECODED_BYTES} bytes: the rest is left out"
+    return decoded, None
+
+
+def _inflate(window: int) -> Step:
+    decoder = zlib.decompressobj(window)
+    return lambda data: decoder.decompress(data, MAX_DECODED_BYTES)
+
+
+def _gzip() -> Step:
+    return _inflate(zlib.MAX_WBITS | 16)
+
+
+def _deflate() -> Step:
+    """Read zlib's format, or the bare stream that some servers send under the same name."""
+    step: Step | None = None
+
+    def decode(data: bytes) -> bytes:
+        nonlocal step
+        if step is not None or not data:
+            return step(data) if step is not None else data
+        step = _inflate(zlib.MAX_WBITS)
+        try:
+            return step(data)
+        except zlib.error:
+            step = _inflate(-zlib.MAX_WBITS)
+            return step(data)
+
+    return decode
+
+
+def _brotli() -> Step | None:
+    module = _first_installed("brotli", "brotlicffi")
+    if module is None:
+        return None
+    decoder = module.Decompressor()
+    step: Step = getattr(decoder, "decompress", None) or decoder.process
+    return step
+
+
+def _zstd() -> Step | None:
+    module = _first_installed("compression.zstd", "backports.zstd")
+    if module is not None:
+        decoder = module.ZstdDecompressor()
+    elif (module := _first_installed("zstandard")) is not None:  # what httpx used before httpx2
+        decoder = module.ZstdDecompressor().decompressobj()
+    else:
+        return None
+    step: Step = decoder.decompress
+    return step
+
+
+def _first_installed(*names: str) -> Any:
+    """Import the first of some modules that is there, as httpx chooses them; None if none is."""
+    for name in names:
+        with suppress(ImportError):
+            return import_module(name)
+    return None
+
+
+def _unknown() -> None:
+    return None
+
+
+_STEPS: dict[str, Callable[[], Step | None]] = {
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _deflate,
+    "br": _brotli,
+    "zstd": _zstd,
+}

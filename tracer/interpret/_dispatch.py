@@ -1,0 +1,164 @@
+"""The package's functions: which operation is read by which module, and the guard around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tracer import _semconv as sc
+from tracer.interpret import chat, completions, embeddings, raw, responses
+from tracer.interpret._decompress import decompress
+from tracer.interpret._json import Body, encode_value, read_body
+from tracer.interpret._views import RequestView, ResponseView
+from tracer.interpret.sse import Chunks, Event, split_events
+
+__all__ = ["OPERATIONS", "Operation", "child_span_id", "interpret_request", "interpret_response", "interpret_stream"]
+
+
+class Operation(NamedTuple):
+    """How one kind of call is read. Each function fills in the view that it is given.
+
+    Attributes:
+        read_request: Takes the decoded request.
+        read_response: Takes the decoded plain response.
+        read_stream: Takes a stream's events; returns the rebuilt response, None if nothing came.
+        decode_response: A faster way to decode a response, which may refuse.
+    """
+
+    read_request: Callable[[dict[str, Any], RequestView], None]
+    read_response: Callable[[dict[str, Any], ResponseView], None]
+    read_stream: Callable[[list[Event], ResponseView], Any] = raw.read_stream
+    decode_response: Callable[[bytes], dict[str, Any]] | None = None
+
+
+OPERATIONS: dict[str, Operation] = {
+    "chat": Operation(chat.read_request, chat.read_response, chat.read_stream),
+    "responses": Operation(responses.read_request, responses.read_response, responses.read_stream),
+    "completions": Operation(completions.read_request, completions.read_response, completions.read_stream),
+    "embeddings": Operation(
+        embeddings.read_request, embeddings.read_response, decode_response=embeddings.decode_response
+    ),
+}
+_RAW = Operation(raw.read_request, raw.read_response)
+
+
+def interpret_request(operation: str, body: bytes, *, truncated: int = 0) -> RequestView:
+    """Read a request's wire bytes. Raises nothing, whatever the bytes are.
+
+    Args:
+        operation: A key of `OPERATIONS`; any other is kept raw, with few attributes.
+        body: The JSON as it was sent, or its beginning.
+        truncated: How many bytes of it were left out.
+    """
+    read = read_body(body, truncated=truncated)
+    view = RequestView(inputs=read.text)
+    if type(read.value) is dict:
+        _guarded(lambda: OPERATIONS.get(operation, _RAW).read_request(read.value, view), view)
+    _annotate(view, read.note, truncated, "inputs")
+    return view
+
+
+def interpret_response(
+    operation: str, body: bytes, *, content_type: str | None = None, truncated: int = 0
+) -> ResponseView:
+    """Read a plain response's body. Raises nothing, whatever the bytes are.
+
+    Args:
+        operation: A key of `OPERATIONS`; any other is kept raw, with few attributes.
+        body: The body, decompressed; or its beginning.
+        content_type: The HTTP header. What is not JSON is kept as text either way.
+        truncated: How many bytes of the body were left out.
+    """
+    view = ResponseView()
+    if not body and not truncated:
+        return view
+    reader = OPERATIONS.get(operation, _RAW)
+    read = _read_response_body(reader, body, truncated)
+    view.outputs = read.text
+    if type(value := _only(read.value)) is dict:
+        _guarded(lambda: reader.read_response(value, view), view)
+    _annotate(view, read.note, truncated, "outputs")
+    if read.note and content_type and not read.readable:
+        view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
+    return view
+
+
+def _read_response_body(reader: Operation, body: bytes, truncated: int) -> Body:
+    if reader.decode_response is not None and not truncated:
+        try:
+            return Body(reader.decode_response(body), body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # not as documented: read like any other
+    return read_body(body, truncated=truncated)
+
+
+def _only(value: Any) -> Any:
+    """Unpack the list of one object in which Google's compatible endpoint sends errors."""
+    return value[0] if type(value) is list and len(value) == 1 else value
+
+
+def interpret_stream(
+    operation: str, chunks: Chunks, *, content_encoding: str | None = None, content_type: str | None = None
+) -> ResponseView:
+    """Read a response that was recorded as it came over the wire. Raises nothing, whatever the bytes are.
+
+    Server-sent events are rebuilt to the plain response's shape; anything else (a plain call read through
+    ``with_streaming_response``) is read as a plain response.
+
+    Args:
+        operation: A key of `OPERATIONS`; any other is kept raw, with few attributes.
+        chunks: (time_ns, bytes) for each read from the socket, cut anywhere.
+        content_encoding: The HTTP header, if the bytes are still compressed.
+        content_type: The HTTP header.
+    """
+    view = ResponseView()
+    _guarded(lambda: _interpret_reads(operation, chunks, content_encoding, content_type, view), view)
+    return view
+
+
+def _interpret_reads(
+    operation: str, chunks: Chunks, content_encoding: str | None, content_type: str | None, view: ResponseView
+) -> None:
+    reads, note = decompress(chunks, content_encoding)
+    if not _is_event_stream(reads, content_type):
+        plain = interpret_response(operation, b"".join([data for _, data in reads]), content_type=content_type)
+        for field in view.__struct_fields__:
+            setattr(view, field, getattr(plain, field))
+    else:
+        view.first_chunk_ns = next((time_ns for time_ns, data in reads if data), None)
+        body = OPERATIONS.get(operation, _RAW).read_stream(split_events(reads), view)
+        view.outputs = None if body is None else encode_value(body)
+    _annotate(view, note, 0, "outputs")
+
+
+def _is_event_stream(reads: Chunks, content_type: str | None) -> bool:
+    """Look at the first bytes, since servers mislabel either kind; an event stream can't begin with a bracket."""
+    start = next((head for _, data in reads if (head := data.lstrip()[:6])), b"")
+    if start[:1] in (b"{", b"["):
+        return False
+    return not content_type or "event-stream" in content_type.lower() or start.startswith((b"data:", b"event:", b":"))
+
+
+def _guarded(read: Callable[[], None], view: RequestView | ResponseView) -> None:
+    """Run a reader; data of a shape that nobody foresaw leaves a note, the payload itself is kept anyway."""
+    try:
+        read()
+    except Exception as exc:
+        _annotate(view, f"could not be interpreted: {type(exc).__name__}: {exc}"[:300], 0, "")
+
+
+def _annotate(view: RequestView | ResponseView, note: str | None, truncated: int, side: str) -> None:
+    if note:
+        earlier = view.attributes.get(sc.NOTE)
+        view.attributes[sc.NOTE] = f"{earlier}; {note}" if earlier else note
+    if truncated:
+        view.attributes[sc.TRUNCATED] = {side: truncated}
+
+
+def child_span_id(parent_span_id: str, key: str) -> str:
+    """Return the span id of a call's child: 16 lower-case hex digits, the same whenever it is computed again."""
+    text = f"{parent_span_id}/{key}".encode("utf-8", "backslashreplace")
+    return blake2b(text, digest_size=8).hexdigest()

@@ -1,0 +1,89 @@
+"""Chat Completions: ``POST /chat/completions``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tracer import _semconv as sc
+from tracer.interpret._json import as_dict, as_dicts, as_text
+from tracer.interpret._params import read_format, read_params, read_tools
+from tracer.interpret._views import RequestView, ResponseView
+from tracer.interpret.choices import ChoiceStream, read_head, set_finish
+from tracer.interpret.deltas import merge_deltas
+from tracer.interpret.previews import content_text, join_texts, one_line
+from tracer.interpret.sse import Event
+from tracer.interpret.tools import chat_tool_calls, describe_calls
+
+__all__ = ["read_request", "read_response", "read_stream"]
+
+
+def read_request(body: dict[str, Any], view: RequestView) -> None:
+    """Fill in parameters, tools, the output's form, preview and text of a request."""
+    read_params(body, view)
+    if "tools" in body or "functions" in body:
+        read_tools(body, view)
+    if "response_format" in body:
+        read_format(body["response_format"], view)
+    if type(modalities := body.get("modalities")) is list and "audio" in modalities:
+        view.attributes[sc.OUTPUT_TYPE] = "speech"
+    messages = as_dicts(body.get("messages"))
+    view.preview = one_line(_last_user_text(messages))
+    view.text = join_texts(map(_message_text, messages), newest_last=True)
+
+
+def _last_user_text(messages: list[dict[str, Any]]) -> str | None:
+    """Return the last user message's words; the last message's if no user speaks or only shows pictures."""
+    fallback = None
+    for message in reversed(messages):
+        if text := content_text(message.get("content")):
+            if message.get("role") == "user":
+                return text
+            fallback = fallback or text
+    return fallback
+
+
+def _message_text(message: dict[str, Any]) -> str:
+    text = content_text(message.get("content"))
+    if "tool_calls" in message or "function_call" in message:
+        return "\n".join(filter(None, (text, describe_calls(chat_tool_calls(message)))))
+    return text
+
+
+def read_response(body: dict[str, Any], view: ResponseView) -> None:
+    """Fill in everything that a plain (or rebuilt) response says."""
+    read_head(body, view)
+    choices = as_dicts(body.get("choices"))
+    messages = [as_dict(choice.get("message")) for choice in choices]
+    calls = [call for message in messages for call in chat_tool_calls(message)]
+    if calls:
+        view.attributes[sc.TOOL_CALLS] = calls
+    spoken = [text for message in messages for text in _spoken(message)]
+    refusals = [refusal for message in messages if (refusal := as_text(message.get("refusal")))]
+    asked = describe_calls(calls)
+    view.preview = one_line(next(iter(spoken), None) or asked or next(iter(refusals), None))
+    view.text = join_texts([*spoken, asked, *refusals])
+    if choices:
+        set_finish([choice.get("finish_reason") for choice in choices], view, "completed")
+
+
+def _spoken(message: dict[str, Any]) -> Iterator[str]:
+    if text := content_text(message.get("content")):
+        yield text
+    elif transcript := as_text(as_dict(message.get("audio")).get("transcript")):
+        yield transcript
+
+
+def read_stream(events: list[Event], view: ResponseView) -> Any:
+    """Rebuild a stream's chunks to the plain response's shape, fill in what it says and how it ended."""
+    stream = ChoiceStream(events)
+    return stream.interpret("chat.completion", _rebuild_content, read_response, view)
+
+
+def _rebuild_content(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """Merge one choice's deltas; servers that send whole messages instead (no delta at all) have their last one."""
+    deltas = [delta for piece in pieces if type(delta := piece.get("delta")) is dict]
+    content: dict[str, Any] = {"message": merge_deltas(deltas) if deltas else as_dict(pieces[-1].get("message"))}
+    if logprobs := [entry for piece in pieces if type(entry := piece.get("logprobs")) is dict]:
+        content["logprobs"] = merge_deltas(logprobs)
+    return content

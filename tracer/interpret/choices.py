@@ -1,0 +1,193 @@
+"""What chat and legacy completions share: choices, their stream chunks, how they end, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tracer import _semconv as sc
+from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
+from tracer.interpret._views import Finish, ResponseView
+from tracer.interpret.sse import DONE, Event
+from tracer.interpret.usage import find_usage, token_usage, usage_attributes
+
+__all__ = ["ChoiceStream", "describe_error", "read_error", "read_head", "set_finish"]
+
+_HEAD_ATTRIBUTES = (
+    ("id", sc.RESPONSE_ID),
+    ("model", sc.RESPONSE_MODEL),
+    ("service_tier", sc.RESPONSE_SERVICE_TIER),
+    ("system_fingerprint", sc.RESPONSE_SYSTEM_FINGERPRINT),
+)
+
+# Of a chunk: what is rebuilt from all of them, and padding against eavesdroppers who measure lengths.
+_NOT_IN_BODY = frozenset({"choices", "obfuscation"})
+_NOT_IN_FRAME = frozenset({"delta", "index", "message", "text", "usage"})
+
+
+def read_head(body: dict[str, Any], view: ResponseView) -> None:
+    """Fill in what all kinds of responses have in common: ids, model, usage, an error in place of an answer."""
+    attributes = view.attributes
+    for key, name in _HEAD_ATTRIBUTES:
+        if (value := body.get(key)) is not None:
+            attributes[name] = value
+    view.model = as_text(body.get("model"))
+    if usage := find_usage(body):
+        view.usage = token_usage(usage)
+        if view.usage is not None:
+            attributes.update(usage_attributes(view.usage))
+    read_error(body, view)
+
+
+def read_error(body: dict[str, Any], view: ResponseView) -> None:
+    """Mark the view as failed if the body says so, be it under HTTP 200 (Azure's content filter)."""
+    if error := body.get("error"):
+        view.finish = "failed"
+        view.error, view.error_type = describe_error(error)
+
+
+def describe_error(error: Any) -> tuple[str, str | None]:
+    """Return an API error's message and its code (else its type)."""
+    fields = as_dict(error)
+    if not fields:
+        return (error if type(error) is str else str(error)), None
+    code = fields.get("code") or fields.get("type")
+    message = as_text(fields.get("message")) or as_text(fields.get("detail"))
+    return message or f"error {code or 'without a message'}", None if code is None else str(code)
+
+
+def set_finish(reasons: list[Any], view: ResponseView, finish: Finish | None) -> None:
+    """Record finish reasons, and how the call ended unless an error has said that already.
+
+    Args:
+        reasons: One for each choice; those that are null are left out.
+        view: Filled in.
+        finish: ``completed`` if the response is whole; None for a stream without its end mark.
+    """
+    known = [reason for reason in reasons if type(reason) is str]
+    if known:
+        view.attributes[sc.RESPONSE_FINISH_REASONS] = known
+    if view.finish is not None or finish is None:
+        return
+    view.finish = finish
+    if "length" in known:
+        view.finish, view.error = "incomplete", "the token limit was reached (finish_reason: length)"
+
+
+class ChoiceStream:
+    """The chunks of a streamed chat or legacy completion, gathered by choice, rebuilt to the plain response's shape.
+
+    Attributes:
+        first_token_ns: When the first chunk with content came.
+        unreadable: How many events were not JSON objects.
+    """
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.first_token_ns: int | None = None
+        self.unreadable = 0
+        self._done = False
+        self._chunks: list[dict[str, Any]] = []
+        self._choices: dict[int, list[dict[str, Any]]] = {}
+        for time_ns, _, data in events:
+            if data.startswith(DONE):
+                self._done = True
+                break  # as the SDK does, whatever may follow
+            self._add(time_ns, data)
+
+    def _add(self, time_ns: int, data: bytes) -> None:
+        try:
+            chunk = decode_json(data)
+        except ValueError:
+            chunk = None
+        if type(chunk) is not dict:
+            self.unreadable += 1
+            return
+        if chunk.get("object") == "" and not chunk.get("id"):
+            chunk = {"usage": chunk.get("usage")}  # Azure's annotations (content filters): not part of the answer
+        self._chunks.append(chunk)
+        for choice in as_dicts(chunk.get("choices")):
+            index = choice.get("index")
+            self._choices.setdefault(index if type(index) is int else 0, []).append(choice)
+            if self.first_token_ns is None and _has_content(choice):
+                self.first_token_ns = time_ns
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has its end mark: ``[DONE]``, or a finish reason for each choice that began."""
+        return self._done or (bool(self._choices) and all(map(_finish_reason, self._choices.values())))
+
+    def rebuild(
+        self, kind: str, rebuild_choice: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """Return the response as if it had not been streamed; None if no chunk came.
+
+        Args:
+            kind: The plain response's ``object``.
+            rebuild_choice: Makes one choice's content of all its pieces.
+        """
+        body = {key: value for key, value in _last_values(self._chunks).items() if key not in _NOT_IN_BODY}
+        if not body and not self._choices:
+            return None
+        if self._choices or "object" in body:
+            body["object"] = kind
+            body["choices"] = [
+                {**_rebuild_frame(index, pieces), **rebuild_choice(pieces), "finish_reason": _finish_reason(pieces)}
+                for index, pieces in sorted(self._choices.items())
+            ]
+        if not body.get("usage") and (usage := self._choice_usage()):
+            body["usage"] = usage
+        return body
+
+    def interpret(
+        self,
+        kind: str,
+        rebuild_choice: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        read_response: Callable[[dict[str, Any], ResponseView], None],
+        view: ResponseView,
+    ) -> dict[str, Any] | None:
+        """Rebuild the response and fill in the view; how it ended is the stream's to say, not the content's."""
+        body = self.rebuild(kind, rebuild_choice)
+        view.first_token_ns = self.first_token_ns
+        if body is not None:
+            read_response(body, view)
+        if view.finish != "failed" and not self.ended:
+            view.finish = view.error = None
+        elif self.ended:
+            view.finish = view.finish or "completed"
+        if self.unreadable:
+            view.attributes[sc.NOTE] = f"{self.unreadable} stream events were not JSON objects"
+        return body
+
+    def _choice_usage(self) -> dict[str, Any]:
+        pieces = [piece for choice in self._choices.values() for piece in choice]
+        return next((usage for piece in reversed(pieces) if (usage := as_dict(piece.get("usage")))), {})
+
+
+def _has_content(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    if type(delta) is dict and any(value and key != "role" for key, value in delta.items()):
+        return True
+    return bool(choice.get("text"))
+
+
+def _last_values(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return each field's last value that says something; None for a field that never does.
+
+    One C call for each object, and a second look only at the fields that end empty.
+    """
+    last: dict[str, Any] = {}
+    for fields in objects:
+        last.update(fields)
+    for key in [key for key, value in last.items() if value is None or value == ""]:
+        last[key] = next((value for fields in reversed(objects) if (value := fields.get(key)) not in (None, "")), None)
+    return last
+
+
+def _rebuild_frame(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a choice without its content; fields that only some servers send are kept."""
+    fields = {key: value for key, value in _last_values(pieces).items() if key not in _NOT_IN_FRAME}
+    return {"index": index, **fields}
+
+
+def _finish_reason(pieces: list[dict[str, Any]]) -> Any:
+    return next((reason for piece in reversed(pieces) if (reason := piece.get("finish_reason"))), None)

@@ -1,0 +1,125 @@
+"""Merging stream deltas: what the pieces of an object, each possibly incomplete, say together.
+
+The rules follow ``openai.lib.streaming._deltas.accumulate_delta``: texts concatenate, objects merge field by field,
+lists of objects with an ``index`` merge by it, other lists append. Where real servers make that give nonsense
+(``role`` repeated in each chunk, numbers added up, tool calls without or with a repeated index) this module departs
+from it: labels (`_LABELS`) stay as they first came, of numbers the last one counts, and `_call_keys` tells calls apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+__all__ = ["merge_deltas"]
+
+# Names and labels. Compatible servers repeat them in each chunk; concatenating would give "assistantassistant".
+_LABELS = frozenset({"channel", "format", "id", "object", "role", "type"})
+_PARTS = frozenset({"content", "thinking"})  # fields that hold a text or a list of typed parts
+_JOINED_PARTS = frozenset({"text", "thinking"})
+
+
+def merge_deltas(deltas: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Merge deltas in their order into one object; a null never overrides a value."""
+    columns: dict[str, list[Any]] = {}
+    for delta in deltas:
+        for key, value in delta.items():
+            column = columns.get(key)
+            if column is None:
+                column = columns[key] = []
+            if value is not None:
+                column.append(value)
+    return {key: _merge(key, values) for key, values in columns.items()}
+
+
+def _merge(key: str, values: list[Any]) -> Any:
+    if not values:
+        return None
+    kinds = set(map(type, values))
+    if key in _PARTS and list in kinds:
+        return _merge_parts(values)
+    if len(kinds) > 1:
+        return values[-1]
+    merge = _MERGE.get(kinds.pop())
+    return values[-1] if merge is None else merge(key, values)
+
+
+def _merge_texts(key: str, values: list[str]) -> str:
+    if key in _LABELS:
+        return next(filter(None, values), "")
+    if key == "name" and len(set(values)) == 1:
+        return values[0]
+    return "".join(values)
+
+
+def _merge_objects(_key: str, values: list[dict[str, Any]]) -> dict[str, Any]:
+    return merge_deltas(values)
+
+
+def _merge_lists(key: str, values: list[list[Any]]) -> list[Any]:
+    entries = [entry for value in values for entry in value]
+    if not all(type(entry) is dict for entry in entries):
+        return entries
+    if key == "tool_calls":
+        keys = _call_keys(entries)
+    elif any("index" in entry for entry in entries):
+        keys = [(_index(entry), 0) for entry in entries]
+    else:
+        return entries
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for group, entry in zip(keys, entries, strict=True):
+        groups.setdefault(group, []).append(entry)
+    return [merge_deltas(groups[group]) for group in sorted(groups)]
+
+
+def _index(entry: dict[str, Any]) -> int:
+    index = entry.get("index")
+    return index if type(index) is int else 0
+
+
+def _call_keys(entries: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
+    """Tell for each fragment of a tool call which call it belongs to: (index, how many calls shared it before).
+
+    An index names a call, except that some servers give all parallel calls the same index, or none at all: there, an
+    id and a name that come anew start the next call.
+    """
+    keys: list[tuple[int, int]] = []
+    current: dict[int, tuple[int, Any]] = {}
+    for entry in entries:
+        index = _index(entry)
+        turn, call_id = current.get(index, (0, None))
+        new_id = entry.get("id")
+        if new_id and call_id and new_id != call_id and _names_a_tool(entry):
+            turn += 1
+            call_id = new_id
+        current[index] = (turn, call_id or new_id)
+        keys.append((index, turn))
+    return keys
+
+
+def _names_a_tool(entry: dict[str, Any]) -> bool:
+    tool = entry.get("function") or entry.get("custom")
+    return type(tool) is dict and bool(tool.get("name"))
+
+
+def _merge_parts(values: list[Any]) -> Any:
+    """Join content that came as lists of parts (Mistral's), neighbours of one kind into one part.
+
+    What is nothing but text becomes the text, as the plain response has it.
+    """
+    parts: list[Any] = []
+    for value in values:
+        parts.extend(value if type(value) is list else [{"type": "text", "text": value}])
+    if not all(type(part) is dict for part in parts):
+        return parts
+    merged: list[dict[str, Any]] = []
+    for kind, group in groupby(parts, key=lambda part: str(part.get("type"))):
+        neighbours = list(group)
+        merged.extend([merge_deltas(neighbours)] if kind in _JOINED_PARTS else neighbours)
+    if all(part.keys() == {"type", "text"} and type(part["text"]) is str for part in merged):
+        return "".join(part["text"] for part in merged)
+    return merged
+
+
+_MERGE: dict[type, Callable[[str, list[Any]], Any]] = {str: _merge_texts, dict: _merge_objects, list: _merge_lists}

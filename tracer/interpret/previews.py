@@ -1,0 +1,94 @@
+"""What people read first: one line for a list of traces, and plain text for full-text search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["PREVIEW_CHARS", "TEXT_CHARS", "content_text", "join_texts", "one_line", "plain_text"]
+
+PREVIEW_CHARS = 1_000
+TEXT_CHARS = 16_000
+
+_LONGEST_WORD = 512  # of a text, not of base64
+
+# where the parts of a message keep their words: text, input_text, output_text, summary_text, refusal, audio, file, …
+_PART_TEXTS = ("text", "refusal", "transcript", "content", "filename")
+
+
+def one_line(text: str | None) -> str | None:
+    """Return `text` on one line of at most `PREVIEW_CHARS` characters; None if there is none."""
+    if not text:
+        return None
+    # White space shrinks, so a few times the length is enough to look at (and a megabyte is not).
+    line = " ".join(text[: 4 * PREVIEW_CHARS].split())
+    if len(line) > PREVIEW_CHARS or (len(text) > 4 * PREVIEW_CHARS and line):
+        line = line[: PREVIEW_CHARS - 1] + "…"
+    return line or None
+
+
+def content_text(content: Any) -> str:
+    """Return the words of a message's content: a text, or a list of parts of which the media are left out."""
+    if type(content) is str:
+        return "" if _is_media(content) else content
+    if type(content) is dict:
+        content = [content]
+    if type(content) is not list:
+        return ""
+    return "\n".join(text for part in content if (text := _part_text(part)))
+
+
+def _part_text(part: Any) -> str:
+    if type(part) is str:
+        return part
+    if type(part) is not dict:
+        return ""
+    for key in _PART_TEXTS:
+        if type(value := part.get(key)) is str and value:
+            return value
+    return ""
+
+
+def _is_media(text: str) -> bool:
+    """Tell encoded media from words: a data URL, or a long run of ASCII without a space."""
+    if text.startswith("data:") and ";base64," in text[:100]:
+        return True
+    return len(text) > _LONGEST_WORD and text.isascii() and " " not in text[:_LONGEST_WORD]
+
+
+def plain_text(value: Any) -> str:
+    """Return the texts in any JSON-like value for full-text search: no keys, no media, at most `TEXT_CHARS`."""
+    texts: list[str] = []
+    room, pending = TEXT_CHARS, [value]
+    while pending and room > 0:
+        node = pending.pop()
+        if isinstance(node, str):
+            if node and not _is_media(node):
+                texts.append(node)
+                room -= len(node) + 1
+        elif isinstance(node, dict):
+            pending.extend(reversed(node.values()))
+        elif isinstance(node, (list, tuple)):
+            pending.extend(reversed(node))
+    return join_texts(texts)
+
+
+def join_texts(texts: Iterable[str | None], *, newest_last: bool = False) -> str:
+    """Join texts for full-text search, at most `TEXT_CHARS` characters.
+
+    Args:
+        texts: In reading order.
+        newest_last: The last ones matter most: a conversation's earlier turns are searchable in earlier calls.
+    """
+    kept = [text for text in texts if text]
+    if newest_last:
+        kept = _last_within_limit(kept)
+    return "\n".join(kept)[:TEXT_CHARS]
+
+
+def _last_within_limit(texts: list[str]) -> list[str]:
+    room, start = TEXT_CHARS, len(texts)
+    while start > 0 and room > 0:
+        start -= 1
+        room -= len(texts[start]) + 1
+    return texts[start:]

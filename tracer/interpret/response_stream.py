@@ -1,0 +1,253 @@
+"""Rebuilding a Responses stream. Where it has its terminal event that holds everything; else the pieces do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from tracer.interpret._json import as_dict, as_text, decode_json
+from tracer.interpret.sse import DONE, Event
+
+__all__ = ["ResponseStream"]
+
+_LIFECYCLE = frozenset({"response.created", "response.queued", "response.in_progress"})
+_TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+
+# Events ``response.{kind}.delta`` and ``.done``: the place of the text in the output item, in which a name in braces
+# stands for the event's own field; and the field of the ``.done`` event that holds the whole.
+_TEXTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "output_text": (("content", "{content_index}", "text"), "text"),
+    "refusal": (("content", "{content_index}", "refusal"), "refusal"),
+    "reasoning_text": (("content", "{content_index}", "text"), "text"),
+    "reasoning_summary_text": (("summary", "{summary_index}", "text"), "text"),
+    "function_call_arguments": (("arguments",), "arguments"),
+    "mcp_call_arguments": (("arguments",), "arguments"),
+    "custom_tool_call_input": (("input",), "input"),
+    "code_interpreter_call_code": (("code",), "code"),
+    "apply_patch_call_operation_diff": (("operation", "diff"), "diff"),
+    "shell_call_command": (("action", "commands", "{command_index}"), "command"),
+}
+# What a part or an item is when its own ``added`` event is missing (a resumed stream).
+_PART_TYPES = {
+    "output_text": "output_text",
+    "refusal": "refusal",
+    "reasoning_text": "reasoning_text",
+    "reasoning_summary_text": "summary_text",
+}
+_ITEM_TYPES = {
+    "output_text": "message",
+    "refusal": "message",
+    "reasoning_text": "reasoning",
+    "reasoning_summary_text": "reasoning",
+    "function_call_arguments": "function_call",
+    "mcp_call_arguments": "mcp_call",
+    "custom_tool_call_input": "custom_tool_call",
+    "code_interpreter_call_code": "code_interpreter_call",
+    "apply_patch_call_operation_diff": "apply_patch_call",
+    "shell_call_command": "shell_call",
+}
+# Events ``response.{kind}.added`` and ``.done`` that bring a whole part: the list it stands in, the index's field.
+_PARTS = {
+    "content_part": ("content", "content_index"),
+    "reasoning_part": ("content", "content_index"),
+    "reasoning_summary_part": ("summary", "summary_index"),
+}
+_MAX_LIST = 10_000  # an index beyond is an error of the server's, not a reason to fill memory
+
+Path = tuple["str | int", ...]
+
+
+class ResponseStream:
+    """The events of one stream.
+
+    Attributes:
+        ended: The stream has its end mark: a terminal event, an error event or ``[DONE]``.
+        error: What an ``error`` event said.
+        first_token_ns: When the first delta came.
+        times: `ChildView.key` to (when the item was added, when it was done).
+        unreadable: How many events were not JSON objects.
+    """
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.ended = False
+        self.error: Any = None
+        self.first_token_ns: int | None = None
+        self.times: dict[str, tuple[int | None, int | None]] = {}
+        self.unreadable = 0
+        self._response: dict[str, Any] = {}
+        self._pieces: list[Event] = []
+        self._items_done: dict[int, dict[str, Any]] = {}
+        for event in events:
+            if event[2].startswith(DONE):
+                self.ended = True
+                break
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        """Sort one event. Deltas are not even decoded: a terminal event makes them all superfluous."""
+        time_ns, name, data = event
+        if name is not None and name.endswith(".delta"):
+            self._note_first_token(time_ns)
+            self._pieces.append(event)
+            return
+        body = _decode(data)
+        if body is None:
+            self.unreadable += 1
+            return
+        kind = as_text(body.get("type")) or name or ""
+        if kind.endswith(".delta"):
+            self._note_first_token(time_ns)
+        if kind in _TERMINAL or kind in _LIFECYCLE:
+            self._response = as_dict(body.get("response")) or self._response
+            self.ended = self.ended or kind in _TERMINAL
+        elif kind == "error" or (body.get("error") and not kind.startswith("response.")):
+            self.error, self.ended = body.get("error") or body, True
+        else:
+            if kind in ("response.output_item.added", "response.output_item.done"):
+                self._note_item(time_ns, kind, body)
+            self._pieces.append(event)
+
+    def _note_first_token(self, time_ns: int) -> None:
+        if self.first_token_ns is None:
+            self.first_token_ns = time_ns
+
+    def _note_item(self, time_ns: int, kind: str, body: dict[str, Any]) -> None:
+        item = as_dict(body.get("item"))
+        done = kind == "response.output_item.done"
+        index = body.get("output_index")
+        if done and type(index) is int:
+            self._items_done[index] = item
+        key = as_text(item.get("id")) or f"output[{index}]"
+        start, _ = self.times.get(key, (None, None))
+        self.times[key] = (start, time_ns) if done else (time_ns, None)
+
+    def rebuild(self) -> dict[str, Any] | None:
+        """Return the response as the plain call would have, as far as the stream tells; None if nothing came."""
+        if not self._response and not self._pieces:
+            return {"error": self.error} if self.error is not None else None
+        body = dict(self._response)
+        if not body.get("output"):  # not there yet, or a host that leaves it out of the terminal event
+            body["output"] = self._rebuild_output()
+        if self.error is not None and not body.get("error"):
+            body["error"] = self.error
+        return body
+
+    def _rebuild_output(self) -> list[dict[str, Any]]:
+        if self.ended and self._items_done and self.error is None:
+            return [item for _, item in sorted(self._items_done.items())]
+        items = _Items()
+        for _, name, data in self._pieces:
+            if body := _decode(data):
+                items.add(as_text(body.get("type")) or name or "", body)
+        return items.finish()
+
+
+def _decode(data: bytes) -> dict[str, Any] | None:
+    try:
+        body = decode_json(data)
+    except ValueError:
+        return None
+    return body if type(body) is dict else None
+
+
+class _Items:
+    """Output items under construction, by their ``output_index``."""
+
+    def __init__(self) -> None:
+        self._items: dict[int, dict[str, Any]] = {}
+        self._texts: dict[tuple[int, Path], list[str]] = {}
+
+    def add(self, kind: str, event: dict[str, Any]) -> None:
+        """Work one event in. Events of a kind unknown here say nothing about the output."""
+        index = event.get("output_index")
+        if type(index) is not int:
+            return
+        subject, _, phase = kind.removeprefix("response.").rpartition(".")
+        if subject == "output_item":
+            self._set_item(index, as_dict(event.get("item")))
+        elif subject in _PARTS:
+            self._set_part(index, subject, event)
+        elif subject in _TEXTS:
+            self._add_text(index, subject, phase, event)
+        elif subject == "output_text.annotation":
+            path = ("content", _int(event.get("content_index")), "annotations", _int(event.get("annotation_index")))
+            _put(self._item(index, "message"), path, event.get("annotation"))
+
+    def _item(self, index: int, kind: str) -> dict[str, Any]:
+        if index not in self._items:
+            self._items[index] = {"type": kind, **({"role": "assistant"} if kind == "message" else {})}
+        return self._items[index]
+
+    def _set_item(self, index: int, item: dict[str, Any]) -> None:
+        """Set what ``added`` starts or ``done`` completes: the deltas up to here are in the latter."""
+        self._items[index] = item
+        for key in [key for key in self._texts if key[0] == index]:
+            del self._texts[key]
+
+    def _set_part(self, index: int, subject: str, event: dict[str, Any]) -> None:
+        field, index_field = _PARTS[subject]
+        kind = "message" if subject == "content_part" else "reasoning"
+        path = (field, _int(event.get(index_field)))
+        _put(self._item(index, kind), path, event.get("part"))
+        for key in [key for key in self._texts if key[0] == index and key[1][:2] == path]:
+            del self._texts[key]
+
+    def _add_text(self, index: int, subject: str, phase: str, event: dict[str, Any]) -> None:
+        places, whole_field = _TEXTS[subject]
+        path = tuple(_int(event.get(place[1:-1])) if place.startswith("{") else place for place in places)
+        item = self._item(index, _ITEM_TYPES[subject])
+        if (index, path) not in self._texts:
+            self._texts[index, path] = [_begin_text(item, path, _PART_TYPES.get(subject))]
+        if phase == "done" and type(whole := event.get(whole_field)) is str:
+            self._texts[index, path] = [whole]
+        elif phase == "delta" and type(delta := event.get("delta")) is str:
+            self._texts[index, path].append(delta)
+        if phase == "delta" and type(logprobs := event.get("logprobs")) is list and logprobs:
+            part = _get(item, path[:-1])
+            if type(part) is dict:
+                part["logprobs"] = [*(part.get("logprobs") or []), *logprobs]
+
+    def finish(self) -> list[dict[str, Any]]:
+        for (index, path), pieces in self._texts.items():
+            _put(self._items[index], path, "".join(pieces))
+        return [item for _, item in sorted(self._items.items())]
+
+
+def _begin_text(item: dict[str, Any], path: Path, part_type: str | None) -> str:
+    """Return the text that stands at `path` already, making the part that is to hold it if there is none."""
+    if part_type is not None and type(_get(item, path[:-1])) is not dict:
+        _put(item, path[:-1], {"type": part_type})
+    text = _get(item, path)
+    return text if type(text) is str else ""
+
+
+def _int(value: Any) -> int:
+    return value if type(value) is int and 0 <= value < _MAX_LIST else 0
+
+
+def _get(value: Any, path: Path) -> Any:
+    for step in path:
+        if isinstance(step, str):
+            value = as_dict(value).get(step)
+        else:
+            value = value[step] if type(value) is list and step < len(value) else None
+    return value
+
+
+def _put(value: Any, path: Path, new: Any) -> None:
+    """Set what stands at `path`, making objects and lists on the way as they are needed."""
+    for step, following in pairwise(path):
+        inner = _get(value, (step,))
+        wanted = dict if type(following) is str else list
+        if type(inner) is not wanted:
+            inner = wanted()
+            _set(value, step, inner)
+        value = inner
+    _set(value, path[-1], new)
+
+
+def _set(container: Any, step: str | int, new: Any) -> None:
+    if type(step) is int:
+        container.extend([None] * (step + 1 - len(container)))
+    container[step] = new

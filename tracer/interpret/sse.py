@@ -1,0 +1,97 @@
+"""Server-sent events out of raw socket reads, however these were cut and compressed.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tracer.interpret._decompress import decompress
+
+__all__ = ["DONE", "Chunks", "Event", "split_events", "stream_events"]
+
+Chunks = Sequence[tuple[int, bytes]]
+"""(time_ns, the bytes as read from the socket)."""
+
+Event = tuple[int, "str | None", bytes]
+"""(time_ns of the read that completed the event, its name, its data)."""
+
+DONE = b"[DONE]"
+_BOM = b"\xef\xbb\xbf"
+
+
+def stream_events(chunks: Chunks, *, content_encoding: str | None = None) -> list[tuple[int, str | None, str]]:
+    """Return the server-sent events of a recorded stream. Broken input yields what can be made of it.
+
+    Args:
+        chunks: The reads in their order, each with its time in nanoseconds.
+        content_encoding: The HTTP header, if the bytes are as they came over the wire.
+
+    Returns:
+        (time_ns of the read that completed the event, event name or None, data) for each event that has data.
+    """
+    try:
+        reads, _ = decompress(chunks, content_encoding)
+        return [(time_ns, name, data.decode("utf-8", "replace")) for time_ns, name, data in split_events(reads)]
+    except Exception:  # the law of this package: no input whatsoever raises
+        return []
+
+
+def split_events(reads: Chunks) -> list[Event]:
+    """Split decompressed reads into events.
+
+    A last event without its blank line counts too: the connection may have been cut there, and a trace shows what
+    came.
+    """
+    events: list[Event] = []
+    pending: list[bytes] = []
+    time_ns = 0
+    for time_ns, data in _with_newlines_only(reads):
+        if not data:
+            continue
+        closes = b"\n\n" in data or (data[:1] == b"\n" and bool(pending) and pending[-1].endswith(b"\n"))
+        pending.append(data)
+        if closes:
+            whole, _, rest = b"".join(pending).rpartition(b"\n\n")
+            pending = [rest]
+            events.extend([(time_ns, *event) for block in whole.split(b"\n\n") if (event := _parse(block))])
+    if event := _parse(b"".join(pending)):
+        events.append((time_ns, *event))
+    return events
+
+
+def _with_newlines_only(reads: Chunks) -> Chunks:
+    """Replace CR LF and lone CR by LF, also where a read ended between the two."""
+    if not any(b"\r" in data for _, data in reads):
+        return reads
+    unified, after_cr = [], False
+    for time_ns, data in reads:
+        ends_in_cr = data.endswith(b"\r") if data else after_cr
+        if after_cr and data.startswith(b"\n"):
+            data = data[1:]
+        unified.append((time_ns, data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")))
+        after_cr = ends_in_cr
+    return unified
+
+
+def _parse(block: bytes) -> tuple[str | None, bytes] | None:
+    """Return (name, data) of one event; None if it has no data (comments, keep-alives, blank lines)."""
+    if block.startswith(b"data: ") and b"\n" not in block:  # nearly every event of a chat stream
+        return None, block[6:]
+    if block.startswith(b"event: "):  # nearly every event of a Responses stream
+        head, separator, rest = block.partition(b"\ndata: ")
+        if separator and b"\n" not in head and b"\n" not in rest:
+            return head[7:].decode("utf-8", "replace"), rest
+    return _parse_lines(block.removeprefix(_BOM))
+
+
+def _parse_lines(block: bytes) -> tuple[str | None, bytes] | None:
+    name, data = None, []
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ").decode("utf-8", "replace")
+    return (name, b"\n".join(data)) if data else None

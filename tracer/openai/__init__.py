@@ -1,0 +1,57 @@
+"""The OpenAI instrumentor: ``tracer.openai.autolog()``.
+
+Importing this module imports nothing of the openai package; `autolog` does.
+"""
+
+from __future__ import annotations
+
+from tracer._exceptions import ConfigurationError, MissingDependencyError
+from tracer._runtime import runtime
+
+__all__ = ["autolog"]
+
+
+def autolog(
+    *,
+    disable: bool = False,
+    capture_content: bool | None = None,
+    disable_openai_agent_tracer: bool = True,
+    stream_usage: bool = False,
+    propagate: bool = False,
+) -> None:
+    """Trace every call made through the ``openai`` package from now on, or stop.
+
+    Sees clients, resources and bound methods that exist already, Azure and module-level clients, subclasses,
+    ``create``, ``parse``, ``stream``, ``with_raw_response`` and ``with_streaming_response``, sync and async. Users
+    get the SDK's own objects, and the server the same bytes. Calling it again replaces the options.
+
+    Args:
+        disable: Put the classes back as they were. Streams that run go on being recorded to their end.
+        capture_content: False stores structure, model, usage and times, and no text. None: as
+            ``tracer.configure(capture_content=…)`` says.
+        disable_openai_agent_tracer: For the Agents SDK: replace its exporter, which posts to OpenAI, while on.
+        stream_usage: Ask for usage in chat streams (``stream_options.include_usage``), which changes the request:
+            the stream then ends with a chunk whose ``choices`` are empty. Off unless asked for.
+        propagate: Send a W3C ``traceparent`` header along, unless the caller set one. Off unless asked for: some
+            gateways reject unknown headers.
+
+    Raises:
+        ConfigurationError: An option of the wrong type, or ``TRACER_…`` in the environment can't be understood.
+    """
+    options = {"disable": disable, "stream_usage": stream_usage, "propagate": propagate}
+    for name, value in options.items():
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be True or False, got {value!r}")
+    if capture_content is not None and not isinstance(capture_content, bool):
+        raise ConfigurationError(f"capture_content must be True, False or None, got {capture_content!r}")
+    try:
+        from tracer.openai import _patch  # noqa: PLC0415  imports openai
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("tracer.openai.autolog()", package="openai", extra="all") from error
+    if disable:
+        _patch.uninstrument()
+        return
+    _ = runtime.settings  # a bad environment is told here, at the call that sets things up
+    _patch.instrument(
+        _patch.Options(capture_content=capture_content, stream_usage=stream_usage, propagate=propagate)
+    )

@@ -1,0 +1,186 @@
+"""The SQLite schema and how a file comes to it: numbered forward migrations, the number in ``user_version``.
+
+Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``processes`` and the view ``span_list`` (spans
+with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')`` works. The rest is plumbing.
+
+Why it is shaped so:
+
+- A trace has an integer key. Its spans refer to that, not to the 32-digit id: keys grow, so the spans' index is
+  appended to, while an index led by random ids touches a page a span once it outgrows the cache.
+- ``text`` is indexed lazily and in large steps, see `tracer.store._text`: spans up to ``text_index.indexed_to`` are in
+  the full-text index, but for those in ``text_changes``. The triggers only take notes, since with ``trusted_schema``
+  off a trigger may not write to a virtual table.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from tracer._exceptions import StoreError
+from tracer._models import USAGE_KEYS
+
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "migrate", "newer_schema_message"]
+
+APPLICATION_ID = 0x74726163
+"""``trac`` in the file's header: tells our files from other programs' (https://sqlite.org/fileformat.html)."""
+
+_USAGE = ",\n    ".join(f"{key} INTEGER" for key in USAGE_KEYS)
+
+_V1 = f"""
+CREATE TABLE processes (
+    process_id TEXT PRIMARY KEY,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    started TEXT NOT NULL,
+    ended_ns INTEGER
+) WITHOUT ROWID;
+
+CREATE TABLE traces (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: a page token's snapshot is "keys up to this one"
+    trace_id TEXT NOT NULL UNIQUE,
+    experiment TEXT NOT NULL,
+    state TEXT NOT NULL,
+    name TEXT GENERATED ALWAYS AS (ifnull(name_override, root_name)) VIRTUAL,
+    start_time_ns INTEGER NOT NULL,
+    end_time_ns INTEGER,
+    duration_ns INTEGER GENERATED ALWAYS AS (end_time_ns - start_time_ns) VIRTUAL,
+    session_id TEXT,
+    user_id TEXT,
+    models TEXT,                            -- JSON array
+    {_USAGE},
+    cost REAL,
+    metadata TEXT,                          -- JSON object
+    dropped TEXT,                           -- JSON object, kind: count
+    process_id TEXT NOT NULL,
+    root_span_id TEXT,
+    root_rank INTEGER NOT NULL,             -- 0 no root yet, 1 its parent is in another process, 2 no parent
+    root_name TEXT,
+    name_override TEXT,
+    request_preview TEXT,
+    response_preview TEXT
+);
+CREATE INDEX traces_by_start ON traces (start_time_ns);
+CREATE INDEX traces_by_name ON traces (name, start_time_ns);
+CREATE INDEX traces_by_experiment ON traces (experiment, start_time_ns) WHERE experiment <> 'Default';
+CREATE INDEX traces_by_state ON traces (state, start_time_ns) WHERE state <> 'OK';
+CREATE INDEX traces_running ON traces (process_id) WHERE state = 'IN_PROGRESS';
+CREATE INDEX traces_by_session ON traces (session_id, start_time_ns) WHERE session_id IS NOT NULL;
+CREATE INDEX traces_by_user ON traces (user_id, start_time_ns) WHERE user_id IS NOT NULL;
+CREATE INDEX traces_by_duration ON traces (ifnull(duration_ns, -1));
+
+CREATE TABLE tags (
+    trace_key INTEGER NOT NULL REFERENCES traces (key) ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (trace_key, key)
+) WITHOUT ROWID;
+CREATE INDEX tags_by_value ON tags (key, value, trace_key);
+
+CREATE TABLE spans (
+    key INTEGER PRIMARY KEY,
+    trace_key INTEGER NOT NULL REFERENCES traces (key) ON DELETE CASCADE,
+    span_id TEXT NOT NULL,
+    parent_id TEXT,
+    name TEXT NOT NULL,
+    span_type TEXT NOT NULL,
+    operation TEXT,
+    start_time_ns INTEGER NOT NULL,
+    end_time_ns INTEGER,
+    status_code TEXT,                       -- NULL while unset
+    status_description TEXT,
+    finish TEXT,
+    model TEXT,
+    counted INTEGER NOT NULL,
+    {_USAGE},
+    cost REAL,
+    attributes TEXT,                        -- JSON object
+    inputs TEXT,                            -- JSON
+    outputs TEXT,                           -- JSON
+    events TEXT,                            -- JSON array of [name, time_ns, attributes]
+    chunk_encoding TEXT,
+    text TEXT,
+    chunks BLOB,                            -- zlib(msgpack([[time_ns, bytes], ...]))
+    UNIQUE (trace_key, span_id)
+);
+CREATE INDEX spans_by_model ON spans (model, trace_key) WHERE model IS NOT NULL;
+CREATE VIEW span_list AS SELECT traces.trace_id, spans.* FROM spans JOIN traces ON traces.key = spans.trace_key;
+
+CREATE TABLE live_chunks (
+    key INTEGER PRIMARY KEY,
+    trace_id TEXT NOT NULL,
+    span_id TEXT NOT NULL,
+    chunks BLOB NOT NULL                    -- msgpack([[time_ns, bytes], ...])
+);
+CREATE INDEX live_chunks_by_span ON live_chunks (trace_id, span_id);
+
+CREATE VIRTUAL TABLE span_text USING fts5 (
+    text, content = 'spans', content_rowid = 'key', tokenize = 'unicode61 remove_diacritics 2'
+);
+CREATE TABLE text_index (indexed_to INTEGER NOT NULL);
+INSERT INTO text_index VALUES (0);
+CREATE TABLE text_changes (key INTEGER PRIMARY KEY, indexed_text TEXT);  -- NULL: no text was indexed
+CREATE TRIGGER spans_text_changed AFTER UPDATE OF text ON spans
+WHEN OLD.text IS NOT NEW.text AND OLD.key <= (SELECT indexed_to FROM text_index) BEGIN
+    INSERT OR IGNORE INTO text_changes VALUES (OLD.key, OLD.text);
+END;
+CREATE TRIGGER spans_text_deleted AFTER DELETE ON spans WHEN OLD.key <= (SELECT indexed_to FROM text_index) BEGIN
+    INSERT OR IGNORE INTO text_changes VALUES (OLD.key, OLD.text);
+END;
+"""
+
+_MIGRATIONS = (_V1,)
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to `SCHEMA_VERSION`, all steps in one transaction, so that a kill leaves the old version.
+
+    Several processes may race to create one file: the version is read again under the write lock.
+
+    Raises:
+        StoreError: The file is of a newer version or holds another program's tables; it is left untouched.
+    """
+    if _version(connection) == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        for script in _MIGRATIONS[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def newer_schema_message(version: int) -> str:
+    """Say what is wrong with a file that a later tracer wrote, and what to do."""
+    return (
+        f"has schema version {version}, this tracer knows up to {SCHEMA_VERSION}; "
+        "upgrade openai-tracer or use another file"
+    )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Return the file's schema version; 0 for an empty file."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise StoreError(f"the database {newer_schema_message(version)}")
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID and connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+        raise StoreError("the database holds another program's tables; use another file")
+    return version
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script into statements. `executescript` would commit the open transaction first."""
+    statements, pending = [], ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements

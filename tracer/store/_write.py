@@ -1,0 +1,247 @@
+"""Writes a batch: rows to SQL, in as few steps of SQLite as can be.
+
+sqlite3 gives the GIL away and takes it back at each step of a statement. Beside a thread that computes, taking it back
+costs up to 5 ms, so ``executemany`` with a step a row would write 260 rows/s. A statement with the values of up to 256
+rows takes one step: 10,700 rows/s beside the same thread, and alone twice as fast as ``executemany`` (measured with
+Python 3.11, SQLite 3.40).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from tracer._models import USAGE_KEYS, SpanStatusCode
+from tracer.store.base import Batch, ChunkRow, SpanRow, TracePatch
+
+__all__ = ["write_batch"]
+
+_MAX_ROWS = 256  # x 30 values stays below SQLite's 32,766 variables
+_UNSET = SpanStatusCode.UNSET
+
+Row = tuple[Any, ...]
+
+# --- spans: (column, expression) ----------------------------------------------------------------------------------
+_SPAN_COLUMNS = {
+    "trace_key": "(SELECT key FROM traces WHERE trace_id = ?)",
+    "span_id": "?",
+    "parent_id": "?",
+    "name": "?",
+    "span_type": "?",
+    "operation": "?",
+    "start_time_ns": "?",
+    "end_time_ns": "?",
+    "status_code": "?",
+    "status_description": "?",
+    "finish": "?",
+    "model": "?",
+    "inputs": "?",
+    "outputs": "?",
+    "attributes": "?",
+    "events": "?",
+    "chunks": "?",
+    "chunk_encoding": "?",
+    "cost": "?",
+    "counted": "?",
+    "text": "?",
+    **dict.fromkeys(USAGE_KEYS, "?"),
+}
+
+
+def _merged_span_column(column: str) -> str:
+    """The later row completes the earlier, unless it is the start of a span whose end is here already."""
+    if column == "counted":
+        return "counted = max(counted, excluded.counted)"
+    return (
+        f"{column} = CASE WHEN excluded.end_time_ns IS NULL AND end_time_ns IS NOT NULL "
+        f"THEN ifnull({column}, excluded.{column}) ELSE ifnull(excluded.{column}, {column}) END"
+    )
+
+
+_SPAN_CONFLICT = "ON CONFLICT (trace_key, span_id) DO UPDATE SET " + ", ".join(
+    _merged_span_column(column) for column in _SPAN_COLUMNS if column not in ("trace_key", "span_id")
+)
+
+# --- traces -------------------------------------------------------------------------------------------------------
+_TRACE_COLUMNS = dict.fromkeys(
+    (
+        "trace_id",
+        "process_id",
+        "start_time_ns",
+        "experiment",
+        "root_span_id",
+        "root_rank",
+        "root_name",
+        "name_override",
+        "state",
+        "end_time_ns",
+        "request_preview",
+        "response_preview",
+        "metadata",
+        "session_id",
+        "user_id",
+    ),
+    "?",
+)
+# A better root replaces what an earlier one said; a patch of the same root, or of none, completes it.
+_TAKES_OVER = "excluded.root_rank > root_rank"
+_SAME_ROOT = "(excluded.root_span_id IS NULL OR excluded.root_span_id = root_span_id)"
+_TRACE_MERGE = {
+    "process_id": f"CASE WHEN {_TAKES_OVER} OR root_rank = 0 OR state = 'INTERRUPTED' "
+    "THEN excluded.process_id ELSE process_id END",
+    "start_time_ns": f"CASE WHEN {_TAKES_OVER} THEN excluded.start_time_ns "
+    "WHEN root_rank = 0 THEN min(start_time_ns, excluded.start_time_ns) ELSE start_time_ns END",
+    "experiment": "CASE WHEN excluded.experiment = 'Default' THEN experiment ELSE excluded.experiment END",
+    "root_span_id": f"CASE WHEN {_TAKES_OVER} THEN excluded.root_span_id ELSE root_span_id END",
+    "root_rank": "max(root_rank, excluded.root_rank)",
+    "name_override": "ifnull(excluded.name_override, name_override)",
+    # Whoever writes is alive, so a trace that was thought interrupted is not.
+    "state": f"CASE WHEN {_TAKES_OVER} THEN excluded.state "
+    f"WHEN {_SAME_ROOT} AND excluded.state <> 'IN_PROGRESS' THEN excluded.state "
+    "WHEN state = 'INTERRUPTED' THEN 'IN_PROGRESS' ELSE state END",
+    "metadata": "CASE WHEN excluded.metadata IS NULL THEN metadata "
+    "ELSE json_patch(ifnull(metadata, '{}'), excluded.metadata) END",
+    "session_id": "ifnull(excluded.session_id, session_id)",
+    "user_id": "ifnull(excluded.user_id, user_id)",
+    **{
+        column: f"CASE WHEN {_TAKES_OVER} AND root_rank > 0 THEN excluded.{column} "
+        f"WHEN {_TAKES_OVER} OR {_SAME_ROOT} THEN ifnull(excluded.{column}, {column}) ELSE {column} END"
+        for column in ("root_name", "end_time_ns", "request_preview", "response_preview")
+    },
+}
+_TRACE_CONFLICT = "ON CONFLICT (trace_id) DO UPDATE SET " + ", ".join(f"{c} = {e}" for c, e in _TRACE_MERGE.items())
+
+# Summed anew from the spans, so that writing a row twice counts it once.
+_TOTALS = f"""
+UPDATE traces SET ({", ".join(USAGE_KEYS)}, cost, models) = (
+    SELECT {", ".join(f"sum({key}) FILTER (WHERE counted)" for key in USAGE_KEYS)}, sum(cost) FILTER (WHERE counted),
+        nullif(json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL), '[]')
+    FROM spans WHERE trace_key = traces.key
+) WHERE trace_id IN (SELECT value FROM json_each(?))
+"""
+_TAG_COLUMNS = {"trace_key": "(SELECT key FROM traces WHERE trace_id = ?)", "key": "?", "value": "?"}
+_TAG_CONFLICT = "ON CONFLICT (trace_key, key) DO UPDATE SET value = excluded.value"
+_CHUNK_COLUMNS = dict.fromkeys(("trace_id", "span_id", "chunks"), "?")
+_PROCESS = """
+INSERT INTO processes (process_id, host, pid, started) VALUES (?, ?, ?, ?)
+ON CONFLICT (process_id) DO UPDATE SET ended_ns = NULL WHERE ended_ns IS NOT NULL
+"""
+_DROP = """
+UPDATE traces SET dropped = json_set(ifnull(dropped, '{}'), '$.' || ?2, ifnull(json_extract(dropped, '$.' || ?2), 0) + ?3)
+WHERE trace_id = ?1
+"""
+_FORGET_CHUNKS = """
+DELETE FROM live_chunks WHERE (trace_id, span_id) IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+)
+"""
+
+
+def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Write all rows of the batch into the open transaction."""
+    process = batch.process
+    connection.execute(_PROCESS, (process.process_id, process.host, process.pid, process.started))
+    _insert(connection, "traces", _TRACE_COLUMNS, _TRACE_CONFLICT, [_trace_values(patch) for patch in batch.traces])
+    _insert(connection, "live_chunks", _CHUNK_COLUMNS, "", [_chunk_values(row) for row in batch.chunks])
+    _insert(connection, "spans", _SPAN_COLUMNS, _SPAN_CONFLICT, [_span_values(row) for row in batch.spans])
+    _insert(connection, "tags", _TAG_COLUMNS, _TAG_CONFLICT, list(_tag_rows(batch.traces)))
+    _sum_up(connection, batch.spans)
+    _forget_live_chunks(connection, batch.spans)
+    for patch in batch.traces:
+        for kind, count in patch.dropped.items():
+            connection.execute(_DROP, (patch.trace_id, f'"{kind}"', count))
+
+
+def _sum_up(connection: sqlite3.Connection, spans: list[SpanRow]) -> None:
+    if touched := {row.trace_id for row in spans if row.counted or row.model is not None}:
+        connection.execute(_TOTALS, (msgspec.json.encode(touched).decode(),))
+
+
+def _forget_live_chunks(connection: sqlite3.Connection, spans: list[SpanRow]) -> None:
+    if ended := [(row.trace_id, row.span_id) for row in spans if row.chunks is not None]:
+        connection.execute(_FORGET_CHUNKS, (msgspec.json.encode(ended).decode(),))
+
+
+def _insert(
+    connection: sqlite3.Connection, table: str, columns: dict[str, str], conflict: str, rows: Sequence[Row]
+) -> None:
+    """Insert rows, the values of a power of two of them a statement, so that few statements are ever prepared."""
+    start = 0
+    while start < len(rows):
+        count = min(_MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
+        values = list(itertools.chain.from_iterable(rows[start : start + count]))
+        connection.execute(_insert_sql(table, tuple(columns.items()), conflict, count), values)
+        start += count
+
+
+@functools.lru_cache(maxsize=64)
+def _insert_sql(table: str, columns: Iterable[tuple[str, str]], conflict: str, count: int) -> str:
+    names, expressions = zip(*columns, strict=True)
+    row = f"({', '.join(expressions)})"
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * count)} {conflict}"
+
+
+def _trace_values(patch: TracePatch) -> Row:
+    rank = 0 if patch.root_span_id is None else 1 + patch.true_root
+    return (
+        patch.trace_id,
+        patch.process_id,
+        patch.start_time_ns,
+        patch.experiment or "Default",
+        patch.root_span_id,
+        rank,
+        patch.name,
+        patch.name_override,
+        patch.state.value if patch.state else "IN_PROGRESS",
+        patch.end_time_ns,
+        patch.request_preview,
+        patch.response_preview,
+        msgspec.json.encode(patch.metadata).decode() if patch.metadata else None,
+        patch.session_id,
+        patch.user_id,
+    )
+
+
+def _span_values(row: SpanRow) -> Row:
+    return (
+        row.trace_id,
+        row.span_id,
+        row.parent_id,
+        row.name,
+        row.span_type,
+        row.operation,
+        row.start_time_ns,
+        row.end_time_ns,
+        None if row.status_code is _UNSET else row.status_code.value,
+        row.status_description or None,
+        row.finish,
+        row.model,
+        _text(row.inputs),
+        _text(row.outputs),
+        _text(row.attributes),
+        _text(row.events),
+        row.chunks,
+        row.chunk_encoding,
+        row.cost,
+        row.counted,
+        row.text,
+        *map((row.usage or {}).get, USAGE_KEYS),
+    )
+
+
+def _text(json: bytes | None) -> str | None:
+    """JSON is stored as text for SQL's sake; a byte that is no UTF-8 must not cost the batch."""
+    return None if json is None else json.decode(errors="replace")
+
+
+def _chunk_values(row: ChunkRow) -> Row:
+    return row.trace_id, row.span_id, msgspec.msgpack.encode(row.chunks)
+
+
+def _tag_rows(patches: list[TracePatch]) -> Iterator[Row]:
+    return ((patch.trace_id, key, value) for patch in patches for key, value in patch.tags.items())

@@ -1,0 +1,259 @@
+"""``search_traces``: arguments to SQL, and pages that hold still while traces keep arriving.
+
+A page's token carries the sort key of its last trace, the highest trace key at the time of the first page (what came
+later is on no page of that search) and that time itself, so that "one hour ago" means the same on each page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tracer._exceptions import ConfigurationError
+from tracer._models import TracePage, TraceState
+from tracer.store._connection import transaction
+from tracer.store._read import TRACE_COLUMNS, read_traces
+from tracer.store._sql import Condition, did_you_mean
+from tracer.store.base import TraceQuery
+
+__all__ = ["search"]
+
+MAX_RESULTS = 10_000
+_FEW = 10_000
+"""Up to this many matches of a condition are fetched and sorted; beyond, traces are walked in order and probed."""
+
+_NUMERIC_ORDERS = {
+    "duration": "duration_ns",
+    "total_tokens": "total_tokens",
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cost": "cost",
+}
+_ORDER_ALIASES = {"timestamp": "start_time", "timestamp_ms": "start_time", "execution_time_ms": "duration"}
+_ORDERS = ("start_time", "name", *_NUMERIC_ORDERS)
+
+
+class _Order(NamedTuple):
+    """A sort expression that is never NULL: what is unknown sorts last in either direction."""
+
+    expression: str
+    descending: bool
+
+    @property
+    def sql(self) -> str:
+        direction = "DESC" if self.descending else "ASC"
+        return f"ORDER BY {self.expression} {direction}, key {direction}"
+
+    def after(self, token: _Token) -> Condition:
+        sign = "<" if self.descending else ">"
+        return Condition(f"({self.expression}, key) {sign} (?, ?)", (token.last_value, token.last_key))
+
+
+class _Token(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    fingerprint: bytes
+    now_ns: int
+    newest_key: int
+    last_value: int | float | str
+    last_key: int
+
+
+def search(connection: sqlite3.Connection, query: TraceQuery) -> TracePage:
+    """Return one page. Raises ConfigurationError naming the argument that is wrong."""
+    limit = _checked_limit(query.max_results)
+    order = _parse_order(query.order_by)
+    fingerprint = _fingerprint(query)
+    token = _decode_token(query.page_token, fingerprint)
+    now_ns = token.now_ns if token else time.time_ns()
+    conditions = list(_conditions(query, now_ns))
+    with transaction(connection, "DEFERRED"):  # one snapshot for traces, tags and spans
+        newest = token.newest_key if token else _newest_key(connection)
+        conditions.append(Condition("+key <= ?", (newest,)))  # "+": not a reason to walk by key
+        if token:
+            conditions.append(order.after(token))
+        rows = _select(connection, [condition.chosen(connection, _FEW) for condition in conditions], order, limit + 1)
+        traces = read_traces(connection, [row[1:] for row in rows[:limit]], spans=query.include_spans)
+    if len(rows) <= limit:
+        return TracePage(traces)
+    last_value, last_key = rows[limit - 1][:2]
+    return TracePage(traces, next_page_token=_encode(_Token(fingerprint, now_ns, newest, last_value, last_key)))
+
+
+def _select(
+    connection: sqlite3.Connection, conditions: list[Condition], order: _Order, limit: int
+) -> list[tuple[Any, ...]]:
+    where = " AND ".join(f"({condition.sql})" for condition in conditions)
+    sql = f"SELECT {order.expression}, {TRACE_COLUMNS} FROM traces WHERE {where} {order.sql} LIMIT ?"
+    parameters = [value for condition in conditions for value in condition.parameters]
+    return connection.execute(sql, [*parameters, limit]).fetchall()
+
+
+def _newest_key(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT ifnull(max(key), 0) FROM traces").fetchone()[0])
+
+
+def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
+    if query.status is not None:
+        yield _state_is(query.status)
+    for column in ("name", "experiment", "session_id", "user_id"):
+        if (value := getattr(query, column)) is not None:
+            yield Condition(f"{column} = ?", (_checked_text(column, value),))
+    if query.model is not None:
+        yield Condition.of_keys("SELECT trace_key FROM spans WHERE model = ?", (_checked_text("model", query.model),))
+    for key, value in _checked_tags(query.tags).items():
+        yield Condition.of_keys("SELECT trace_key FROM tags WHERE key = ? AND value = ?", (key, value))
+    if query.text is not None and (match := _match_expression(_checked_text("text", query.text))):
+        yield Condition.of_keys(
+            "SELECT trace_key FROM span_text CROSS JOIN spans ON spans.key = span_text.rowid WHERE span_text MATCH ?",
+            (match,),
+        )
+    yield from _time_conditions(query, now_ns)
+    if query.filter_string is not None and _checked_text("filter_string", query.filter_string).strip():
+        from tracer.store.filter import parse_filter  # lark is an extra
+
+        yield parse_filter(query.filter_string)
+
+
+def _time_conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
+    if query.since is not None:
+        yield Condition("start_time_ns >= ?", (_nanoseconds("since", query.since, now_ns),))
+    if query.until is not None:
+        yield Condition("start_time_ns < ?", (_nanoseconds("until", query.until, now_ns),))
+    if query.min_duration is not None:
+        seconds = query.min_duration
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:
+            raise ConfigurationError(f"min_duration must be seconds, 0 or more, got {seconds!r}")
+        yield Condition("ifnull(duration_ns, -1) >= ?", (round(seconds * 1e9),))
+
+
+def _state_is(status: str) -> Condition:
+    try:
+        state = TraceState(str(status).upper()).value
+    except ValueError:
+        known = [state.value for state in TraceState]
+        raise ConfigurationError(
+            f"status must be one of {', '.join(known)}, got {status!r}{did_you_mean(str(status).upper(), known)}"
+        ) from None
+    return Condition.state("=", state)
+
+
+def _match_expression(text: str) -> str | None:
+    """Turn what a user typed into an FTS5 query: all words, ``"a phrase"``, and ``prefix*``; None if blank.
+
+    Each word becomes a quoted string, so no character of it is query syntax
+    (https://sqlite.org/fts5.html#full_text_query_syntax). A word of punctuation alone has no token to look for.
+    """
+    terms = []
+    for phrase, word in re.findall(r'"([^"]*)"|([^\s"]+)', text.replace("\0", " ")):
+        star = "*" if word.endswith("*") else ""
+        if re.search(r"[^\W_]", phrase or word):
+            terms.append('"{}"{}'.format((phrase or word.rstrip("*")).replace('"', '""'), star))
+    if not terms and text.strip():
+        raise ConfigurationError(f"text must hold a word to look for, got {text!r}")
+    return " AND ".join(terms) or None
+
+
+def _nanoseconds(parameter: str, value: Any, now_ns: int) -> int:
+    """Read a moment: datetime or ISO text (local time unless they say), seconds since the epoch, timedelta ago."""
+    if isinstance(value, timedelta):
+        return now_ns - value // timedelta(microseconds=1) * 1_000
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
+        except ValueError:
+            raise _wrong_moment(parameter, value) from None
+    if isinstance(value, datetime):
+        since_epoch = value.astimezone(timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)
+        return since_epoch // timedelta(microseconds=1) * 1_000
+    # In seconds any moment until the year 5138 is below 1e11: what is above was meant as milli- or nanoseconds.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or abs(value) >= 1e11:
+        raise _wrong_moment(parameter, value)
+    return round(value * 1e9)
+
+
+def _wrong_moment(parameter: str, value: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"{parameter} must be a datetime, ISO text such as '2026-11-22T13:00:00', seconds since the epoch or a "
+        f"timedelta (that long ago), got {value!r}"
+    )
+
+
+def _parse_order(order_by: str) -> _Order:
+    match = re.fullmatch(r"\s*(?:trace\.|attributes?\.)?(\w+)(?:\s+(asc|desc))?\s*", str(order_by), re.IGNORECASE)
+    column = match[1].lower() if match else ""
+    column = _ORDER_ALIASES.get(column, column)
+    if match is None or column not in _ORDERS:
+        hint = did_you_mean(column, _ORDERS)
+        raise ConfigurationError(
+            f"order_by must be one of {', '.join(_ORDERS)}, with asc or desc behind it, got {order_by!r}{hint}"
+        )
+    return _Order(_sort_expression(column, descending := (match[2] or "asc").lower() == "desc"), descending)
+
+
+def _sort_expression(column: str, descending: bool) -> str:
+    """`duration` descending is spelled as its index is."""
+    if column == "start_time":
+        return "start_time_ns"
+    if column == "name":
+        return "ifnull(name, '')" if descending else "ifnull(name, char(1114111))"
+    return f"ifnull({_NUMERIC_ORDERS[column]}, {'-1' if descending else '9e999'})"
+
+
+def _fingerprint(query: TraceQuery) -> bytes:
+    """What must be equal for a page token to fit: everything but how much is read of each page."""
+    told = msgspec.structs.asdict(query)
+    for free in ("page_token", "max_results", "include_spans"):
+        told.pop(free)
+    told["tags"] = sorted((query.tags or {}).items())
+    return hashlib.blake2b(repr(told).encode(errors="replace"), digest_size=8).digest()
+
+
+def _encode(token: _Token) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).rstrip(b"=").decode()
+
+
+def _decode_token(text: str | None, fingerprint: bytes) -> _Token | None:
+    if text is None:
+        return None
+    try:
+        padded = str(text) + "=" * (-len(str(text)) % 4)
+        token = msgspec.msgpack.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=_Token)
+    except (ValueError, msgspec.MsgspecError):
+        raise ConfigurationError(
+            f"page_token must be a page's next_page_token, got {str(text)[:60]!r}; leave it out for the first page"
+        ) from None
+    if token.fingerprint != fingerprint:
+        raise ConfigurationError(
+            "page_token belongs to a search with other arguments; pass the same ones, or leave it out for the first page"
+        )
+    return token
+
+
+def _checked_limit(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RESULTS:
+        raise ConfigurationError(f"max_results must be a whole number from 1 to {MAX_RESULTS}, got {value!r}")
+    return value
+
+
+def _checked_text(parameter: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{parameter} must be a string, got {value!r}")
+    return value.encode("utf-8", "replace").decode()  # SQLite can't be asked for half a surrogate pair
+
+
+def _checked_tags(tags: Any) -> dict[str, str]:
+    if tags is None:
+        return {}
+    if not isinstance(tags, dict):
+        raise ConfigurationError(f"tags must be a dict of strings, as in {{'env': 'prod'}}, got {tags!r}")
+    return {_checked_text("tags", key): _checked_text("tags", value) for key, value in tags.items()}
+
+

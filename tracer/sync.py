@@ -1,0 +1,28 @@
+"""The same functions for code without an event loop: ``tracer.sync.get_trace(…)`` blocks where the other awaits.
+
+Thin on purpose: each runs the one async implementation, which awaits nothing but the worker's answer. In a thread
+that runs an event loop they would block that loop: use the async ones there.
+"""
+
+from __future__ import annotations
+
+from tracer import _api
+from tracer._bridge import blocking
+
+__all__ = [
+    "delete_trace_tag",
+    "delete_traces",
+    "flush",
+    "get_trace",
+    "search_traces",
+    "set_trace_tag",
+    "shutdown",
+]
+
+delete_trace_tag = blocking(_api.delete_trace_tag)
+delete_traces = blocking(_api.delete_traces)
+flush = blocking(_api.flush)
+get_trace = blocking(_api.get_trace)
+search_traces = blocking(_api.search_traces)
+set_trace_tag = blocking(_api.set_trace_tag)
+shutdown = blocking(_api.shutdown)

@@ -1,0 +1,13 @@
+"""For tests and examples: an OpenAI server that needs no key and no network, a clock and ids to control.
+
+Needs the extra `testing`: `pip install 'openai-tracer[testing]'`. `python -m tracer.testing` runs the server in the
+foreground; `tracer.testing.pytest_plugin` has fixtures.
+"""
+
+from tracer.testing import reply
+from tracer.testing._app import RecordedRequest
+from tracer.testing._clock import FakeClock, SequentialIds
+from tracer.testing._server import FakeOpenAI
+from tracer.testing.reply import Reply
+
+__all__ = ["FakeClock", "FakeOpenAI", "RecordedRequest", "Reply", "SequentialIds", "reply"]

@@ -1,0 +1,352 @@
+"""The fake API as an ASGI application: reads the request, finds a reply, sends it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from tracer.testing import _chat, _embeddings, _model, _prompts, _responses
+from tracer.testing._answer import Answer, Json, Prompt
+from tracer.testing._transmit import Step, body_steps, wire_pieces
+from tracer.testing._wire import BadRequestError, Mint, Payload, error_body, json_payload, stream_payload
+from tracer.testing.reply import Reply
+
+__all__ = ["API", "RecordedRequest", "ReplySource", "Script", "operation"]
+
+_Headers = list[tuple[bytes, bytes]]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+_PREFIX = re.compile(r"/(?:v1|openai(?:/v1)?(?:/deployments/(?P<deployment>[^/]+))?)(?=/)")
+_RESPONSES_KEPT = 1000
+
+
+class RecordedRequest(msgspec.Struct, frozen=True):
+    """A request as the server got it.
+
+    Attributes:
+        method: The HTTP method.
+        path: The whole path, such as `/v1/chat/completions`.
+        query: The query string, without its question mark.
+        headers: The headers; names in lower case, the last of equal ones.
+        body: The body's bytes.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body decoded from JSON; `None` when it isn't JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except msgspec.DecodeError:
+            return None
+
+
+ReplySource = Reply | Callable[[RecordedRequest], Reply]
+"""A reply, or a function that makes one for the request; it is called in the server's thread."""
+
+
+def operation(path: str) -> tuple[str, str | None]:
+    """A path without the API's prefix, and the deployment if Azure's path names one."""
+    match = _PREFIX.match(path)
+    return (path[match.end() :], match["deployment"]) if match else (path, None)
+
+
+class Script:
+    """The replies that are to come, first those for a path, then those for any.
+
+    Filled by the test's threads, emptied by the server's: each step is a single operation on a deque.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[str | None, deque[ReplySource]] = {}
+
+    def extend(self, replies: Iterable[ReplySource], path: str | None) -> None:
+        """Add replies for an operation's path, or for any path."""
+        key = operation(path)[0] if path else None
+        self._queues.setdefault(key, deque()).extend(replies)
+
+    def clear(self) -> None:
+        """Forget what was not used."""
+        self._queues = {}
+
+    def take(self, path: str) -> ReplySource | None:
+        """The next reply for a path; `None` when the script has none."""
+        for key in (path, None):
+            if queue := self._queues.get(key):
+                return queue.popleft()
+        return None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+
+class API:
+    """The ASGI application. Runs on one event loop; only `script` is touched from elsewhere.
+
+    Args:
+        script: Where scripted replies come from.
+        fallback: What answers when the script is empty.
+        record: Called with each request, before it is answered.
+        hold: Awaited where a reply is held.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        fallback: ReplySource,
+        record: Callable[[RecordedRequest], None],
+        hold: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._script = script
+        self._fallback = fallback
+        self._record = record
+        self._hold = hold
+        self._mint = Mint()
+        self._stored: OrderedDict[str, tuple[Json, list[Json]]] = OrderedDict()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        """Answer one request."""
+        started = time.perf_counter()
+        request = await _read(scope, receive)
+        path, deployment = operation(request.path)
+        source = self._script.take(path) or self._fallback
+        self._record(request)
+        reply = source(request) if callable(source) else source
+        payload = self._payload(reply, request, path, deployment)
+        pieces = wire_pieces(reply, payload, named=path.startswith("/responses"))
+        headers = self._headers(reply, payload, pieces, started)
+        transmission = _Transmission(scope["state"]["transport"], receive, send, self._hold)
+        await transmission.run(reply, payload.status, headers, pieces)
+
+    def _payload(self, reply: Reply, request: RecordedRequest, path: str, deployment: str | None) -> Payload:
+        if isinstance(reply.content, Payload):
+            return reply.content
+        try:
+            return self._answer(reply.content, request, path, deployment)
+        except BadRequestError as error:
+            return json_payload(error.body, error.status)
+
+    def _answer(self, answer: Answer | None, request: RecordedRequest, path: str, deployment: str | None) -> Payload:
+        if path.startswith("/responses/") and request.method == "GET":
+            return self._retrieve(path.removeprefix("/responses/"), parse_qs(request.query))
+        endpoint = _ENDPOINTS.get(path)
+        if endpoint is None or request.method != "POST":
+            raise BadRequestError(f"Invalid URL ({request.method} {request.path})", status=404)
+        body = request.json
+        if not isinstance(body, dict):
+            raise BadRequestError("We could not parse the JSON body of your request.")
+        if deployment:
+            body.setdefault("model", deployment)
+        if not isinstance(body.get("model"), str):
+            raise BadRequestError("you must provide a model parameter")
+        return endpoint(self, body, answer)
+
+    def _headers(
+        self, reply: Reply, payload: Payload, pieces: list[bytes], started: float
+    ) -> list[tuple[bytes, bytes]]:
+        headers: dict[str, str | None] = {
+            "date": formatdate(usegmt=True),
+            "content-type": payload.content_type,
+            "x-request-id": self._mint("req_"),
+            "openai-processing-ms": str(max(1, round((time.perf_counter() - started) * 1000))),
+            **_CONSTANT_HEADERS,
+        }
+        if not payload.streamed:
+            headers["content-length"] = str(sum(map(len, pieces)))
+        if reply.compressed:
+            headers["content-encoding"] = "gzip"
+        headers |= reply.headers
+        return [(name.encode(), value.encode("latin-1")) for name, value in headers.items() if value is not None]
+
+    # The endpoints.
+
+    def _chat_completions(self, body: Json, answer: Answer | None) -> Payload:
+        if not isinstance(body.get("messages"), list):
+            raise BadRequestError("Missing required parameter: 'messages'.", param="messages")
+        prompt = _prompts.from_chat(body)
+        answers = _numbered(_succeeded(answer) or _model.respond(prompt), body.get("n") or 1, scripted=bool(answer))
+        completion = _chat.chat_completion(body, answers, prompt.words, self._mint)
+        if not body.get("stream"):
+            return json_payload(completion)
+        return stream_payload(_chat.chat_chunks(completion, include_usage=_include_usage(body)), named=False)
+
+    def _completions(self, body: Json, answer: Answer | None) -> Payload:
+        given = body.get("prompt")
+        text = " ".join(map(str, given)) if isinstance(given, list) else str(given or "")
+        spoken = _succeeded(answer) or _model.respond(Prompt(text=text, max_words=body.get("max_tokens")))
+        answers = _numbered(spoken, body.get("n") or 1, scripted=bool(answer))
+        completion = _chat.text_completion(body, answers, _chat.prompt_words(given), self._mint)
+        if not body.get("stream"):
+            return json_payload(completion)
+        return stream_payload(_chat.text_chunks(completion, include_usage=_include_usage(body)), named=False)
+
+    def _embeddings(self, body: Json, answer: Answer | None) -> Payload:
+        _succeeded(answer)
+        return json_payload(_embeddings.embeddings(body))
+
+    def _responses(self, body: Json, answer: Answer | None) -> Payload:
+        history = self._history(body.get("previous_response_id"))
+        prompt = _prompts.from_responses(body, history)
+        response = _responses.response_object(body, answer or _model.respond(prompt), prompt.words, self._mint)
+        if body.get("store") is not False:
+            self._store(response, history, body.get("input") or [])
+        if not body.get("stream"):
+            return json_payload(response)
+        images = [tool.get("partial_images") or 0 for tool in body.get("tools") or ()]
+        return stream_payload(_responses.response_events(response, partial_images=max(images, default=0)), named=True)
+
+    def _retrieve(self, response_id: str, query: dict[str, list[str]]) -> Payload:
+        response, _ = self._find(response_id)
+        if query.get("stream") != ["true"]:
+            return json_payload(response)
+        after = int(query.get("starting_after", ["-1"])[0])
+        events = _responses.response_events(response)
+        return stream_payload((event for event in events if event["sequence_number"] > after), named=True)
+
+    def _history(self, response_id: str | None) -> list[Json]:
+        """The input and output of a response and those before it."""
+        if response_id is None:
+            return []
+        response, items = self._find(response_id)
+        return [*items, *response["output"]]
+
+    def _find(self, response_id: str) -> tuple[Json, list[Json]]:
+        if response_id not in self._stored:
+            raise BadRequestError(f"Response with id '{response_id}' not found.", status=404)
+        return self._stored[response_id]
+
+    def _store(self, response: Json, history: list[Json], given: str | list[Json]) -> None:
+        items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        self._stored[response["id"]] = (response, [*history, *items])
+        if len(self._stored) > _RESPONSES_KEPT:
+            self._stored.popitem(last=False)
+
+
+_ENDPOINTS: dict[str, Callable[[API, Json, Answer | None], Payload]] = {
+    "/chat/completions": API._chat_completions,
+    "/completions": API._completions,
+    "/embeddings": API._embeddings,
+    "/responses": API._responses,
+}
+
+_CONSTANT_HEADERS = {
+    "openai-organization": "org-fake",
+    "openai-version": "2020-10-01",
+    "x-ratelimit-limit-requests": "10000",
+    "x-ratelimit-limit-tokens": "2000000",
+    "x-ratelimit-remaining-requests": "9999",
+    "x-ratelimit-remaining-tokens": "1999000",
+    "x-ratelimit-reset-requests": "6ms",
+    "x-ratelimit-reset-tokens": "30ms",
+}
+
+
+class _Transmission:
+    """Sends one reply; gives up as soon as the client has gone."""
+
+    def __init__(
+        self, transport: asyncio.Transport, receive: _Receive, send: _Send, hold: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._transport = transport
+        self._receive = receive
+        self._send = send
+        self._hold = hold
+
+    async def run(self, reply: Reply, status: int, headers: _Headers, pieces: list[bytes]) -> None:
+        if reply.first_delay and not await self._while_connected(asyncio.sleep(reply.first_delay)):
+            return
+        if reply.hold_after == 0 and not await self._while_connected(self._hold()):
+            return
+        if reply.cut_after and reply.cut_after[0] == "response":
+            self._transport.close()
+            return
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        if len(pieces) == 1 and reply.hold_after is None and not (reply.split_size or reply.cut_after):
+            await self._send({"type": "http.response.body", "body": pieces[0]})
+        else:
+            await self._body(reply, pieces)
+
+    async def _body(self, reply: Reply, pieces: list[bytes]) -> None:
+        first = True
+        for step in body_steps(reply, pieces):
+            if step is Step.CUT:
+                # close() sends what is buffered first, so the client gets all the bytes before the cut.
+                self._transport.close()
+                return
+            if step is Step.HOLD:
+                if not await self._while_connected(self._hold()):
+                    return
+                continue
+            assert isinstance(step, bytes)
+            if not first and not await self._between(reply):
+                return
+            first = False
+            await self._send({"type": "http.response.body", "body": step, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _between(self, reply: Reply) -> bool:
+        if reply.chunk_delay:
+            return await self._while_connected(asyncio.sleep(reply.chunk_delay))
+        # A turn of the loop lets the bytes leave by themselves, and other connections have theirs.
+        await asyncio.sleep(0)
+        return True
+
+    async def _while_connected(self, waiting: Awaitable[None]) -> bool:
+        """Wait for something or for the client to go; whether the client is still there."""
+        waiter, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._receive())
+        try:
+            await asyncio.wait({waiter, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return waiter.done()
+        finally:
+            waiter.cancel()
+            gone.cancel()
+
+
+async def _read(scope: Mapping[str, Any], receive: _Receive) -> RecordedRequest:
+    parts: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    return RecordedRequest(
+        scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, b"".join(parts)
+    )
+
+
+def _succeeded(answer: Answer | None) -> Answer | None:
+    """The answer, unless the model failed: only a response can say so with HTTP 200."""
+    if answer is not None and answer.failure:
+        code, message = answer.failure
+        error = BadRequestError(message, code=code, status=500)
+        error.body = error_body(message, kind="server_error", code=code)
+        raise error
+    return answer
+
+
+def _numbered(answer: Answer, count: int, *, scripted: bool) -> list[Answer]:
+    """The answers for `n` choices; the model's own are told apart by a number."""
+    if scripted or answer.text is None or count == 1:
+        return [answer] * count
+    rest = [msgspec.structs.replace(answer, text=f"{answer.text} ({number})") for number in range(2, count + 1)]
+    return [answer, *rest]
+
+
+def _include_usage(body: Json) -> bool:
+    return bool((body.get("stream_options") or {}).get("include_usage"))
