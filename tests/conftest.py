@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import tracer
-from tracer.testing import FakeOpenAI, isolated
+from tracer.testing import FakeOpenAI
+from tracer.testing._isolation import isolated
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "dev.jsonl"
 
@@ -59,6 +60,6 @@ def openai_server() -> Iterator[FakeOpenAI]:
 @pytest.fixture
 def server(openai_server: FakeOpenAI) -> Iterator[FakeOpenAI]:
     """The fake OpenAI, with nothing scripted and no requests recorded."""
-    openai_server.reset()
+    openai_server.clear()
     yield openai_server
-    openai_server.reset()
+    openai_server.clear()

@@ -47,7 +47,11 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "image": {"input": "Draw a cat", "tools": [{"type": "image_generation", "partial_images": 2}]},
     "mcp": {"input": "Ask deepwiki about cats", "tools": [MCP]},
     "mcp approval": {"input": "Use mcp", "tools": [{**MCP, "require_approval": "always"}]},
-    "forced": {"input": "Hello", "tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}},
+    "forced": {
+        "input": "Hello",
+        "tools": [{"type": "web_search_preview"}],
+        "tool_choice": {"type": "web_search_preview"},
+    },
     "required": {"input": "Hello", "tools": [MCP], "tool_choice": "required"},
 }
 ITEM_TYPES = {

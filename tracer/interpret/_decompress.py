@@ -13,6 +13,8 @@ __all__ = ["MAX_DECODED_BYTES", "decompress"]
 MAX_DECODED_BYTES = 128 * 1024 * 1024
 """No more than this is made of a compressed body: a few kilobytes can inflate to gigabytes."""
 
+_ZLIB_HEADER_BYTES = 2
+
 Step = Callable[[bytes], bytes]
 
 
@@ -68,19 +70,23 @@ def _gzip() -> Step:
 def _deflate() -> Step:
     """Read zlib's format, or the bare stream that some servers send under the same name."""
     step: Step | None = None
+    start = b""
 
     def decode(data: bytes) -> bytes:
-        nonlocal step
-        if step is not None or not data:
-            return step(data) if step is not None else data
-        step = _inflate(zlib.MAX_WBITS)
-        try:
-            return step(data)
-        except zlib.error:
-            step = _inflate(-zlib.MAX_WBITS)
-            return step(data)
+        nonlocal step, start
+        if step is None:
+            start = data = start + data
+            if len(start) < _ZLIB_HEADER_BYTES:
+                return b""
+            step = _inflate(zlib.MAX_WBITS if _is_zlib_header(start) else -zlib.MAX_WBITS)
+        return step(data)
 
     return decode
+
+
+def _is_zlib_header(data: bytes) -> bool:
+    """Tell zlib's header (RFC 1950, section 2.2: method 8, and a check sum modulo 31)."""
+    return data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 
 def _brotli() -> Step | None:

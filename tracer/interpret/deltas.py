@@ -38,7 +38,7 @@ def _merge(key: str, values: list[Any]) -> Any:
         return None
     kinds = set(map(type, values))
     if key in _PARTS and list in kinds:
-        return _merge_parts(values)
+        return _merge_parts(key, values)
     if len(kinds) > 1:
         return values[-1]
     merge = _MERGE.get(kinds.pop())
@@ -103,10 +103,10 @@ def _names_a_tool(entry: dict[str, Any]) -> bool:
     return type(tool) is dict and bool(tool.get("name"))
 
 
-def _merge_parts(values: list[Any]) -> Any:
+def _merge_parts(key: str, values: list[Any]) -> Any:
     """Join content that came as lists of parts (Mistral's), neighbours of one kind into one part.
 
-    What is nothing but text becomes the text, as the plain response has it.
+    Content that is nothing but text becomes the text, as the plain response has it.
     """
     parts: list[Any] = []
     for value in values:
@@ -117,7 +117,7 @@ def _merge_parts(values: list[Any]) -> Any:
     for kind, group in groupby(parts, key=lambda part: str(part.get("type"))):
         neighbours = list(group)
         merged.extend([merge_deltas(neighbours)] if kind in _JOINED_PARTS else neighbours)
-    if all(part.keys() == {"type", "text"} and type(part["text"]) is str for part in merged):
+    if key == "content" and all(part.keys() == {"type", "text"} and type(part["text"]) is str for part in merged):
         return "".join(part["text"] for part in merged)
     return merged
 

@@ -45,20 +45,32 @@ def split_events(reads: Chunks) -> list[Event]:
     came.
     """
     events: list[Event] = []
-    pending: list[bytes] = []
+    pending: list[bytes] = []  # pieces of an event that is not complete yet
     time_ns = 0
     for time_ns, data in _with_newlines_only(reads):
-        if not data:
-            continue
-        closes = b"\n\n" in data or (data[:1] == b"\n" and bool(pending) and pending[-1].endswith(b"\n"))
-        pending.append(data)
-        if closes:
+        if not pending and data[-2:] == b"\n\n":
+            if data.startswith(b"data: ") and data.count(b"\n") == 2:  # nearly every read: servers flush each event
+                events.append((time_ns, None, data[6:-2]))
+                continue
+            blocks = data[:-2].split(b"\n\n")
+        elif data:
+            pending.append(data)
+            if b"\n\n" not in data and not _closes(pending):
+                continue
             whole, _, rest = b"".join(pending).rpartition(b"\n\n")
-            pending = [rest]
-            events.extend([(time_ns, *event) for block in whole.split(b"\n\n") if (event := _parse(block))])
+            pending = [rest] if rest else []
+            blocks = whole.split(b"\n\n")
+        else:
+            continue
+        events.extend([(time_ns, *event) for block in blocks if (event := _parse(block))])
     if event := _parse(b"".join(pending)):
         events.append((time_ns, *event))
     return events
+
+
+def _closes(pieces: list[bytes]) -> bool:
+    """Tell whether the blank line lies across the last two pieces."""
+    return len(pieces) > 1 and pieces[-1].startswith(b"\n") and pieces[-2].endswith(b"\n")
 
 
 def _with_newlines_only(reads: Chunks) -> Chunks:
@@ -77,8 +89,6 @@ def _with_newlines_only(reads: Chunks) -> Chunks:
 
 def _parse(block: bytes) -> tuple[str | None, bytes] | None:
     """Return (name, data) of one event; None if it has no data (comments, keep-alives, blank lines)."""
-    if block.startswith(b"data: ") and b"\n" not in block:  # nearly every event of a chat stream
-        return None, block[6:]
     if block.startswith(b"event: "):  # nearly every event of a Responses stream
         head, separator, rest = block.partition(b"\ndata: ")
         if separator and b"\n" not in head and b"\n" not in rest:

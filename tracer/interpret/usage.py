@@ -9,12 +9,15 @@ from tracer.interpret._json import as_dict
 
 __all__ = ["find_usage", "token_usage", "usage_attributes"]
 
-_INPUT = ("input_tokens", "prompt_tokens")
-_OUTPUT = ("output_tokens", "completion_tokens")
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 
 # (our key, the names it goes by)
+_TOTALS = (
+    ("input_tokens", ("input_tokens", "prompt_tokens")),
+    ("output_tokens", ("output_tokens", "completion_tokens")),
+    ("total_tokens", ("total_tokens",)),
+)
 _IN_INPUT_DETAILS = (
     ("cache_read_input_tokens", ("cached_tokens",)),
     ("cache_creation_input_tokens", ("cache_write_tokens", "cache_creation_tokens")),
@@ -53,12 +56,12 @@ def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
     The first three keys are always there: what the API leaves out (an embedding's output, a total) follows from
     the rest.
     """
-    given_input, given_output = _count(usage, _INPUT), _count(usage, _OUTPUT)
-    total = _count(usage, ("total_tokens",))
-    if given_input is None and given_output is None and total is None:
+    given: dict[str, int] = {}
+    _add_counts(given, usage, _TOTALS)
+    if not given:
         return None
-    counts = {"input_tokens": given_input or 0, "output_tokens": given_output or 0}
-    counts["total_tokens"] = sum(counts.values()) if total is None else total
+    counts = {"input_tokens": given.get("input_tokens", 0), "output_tokens": given.get("output_tokens", 0)}
+    counts["total_tokens"] = given["total_tokens"] if "total_tokens" in given else sum(counts.values())
     _add_counts(counts, usage, _IN_USAGE)
     _add_counts(counts, _first_object(usage, _INPUT_DETAILS), _IN_INPUT_DETAILS)
     _add_counts(counts, _first_object(usage, _OUTPUT_DETAILS), _IN_OUTPUT_DETAILS)
@@ -69,8 +72,10 @@ def _add_counts(
     counts: dict[str, int], source: dict[str, Any], fields: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> None:
     for key, names in fields:
-        if (count := _count(source, names)) is not None:
-            counts[key] = count
+        for name in names:
+            if name in source and (count := _as_count(source[name])) is not None:
+                counts[key] = count
+                break
 
 
 def _first_object(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -80,15 +85,10 @@ def _first_object(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, An
     return {}
 
 
-def _count(source: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    for name in names:
-        if name in source:
-            value = source[name]
-            if type(value) is float and value.is_integer():
-                value = int(value)
-            if type(value) is int and 0 <= value < _MAX_COUNT:
-                return value
-    return None
+def _as_count(value: Any) -> int | None:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value < _MAX_COUNT else None
 
 
 def usage_attributes(counts: dict[str, int]) -> dict[str, Any]:

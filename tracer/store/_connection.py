@@ -7,11 +7,12 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 
 from tracer._exceptions import StoreError, TransientStoreError
+from tracer.store._regexp import install as install_regexp
 
 try:
     import fcntl
@@ -27,7 +28,7 @@ CHECKPOINT_BYTES = 32 * 1024 * 1024
 _WRITER_PRAGMAS = (
     f"busy_timeout = {BUSY_TIMEOUT_MS}",  # first: the next ones take locks
     "auto_vacuum = INCREMENTAL",  # works at creation only, before the first page is written
-    "journal_mode = WAL",
+    "journal_mode = WAL",  # readers don't block the writer; where it can't be had SQLite keeps the slower mode it has
     "synchronous = NORMAL",  # a killed process loses no commit; a power cut may lose the newest
     f"wal_autocheckpoint = {0 if fcntl else 4_000}",  # see `checkpoint`
     "journal_size_limit = 67108864",
@@ -66,7 +67,7 @@ async def connect(database: str, *, query_only: bool = False) -> aiosqlite.Conne
     """Open a connection in autocommit mode with our PRAGMAs set. Raises sqlite3.Error."""
     connection = await aiosqlite.connect(database, isolation_level=None, cached_statements=256)
     try:
-        await run(connection, _set_pragmas, _READER_PRAGMAS if query_only else _WRITER_PRAGMAS)
+        await run(connection, _prepare, _READER_PRAGMAS if query_only else _WRITER_PRAGMAS)
     except BaseException:
         await connection.close()
         raise
@@ -84,7 +85,7 @@ async def run(
     aiosqlite has no public way to do that, and a transaction over several of its calls would stay open when its task
     is cancelled between them. So its internals are used, here and nowhere else (``test_connection`` watches them).
     """
-    return await connection._execute(function, connection._conn, *args, **kwargs)  # type: ignore[no-any-return]
+    return await connection._execute(function, connection._conn, *args, **kwargs)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @contextlib.contextmanager
@@ -165,10 +166,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _set_pragmas(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> None:
-    replies: dict[str, Any] = {}
+def _prepare(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> None:
     for pragma in pragmas:
-        replies[pragma] = connection.execute(f"PRAGMA {pragma}").fetchone()
-    # In WAL readers don't block the writer. A network file system has no shared memory for it; SQLite then answers
-    # with the mode it keeps, which is correct, only slower. ":memory:" answers "memory".
-    del replies
+        connection.execute(f"PRAGMA {pragma}").fetchone()  # some answer with a row, and run only when it is fetched
+    install_regexp(connection)

@@ -74,8 +74,8 @@ def _trace(
 
 
 def _info(row: tuple[Any, ...], tags: dict[str, str]) -> tuple[TraceInfo, str | None]:
-    (_, trace_id, experiment, name, state, start, duration, request, response, metadata, dropped, session, user) = row[:13]
-    cost, root = row[13:15]
+    _, trace_id, experiment, name, state, start, duration, request, response = row[:9]
+    metadata, dropped, session, user, cost, root = row[9:15]
     info = TraceInfo(
         trace_id=trace_id,
         experiment=experiment,

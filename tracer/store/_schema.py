@@ -61,12 +61,14 @@ CREATE TABLE traces (
 );
 CREATE INDEX traces_by_start ON traces (start_time_ns);
 CREATE INDEX traces_by_name ON traces (name, start_time_ns);
-CREATE INDEX traces_by_experiment ON traces (experiment, start_time_ns) WHERE experiment <> 'Default';
+CREATE INDEX traces_by_experiment ON traces (experiment, start_time_ns);
 CREATE INDEX traces_by_state ON traces (state, start_time_ns) WHERE state <> 'OK';
 CREATE INDEX traces_running ON traces (process_id) WHERE state = 'IN_PROGRESS';
 CREATE INDEX traces_by_session ON traces (session_id, start_time_ns) WHERE session_id IS NOT NULL;
 CREATE INDEX traces_by_user ON traces (user_id, start_time_ns) WHERE user_id IS NOT NULL;
 CREATE INDEX traces_by_duration ON traces (ifnull(duration_ns, -1));
+CREATE INDEX traces_by_tokens ON traces (ifnull(total_tokens, -1));
+CREATE INDEX traces_by_cost ON traces (ifnull(cost, -1));
 
 CREATE TABLE tags (
     trace_key INTEGER NOT NULL REFERENCES traces (key) ON DELETE CASCADE,

@@ -14,7 +14,7 @@ class Condition(NamedTuple):
     """A condition on a row of ``traces``.
 
     Attributes:
-        keys: Instead of `sql`: a SELECT of the trace keys that match, as column ``trace_key``; see `chosen`.
+        keys: The same condition as a SELECT of ``trace_key``, which an index answers; see `chosen`.
     """
 
     sql: str
@@ -23,8 +23,8 @@ class Condition(NamedTuple):
 
     @classmethod
     def of_keys(cls, keys: str, parameters: tuple[Any, ...]) -> Condition:
-        """Return a condition that an index of another table answers."""
-        return cls(f"key IN ({keys})", parameters, keys)
+        """Return a condition on another table's rows, of which a trace may have many."""
+        return cls(f"EXISTS ({keys} AND trace_key = traces.key)", parameters, keys)
 
     @classmethod
     def state(cls, comparator: str, state: str) -> Condition:
@@ -41,9 +41,7 @@ class Condition(NamedTuple):
         if self.keys is None:
             return self
         count = connection.execute(f"SELECT count(*) FROM ({self.keys} LIMIT {few + 1})", self.parameters).fetchone()[0]
-        if count <= few:
-            return self
-        return Condition(f"EXISTS ({self.keys} AND trace_key = traces.key)", self.parameters)
+        return Condition(f"key IN ({self.keys})", self.parameters) if count <= few else self
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -17,9 +17,10 @@ SELECT EXISTS (SELECT 1 FROM text_changes) OR EXISTS (SELECT 1 FROM spans, text_
 """
 # A key that was freed and given again is in `text_changes` too, so its new text gets in with the changed ones.
 _CATCH_UP = (
-    "INSERT INTO span_text (span_text, rowid, text) "
-    "SELECT 'delete', key, indexed_text FROM text_changes WHERE indexed_text IS NOT NULL",
-    "INSERT INTO span_text (rowid, text) SELECT key, text FROM spans JOIN text_changes USING (key) WHERE text IS NOT NULL",
+    """INSERT INTO span_text (span_text, rowid, text)
+    SELECT 'delete', key, indexed_text FROM text_changes WHERE indexed_text IS NOT NULL""",
+    """INSERT INTO span_text (rowid, text)
+    SELECT key, text FROM spans JOIN text_changes USING (key) WHERE text IS NOT NULL""",
     "DELETE FROM text_changes",
 )
 _LAST = "SELECT max(key) FROM (SELECT key FROM spans, text_index WHERE key > indexed_to ORDER BY key LIMIT ?)"

@@ -132,7 +132,8 @@ INSERT INTO processes (process_id, host, pid, started) VALUES (?, ?, ?, ?)
 ON CONFLICT (process_id) DO UPDATE SET ended_ns = NULL WHERE ended_ns IS NOT NULL
 """
 _DROP = """
-UPDATE traces SET dropped = json_set(ifnull(dropped, '{}'), '$.' || ?2, ifnull(json_extract(dropped, '$.' || ?2), 0) + ?3)
+UPDATE traces
+SET dropped = json_set(ifnull(dropped, '{}'), '$.' || ?2, ifnull(json_extract(dropped, '$.' || ?2), 0) + ?3)
 WHERE trace_id = ?1
 """
 _FORGET_CHUNKS = """

@@ -112,7 +112,7 @@ def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
         yield Condition.of_keys("SELECT trace_key FROM tags WHERE key = ? AND value = ?", (key, value))
     if query.text is not None and (match := _match_expression(_checked_text("text", query.text))):
         yield Condition.of_keys(
-            "SELECT trace_key FROM span_text CROSS JOIN spans ON spans.key = span_text.rowid WHERE span_text MATCH ?",
+            "SELECT trace_key FROM span_text JOIN spans ON spans.key = span_text.rowid WHERE span_text MATCH ?",
             (match,),
         )
     yield from _time_conditions(query, now_ns)
@@ -131,7 +131,8 @@ def _time_conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
         seconds = query.min_duration
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:
             raise ConfigurationError(f"min_duration must be seconds, 0 or more, got {seconds!r}")
-        yield Condition("ifnull(duration_ns, -1) >= ?", (round(seconds * 1e9),))
+        long = "ifnull(duration_ns, -1) >= ?"
+        yield Condition(long, (round(seconds * 1e9),), f"SELECT key AS trace_key FROM traces WHERE {long}")
 
 
 def _state_is(status: str) -> Condition:
@@ -232,7 +233,7 @@ def _decode_token(text: str | None, fingerprint: bytes) -> _Token | None:
         ) from None
     if token.fingerprint != fingerprint:
         raise ConfigurationError(
-            "page_token belongs to a search with other arguments; pass the same ones, or leave it out for the first page"
+            "page_token belongs to a search with other arguments; pass the same, or leave it out for the first page"
         )
     return token
 
@@ -255,5 +256,3 @@ def _checked_tags(tags: Any) -> dict[str, str]:
     if not isinstance(tags, dict):
         raise ConfigurationError(f"tags must be a dict of strings, as in {{'env': 'prod'}}, got {tags!r}")
     return {_checked_text("tags", key): _checked_text("tags", value) for key, value in tags.items()}
-
-

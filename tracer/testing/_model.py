@@ -101,9 +101,11 @@ def _telling_words(name: str) -> list[str]:
 def _calls_of(function: Json, prompt: Prompt) -> list[ToolCall]:
     """One call, or one for each name in the question when the function takes just one text."""
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    names = proper_names(prompt.text)
+    # "Weather in Paris?" names one place where there is a `get_weather`.
+    topic = {word for offered in prompt.functions for word in _words(offered["name"])}
+    names = [name for name in proper_names(prompt.text) if not set(_words(name)) <= topic]
     if len(names) < 2 or _texts_required(schema) != 1:
-        return [_call(function, schema, Clues(prompt.text))]
+        return [_call(function, schema, Clues(prompt.text, names=names))]
     return [_call(function, schema, Clues(prompt.text, names=[name])) for name in names]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ __all__ = ["Clues", "fill", "proper_names"]
 _MAX_DEPTH = 6
 
 _NAME = re.compile(r"(?<!\w)[^\W\d_a-z][\w'’-]*(?: +[^\W\d_a-z][\w'’-]*)*(?:,\s[A-Z]{2}\b)?")
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d+)?")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPENING_WORDS = (
     "a add an and answer are ask book by calculate call can check compare compute could describe do does draw extract"
@@ -37,7 +38,7 @@ _FORMATS = {
 
 
 def proper_names(text: str) -> list[str]:
-    """Names in a text in order, each once: runs of capitalised words, less what only opens a sentence."""
+    """Names in a text in order, each once: runs of capitalised words, less the words that often open a sentence."""
     found: list[str] = []
     for match in _NAME.finditer(text):
         words = match.group().removesuffix("'s").removesuffix("’s").split()
@@ -49,12 +50,16 @@ def proper_names(text: str) -> list[str]:
 
 
 class Clues:
-    """What a text has to fill a schema with; each clue is used once, in order, and the last one again."""
+    """What a text has to fill a schema with; each clue is used once, in order, and the last one again.
+
+    Args:
+        text: Where numbers and quotations are looked for, and what fills a text that no clue fits.
+        names: The names to use, instead of those in the text; quotations go first.
+    """
 
     def __init__(self, text: str, *, names: list[str] | None = None) -> None:
         self.text = text
-        quotations = _QUOTED.findall(text)
-        self._strings = names if names is not None else quotations or proper_names(text)
+        self._strings = _QUOTED.findall(text) or (proper_names(text) if names is None else list(names))
         self._numbers = [float(number) for number in _NUMBER.findall(text)]
 
     def string(self, key: str) -> str:
@@ -144,9 +149,15 @@ def _string(schema: Json, clues: Clues, key: str) -> str:
 
 
 def _within(number: float, schema: Json) -> float:
+    """The number closest to `number` that a schema allows; for an open interval narrower than 1, its middle."""
     step = schema.get("multipleOf")
-    unit = step or 1
-    low = schema.get("minimum", schema.get("exclusiveMinimum", number - unit) + unit)
-    high = schema.get("maximum", schema.get("exclusiveMaximum", number + unit) - unit)
+    above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
+    low = max(schema.get("minimum", -math.inf), above + (step or 1))
+    high = min(schema.get("maximum", math.inf), below - (step or 1))
+    if low > high:
+        low = high = (max(schema.get("minimum", above), above) + min(schema.get("maximum", below), below)) / 2
     number = float(min(max(number, low), high))
-    return number // step * step if step else number
+    if not step:
+        return number
+    number = number // step * step
+    return number if number >= low else number + step

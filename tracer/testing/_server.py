@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -176,8 +176,10 @@ class FakeOpenAI:
             self._loop.call_soon_threadsafe(self._gate.release)
 
     def clear(self) -> None:
-        """Forget the script and the requests."""
+        """Forget the script and the requests, let held replies go: a server as good as new."""
         self._script.clear()
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._renew_gate)
         with self._changed:
             self._recorded.clear()
             self._received = 0
@@ -200,12 +202,12 @@ class FakeOpenAI:
         return self.requests
 
     def wait_for_held(self, count: int = 1, *, timeout: float = _WAIT) -> None:
-        """Block until so many replies are held at once.
+        """Block until exactly so many replies are held; 0 waits until those whose clients went away are gone too.
 
         Raises:
-            TimeoutError: Fewer were within `timeout` seconds.
+            TimeoutError: It was not so within `timeout` seconds.
         """
-        self._wait(lambda: self._held >= count, f"{count} held replies", timeout)
+        self._wait(lambda: self._held == count, f"{count} held replies", timeout)
 
     async def async_wait_for_requests(self, count: int = 1, *, timeout: float = _WAIT) -> list[RecordedRequest]:
         """As `wait_for_requests`, without blocking the event loop."""
@@ -215,7 +217,7 @@ class FakeOpenAI:
         """As `wait_for_held`, without blocking the event loop."""
         await anyio.to_thread.run_sync(lambda: self.wait_for_held(count, timeout=timeout))
 
-    def _wait(self, predicate: Any, what: str, timeout: float) -> None:
+    def _wait(self, predicate: Callable[[], bool], what: str, timeout: float) -> None:
         with self._changed:
             if not self._changed.wait_for(predicate, timeout):
                 state = f"{self._received} requests came, {self._held} replies are held"
@@ -250,6 +252,12 @@ class FakeOpenAI:
             await self._gate.acquire()
         finally:
             self._count_held(-1)
+
+    def _renew_gate(self) -> None:
+        """Let every held reply go, and take back the permits that nobody used."""
+        gate, self._gate = self._gate, asyncio.Semaphore(0)
+        for _ in range(self._held):
+            gate.release()
 
     def _count_held(self, change: int) -> None:
         with self._changed:

@@ -61,11 +61,12 @@ class Connections:
 
     async def aclose(self) -> None:
         """Cut what is still being answered and close every connection."""
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        # The loop's next turn closes the sockets and tells the applications, which would else answer with a 500 when
+        # they are cancelled.
+        await asyncio.sleep(0)
         tasks = list(self._state.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in list(self._state.connections):
-            connection.transport.abort()
-        # An aborted transport calls connection_lost, and closes its socket, in the loop's next turn.
-        await asyncio.sleep(0)

@@ -1,0 +1,5 @@
+"""What tracing costs, measured: ``python -m benchmarks.overhead``.
+
+Measuring (`_measure`, `_transport`), statistics (`_statistics`) and printing (`_report`, `_environment`) are apart; a
+section (`_calls`, `_event_loop`, `_storage`, `_startup`) measures a few rows of the table, each a `_results.Result`.
+"""

@@ -1,0 +1,99 @@
+"""What a benchmark says: one `Result` per row, with the goals it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+__all__ = ["Effort", "Estimate", "Goal", "Result", "Section"]
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A value with its interval; `low` and `high` are None where a single figure was taken."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 1
+
+
+class Goal(msgspec.Struct, frozen=True):
+    """Limits, in the unit of the result: the design's, and what the present stage of the work must reach."""
+
+    design: float
+    stage: float
+    at_most: bool = True
+
+    def judge(self, limit: float, estimate: Estimate) -> str:
+        """Return ``pass`` or ``miss``; with a question mark where the interval allows for either."""
+        met = estimate.value <= limit if self.at_most else estimate.value >= limit
+        open_question = estimate.low is not None and estimate.high is not None and estimate.low <= limit < estimate.high
+        return ("pass" if met else "miss") + ("?" if open_question else "")
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """One row.
+
+    Attributes:
+        name: What was measured.
+        estimate: The figure, its 95 % interval and how many paired batches, rounds or operations it rests on.
+        unit: Of the figure, its interval and the goals.
+        goal: None for rows that only inform.
+        details: Further figures; their units are in their names.
+        others: Cores that other processes used meanwhile, None where that can't be known.
+    """
+
+    name: str
+    estimate: Estimate
+    unit: str
+    goal: Goal | None = None
+    details: dict[str, float] = msgspec.field(default_factory=dict)
+    others: float | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """What the design's goal says of it, None without a goal."""
+        return self.goal.judge(self.goal.design, self.estimate) if self.goal else None
+
+    @property
+    def stage_verdict(self) -> str | None:
+        """What the present stage's goal says of it, None without a goal."""
+        return self.goal.judge(self.goal.stage, self.estimate) if self.goal else None
+
+
+class Effort(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is measured.
+
+    Attributes:
+        pairs: Batches of plain calls, traced and as many un-traced.
+        stream_pairs: The same for batches of streams.
+        loop_rounds: Alternations of the event-loop rows, `loop_seconds` for each of the sides.
+        throughput_rounds: Alternations of the throughput row.
+        burst_calls: Calls of the burst.
+        overload_spans: Spans that are pushed faster than they can be written.
+        lookups: Reads of `get_trace`.
+        write_spans: Spans of one round of sustained writing, `write_rounds` of them.
+        disk_streams: Streams whose size on disk is taken.
+        import_runs: Fresh processes for the import time.
+    """
+
+    pairs: int = 100
+    stream_pairs: int = 60
+    loop_rounds: int = 5
+    loop_seconds: float = 4.0
+    throughput_rounds: int = 8
+    burst_calls: int = 20_000
+    overload_spans: int = 60_000
+    lookups: int = 200
+    write_spans: int = 20_000
+    write_rounds: int = 3
+    disk_streams: int = 100
+    import_runs: int = 9
+
+
+class Section(msgspec.Struct, frozen=True):
+    """A piece of the benchmark that runs alone: `run` yields its rows, over fresh stores of its own."""
+
+    name: str
+    run: Callable[[Effort], Iterator[Result]]

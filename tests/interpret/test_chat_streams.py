@@ -1,0 +1,312 @@
+"""A rebuilt chat stream equals what the SDK's accumulator builds, wherever that works."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from openai._models import construct_type
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+
+from tests.interpret.wire import chat_chunk, reads, records, sse
+from tracer import _semconv as sc
+from tracer.interpret import interpret_stream
+
+SSE = "text/event-stream"
+
+
+def rebuilt(chunks):
+    view = interpret_stream("chat", chunks, content_type=SSE)
+    return None if view.outputs is None else json.loads(view.outputs)
+
+
+def sdk_builds(chunks):
+    """Feed the chunks to the SDK's accumulator; None where it fails."""
+    state = ChatCompletionStreamState()
+    try:
+        for chunk in chunks:
+            state.handle_chunk(construct_type(type_=ChatCompletionChunk, value=chunk))
+        return state.current_completion_snapshot.to_dict(mode="json", exclude_unset=True)
+    except (RuntimeError, TypeError, AssertionError, AttributeError, IndexError):
+        return None
+
+
+def compact(value):
+    """Drop what the two spell differently: nulls, and the fields that only parsing adds."""
+    if isinstance(value, dict):
+        return {k: compact(v) for k, v in value.items() if v is not None and k not in ("parsed", "parsed_arguments")}
+    return [compact(item) for item in value] if isinstance(value, list) else value
+
+
+def call(index, *, arguments, name=None, call_id=None):
+    function = {"arguments": arguments} | ({"name": name} if name else {})
+    return {"index": index, "function": function} | ({"id": call_id, "type": "function"} if call_id else {})
+
+
+def with_logprobs(chunk, logprobs):
+    return {**chunk, "choices": [{**chunk["choices"][0], "logprobs": logprobs}]}
+
+
+LOGPROB = {"token": "Hi", "bytes": [72, 105], "logprob": -0.5, "top_logprobs": []}
+USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+STREAMS = {
+    "text": [
+        chat_chunk({"role": "assistant", "content": ""}),
+        chat_chunk({"content": "Hel"}),
+        chat_chunk({"content": "lo"}),
+        chat_chunk({}, finish="stop"),
+    ],
+    "two choices, interleaved": [
+        chat_chunk({"role": "assistant", "content": "a"}, index=0),
+        chat_chunk({"role": "assistant", "content": "x"}, index=1),
+        chat_chunk({"content": "b"}, index=0),
+        chat_chunk({"content": "y"}, index=1),
+        chat_chunk({}, index=1, finish="stop"),
+        chat_chunk({}, index=0, finish="length"),
+    ],
+    "parallel tool calls": [
+        chat_chunk({"role": "assistant", "content": None}),
+        chat_chunk({"tool_calls": [call(0, name="f", call_id="c0", arguments="")]}),
+        chat_chunk({"tool_calls": [call(0, arguments='{"a"')]}),
+        chat_chunk({"tool_calls": [call(0, arguments=": 1}")]}),
+        chat_chunk({"tool_calls": [call(1, name="g", call_id="c1", arguments="{}")]}),
+        chat_chunk({}, finish="tool_calls"),
+    ],
+    "two fragments of one call in a chunk": [
+        chat_chunk({"tool_calls": [call(0, name="f", call_id="c0", arguments="{"), call(0, arguments="}")]}),
+        chat_chunk({}, finish="tool_calls"),
+    ],
+    "refusal": [
+        chat_chunk({"role": "assistant", "refusal": "I "}),
+        chat_chunk({"refusal": "can't"}),
+        chat_chunk({}, finish="stop"),
+    ],
+    "logprobs": [
+        with_logprobs(chat_chunk({"content": "Hi"}), {"content": [LOGPROB], "refusal": None}),
+        with_logprobs(chat_chunk({"content": "Hi"}), {"content": [LOGPROB], "refusal": None}),
+        chat_chunk({}, finish="stop"),
+    ],
+    "audio": [
+        chat_chunk({"role": "assistant", "audio": {"id": "a1", "transcript": "He"}}),
+        chat_chunk({"audio": {"transcript": "llo"}}),
+        chat_chunk({"audio": {"data": "AAAA"}}),
+        chat_chunk({"audio": {"data": "BBBB"}}),
+        chat_chunk({"audio": {"expires_at": 17}}),
+        chat_chunk({}, finish="stop"),
+    ],
+    "reasoning and other foreign fields": [
+        chat_chunk({"role": "assistant", "reasoning_content": "Hm", "reasoning_details": [{"index": 0, "text": "H"}]}),
+        chat_chunk({"reasoning_content": "m.", "reasoning_details": [{"index": 0, "text": "m"}], "odd": {"a": "1"}}),
+        chat_chunk({"content": "Yes", "odd": {"a": "2", "b": None}}),
+        chat_chunk({}, finish="stop"),
+    ],
+    "legacy function call": [
+        chat_chunk({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": ""}}),
+        chat_chunk({"function_call": {"arguments": "{}"}}),
+        chat_chunk({}, finish="function_call"),
+    ],
+    "usage in a last chunk without choices": [
+        chat_chunk({"role": "assistant", "content": "x"}),
+        chat_chunk({}, finish="stop"),
+        {**chat_chunk({}), "choices": [], "usage": USAGE},
+    ],
+}
+
+
+@pytest.mark.parametrize("chunks", STREAMS.values(), ids=STREAMS)
+def test_rebuilt_stream_equals_the_sdks(chunks):
+    expected = sdk_builds(chunks)
+    assert expected is not None
+    assert compact(rebuilt(sse(chunks))) == compact(expected)
+
+
+def test_recorded_streams_equal_the_sdks():
+    compared = 0
+    for record in records("chat", stream=True):
+        chunks = chunks_of(record)
+        if any(isinstance(delta.get("content"), list) for delta in deltas_of(chunks)):
+            continue  # Mistral's parts: the SDK has no rule for them
+        expected = sdk_builds(chunks)
+        if expected is not None:
+            compared += 1
+            body = rebuilt(reads(record))
+            assert comparable(body) == comparable(expected), record["id"]
+            assert expected["id"] in (body["id"], "")  # "": the SDK takes Azure's opening chunk for the first one
+    assert compared > 140
+
+
+def chunks_of(record):
+    lines = record["response_body"].splitlines()
+    data = [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
+    return [json.loads(text) for text in data if text != "[DONE]"]
+
+
+def deltas_of(chunks):
+    return [choice.get("delta") or {} for chunk in chunks for choice in chunk.get("choices") or []]
+
+
+def comparable(completion):
+    """Return what the SDK accumulates by rules that we share.
+
+    Of a field outside of the message it keeps the first chunk's value, we the last one. It concatenates labels that
+    servers repeat in each chunk, and adds up numbers.
+    """
+    choices = compact(completion)["choices"]
+    for choice in choices:
+        for key in ("role", "channel", "token_id", "reasoning_details"):
+            choice["message"].pop(key, None)
+    fields = ("index", "message", "logprobs", "finish_reason")
+    return [{field: choice.get(field) for field in fields} for choice in choices]
+
+
+# --- where real servers leave the SDK behind --------------------------------------------------------------------
+
+
+def message(chunks):
+    return rebuilt(sse(chunks))["choices"][0]["message"]
+
+
+def test_role_repeated_in_each_chunk_stays_one_word():
+    chunks = [chat_chunk({"role": "assistant", "content": "a"}), chat_chunk({"role": "assistant", "content": "a"})]
+    assert message(chunks) == {"role": "assistant", "content": "aa"}
+
+
+def test_delta_null_is_harmless():
+    assert message([chat_chunk({"content": "a"}), chat_chunk(None, finish="stop")]) == {"content": "a"}
+
+
+def test_content_as_lists_of_text_parts_is_joined():
+    chunks = [chat_chunk({"content": [{"type": "text", "text": "a"}]}), chat_chunk({"content": "b"})]
+    assert message(chunks) == {"content": "ab"}
+
+
+def test_content_with_thinking_parts_keeps_them_merged():
+    def thought(text):
+        return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+
+    chunks = [
+        chat_chunk({"content": [thought("a")]}),
+        chat_chunk({"content": [thought("b")]}),
+        chat_chunk({"content": "c"}),
+    ]
+    expected = [thought("ab"), {"type": "text", "text": "c"}]
+    assert message(chunks)["content"] == expected
+
+
+def test_tool_calls_that_share_an_index_are_told_apart_by_id_and_name():
+    chunks = [
+        chat_chunk({"tool_calls": [call(0, name="f", call_id="c0", arguments="{}")]}),
+        chat_chunk({"tool_calls": [call(0, name="f", call_id="c1", arguments='{"a":1}')]}),
+    ]
+    assert [(c["id"], c["function"]["arguments"]) for c in message(chunks)["tool_calls"]] == [
+        ("c0", "{}"),
+        ("c1", '{"a":1}'),
+    ]
+
+
+def test_tool_calls_without_index_merge_into_the_call_that_began_last():
+    chunks = [
+        chat_chunk({"tool_calls": [{"id": "c0", "function": {"name": "f", "arguments": "{"}}]}),
+        chat_chunk({"tool_calls": [{"function": {"arguments": "}"}}]}),
+    ]
+    assert message(chunks)["tool_calls"] == [{"id": "c0", "function": {"name": "f", "arguments": "{}"}}]
+
+
+def test_annotations_without_index_are_all_kept():
+    chunks = [chat_chunk({"annotations": [{"type": "url_citation", "n": n}]}) for n in (1, 2)]
+    assert [annotation["n"] for annotation in message(chunks)["annotations"]] == [1, 2]
+
+
+AZURE_OPENING = {"id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [{"x": 1}]}
+
+
+def test_azures_annotation_chunks_are_left_out():
+    body = rebuilt(sse([AZURE_OPENING, chat_chunk({"content": "a"}, finish="stop"), AZURE_OPENING]))
+    assert "prompt_filter_results" not in body
+    assert (body["id"], body["model"], body["created"]) == ("chatcmpl-1", "gpt-4o-2024-08-06", 1)
+
+
+def test_usage_in_any_chunk_counts():
+    chunks = [chat_chunk({"content": "a"}, usage=USAGE), chat_chunk({"content": "b"}, finish="stop", usage=None)]
+    view = interpret_stream("chat", sse(chunks), content_type=SSE)
+    assert view.usage == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+    assert json.loads(view.outputs)["usage"] == USAGE
+
+
+@pytest.mark.parametrize("place", ["choice", "x_groq"])
+def test_usage_is_found_where_compatible_servers_hide_it(place):
+    chunk = chat_chunk({"content": "a"}, finish="stop")
+    if place == "choice":
+        chunk["choices"][0]["usage"] = USAGE
+    else:
+        chunk["x_groq"] = {"usage": USAGE}
+    assert interpret_stream("chat", sse([chunk]), content_type=SSE).usage["total_tokens"] == 7
+
+
+def test_stream_without_usage_has_none():
+    assert interpret_stream("chat", sse(STREAMS["text"]), content_type=SSE).usage is None
+
+
+# --- how it ended -----------------------------------------------------------------------------------------------
+
+
+def test_padding_is_left_out():
+    assert "obfuscation" not in rebuilt(sse([chat_chunk({"content": "a"}, obfuscation="xyz")]))
+
+
+def view_of(chunks, *, done):
+    return interpret_stream("chat", sse(chunks, done=done), content_type=SSE)
+
+
+def test_done_mark_completes_a_stream():
+    assert view_of([chat_chunk({"content": "a"})], done=True).finish == "completed"
+
+
+def test_finish_reason_of_each_begun_choice_completes_a_stream_without_done():
+    assert view_of(STREAMS["text"], done=False).finish == "completed"
+
+
+def test_stream_with_an_unfinished_choice_does_not_say_how_it_ended():
+    view = view_of(STREAMS["two choices, interleaved"][:-1], done=False)
+    assert (view.finish, view.error) == (None, None)
+    assert json.loads(view.outputs)["choices"][0]["message"]["content"] == "ab"
+
+
+def test_token_limit_makes_it_incomplete():
+    view = view_of(STREAMS["two choices, interleaved"], done=True)
+    assert view.finish == "incomplete"
+    assert "length" in (view.error or "")
+    assert view.attributes[sc.RESPONSE_FINISH_REASONS] == ["length", "stop"]
+
+
+def test_error_mid_stream_fails_and_keeps_the_partial_answer():
+    error = {"error": {"message": "Overloaded", "type": "server_error", "code": None}}
+    view = view_of([chat_chunk({"content": "par"}), error], done=False)
+    assert (view.finish, view.error, view.error_type) == ("failed", "Overloaded", "server_error")
+    assert json.loads(view.outputs)["choices"][0]["message"] == {"content": "par"}
+    assert view.preview == "par"
+
+
+def test_nothing_arrived():
+    view = interpret_stream("chat", [], content_type=SSE)
+    assert (view.outputs, view.finish, view.first_chunk_ns) == (None, None, None)
+
+
+def test_times_of_the_first_chunk_and_the_first_token():
+    view = view_of(STREAMS["text"], done=True)
+    assert (view.first_chunk_ns, view.first_token_ns) == (100, 200)
+
+
+def test_events_that_are_no_json_are_counted_and_skipped():
+    chunks = sse([chat_chunk({"content": "a"}, finish="stop")])
+    view = interpret_stream("chat", [(1, b"data: {oops\n\n"), *chunks], content_type=SSE)
+    assert view.preview == "a"
+    assert view.attributes[sc.NOTE] == "1 stream events were not JSON objects"
+
+
+def test_plain_json_read_through_a_stream_is_a_plain_response():
+    reply = {"id": "1", "model": "m", "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}
+    data = json.dumps(reply).encode()
+    view = interpret_stream("chat", [(1, data[:20]), (2, data[20:])], content_type="application/json")
+    assert (view.preview, view.finish, view.outputs, view.first_chunk_ns) == ("hi", "completed", data, None)

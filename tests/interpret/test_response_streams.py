@@ -1,0 +1,293 @@
+"""Responses streams: the terminal event's response is the output; a cut-off stream is rebuilt from its pieces."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from openai._models import construct_type
+from openai._types import omit
+from openai.lib.streaming.responses._responses import ResponseStreamState
+from openai.types.responses import ResponseStreamEvent
+
+from tests.interpret.wire import reads, records, sse
+from tracer import _semconv as sc
+from tracer.interpret import interpret_stream
+
+SSE = "text/event-stream"
+CREATED = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
+
+
+def view_of(events, *, names=True, done=False):
+    return interpret_stream("responses", sse(events, names=names, done=done), content_type=SSE)
+
+
+def output_of(events):
+    return json.loads(view_of([lifecycle("created"), *events]).outputs)["output"]
+
+
+def lifecycle(kind, **fields):
+    return {"type": f"response.{kind}", "response": {**CREATED, **fields}}
+
+
+def event(kind, output_index=0, **fields):
+    return {"type": f"response.{kind}", "output_index": output_index, "item_id": "i1", **fields}
+
+
+def data_events(record):
+    lines = record["response_body"].splitlines()
+    data = [line[5:].strip() for line in lines if line.startswith("data:")]
+    return [json.loads(text) for text in data if text != "[DONE]"]
+
+
+def test_terminal_response_of_each_recorded_stream_is_the_output():
+    for record in records("responses", stream=True):
+        terminal = [e for e in data_events(record) if e.get("type") in ("response.completed", "response.incomplete")]
+        view = interpret_stream("responses", reads(record), content_type=SSE)
+        assert json.loads(view.outputs) == terminal[-1]["response"], record["id"]
+
+
+def test_recorded_streams_without_their_end_rebuild_to_what_the_end_would_have_said():
+    compared = 0
+    for record in records("responses", stream=True):
+        events = data_events(record)
+        cut = [e for e in events if e.get("type") not in ("response.completed", "response.incomplete")]
+        final = next(e["response"] for e in reversed(events) if "response" in e)
+        view = view_of(cut)
+        assert view.finish is None
+        if final["output"]:
+            compared += 1
+            rebuilt = json.loads(view.outputs)["output"]
+            assert [plain(item) for item in rebuilt] == [plain(item) for item in final["output"]], record["id"]
+    assert compared > 100
+
+
+def plain(item):
+    """Leave out what the API encrypts anew for the terminal event."""
+    return {key: value for key, value in item.items() if key != "encrypted_content"}
+
+
+def sdk_snapshot(events):
+    """Return the SDK's items of a stream that was cut; None where its accumulator fails."""
+    state = ResponseStreamState(input_tools=omit, text_format=omit)
+    try:
+        for raw in events:
+            state.handle_event(construct_type(type_=ResponseStreamEvent, value=raw))
+        snapshot = state._ResponseStreamState__current_snapshot
+        return [item.to_dict(mode="json", exclude_unset=True, warnings=False) for item in snapshot.output]
+    except (RuntimeError, AttributeError, IndexError, AssertionError, TypeError):
+        return None
+
+
+def test_recorded_streams_cut_amid_their_deltas_equal_the_sdks_snapshot():
+    compared = 0
+    for record in records("responses", stream=True):
+        events = data_events(record)
+        deltas = [
+            n
+            for n, e in enumerate(events)
+            if e["type"] in ("response.output_text.delta", "response.function_call_arguments.delta")
+        ]
+        if not deltas:
+            continue
+        events = events[: deltas[len(deltas) // 2] + 1]
+        expected = sdk_snapshot(events)
+        if expected is not None:
+            compared += 1
+            ours = json.loads(view_of(events).outputs)["output"]
+            assert said(ours) == said(expected), record["id"]
+    assert compared > 80
+
+
+def said(output):
+    """Return what the SDK's snapshot follows through a stream: a message's texts, a function call's arguments."""
+    return [
+        ([part["text"] for part in item.get("content") or [] if part["type"] == "output_text"], item.get("arguments"))
+        for item in output
+        if item["type"] in ("message", "function_call")
+    ]
+
+
+ITEM = "output_item.added"
+CUT_OFF = {
+    "text": (
+        [
+            event(ITEM, item={"type": "message", "id": "i1", "role": "assistant", "content": []}),
+            event("content_part.added", content_index=0, part={"type": "output_text", "text": "", "annotations": []}),
+            event("output_text.delta", content_index=0, delta="Hel", logprobs=[{"token": "Hel"}]),
+            event("output_text.annotation.added", content_index=0, annotation_index=0, annotation={"type": "x"}),
+            event("output_text.delta", content_index=0, delta="lo", logprobs=[{"token": "lo"}]),
+        ],
+        {
+            "type": "message",
+            "id": "i1",
+            "role": "assistant",
+            "content": [
+                {
+                    "type": "output_text",
+                    "text": "Hello",
+                    "annotations": [{"type": "x"}],
+                    "logprobs": [{"token": "Hel"}, {"token": "lo"}],
+                }
+            ],
+        },
+    ),
+    "refusal": (
+        [event("refusal.delta", content_index=0, delta="I "), event("refusal.delta", content_index=0, delta="can't")],
+        {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "I can't"}]},
+    ),
+    "function arguments": (
+        [
+            event(ITEM, item={"type": "function_call", "id": "i1", "call_id": "c", "name": "f", "arguments": ""}),
+            event("function_call_arguments.delta", delta='{"a"'),
+            event("function_call_arguments.delta", delta=": 1"),
+        ],
+        {"type": "function_call", "id": "i1", "call_id": "c", "name": "f", "arguments": '{"a": 1'},
+    ),
+    "done after deltas": (
+        [event("function_call_arguments.delta", delta="{"), event("function_call_arguments.done", arguments="{}")],
+        {"type": "function_call", "arguments": "{}"},
+    ),
+    "reasoning summary": (
+        [
+            event("reasoning_summary_part.added", summary_index=0, part={"type": "summary_text", "text": ""}),
+            event("reasoning_summary_text.delta", summary_index=0, delta="Hm"),
+            event("reasoning_summary_text.delta", summary_index=1, delta="m"),
+        ],
+        {
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": "Hm"}, {"type": "summary_text", "text": "m"}],
+        },
+    ),
+    "code": (
+        [
+            event(ITEM, item={"type": "code_interpreter_call", "id": "i1", "code": ""}),
+            event("code_interpreter_call_code.delta", delta="1+"),
+            event("code_interpreter_call_code.delta", delta="1"),
+        ],
+        {"type": "code_interpreter_call", "id": "i1", "code": "1+1"},
+    ),
+    "mcp arguments": ([event("mcp_call_arguments.delta", delta="{}")], {"type": "mcp_call", "arguments": "{}"}),
+    "custom tool input": (
+        [event("custom_tool_call_input.delta", delta="x")],
+        {"type": "custom_tool_call", "input": "x"},
+    ),
+    "patch": (
+        [
+            event(ITEM, item={"type": "apply_patch_call", "operation": {"type": "create_file", "diff": ""}}),
+            event("apply_patch_call_operation_diff.delta", delta="+a"),
+        ],
+        {"type": "apply_patch_call", "operation": {"type": "create_file", "diff": "+a"}},
+    ),
+    "shell": (
+        [
+            event("shell_call_command.delta", command_index=0, delta="l"),
+            event("shell_call_command.delta", command_index=0, delta="s"),
+        ],
+        {"type": "shell_call", "action": {"commands": ["ls"]}},
+    ),
+    "item done replaces its deltas": (
+        [
+            event("output_text.delta", content_index=0, delta="x"),
+            event("output_item.done", item={"type": "message", "n": 1}),
+        ],
+        {"type": "message", "n": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "item"), CUT_OFF.values(), ids=CUT_OFF)
+def test_cut_off_item_is_rebuilt(events, item):
+    assert output_of(events) == [item]
+
+
+def test_items_stand_in_the_order_of_their_index():
+    items = [event("output_item.done", 1, item={"n": 1}), event("output_item.done", 0, item={"n": 0})]
+    assert output_of(items) == [{"n": 0}, {"n": 1}]
+
+
+def test_nonsense_indexes_are_harmless():
+    events = [event("output_text.delta", content_index=10**12, delta="a"), event("output_text.delta", "x", delta="b")]
+    assert output_of(events) == [
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}
+    ]
+
+
+def test_unnamed_events_are_told_by_their_type():
+    view = view_of([lifecycle("created"), *CUT_OFF["text"][0]], names=False)
+    assert view.preview == "Hello"
+
+
+def test_terminal_response_without_output_takes_the_finished_items():
+    item = {"type": "message", "content": [{"type": "output_text", "text": "hi"}]}
+    view = view_of([event("output_item.done", item=item), lifecycle("completed", status="completed", output=None)])
+    assert json.loads(view.outputs)["output"] == [item]
+    assert (view.preview, view.finish) == ("hi", "completed")
+
+
+ENDS = {
+    "completed": (lifecycle("completed", status="completed"), "completed", None, None),
+    "incomplete": (
+        lifecycle("incomplete", status="incomplete", incomplete_details={"reason": "max_output_tokens"}),
+        "incomplete",
+        "the response is incomplete: max_output_tokens",
+        None,
+    ),
+    "failed": (
+        lifecycle("failed", status="failed", error={"code": "server_error", "message": "Broken"}),
+        "failed",
+        "Broken",
+        "server_error",
+    ),
+    "cancelled": (lifecycle("cancelled", status="cancelled"), "cancelled", "the response was cancelled", None),
+    "error": (
+        {"type": "error", "code": "rate_limit", "message": "Slow down", "param": None},
+        "failed",
+        "Slow down",
+        "rate_limit",
+    ),
+    "wrapped error": ({"type": "error", "error": {"type": "x", "message": "No"}}, "failed", "No", "x"),
+    "cut off": (lifecycle("in_progress"), None, None, None),
+}
+
+
+@pytest.mark.parametrize(("last", "finish", "error", "error_type"), ENDS.values(), ids=ENDS)
+def test_how_a_stream_ended(last, finish, error, error_type):
+    view = view_of([lifecycle("created"), *CUT_OFF["text"][0], last])
+    assert (view.finish, view.error, view.error_type) == (finish, error, error_type)
+    assert view.preview == "Hello"
+
+
+def test_done_mark_ends_a_stream_that_lacks_its_terminal_event():
+    assert view_of([lifecycle("created"), *CUT_OFF["text"][0]], done=True).finish == "completed"
+
+
+def test_child_span_of_a_tool_has_the_times_of_its_events():
+    item = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}
+    view = view_of(
+        [
+            lifecycle("created"),
+            event("output_item.added", item={**item, "status": "in_progress"}),
+            event("output_item.done", item=item),
+            lifecycle("completed", status="completed", output=[item]),
+        ]
+    )
+    (child,) = view.children
+    assert (child.name, child.start_time_ns, child.end_time_ns) == ("web_search", 200, 300)
+    assert (view.first_chunk_ns, view.first_token_ns) == (100, None)
+
+
+def test_open_tool_of_a_cut_off_stream_has_no_end():
+    item = {"type": "code_interpreter_call", "code": "1"}
+    (child,) = view_of([lifecycle("created"), event("output_item.added", item=item)]).children
+    assert (child.key, child.start_time_ns, child.end_time_ns) == ("output[0]", 200, None)
+
+
+def test_first_token_is_the_first_delta():
+    assert view_of([lifecycle("created"), *CUT_OFF["text"][0]]).first_token_ns == 400
+
+
+def test_unreadable_events_are_counted():
+    chunks = [*sse([lifecycle("completed", status="completed")], done=False), (9, b"data: {oops\n\n")]
+    view = interpret_stream("responses", chunks, content_type=SSE)
+    assert view.attributes[sc.NOTE] == "1 stream events were not JSON objects"
