@@ -11,7 +11,7 @@ __all__ = ["added", "added_percent", "median_interval", "percentile", "ratio"]
 
 Pairs = Sequence[tuple[float, float]]
 
-CONFIDENCE = 0.95
+TAIL = 40  # one in so many intervals may lie wholly above the true median, and as many wholly below: 95 % between
 
 
 def median_interval(values: Sequence[float]) -> Estimate:
@@ -27,9 +27,8 @@ def median_interval(values: Sequence[float]) -> Estimate:
 
 def _values_outside(n: int) -> int:
     """Return how many of n ordered values may be left out at either end for the rest to hold the median."""
-    allowed = (1 - CONFIDENCE) / 2 * 2**n
     ways, total, skipped = 1, 1, 0  # C(n, skipped), and the sum of C(n, 0…skipped)
-    while total <= allowed:
+    while TAIL * total <= 2**n:
         ways = ways * (n - skipped) // (skipped + 1)
         total += ways
         skipped += 1

@@ -1,45 +1,53 @@
 """Snapshots of users' values: what ``set_inputs`` or ``@trace`` saw, at the moment it saw it.
 
-One C call for what msgspec knows; objects it does not know become their fields (pydantic) or a bounded ``repr``;
-what it refuses altogether (cycles, lone surrogates, integers beyond 64 bits, …) is copied by hand, bounded in
-depth, width and length. Never raises.
+One C call for plain data. What msgspec does not know or refuses (pydantic models, objects of any other kind, cycles,
+lone surrogates, integers beyond 64 bits) has the whole value copied by hand first, bounded in depth, width and
+length. Never raises.
+
+The C call takes no ``enc_hook``: a hook is Python code, in which another thread may run and shorten the very list
+that msgspec is walking through, and msgspec then reads freed memory (seen with msgspec 0.22: segmentation fault).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from tracer._records import Codec, Payload
 
-__all__ = ["encode_attributes", "safe_repr", "safe_str", "snapshot"]
+__all__ = ["clean_text", "encode_attributes", "safe_repr", "safe_str", "snapshot"]
 
 REPR_CHARS = 1_000
+ATTRIBUTES_BYTES = 1_000_000
 MAX_DEPTH = 100
-MAX_ITEMS = 100_000
+ITEM_BYTES = 1  # what a list's item or a dict's pair costs at least
 
 CYCLE = "<cycle>"
 TOO_DEEP = "<too deep>"
 
+_encode = msgspec.msgpack.Encoder().encode
+
 
 def snapshot(value: object, limit: int) -> Payload:
-    """Return `value` as msgpack, at most about `limit` bytes, with what was left out counted."""
+    """Return `value` as msgpack, at most about `limit` bytes, with the bytes that were left out counted."""
     try:
         data = _encode(value)
-    except Exception:  # msgspec raises TypeError, ValueError, UnicodeEncodeError, RecursionError, and what hooks raise
-        data = _encode(_Copier(limit).copy(value))
-    if len(data) <= limit:
+    except Exception:  # TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError
+        data = None
+    if data is not None and len(data) <= limit:
         return Payload(Codec.VALUE, data)
-    shortened = _encode(_Copier(limit).copy(value))
-    return Payload(Codec.VALUE, shortened, max(1, len(data) - len(shortened)))
+    copier = _Copier(limit)
+    shortened = _encode(copier.copy(value))
+    left_out = copier.left_out if data is None else max(1, len(data) - len(shortened))
+    return Payload(Codec.VALUE, shortened, left_out)
 
 
 def encode_attributes(attributes: Mapping[str, object]) -> dict[str, Any]:
     """Return attributes that any encoder takes: string keys; values as `snapshot` keeps them."""
-    copier = _Copier(1_000_000)
+    copier = _Copier(ATTRIBUTES_BYTES)
     return {safe_str(key): copier.copy(value) for key, value in attributes.items()}
 
 
@@ -53,96 +61,145 @@ def safe_str(value: object) -> str:
     return _bounded(str, value)
 
 
+def clean_text(text: str) -> str:
+    """Return the text as UTF-8 can hold it, of the very type `str`: lone surrogates as their escapes."""
+    try:
+        str.encode(text)
+    except UnicodeEncodeError:
+        return str.encode(text, "utf-8", "backslashreplace").decode()
+    return str.__str__(text)
+
+
 def _bounded(render: Callable[[object], str], value: object) -> str:
     try:
-        text = _clean(render(value))
+        text = clean_text(render(value))
     except Exception as error:
         return f"<{type(value).__name__}: {render.__name__}() raised {type(error).__name__}>"
     return text if len(text) <= REPR_CHARS else f"{text[:REPR_CHARS]}… [{len(text) - REPR_CHARS} more characters]"
 
 
-def _clean(text: str) -> str:
-    """Return the text as UTF-8 can hold it: lone surrogates as their escapes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()
-    return str.__str__(text)
-
-
-def _fields(value: object) -> dict[str, Any] | None:
-    """Return a pydantic model's fields, by reference: its own dump costs ten times as much and may warn."""
-    if getattr(type(value), "__pydantic_fields__", None) is None and not hasattr(type(value), "__fields__"):
-        return None
-    extra = getattr(value, "__pydantic_extra__", None)
-    return {**vars(value), **extra} if extra else vars(value)
-
-
-def _hook(value: object) -> Any:
-    """Turn what msgspec does not know into what it does."""
-    if isinstance(value, str):  # a subclass: Markup, a translation, an enum member of str
-        return str.__str__(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    fields = _fields(value)
-    return safe_repr(value) if fields is None else fields
-
-
-_encode = msgspec.msgpack.Encoder(enc_hook=_hook).encode
-
-
 class _Copier:
-    """Copies a value into plain data by hand. Slow, so only for what the encoder refused or what is too large."""
+    """Copies a value into plain data: by its type's layout, never by running its ``__iter__`` or ``__getattr__``.
+
+    Attributes:
+        left_out: Bytes of texts, and items of containers, that were beyond the limit.
+    """
 
     def __init__(self, limit: int) -> None:
+        self.left_out = 0
         self._bytes_left = limit
-        self._items_left = MAX_ITEMS
         self._above: set[int] = set()
 
-    def copy(self, value: object, depth: int = 0) -> Any:
-        if value is None or isinstance(value, (bool, float)):
+    def copy(self, value: object) -> Any:
+        """Return a copy that msgpack takes."""
+        try:
+            return self._copy(value, 0)
+        except Exception:  # a class that lies about what it is
+            return self._cut(safe_repr(value))
+
+    def _copy(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool or kind is float:
             return value
-        if isinstance(value, int):
-            return int(value) if -(2**63) <= value < 2**64 else safe_str(value)
-        if isinstance(value, str):
-            return self._cut(_clean(value))
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return self._cut(bytes(value))
-        if depth >= MAX_DEPTH:
+        if issubclass(kind, str):
+            return self._cut(clean_text(value))
+        if issubclass(kind, int):
+            return _plain_int(value)
+        if issubclass(kind, float):
+            return float.__add__(value, 0.0)
+        if issubclass(kind, (bytes, bytearray, memoryview)):
+            return self._cut_bytes(bytes(value))
+        items = _contents(value)
+        if items is None:
+            return self._cut(_describe(value))
+        return self._copy_container(value, items, depth + 1)
+
+    def _copy_container(self, value: object, items: Mapping[Any, Any] | list[Any], depth: int) -> Any:
+        if depth > MAX_DEPTH:
             return TOO_DEEP
         if id(value) in self._above:
             return CYCLE
         self._above.add(id(value))
         try:
-            return self._copy_container(value, depth + 1)
-        except Exception:
-            return safe_repr(value)
+            if isinstance(items, list):
+                return [self._copy(item, depth) for item in self._within_limit(items, len(items))]
+            pairs = self._within_limit(items.items(), len(items))
+            return {self._cut(safe_str(key)): self._copy(item, depth) for key, item in pairs}
         finally:
             self._above.discard(id(value))
 
-    def _copy_container(self, value: object, depth: int) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-        elif not isinstance(value, (Mapping, list, tuple, set, frozenset)):
-            value = _fields(value)
-        if isinstance(value, Mapping):
-            pairs = self._bounded_items(value.items())
-            return {safe_str(key): self.copy(item, depth) for key, item in pairs}
-        if value is None:
-            raise TypeError("no container")
-        return [self.copy(item, depth) for item in self._bounded_items(value)]
-
-    def _bounded_items(self, items: Any) -> Any:
-        for item in items:
-            if self._items_left <= 0 or self._bytes_left <= 0:
+    def _within_limit(self, items: Iterable[Any], count: int) -> Iterator[Any]:
+        for index, item in enumerate(items):
+            if self._bytes_left <= 0:
+                self.left_out += count - index
                 return
-            self._items_left -= 1
+            self._bytes_left -= ITEM_BYTES
             yield item
 
-    def _cut(self, text: Any) -> Any:
-        kept = text[: max(0, self._bytes_left)]
+    def _cut(self, text: str) -> str:
+        size = len(text) if text.isascii() else len(text.encode())
+        if size <= self._bytes_left:
+            self._bytes_left -= size
+            return text
+        kept = text.encode()[: max(0, self._bytes_left)].decode("utf-8", "ignore")
+        self._bytes_left = 0
+        self.left_out += size - len(kept.encode())
+        return f"{kept}… [{len(text) - len(kept)} more characters]"
+
+    def _cut_bytes(self, data: bytes) -> bytes:
+        kept = data[: max(0, self._bytes_left)]
         self._bytes_left -= len(kept)
-        left_out = len(text) - len(kept)
-        if left_out and isinstance(text, str):
-            return f"{kept}… [{left_out} more characters]"
+        self.left_out += len(data) - len(kept)
         return kept
+
+
+def _plain_int(value: int) -> int | str:
+    number = int.__add__(value, 0)
+    if -(2**63) <= number < 2**64:
+        return number
+    try:
+        return str(number)
+    except ValueError:  # beyond sys.get_int_max_str_digits()
+        return safe_str(hex(number))
+
+
+def _contents(value: Any) -> dict[Any, Any] | list[Any] | None:
+    """Return a container's items, or an object's fields, copied in one C call; None for what has neither.
+
+    Copied, since another thread may change the container while its items are looked at.
+    """
+    kind = type(value)
+    if issubclass(kind, dict):
+        return dict.copy(value)
+    if issubclass(kind, (list, tuple, set, frozenset, deque)):
+        base = next(base for base in (list, tuple, set, frozenset, deque) if issubclass(kind, base))
+        return list(base.__iter__(value))
+    if issubclass(kind, type):
+        return None
+    if isinstance(value, Mapping):
+        return dict(value)
+    return _fields(value)
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a dataclass, an attrs class, a msgspec Struct or a pydantic model.
+
+    By reference: pydantic's own dump costs ten times as much and may warn.
+    """
+    kind = type(value)
+    if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "__fields_set__"):
+        return {**vars(value), **(getattr(value, "__pydantic_extra__", None) or {})}
+    for marker in ("__dataclass_fields__", "__struct_fields__"):
+        if hasattr(kind, marker):
+            return {name: getattr(value, name, None) for name in getattr(kind, marker)}
+    if hasattr(kind, "__attrs_attrs__"):
+        return {field.name: getattr(value, field.name, None) for field in kind.__attrs_attrs__}
+    return None
+
+
+def _describe(value: object) -> str:
+    """Return what msgspec writes for a scalar it knows (dates, UUIDs, decimals, enums, …), else a bounded repr."""
+    try:
+        return safe_str(msgspec.to_builtins(value))
+    except Exception:
+        return safe_repr(value)

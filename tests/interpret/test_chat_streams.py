@@ -9,7 +9,7 @@ from openai._models import construct_type
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from tests.interpret.wire import chat_chunk, reads, records, sse
+from tests.interpret.wire import chat_chunk, loads, reads, records, sse
 from tracer import _semconv as sc
 from tracer.interpret import interpret_stream
 
@@ -18,7 +18,7 @@ SSE = "text/event-stream"
 
 def rebuilt(chunks):
     view = interpret_stream("chat", chunks, content_type=SSE)
-    return None if view.outputs is None else json.loads(view.outputs)
+    return None if view.outputs is None else loads(view.outputs)
 
 
 def sdk_builds(chunks):
@@ -231,7 +231,7 @@ def test_usage_in_any_chunk_counts():
     chunks = [chat_chunk({"content": "a"}, usage=USAGE), chat_chunk({"content": "b"}, finish="stop", usage=None)]
     view = interpret_stream("chat", sse(chunks), content_type=SSE)
     assert view.usage == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
-    assert json.loads(view.outputs)["usage"] == USAGE
+    assert loads(view.outputs)["usage"] == USAGE
 
 
 @pytest.mark.parametrize("place", ["choice", "x_groq"])
@@ -270,7 +270,7 @@ def test_finish_reason_of_each_begun_choice_completes_a_stream_without_done():
 def test_stream_with_an_unfinished_choice_does_not_say_how_it_ended():
     view = view_of(STREAMS["two choices, interleaved"][:-1], done=False)
     assert (view.finish, view.error) == (None, None)
-    assert json.loads(view.outputs)["choices"][0]["message"]["content"] == "ab"
+    assert loads(view.outputs)["choices"][0]["message"]["content"] == "ab"
 
 
 def test_token_limit_makes_it_incomplete():
@@ -284,7 +284,7 @@ def test_error_mid_stream_fails_and_keeps_the_partial_answer():
     error = {"error": {"message": "Overloaded", "type": "server_error", "code": None}}
     view = view_of([chat_chunk({"content": "par"}), error], done=False)
     assert (view.finish, view.error, view.error_type) == ("failed", "Overloaded", "server_error")
-    assert json.loads(view.outputs)["choices"][0]["message"] == {"content": "par"}
+    assert loads(view.outputs)["choices"][0]["message"] == {"content": "par"}
     assert view.preview == "par"
 
 

@@ -26,6 +26,12 @@ def body(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+def loads(data: bytes | None) -> Any:
+    """Decode a view's inputs or outputs, which must be there."""
+    assert data is not None
+    return json.loads(data)
+
+
 def sse(events: Iterable[Any], *, done: bool = True, names: bool = False) -> Chunks:
     """One read for each event, at 100, 200, … ns; `names` as in Responses streams."""
     texts = [

@@ -94,13 +94,12 @@ def test_the_sdk_rebuilds_from_a_stream_what_the_plain_reply_says(
 def test_a_question_that_fits_a_function_gets_a_call_and_the_result_an_answer(client: openai.OpenAI) -> None:
     message = client.chat.completions.create(model="m", messages=QUESTION, tools=[WEATHER]).choices[0].message
     assert message.content is None
-    [call] = message.tool_calls or ()
+    [call] = message.tool_calls or []
     assert call.type == "function"
     assert json.loads(call.function.arguments) == {"city": "Paris"}
-    told = {"role": "tool", "tool_call_id": call.id, "content": "15 °C and cloudy."}
-    answer = client.chat.completions.create(
-        model="m", messages=[*QUESTION, message.to_dict(), told], tools=[WEATHER]
-    ).choices[0]
+    told: Any = {"role": "tool", "tool_call_id": call.id, "content": "15 °C and cloudy."}
+    asked: Any = [*QUESTION, message.to_dict(), told]
+    answer = client.chat.completions.create(model="m", messages=asked, tools=[WEATHER]).choices[0]
     assert answer.finish_reason == "stop"
     assert answer.message.content == "According to get_weather for Paris: 15 °C and cloudy."
 
@@ -177,7 +176,7 @@ def test_raw_and_streaming_wrappers_get_the_same_body_and_headers(client: openai
     with client.chat.completions.with_streaming_response.create(model="m", messages=QUESTION, stream=True) as response:
         lines = [line for line in response.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
-    assert said([chunk for chunk in map(parsed, lines[:-1])]) == raw.parse().choices[0].message.content
+    assert said(list(map(parsed, lines[:-1]))) == raw.parse().choices[0].message.content
 
 
 def parsed(line: str) -> ChatCompletionChunk:
@@ -198,7 +197,7 @@ async def test_async_client_creates_parses_and_streams() -> None:
         raw = await completions.with_raw_response.create(model="m", messages=QUESTION)
         assert raw.parse().choices[0].message.content == plain
         async with completions.with_streaming_response.create(model="m", messages=QUESTION) as response:
-            assert (await response.json())["object"] == "chat.completion"
+            assert (await response.parse()).object == "chat.completion"
 
 
 def test_legacy_completions_answer_and_stream(client: openai.OpenAI) -> None:

@@ -265,6 +265,16 @@ def test_waiting_in_vain_says_what_came(server: FakeOpenAI, client: openai.OpenA
         server.wait_for_requests(2, timeout=0.01)
 
 
+def test_a_reply_function_that_raises_tells_the_caller_at_once(server: FakeOpenAI) -> None:
+    def broken(request: RecordedRequest) -> Reply:
+        raise LookupError("no such fixture")
+
+    server.enqueue(broken)
+    with server.client() as client, pytest.raises(openai.InternalServerError, match="LookupError: no such fixture"):
+        say(client)
+    assert len(server.requests) == 1
+
+
 def test_split_needs_a_size() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         reply.text("x").split(0)

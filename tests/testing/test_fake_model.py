@@ -88,8 +88,38 @@ def test_functions_are_called_with_what_the_question_says(text: str, functions: 
 
 def test_results_are_reported_each() -> None:
     results = (ToolResult("get_weather", {"city": "Paris"}, "15 °C."), ToolResult("now", {}, "noon"))
-    answer = respond(Prompt(text="?", results=results, functions=(function("get_weather", city=TEXT),)))
+    answer = respond(Prompt(text="?", results=results))
     assert answer.text == "According to get_weather for Paris: 15 °C. According to now: noon."
+
+
+def test_an_agents_loop_calls_each_fitting_function_once_and_then_answers() -> None:
+    functions = tuple(function(name, city=TEXT) for name in ("get_weather", "get_weather_history", "get_time"))
+    results: list[ToolResult] = []
+    answer = respond(Prompt(text="Weather and time in Paris?", functions=functions, parallel=False))
+    while answer.tool_calls:
+        results.append(ToolResult(answer.tool_calls[0].name, {"city": "Paris"}, f"result {len(results)}"))
+        prompt = Prompt(text="Weather and time in Paris?", functions=functions, parallel=False, results=tuple(results))
+        answer = respond(prompt)
+    assert [result.name for result in results] == ["get_weather", "get_time"]
+    assert answer.text == "According to get_weather for Paris: result 0. According to get_time for Paris: result 1."
+
+
+def test_after_a_handoff_the_next_agent_calls_its_own_functions() -> None:
+    handoff = ToolResult("transfer_to_weather_agent", {}, "{}")
+    weather = function("get_weather", city=TEXT)
+    answer = respond(Prompt(text="Weather in Paris?", functions=(weather,), results=(handoff,)))
+    assert [call.name for call in answer.tool_calls] == ["get_weather"]
+    results = (handoff, ToolResult("get_weather", {"city": "Paris"}, "rain"))
+    answer = respond(Prompt(text="Weather in Paris?", functions=(weather,), results=results))
+    assert answer.text == "According to get_weather for Paris: rain."
+
+
+def test_a_forced_function_is_called_once() -> None:
+    forced = Prompt(text="Hello", functions=(function("get_weather", city=TEXT),), choice="get_weather")
+    assert len(respond(forced).tool_calls) == 1
+    result = ToolResult("get_weather", {"city": "Hello"}, "rain")
+    answered = Prompt(text="Hello", functions=forced.functions, choice="required", results=(result,))
+    assert respond(answered).text == "According to get_weather for Hello: rain."
 
 
 def test_the_same_prompt_gets_the_same_answer() -> None:

@@ -191,7 +191,7 @@ def test_results_of_hosted_tools_come_only_when_included(client: openai.OpenAI) 
     [call, _] = client.responses.create(model="m", **request).output
     assert call.type == "code_interpreter_call"
     assert call.outputs is None
-    [call, message] = client.responses.create(model="m", **REQUESTS["code interpreter"]).output
+    [call, _] = client.responses.create(model="m", **REQUESTS["code interpreter"]).output
     assert call.type == "code_interpreter_call"
     assert call.to_dict()["outputs"] == [{"type": "logs", "logs": "42\n"}]
 

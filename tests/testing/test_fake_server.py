@@ -62,7 +62,7 @@ def test_stopping_cuts_a_held_reply() -> None:
             errors.append(error)
 
     server = FakeOpenAI().start()
-    client = openai.OpenAI(**{"base_url": server.base_url, "api_key": "k", "max_retries": 0})
+    client = openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0)
     server.enqueue(reply.held())
     caller = threading.Thread(target=call, args=[client])
     caller.start()
@@ -163,10 +163,9 @@ def test_the_process_keeps_its_logging_as_it_was() -> None:
 
 def test_env_points_a_subprocess_to_the_server(server: FakeOpenAI) -> None:
     code = "import openai; print(openai.OpenAI().responses.create(model='m', input='Hi').output_text)"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **server.env()}, capture_output=True, text=True
-    )
-    assert (ran.stdout.strip(), ran.stderr) == ("You said: Hi", "")
+    environment = {**os.environ, **server.env()}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert ran.stdout == "You said: Hi\n"
 
 
 def test_importing_it_loads_neither_uvicorn_nor_openai_resources() -> None:

@@ -11,7 +11,7 @@ from tracer.interpret._params import read_format, read_params, read_tools
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import ChoiceStream, read_head, set_finish
 from tracer.interpret.deltas import merge_deltas
-from tracer.interpret.previews import content_text, join_texts, one_line
+from tracer.interpret.previews import content_text, join_texts, media_label, one_line
 from tracer.interpret.sse import Event
 from tracer.interpret.tools import chat_tool_calls, describe_calls
 
@@ -33,14 +33,18 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def _last_user_text(messages: list[dict[str, Any]]) -> str | None:
-    """Return the last user message's words; the last message's if no user speaks or only shows pictures."""
-    fallback = None
+    """Return the words of the last user message that has any; else the last words; else what the user shows."""
+    spoken = shown = None
     for message in reversed(messages):
-        if text := content_text(message.get("content")):
-            if message.get("role") == "user":
+        content = message.get("content")
+        is_user = message.get("role") == "user"
+        if text := content_text(content):
+            if is_user:
                 return text
-            fallback = fallback or text
-    return fallback
+            spoken = spoken or text
+        elif is_user:
+            shown = shown or media_label(content)
+    return spoken or shown
 
 
 def _message_text(message: dict[str, Any]) -> str:

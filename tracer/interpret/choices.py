@@ -60,11 +60,11 @@ def set_finish(reasons: list[Any], view: ResponseView, finish: Finish | None) ->
     """Record finish reasons, and how the call ended unless an error has said that already.
 
     Args:
-        reasons: One for each choice; those that are null are left out.
+        reasons: One for each choice; those that are null or empty are left out.
         view: Filled in.
         finish: ``completed`` if the response is whole; None for a stream without its end mark.
     """
-    known = [reason for reason in reasons if type(reason) is str]
+    known = [reason for reason in reasons if as_text(reason)]
     if known:
         view.attributes[sc.RESPONSE_FINISH_REASONS] = known
     if view.finish is not None or finish is None:

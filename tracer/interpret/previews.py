@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["PREVIEW_CHARS", "TEXT_CHARS", "content_text", "join_texts", "one_line", "plain_text"]
+__all__ = ["PREVIEW_CHARS", "TEXT_CHARS", "content_text", "join_texts", "media_label", "one_line", "plain_text"]
 
 PREVIEW_CHARS = 1_000
 TEXT_CHARS = 16_000
@@ -36,6 +36,12 @@ def content_text(content: Any) -> str:
     if type(content) is not list:
         return ""
     return "\n".join(text for part in content if (text := _part_text(part)))
+
+
+def media_label(content: Any) -> str:
+    """Return what a content without words shows: ``[image_url]``, ``[input_image] [input_file]``, …."""
+    parts = content if type(content) is list else []
+    return " ".join(f"[{kind}]" for part in parts if type(part) is dict and type(kind := part.get("type")) is str)
 
 
 def _part_text(part: Any) -> str:

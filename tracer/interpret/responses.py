@@ -9,7 +9,7 @@ from tracer.interpret._json import as_dict, as_dicts, as_text
 from tracer.interpret._params import read_format, read_params, read_tools
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import describe_error, read_head
-from tracer.interpret.previews import content_text, join_texts, one_line
+from tracer.interpret.previews import content_text, join_texts, media_label, one_line
 from tracer.interpret.response_stream import ResponseStream
 from tracer.interpret.sse import Event
 from tracer.interpret.tools import built_in_calls, describe_calls, item_tool_call, outputs_by_call
@@ -38,17 +38,21 @@ def _read_input(body: dict[str, Any], view: RequestView) -> None:
         view.preview, view.text = one_line(given), join_texts([as_text(body.get("instructions")), given])
         return
     items = as_dicts(given)
-    view.preview = one_line(_last_user_text(items) or as_text(as_dict(body.get("prompt")).get("id")))
-    view.text = join_texts([as_text(body.get("instructions")), *map(_item_text, items)], newest_last=True)
+    instructions = as_text(body.get("instructions"))
+    view.preview = one_line(_last_user_text(items) or instructions or as_text(as_dict(body.get("prompt")).get("id")))
+    view.text = join_texts([instructions, *map(_item_text, items)], newest_last=True)
 
 
 def _last_user_text(items: list[dict[str, Any]]) -> str | None:
-    fallback = None
+    spoken = shown = None
     for item in reversed(items):
-        if item.get("role") == "user" and (text := content_text(item.get("content"))):
+        if item.get("role") != "user":
+            spoken = spoken or _item_text(item)
+        elif text := content_text(item.get("content")):
             return text
-        fallback = fallback or _item_text(item)
-    return fallback
+        else:
+            shown = shown or media_label(item.get("content"))
+    return spoken or shown
 
 
 def _item_text(item: dict[str, Any]) -> str:

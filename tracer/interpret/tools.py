@@ -9,8 +9,16 @@ from tracer import _semconv as sc
 from tracer._models import SpanType
 from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json, encode_value
 from tracer.interpret._views import ChildView
+from tracer.interpret.previews import content_text
 
-__all__ = ["built_in_calls", "chat_tool_calls", "describe_calls", "item_tool_call", "tool_definitions"]
+__all__ = [
+    "built_in_calls",
+    "chat_tool_calls",
+    "describe_calls",
+    "item_tool_call",
+    "outputs_by_call",
+    "tool_definitions",
+]
 
 ToolCall = dict[str, Any]
 """``id``, ``name``, ``arguments`` (the text that the model produced)."""
@@ -210,7 +218,8 @@ def _error(item: dict[str, Any]) -> str | None:
     error = item.get("error")
     if error:
         fields = as_dict(error)
-        return as_text(error) or as_text(fields.get("message")) or encode_value(fields.get("content") or error).decode()
+        words = as_text(error) or as_text(fields.get("message")) or content_text(fields.get("content"))
+        return words or encode_value(error).decode()
     return "the tool call failed" if item.get("status") == "failed" else None
 
 

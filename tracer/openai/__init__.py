@@ -52,6 +52,4 @@ def autolog(
         _patch.uninstrument()
         return
     _ = runtime.settings  # a bad environment is told here, at the call that sets things up
-    _patch.instrument(
-        _patch.Options(capture_content=capture_content, stream_usage=stream_usage, propagate=propagate)
-    )
+    _patch.instrument(_patch.Options(capture_content=capture_content, stream_usage=stream_usage, propagate=propagate))

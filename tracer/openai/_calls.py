@@ -7,30 +7,27 @@ on as if we were not there.
 from __future__ import annotations
 
 import functools
-import logging
-import sys
-from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any
 
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._context import format_traceparent
+from tracer._context import current_span, format_traceparent
 from tracer._failures import is_cancellation
-from tracer._records import Codec, Ending, HttpFacts, Payload
+from tracer._records import Ending, HttpFacts
 from tracer._spans import LiveSpan, open_span
 from tracer._values import safe_str
+from tracer.openai._guard import guarded, report
 from tracer.openai._operations import Operation
 from tracer.openai._stream import tap
 
-__all__ = ["Call", "Options", "current_call", "guarded"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
-logger = logging.getLogger("tracer")
+__all__ = ["Call", "Options", "current_call"]
 
 TRACEPARENT = "traceparent"
+EVENT_STREAM_STARTS = (b"data:", b"event:", b":")
+UNSEEN_NOTE = "the response was not seen: tracing was switched off, or failed, while the call ran"
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -41,85 +38,96 @@ class Options(msgspec.Struct, frozen=True):
     propagate: bool = False
 
 
-def guarded(method: Callable[P, R]) -> Callable[P, R | None]:
-    """The guard at the seam: nothing of ours raises into the user's call."""
-
-    @functools.wraps(method)
-    def guard(*args: P.args, **kwargs: P.kwargs) -> R | None:
-        try:
-            return method(*args, **kwargs)
-        except Exception:
-            logger.exception("%s failed; the call goes on untraced", method.__qualname__)
-            return None
-
-    return guard
-
-
 class Call:
-    """The span of one logical call: retries included, and for a stream until its body ends."""
+    """The span of one logical call: retries included, and for a stream until its body ends.
 
-    __slots__ = ("_begun", "_body", "_http", "_last_read_ns", "_operation", "_options", "_retries", "_streams", "span")
+    As a context manager it spans the SDK's ``request``: inside, it is `current_call` and its span is current.
+    """
 
-    def __init__(self, client: Any, operation: Operation, options: Options, *, is_async: bool) -> None:
+    __slots__ = (
+        "_attempts", "_begun", "_body", "_call_token", "_client_class", "_http", "_last_read_ns", "_operation",
+        "_options", "_span_token", "_streamed", "_tapped", "request_options", "span",
+    )  # fmt: skip
+
+    def __init__(
+        self, client: Any, operation: Operation, request_options: Any, options: Options, *, is_async: bool
+    ) -> None:
         self.span: LiveSpan = open_span(
             operation.async_resource if is_async else operation.resource, operation.span_type
         )
+        self.request_options = request_options
+        self._client_class = type(client)
         self._operation = operation
         self._options = options
+        self._attempts = 0
         self._begun = False
-        self._streams = False
+        self._streamed = self._tapped = False
         self._body: bytes | None = None
         self._http: HttpFacts | None = None
         self._last_read_ns: int | None = None
-        self._retries = 0
+
+    def __enter__(self) -> None:
+        self._call_token: Token[Call | None] = current_call.set(self)
+        self._span_token: Token[LiveSpan | None] = current_span.set(self.span)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            current_span.reset(self._span_token)
+            current_call.reset(self._call_token)
+        except ValueError:
+            pass  # a coroutine that the garbage collector closes, in another context
+        del self._span_token, self._call_token  # they would keep the whole context alive as long as the stream
+        if error is not None:
+            self._raised(error)
+        elif not self._tapped:
+            self._returned()
+        self.request_options = None
 
     # --- the request ----------------------------------------------------------------------------------------------
 
     @guarded
-    def request_built(self, client: Any, request: Any) -> None:
+    def request_built(self, request: Any) -> None:
         """See the request as it goes out, once for each attempt. The first one begins the span."""
+        self._attempts += 1
         if not self._begun:
-            self._begin(client, _body_of(request), request.url)
+            self._begin(_body_of(request), request.url)
         if self._options.propagate and TRACEPARENT not in request.headers:
             span = self.span
             request.headers[TRACEPARENT] = format_traceparent(span.trace_id, span.span_id, sampled=span.is_recording)
 
-    def _begin(self, client: Any, body: bytes | None, url: Any) -> None:
+    def _begin(self, body: bytes | None, url: Any) -> None:
+        span, operation = self.span, self._operation
+        if span.is_recording:
+            attributes: dict[str, Any] = {sc.PROVIDER_NAME: _provider(self._client_class), sc.OPERATION: operation.key}
+            if operation.name is not None:
+                attributes[sc.OPERATION_NAME] = operation.name
+            if url is not None:
+                attributes[sc.SERVER_ADDRESS] = url.host
+                attributes[sc.SERVER_PORT] = url.port or (443 if url.scheme == "https" else 80)
+            payload = span.pipeline.wire_payload(body) if body is not None else None
+            capture = self._options.capture_content
+            span.begin(
+                inputs=payload,
+                attributes=attributes,
+                operation=operation.key,
+                capture=span.settings.capture_content if capture is None else capture,
+                body_dropped=body is not None and payload is None,
+            )
         self._begun = True
-        span = self.span
-        if not span.is_recording:
-            return
-        attributes: dict[str, Any] = {sc.PROVIDER_NAME: _provider(type(client)), sc.OPERATION: self._operation.key}
-        if self._operation.name is not None:
-            attributes[sc.OPERATION_NAME] = self._operation.name
-        if url is not None:
-            attributes[sc.SERVER_ADDRESS] = url.host
-            attributes[sc.SERVER_PORT] = url.port or (443 if url.scheme == "https" else 80)
-        payload = span.pipeline.wire_payload(body) if body is not None else None
-        capture = self._options.capture_content
-        span.begin(
-            inputs=payload,
-            attributes=attributes,
-            operation=self._operation.key,
-            capture=span.settings.capture_content if capture is None else capture,
-            body_dropped=body is not None and payload is None,
-        )
 
     @guarded
     def attempt_failed(self, response: Any, started_ns: int, error: BaseException | None) -> None:
-        """Note an attempt that the SDK gave up and, after a pause, tried again."""
-        self._retries += 1
-        ended_ns = self.span.now_ns()
-        attributes: dict[str, Any] = {
-            "tracer.retry.attempt": self._retries,
-            "tracer.retry.delay": (ended_ns - started_ns) / 1e9,
-        }
+        """Note an attempt that the SDK gave up, and how long it paused then."""
+        delay_ns = self.span.now_ns() - started_ns
+        attributes: dict[str, Any] = {"tracer.retry.attempt": self._attempts, "tracer.retry.delay": delay_ns / 1e9}
         if response is not None:
             attributes[sc.HTTP_STATUS_CODE] = response.status_code
             request_id = response.headers.get("x-request-id")
             if request_id:
                 attributes[sc.REQUEST_ID] = request_id
-        if error is not None:
+        elif error is not None:
             attributes[sc.ERROR_TYPE] = type(error).__name__
         self.span.note(sc.EVENT_RETRY, attributes, started_ns)
 
@@ -129,24 +137,29 @@ class Call:
     def response_came(self, response: Any) -> None:
         """See a successful response: its body if it was read, else put a tap on it."""
         self._http = _facts_of(response)
+        if not self.span.is_recording:
+            return
         try:
-            self._body = response.content
+            body: bytes = response.content
         except Exception:  # ResponseNotRead of httpx2 or httpx: the body is the caller's to read
-            if self.span.is_recording:
-                self._streams = True
-                tap(response, self)
+            tap(response, self)
+            self._streamed = self._tapped = True
+            self._last_read_ns = self.span.now_ns()
+            return
+        if body.startswith(EVENT_STREAM_STARTS):  # a transport or a hook has read the whole stream already
+            self._streamed = True
+            self.stream_read(body)
+        else:
+            self._body = body
 
     @guarded
-    def returned(self) -> None:
-        """The call is over for the caller, unless a body is still to be read."""
-        if not self._streams:
-            self._finish(Ending.RETURNED)
+    def _returned(self) -> None:
+        self._finish(Ending.RETURNED)
 
     @guarded
-    def raised(self, client: Any, options: Any, error: BaseException) -> None:
-        """The call raised, or was cancelled."""
+    def _raised(self, error: BaseException) -> None:
         if not self._begun:  # it never got as far as a request: a bad argument, an auth hook that failed
-            self._begin(client, _encode_json(options.json_data), None)
+            self._begin(_encode_json(getattr(self.request_options, "json_data", None)), None)
         response = getattr(error, "response", None)
         if self._http is None and response is not None:
             self._http = _facts_of(response)
@@ -162,30 +175,39 @@ class Call:
             if not span.pipeline.push_chunk(span.span_id, now, data):
                 span.lose("chunks")
         except Exception:
-            logger.exception("a chunk was not recorded")
+            report("Call.stream_read")
 
     @guarded
     def stream_ended(self, ending: Ending, error: BaseException | None = None) -> None:
-        """The body is over. Whoever sees it first says how; the span ends with the last byte, not with the close."""
-        end_ns = self._last_read_ns if ending is not Ending.RAISED else None
-        self._finish(ending, None if ending is Ending.CANCELLED else error, end_ns=end_ns)
+        """The body is over. Whoever sees it first says how.
+
+        The span ends with the last byte and not with the close, which may come whenever the caller likes; but a
+        reader that fails or is cancelled has waited until now.
+        """
+        waited = ending in (Ending.RAISED, Ending.CANCELLED)
+        self._finish(ending, error, end_ns=None if waited else self._last_read_ns)
 
     def _finish(self, ending: Ending, error: BaseException | None = None, end_ns: int | None = None) -> None:
-        span = self.span
-        payload = None
-        if span.is_recording and self._body is not None:
-            payload = span.pipeline.wire_payload(self._body)
+        span, payload, attributes = self.span, None, {}
+        if not self._begun:
+            self._begin(None, None)
+        if self._body is not None:
+            payload = span.pipeline.wire_payload(self._body) if span.is_recording else None
             if payload is None:
                 span.lose("bodies")
-        self._body = None
+            self._body = None
+        if self._attempts > 1:
+            attributes[sc.RETRIES] = self._attempts - 1
+        if self._http is None and ending is Ending.RETURNED:
+            attributes[sc.NOTE] = UNSEEN_NOTE
         span.finish(
             ending,
             end_ns=end_ns,
             outputs=payload,
             error=error if ending is Ending.RAISED else None,
             http=self._http,
-            streamed=self._streams,
-            attributes={sc.RETRIES: self._retries} if self._retries else None,
+            streamed=self._streamed,
+            attributes=attributes or None,
         )
 
 
@@ -193,7 +215,7 @@ current_call: ContextVar[Call | None] = ContextVar("tracer_current_call", defaul
 """The call whose ``request`` is running in this task or thread."""
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _provider(client_class: type) -> str:
     """Return ``gen_ai.provider.name``. Azure's client is known by its base class, wherever a user subclassed it."""
     is_azure = any(base.__name__ == "BaseAzureClient" for base in client_class.__mro__)
@@ -209,8 +231,12 @@ def _body_of(request: Any) -> bytes | None:
     return body
 
 
-def _facts_of(response: Any) -> HttpFacts:
-    return HttpFacts(response.status_code, response.headers.raw)
+def _facts_of(response: Any) -> HttpFacts | None:
+    """Return a response's head; None for what is no response of httpx (an exception's attribute can be anything)."""
+    try:
+        return HttpFacts(response.status_code, response.headers.raw)
+    except AttributeError:
+        return None
 
 
 def _encode_json(data: object) -> bytes | None:

@@ -16,20 +16,23 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import Token
 from typing import Any
 
 from openai import _base_client as sdk
+from openai._compat import model_copy
 
-from tracer._context import current_span
-from tracer.openai._calls import Call, Options, current_call, guarded
+from tracer.openai._calls import Call, Options, current_call
+from tracer.openai._guard import guarded
 from tracer.openai._operations import find_operation
 
 __all__ = ["Options", "instrument", "uninstrument"]
 
 _lock = threading.Lock()
-_originals: dict[tuple[type, str], Any] = {}
-_options = Options()
+_patched: dict[tuple[type, str], tuple[Any, Any]] = {}  # (owner, name): (what was there, what we put there)
+_options: Options | None = None  # None: switched off
 
 
 def instrument(options: Options) -> None:
@@ -37,76 +40,94 @@ def instrument(options: Options) -> None:
     global _options
     with _lock:
         _options = options
-        if _originals:
-            return
-        for owner, name, wrap in _PATCHES:
-            original = owner.__dict__.get(name)
-            if original is not None:
-                _originals[owner, name] = original
-                setattr(owner, name, wrap(original))
+        for owner, name, wrap in _SEAM:
+            current = owner.__dict__.get(name)  # older versions of the SDK lack some
+            if current is not None and not _leads_to_ours(current, owner, name):
+                _patched[owner, name] = current, wrap(current)
+                setattr(owner, name, _patched[owner, name][1])
 
 
 def uninstrument() -> None:
-    """Put the SDK's own methods back."""
+    """Put the SDK's own methods back.
+
+    Where another library has wrapped our wrapper meanwhile, that one is left alone and ours below it does nothing.
+    """
+    global _options
     with _lock:
-        for (owner, name), original in _originals.items():
-            setattr(owner, name, original)
-        _originals.clear()
+        _options = None
+        for (owner, name), (original, ours) in list(_patched.items()):
+            if owner.__dict__.get(name) is ours:
+                setattr(owner, name, original)
+                del _patched[owner, name]
+
+
+def _leads_to_ours(function: Any, owner: type, name: str) -> bool:
+    """Tell whether a method is our wrapper, or another library's around ours."""
+    _, ours = _patched.get((owner, name), (None, None))
+    seen = 0
+    while function is not None and function is not ours and seen < 100:
+        function, seen = getattr(function, "__wrapped__", None), seen + 1
+    return function is not None and function is ours
+
+
+# --- calls ----------------------------------------------------------------------------------------------------------
 
 
 @guarded
-def _open_call(client: Any, options: Any, streams: bool, *, is_async: bool) -> Call | None:
-    operation = find_operation(options.method, options.url)
-    if operation is None or (operation.only_streamed and not streams):
+def _scope(
+    client: Any, request_options: Any, kwargs: Mapping[str, Any], *, is_async: bool
+) -> AbstractContextManager[None] | None:
+    """Return what a request is to run in: a call, or for one that isn't traced nothing, or what hides the call
+    around it.
+    """
+    options = _options
+    if options is None:
         return None
-    if _options.stream_usage and streams and operation.key in ("chat", "completions"):
-        _ask_for_usage(options)
-    return Call(client, operation, _options, is_async=is_async)
+    around = current_call.get()
+    if around is not None and around.request_options is request_options:
+        return None  # wrapped twice, as by a library that puts our wrapper back over another of ours
+    operation = find_operation(request_options.method, request_options.url)
+    if operation is None or (operation.only_streamed and not kwargs.get("stream")):
+        return None if around is None else _Hidden()
+    return Call(client, operation, request_options, options, is_async=is_async)
 
 
-def _ask_for_usage(options: Any) -> None:
-    """Add ``stream_options.include_usage``, on request of the user only (``autolog(stream_usage=True)``)."""
-    body = options.json_data
-    if isinstance(body, dict):
-        wanted = body.get("stream_options") or {}
-        options.json_data = {**body, "stream_options": {"include_usage": True, **wanted}}
-
-
-class _Running:
-    """Makes a call and its span current while ``request`` runs; an untraced request hides the call around it."""
-
-    __slots__ = ("_call", "_call_token", "_span_token")
-
-    def __init__(self, call: Call | None) -> None:
-        self._call = call
+class _Hidden:
+    """Hides the call around an untraced request that is made from inside that call, as by a user's HTTP hook."""
 
     def __enter__(self) -> None:
-        self._call_token = current_call.set(self._call)
-        self._span_token = current_span.set(self._call.span if self._call is not None else current_span.get())
+        self._token: Token[Call | None] = current_call.set(None)
 
     def __exit__(self, *_: object) -> None:
         try:
-            current_span.reset(self._span_token)
-            current_call.reset(self._call_token)
+            current_call.reset(self._token)
         except ValueError:
             pass  # a coroutine that the garbage collector closes, in another context
+
+
+@guarded
+def _with_usage(options: Any, kwargs: Mapping[str, Any]) -> Any:
+    """Add ``stream_options.include_usage``, on request of the user only (``autolog(stream_usage=True)``)."""
+    operation, body = find_operation(options.method, options.url), options.json_data
+    if not kwargs.get("stream") or operation is None or operation.key not in ("chat", "completions"):
+        return options
+    if not isinstance(body, Mapping) or not isinstance(wanted := body.get("stream_options") or {}, Mapping):
+        return options
+    options = model_copy(options)  # the caller may use its own again
+    options.json_data = {**body, "stream_options": {"include_usage": True, **wanted}}
+    return options
 
 
 def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _open_call(self, options, bool(kwargs.get("stream")), is_async=False)
-        if call is None:
-            with _Running(None):
-                return original(self, cast_to, options, *args, **kwargs)
-        with _Running(call):
-            try:
-                result = original(self, cast_to, options, *args, **kwargs)
-            except BaseException as error:
-                call.raised(self, options, error)
-                raise
-        call.returned()
-        return result
+        if _options is not None and _options.stream_usage:
+            options = _with_usage(options, kwargs) or options
+        scope = _scope(self, options, kwargs, is_async=False)
+        if scope is None:
+            return original(self, cast_to, options, *args, **kwargs)
+        with scope:
+            return original(self, cast_to, options, *args, **kwargs)
 
     return request
 
@@ -114,18 +135,13 @@ def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
 def _wrap_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _open_call(self, options, bool(kwargs.get("stream")), is_async=True)
-        if call is None:
-            with _Running(None):
-                return await original(self, cast_to, options, *args, **kwargs)
-        with _Running(call):
-            try:
-                result = await original(self, cast_to, options, *args, **kwargs)
-            except BaseException as error:
-                call.raised(self, options, error)
-                raise
-        call.returned()
-        return result
+        if _options is not None and _options.stream_usage:
+            options = _with_usage(options, kwargs) or options
+        scope = _scope(self, options, kwargs, is_async=True)
+        if scope is None:
+            return await original(self, cast_to, options, *args, **kwargs)
+        with scope:
+            return await original(self, cast_to, options, *args, **kwargs)
 
     return request
 
@@ -136,7 +152,7 @@ def _wrap_build_request(original: Callable[..., Any]) -> Callable[..., Any]:
         request = original(self, *args, **kwargs)
         call = current_call.get()
         if call is not None:
-            call.request_built(self, request)
+            call.request_built(request)
         return request
 
     return _build_request
@@ -154,17 +170,38 @@ def _wrap_process_response(original: Callable[..., Any]) -> Callable[..., Any]:
     return _process_response
 
 
+# --- attempts -------------------------------------------------------------------------------------------------------
+
+
+class _Pause:
+    """Times the pause after an attempt that failed."""
+
+    def __init__(self, call: Call, response: Any) -> None:
+        self._call = call
+        self._response = response
+        self._error = sys.exc_info()[1]
+        self._started_ns = call.span.now_ns()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._call.attempt_failed(self._response, self._started_ns, self._error)
+
+
+@guarded
+def _pause(response: Any) -> _Pause | None:
+    call = current_call.get()
+    return None if call is None else _Pause(call, response)
+
+
 def _wrap_sync_sleep(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def _sleep_for_retry(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = current_call.get()
-        if call is None:
+        pause = _pause(kwargs.get("response"))
+        if pause is None:
             return original(self, *args, **kwargs)
-        error, started_ns = sys.exc_info()[1], call.span.now_ns()
-        try:
+        with pause:
             return original(self, *args, **kwargs)
-        finally:
-            call.attempt_failed(kwargs.get("response"), started_ns, error)
 
     return _sleep_for_retry
 
@@ -172,19 +209,16 @@ def _wrap_sync_sleep(original: Callable[..., Any]) -> Callable[..., Any]:
 def _wrap_async_sleep(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def _sleep_for_retry(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = current_call.get()
-        if call is None:
+        pause = _pause(kwargs.get("response"))
+        if pause is None:
             return await original(self, *args, **kwargs)
-        error, started_ns = sys.exc_info()[1], call.span.now_ns()
-        try:
+        with pause:
             return await original(self, *args, **kwargs)
-        finally:
-            call.attempt_failed(kwargs.get("response"), started_ns, error)
 
     return _sleep_for_retry
 
 
-_PATCHES: list[tuple[type, str, Callable[[Any], Any]]] = [
+_SEAM: list[tuple[type, str, Callable[[Any], Any]]] = [
     (sdk.SyncAPIClient, "request", _wrap_sync_request),
     (sdk.AsyncAPIClient, "request", _wrap_async_request),
     (sdk.SyncAPIClient, "_process_response", _wrap_process_response),

@@ -27,94 +27,111 @@ def tap(response: Any, call: Call) -> None:
     response.stream = _tap_class(type(stream))(stream, call)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _tap_class(stream_class: type) -> type[_Tap]:
+    bases: list[type] = []
     for library in ("httpx2", "httpx"):
         module = sys.modules.get(library)
-        if module is not None and issubclass(stream_class, module.AsyncByteStream):
-            return type("AsyncTap", (_AsyncTap, module.AsyncByteStream), {})
-        if module is not None and issubclass(stream_class, module.SyncByteStream):
-            return type("SyncTap", (_SyncTap, module.SyncByteStream), {})
-    raise TypeError(f"a response stream of {stream_class!r} can't be tapped")
+        for base_name, tap_class in (("SyncByteStream", _SyncTap), ("AsyncByteStream", _AsyncTap)):
+            base = getattr(module, base_name, None)
+            if base is not None and issubclass(stream_class, base):
+                bases += [tap_class, base]
+    if not bases:
+        raise TypeError(f"a response stream of {stream_class!r} can't be tapped")
+    return type("Tap", tuple(dict.fromkeys(bases)), {})
 
 
 class _Tap:
     """What sync and async taps share. Ends its call once, from wherever the end is seen first."""
 
+    _call: Call | None = None
+
     def __init__(self, stream: Any, call: Call) -> None:
         self._stream = stream
         self._call = call
-        self._tapped = False
+        self._is_read = False
 
     def __getattr__(self, name: str) -> Any:
         # httpx reads `elapsed` off its own stream class; transports may add more.
-        return getattr(self.__dict__["_stream"], name)
+        if name == "_stream":
+            raise AttributeError(name)
+        return getattr(self._stream, name)
 
-    def _ended_by(self, error: BaseException) -> None:
-        if isinstance(error, GeneratorExit):
-            return  # the reader stopped: close() or the garbage collector tells us whether for good
-        self._call.stream_ended(Ending.CANCELLED if is_cancellation(error) else Ending.RAISED, error)
+    def _end(self, ending: Ending, error: BaseException | None = None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.stream_ended(ending, error)
+
+    def _end_by(self, error: BaseException) -> None:
+        """End with what a read raised; but a reader that merely stopped may go on, until it closes or is dropped."""
+        if not isinstance(error, GeneratorExit):
+            self._end(Ending.CANCELLED if is_cancellation(error) else Ending.RAISED, error)
+
+    def _end_by_close(self) -> None:
+        """End because the body is closed: by a task that leaves as it is cancelled, or by somebody's choice."""
+        reason = sys.exc_info()[1]
+        cancelled = reason is not None and not isinstance(reason, GeneratorExit) and is_cancellation(reason)
+        self._end(Ending.CANCELLED if cancelled else Ending.CLOSED)
 
     def __del__(self) -> None:
         # Dropped unread or half-read. Runs inside the garbage collector: takes no lock, makes one queue append.
-        call = self.__dict__.get("_call")
-        if call is not None:
-            call.stream_ended(Ending.COLLECTED)
+        self._end(Ending.COLLECTED)
+
+
+# Only the first pass over a body is recorded: the SDK reads on for its rest after [DONE], to reuse the connection.
 
 
 class _SyncTap(_Tap):
     def __iter__(self) -> Iterator[bytes]:
-        if self._tapped:
+        call = self._call
+        if self._is_read or call is None:
             return iter(self._stream)
-        self._tapped = True
-        return self._read()
+        self._is_read = True
+        return self._read_sync(call)
 
-    def _read(self) -> Iterator[bytes]:
-        read = self._call.stream_read
+    def _read_sync(self, call: Call) -> Iterator[bytes]:
+        read = call.stream_read
         try:
             for data in self._stream:
                 read(data)
                 yield data
         except BaseException as error:
-            self._ended_by(error)
+            self._end_by(error)
             raise
-        self._call.stream_ended(Ending.EXHAUSTED)
+        self._end(Ending.EXHAUSTED)
 
     def close(self) -> None:
         try:
             self._stream.close()
         finally:
-            self._call.stream_ended(Ending.CLOSED)
+            self._end_by_close()
 
 
 class _AsyncTap(_Tap):
     def __aiter__(self) -> AsyncIterator[bytes]:
-        # The SDK reads on for the rest of the body after [DONE], to reuse the connection: that is not recorded.
-        if self._tapped:
+        call = self._call
+        if self._is_read or call is None:
             return aiter(self._stream)
-        self._tapped = True
-        return self._read()
+        self._is_read = True
+        return self._read_async(call)
 
-    async def _read(self) -> AsyncGenerator[bytes, None]:
-        read = self._call.stream_read
+    async def _read_async(self, call: Call) -> AsyncGenerator[bytes, None]:
+        read = call.stream_read
         stream = aiter(self._stream)
         try:
             async for data in stream:
                 read(data)
                 yield data
         except BaseException as error:
-            self._ended_by(error)
+            self._end_by(error)
             raise
         finally:
-            if isinstance(stream, AsyncGenerator):
+            if isinstance(stream, AsyncGenerator):  # as httpx2 does for the streams that it wraps
                 await stream.aclose()
-        self._call.stream_ended(Ending.EXHAUSTED)
+        self._end(Ending.EXHAUSTED)
 
     async def aclose(self) -> None:
         try:
             await self._stream.aclose()
-        except BaseException as error:
-            self._ended_by(error)
-            raise
         finally:
-            self._call.stream_ended(Ending.CLOSED)
+            self._end_by_close()

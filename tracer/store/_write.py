@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -85,6 +86,9 @@ _TRACE_COLUMNS = dict.fromkeys(
         "metadata",
         "session_id",
         "user_id",
+        *USAGE_KEYS,
+        "cost",
+        "models",
     ),
     "?",
 )
@@ -122,8 +126,9 @@ UPDATE traces SET ({", ".join(USAGE_KEYS)}, cost, models) = (
     SELECT {", ".join(f"sum({key}) FILTER (WHERE counted)" for key in USAGE_KEYS)}, sum(cost) FILTER (WHERE counted),
         nullif(json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL), '[]')
     FROM spans WHERE trace_key = traces.key
-) WHERE trace_id IN (SELECT value FROM json_each(?))
+) WHERE trace_id IN (SELECT value FROM json_each(?)) AND key <= ?
 """
+_ANY_KEY = 2**63 - 1
 _TAG_COLUMNS = {"trace_key": "(SELECT key FROM traces WHERE trace_id = ?)", "key": "?", "value": "?"}
 _TAG_CONFLICT = "ON CONFLICT (trace_key, key) DO UPDATE SET value = excluded.value"
 _CHUNK_COLUMNS = dict.fromkeys(("trace_id", "span_id", "chunks"), "?")
@@ -147,20 +152,32 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     """Write all rows of the batch into the open transaction."""
     process = batch.process
     connection.execute(_PROCESS, (process.process_id, process.host, process.pid, process.started))
-    _insert(connection, "traces", _TRACE_COLUMNS, _TRACE_CONFLICT, [_trace_values(patch) for patch in batch.traces])
+    newest = connection.execute("SELECT ifnull(max(key), 0) FROM traces").fetchone()[0]
+    sole = _sole_spans(batch.spans)
+    patches = [_trace_values(patch, sole.get(patch.trace_id)) for patch in batch.traces]
+    _insert(connection, "traces", _TRACE_COLUMNS, _TRACE_CONFLICT, patches)
     _insert(connection, "live_chunks", _CHUNK_COLUMNS, "", [_chunk_values(row) for row in batch.chunks])
     _insert(connection, "spans", _SPAN_COLUMNS, _SPAN_CONFLICT, [_span_values(row) for row in batch.spans])
     _insert(connection, "tags", _TAG_COLUMNS, _TAG_CONFLICT, list(_tag_rows(batch.traces)))
-    _sum_up(connection, batch.spans)
+    _sum_up(connection, batch.spans, sole, newest)
     _forget_live_chunks(connection, batch.spans)
     for patch in batch.traces:
         for kind, count in patch.dropped.items():
             connection.execute(_DROP, (patch.trace_id, f'"{kind}"', count))
 
 
-def _sum_up(connection: sqlite3.Connection, spans: list[SpanRow]) -> None:
-    if touched := {row.trace_id for row in spans if row.counted or row.model is not None}:
-        connection.execute(_TOTALS, (msgspec.json.encode(touched).decode(),))
+def _sole_spans(spans: list[SpanRow]) -> dict[str, SpanRow]:
+    """Return the spans that are the only one of their trace in this batch, by trace."""
+    count = Counter(row.trace_id for row in spans)
+    return {row.trace_id: row for row in spans if count[row.trace_id] == 1}
+
+
+def _sum_up(connection: sqlite3.Connection, spans: list[SpanRow], sole: dict[str, SpanRow], newest: int) -> None:
+    """Set the totals of the traces that these spans touch, but for new ones of one span, which are inserted with it."""
+    touched = {row.trace_id for row in spans if row.counted or row.model is not None}
+    for ids, last_key in ((touched - sole.keys(), _ANY_KEY), (touched & sole.keys(), newest)):
+        if ids:
+            connection.execute(_TOTALS, (msgspec.json.encode(ids).decode(), last_key))
 
 
 def _forget_live_chunks(connection: sqlite3.Connection, spans: list[SpanRow]) -> None:
@@ -187,8 +204,9 @@ def _insert_sql(table: str, columns: Iterable[tuple[str, str]], conflict: str, c
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * count)} {conflict}"
 
 
-def _trace_values(patch: TracePatch) -> Row:
+def _trace_values(patch: TracePatch, sole: SpanRow | None) -> Row:
     rank = 0 if patch.root_span_id is None else 1 + patch.true_root
+    usage, cost = (sole.usage or {}, sole.cost) if sole and sole.counted else ({}, None)
     return (
         patch.trace_id,
         patch.process_id,
@@ -205,6 +223,9 @@ def _trace_values(patch: TracePatch) -> Row:
         msgspec.json.encode(patch.metadata).decode() if patch.metadata else None,
         patch.session_id,
         patch.user_id,
+        *map(usage.get, USAGE_KEYS),
+        cost,
+        msgspec.json.encode([sole.model]).decode() if sole and sole.model is not None else None,
     )
 
 

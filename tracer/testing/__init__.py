@@ -5,8 +5,8 @@ foreground; `tracer.testing.pytest_plugin` has fixtures.
 """
 
 from tracer.testing import reply
-from tracer.testing._app import RecordedRequest
 from tracer.testing._clock import FakeClock, SequentialIds
+from tracer.testing._script import RecordedRequest
 from tracer.testing._server import FakeOpenAI
 from tracer.testing.reply import Reply
 

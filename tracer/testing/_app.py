@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 import time
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+import traceback
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,84 +14,14 @@ import msgspec
 
 from tracer.testing import _chat, _embeddings, _model, _prompts, _responses
 from tracer.testing._answer import Answer, Json, Prompt
-from tracer.testing._transmit import Step, body_steps, wire_pieces
-from tracer.testing._wire import BadRequestError, Mint, Payload, error_body, json_payload, stream_payload
+from tracer.testing._script import RecordedRequest, ReplySource, Script, operation
+from tracer.testing._transmit import Headers, Receive, Send, Transmission, wire_pieces
+from tracer.testing._wire import Mint, Payload, RefusedError, error_body, json_payload, stream_payload
 from tracer.testing.reply import Reply
 
-__all__ = ["API", "RecordedRequest", "ReplySource", "Script", "operation"]
+__all__ = ["API"]
 
-_Headers = list[tuple[bytes, bytes]]
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-
-_PREFIX = re.compile(r"/(?:v1|openai(?:/v1)?(?:/deployments/(?P<deployment>[^/]+))?)(?=/)")
 _RESPONSES_KEPT = 1000
-
-
-class RecordedRequest(msgspec.Struct, frozen=True):
-    """A request as the server got it.
-
-    Attributes:
-        method: The HTTP method.
-        path: The whole path, such as `/v1/chat/completions`.
-        query: The query string, without its question mark.
-        headers: The headers; names in lower case, the last of equal ones.
-        body: The body's bytes.
-    """
-
-    method: str
-    path: str
-    query: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body decoded from JSON; `None` when it isn't JSON."""
-        try:
-            return msgspec.json.decode(self.body)
-        except msgspec.DecodeError:
-            return None
-
-
-ReplySource = Reply | Callable[[RecordedRequest], Reply]
-"""A reply, or a function that makes one for the request; it is called in the server's thread."""
-
-
-def operation(path: str) -> tuple[str, str | None]:
-    """A path without the API's prefix, and the deployment if Azure's path names one."""
-    match = _PREFIX.match(path)
-    return (path[match.end() :], match["deployment"]) if match else (path, None)
-
-
-class Script:
-    """The replies that are to come, first those for a path, then those for any.
-
-    Filled by the test's threads, emptied by the server's: each step is a single operation on a deque.
-    """
-
-    def __init__(self) -> None:
-        self._queues: dict[str | None, deque[ReplySource]] = {}
-
-    def extend(self, replies: Iterable[ReplySource], path: str | None) -> None:
-        """Add replies for an operation's path, or for any path."""
-        key = operation(path)[0] if path else None
-        self._queues.setdefault(key, deque()).extend(replies)
-
-    def clear(self) -> None:
-        """Forget what was not used."""
-        self._queues = {}
-
-    def take(self, path: str) -> ReplySource | None:
-        """The next reply for a path; `None` when the script has none."""
-        for key in (path, None):
-            if queue := self._queues.get(key):
-                return queue.popleft()
-        return None
-
-    def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
 
 
 class API:
@@ -119,46 +48,54 @@ class API:
         self._mint = Mint()
         self._stored: OrderedDict[str, tuple[Json, list[Json]]] = OrderedDict()
 
-    async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = time.perf_counter()
         request = await _read(scope, receive)
         path, deployment = operation(request.path)
         source = self._script.take(path) or self._fallback
         self._record(request)
-        reply = source(request) if callable(source) else source
-        payload = self._payload(reply, request, path, deployment)
+        reply, payload = self._reply(source, request, path, deployment)
         pieces = wire_pieces(reply, payload, named=path.startswith("/responses"))
         headers = self._headers(reply, payload, pieces, started)
-        transmission = _Transmission(scope["state"]["transport"], receive, send, self._hold)
+        transmission = Transmission(scope["state"]["transport"], receive, send, self._hold)
         await transmission.run(reply, payload.status, headers, pieces)
+
+    def _reply(
+        self, source: ReplySource, request: RecordedRequest, path: str, deployment: str | None
+    ) -> tuple[Reply, Payload]:
+        """The reply and its body; a fault of the test or of ours is told to the caller, as nothing here is logged."""
+        try:
+            reply = source(request) if callable(source) else source
+            return reply, self._payload(reply, request, path, deployment)
+        except Exception:
+            described = error_body(f"FakeOpenAI failed: {traceback.format_exc()}", kind="server_error")
+            return Reply(headers={"x-should-retry": "false"}), json_payload(described, 500)
 
     def _payload(self, reply: Reply, request: RecordedRequest, path: str, deployment: str | None) -> Payload:
         if isinstance(reply.content, Payload):
             return reply.content
         try:
             return self._answer(reply.content, request, path, deployment)
-        except BadRequestError as error:
-            return json_payload(error.body, error.status)
+        except RefusedError as refused:
+            return refused.payload
 
     def _answer(self, answer: Answer | None, request: RecordedRequest, path: str, deployment: str | None) -> Payload:
         if path.startswith("/responses/") and request.method == "GET":
             return self._retrieve(path.removeprefix("/responses/"), parse_qs(request.query))
         endpoint = _ENDPOINTS.get(path)
         if endpoint is None or request.method != "POST":
-            raise BadRequestError(f"Invalid URL ({request.method} {request.path})", status=404)
+            raise RefusedError(f"Invalid URL ({request.method} {request.path})", status=404)
         body = request.json
         if not isinstance(body, dict):
-            raise BadRequestError("We could not parse the JSON body of your request.")
+            raise RefusedError("We could not parse the JSON body of your request.")
         if deployment:
             body.setdefault("model", deployment)
         if not isinstance(body.get("model"), str):
-            raise BadRequestError("you must provide a model parameter")
+            raise RefusedError("you must provide a model parameter")
         return endpoint(self, body, answer)
 
-    def _headers(
-        self, reply: Reply, payload: Payload, pieces: list[bytes], started: float
-    ) -> list[tuple[bytes, bytes]]:
+    def _headers(self, reply: Reply, payload: Payload, pieces: list[bytes], started: float) -> Headers:
         headers: dict[str, str | None] = {
             "date": formatdate(usegmt=True),
             "content-type": payload.content_type,
@@ -177,7 +114,7 @@ class API:
 
     def _chat_completions(self, body: Json, answer: Answer | None) -> Payload:
         if not isinstance(body.get("messages"), list):
-            raise BadRequestError("Missing required parameter: 'messages'.", param="messages")
+            raise RefusedError("Missing required parameter: 'messages'.", param="messages")
         prompt = _prompts.from_chat(body)
         answers = _numbered(_succeeded(answer) or _model.respond(prompt), body.get("n") or 1, scripted=bool(answer))
         completion = _chat.chat_completion(body, answers, prompt.words, self._mint)
@@ -227,7 +164,7 @@ class API:
 
     def _find(self, response_id: str) -> tuple[Json, list[Json]]:
         if response_id not in self._stored:
-            raise BadRequestError(f"Response with id '{response_id}' not found.", status=404)
+            raise RefusedError(f"Response with id '{response_id}' not found.", status=404)
         return self._stored[response_id]
 
     def _store(self, response: Json, history: list[Json], given: str | list[Json]) -> None:
@@ -256,68 +193,7 @@ _CONSTANT_HEADERS = {
 }
 
 
-class _Transmission:
-    """Sends one reply; gives up as soon as the client has gone."""
-
-    def __init__(
-        self, transport: asyncio.Transport, receive: _Receive, send: _Send, hold: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._transport = transport
-        self._receive = receive
-        self._send = send
-        self._hold = hold
-
-    async def run(self, reply: Reply, status: int, headers: _Headers, pieces: list[bytes]) -> None:
-        if reply.first_delay and not await self._while_connected(asyncio.sleep(reply.first_delay)):
-            return
-        if reply.hold_after == 0 and not await self._while_connected(self._hold()):
-            return
-        if reply.cut_after and reply.cut_after[0] == "response":
-            self._transport.close()
-            return
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        if len(pieces) == 1 and reply.hold_after is None and not (reply.split_size or reply.cut_after):
-            await self._send({"type": "http.response.body", "body": pieces[0]})
-        else:
-            await self._body(reply, pieces)
-
-    async def _body(self, reply: Reply, pieces: list[bytes]) -> None:
-        first = True
-        for step in body_steps(reply, pieces):
-            if step is Step.CUT:
-                # close() sends what is buffered first, so the client gets all the bytes before the cut.
-                self._transport.close()
-                return
-            if step is Step.HOLD:
-                if not await self._while_connected(self._hold()):
-                    return
-                continue
-            assert isinstance(step, bytes)
-            if not first and not await self._between(reply):
-                return
-            first = False
-            await self._send({"type": "http.response.body", "body": step, "more_body": True})
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _between(self, reply: Reply) -> bool:
-        if reply.chunk_delay:
-            return await self._while_connected(asyncio.sleep(reply.chunk_delay))
-        # A turn of the loop lets the bytes leave by themselves, and other connections have theirs.
-        await asyncio.sleep(0)
-        return True
-
-    async def _while_connected(self, waiting: Awaitable[None]) -> bool:
-        """Wait for something or for the client to go; whether the client is still there."""
-        waiter, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._receive())
-        try:
-            await asyncio.wait({waiter, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return waiter.done()
-        finally:
-            waiter.cancel()
-            gone.cancel()
-
-
-async def _read(scope: Mapping[str, Any], receive: _Receive) -> RecordedRequest:
+async def _read(scope: Mapping[str, Any], receive: Receive) -> RecordedRequest:
     parts: list[bytes] = []
     more = True
     while more:
@@ -334,9 +210,7 @@ def _succeeded(answer: Answer | None) -> Answer | None:
     """The answer, unless the model failed: only a response can say so with HTTP 200."""
     if answer is not None and answer.failure:
         code, message = answer.failure
-        error = BadRequestError(message, code=code, status=500)
-        error.body = error_body(message, kind="server_error", code=code)
-        raise error
+        raise RefusedError(message, code=code, status=500, kind="server_error")
     return answer
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tracer.testing._answer import Json
 from tracer.testing._chat import prompt_words
-from tracer.testing._wire import BadRequestError
+from tracer.testing._wire import RefusedError
 
 __all__ = ["embeddings", "vector"]
 
@@ -59,7 +59,7 @@ def _texts(given: Any) -> list[str]:
     if isinstance(given, str):
         return [given]
     if not isinstance(given, list) or not given:
-        raise BadRequestError("'$.input' is invalid. Please check the API reference.", param="input")
+        raise RefusedError("'$.input' is invalid. Please check the API reference.", param="input")
     if isinstance(given[0], int):
         return [" ".join(map(str, given))]
     return [part if isinstance(part, str) else " ".join(map(str, part)) for part in given]

@@ -33,14 +33,13 @@ def respond(prompt: Prompt) -> Answer:
 
 
 def _decide(prompt: Prompt) -> Answer:
-    if not prompt.results:
-        if calls := _calls(prompt):
-            return Answer(tool_calls=calls)
-        if tool := _hosted.wanted(prompt):
-            return _hosted.answer_with(tool, prompt)
+    if calls := _calls(prompt):
+        return Answer(tool_calls=calls)
+    if not prompt.results and (tool := _hosted.wanted(prompt)):
+        return _hosted.answer_with(tool, prompt)
     if prompt.schema is not None:
         return Answer(text=encode(fill(prompt.schema, Clues(prompt.text))).decode())
-    said = _report(prompt.results) if prompt.results else f"You said: {prompt.text}"
+    said = _report(prompt) if prompt.results else f"You said: {prompt.text}"
     return Answer(text=encode({"answer": said}).decode() if prompt.json_mode else said)
 
 
@@ -50,7 +49,10 @@ def _shortened(answer: Answer, max_words: int | None) -> Answer:
     return msgspec.structs.replace(answer, text=first_words(answer.text, max_words), annotations=(), truncated=True)
 
 
-def _report(results: tuple[ToolResult, ...]) -> str:
+def _report(prompt: Prompt) -> str:
+    """What the tools returned; those that are no longer offered, such as a handoff, only when there is nothing else."""
+    offered = {function["name"] for function in prompt.functions}
+    results = [result for result in prompt.results if result.name in offered] or prompt.results
     return " ".join(f"According to {_described(result)}: {result.content.rstrip('.')}." for result in results)
 
 
@@ -68,12 +70,20 @@ def _calls(prompt: Prompt) -> tuple[ToolCall, ...]:
 
 
 def _wanted(prompt: Prompt) -> list[Json]:
-    """The functions to call: the one forced, or those whose names speak of what the question asks."""
+    """The functions to call: the one forced, or those whose names speak of what the question asks.
+
+    Once there are results, only those that fit and weren't called: so an agent's loop goes on, and ends.
+    """
     if prompt.choice == "none":
         return []
-    forced = [function for function in prompt.functions if function["name"] == prompt.choice]
-    fitting = forced or _fitting(prompt.functions, set(_words(prompt.text)))
-    return fitting or (list(prompt.functions[:1]) if prompt.choice == "required" else [])
+    called = {result.name for result in prompt.results}
+    done = {word for f in prompt.functions if f["name"] in called for word in _words(f["name"])}
+    offered = tuple(function for function in prompt.functions if function["name"] not in called)
+    fitting = _fitting(offered, set(_words(prompt.text)) - done)
+    if called:
+        return fitting
+    forced = [function for function in offered if function["name"] == prompt.choice]
+    return forced or fitting or (list(offered[:1]) if prompt.choice == "required" else [])
 
 
 def _fitting(functions: tuple[Json, ...], asked: set[str]) -> list[Json]:

@@ -7,12 +7,14 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from tracer._exceptions import MissingDependencyError
-from tracer.testing._app import API, RecordedRequest, ReplySource, Script
+from tracer.testing._app import API
+from tracer.testing._script import RecordedRequest, ReplySource, Script
 from tracer.testing.reply import Reply
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     import openai
     from typing_extensions import Self
+
+    from tracer.testing._uvicorn import Connections
 
 __all__ = ["FakeOpenAI"]
 
@@ -77,15 +81,16 @@ class FakeOpenAI:
         """Listen; returns when requests can be sent."""
         if self._thread is not None:
             raise RuntimeError("this FakeOpenAI is already running")
-        protocol = _load_uvicorn()
+        http = _load_uvicorn()
         listener = socket.create_server(self._address)
         self._address = listener.getsockname()[:2]
-        ready = threading.Event()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(protocol, listener, ready)), name="tracer-fake-openai", daemon=True
+        ready: Future[None] = Future()
+        thread = threading.Thread(
+            target=self._run, args=(http, listener, ready), name="tracer-fake-openai", daemon=True
         )
-        self._thread.start()
-        ready.wait()
+        thread.start()
+        ready.result()
+        self._thread = thread
         return self
 
     def stop(self) -> None:
@@ -229,13 +234,22 @@ class FakeOpenAI:
 
     # In the server's thread.
 
-    async def _serve(self, protocol: Any, listener: socket.socket, ready: threading.Event) -> None:
+    def _run(self, http: type[Connections], listener: socket.socket, ready: Future[None]) -> None:
+        try:
+            with listener:
+                asyncio.run(self._serve(http, listener, ready))
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    async def _serve(self, http: type[Connections], listener: socket.socket, ready: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._gate = asyncio.Semaphore(0)
-        connections = protocol(API(self._script, self._default, self._record, self._hold))
+        connections = http(API(self._script, self._default, self._record, self._hold))
         server = await self._loop.create_server(connections.open, sock=listener, backlog=1024)
-        ready.set()
+        ready.set_result(None)
         await self._stopping.wait()
         server.close()
         await connections.aclose()
@@ -265,7 +279,7 @@ class FakeOpenAI:
             self._changed.notify_all()
 
 
-def _load_uvicorn() -> Any:
+def _load_uvicorn() -> type[Connections]:
     try:
         from tracer.testing import _uvicorn
     except ImportError as error:

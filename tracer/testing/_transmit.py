@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import zlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
 
 from tracer.testing._answer import Json
 from tracer.testing._wire import DONE, Payload, frame
 from tracer.testing.reply import Reply
 
-__all__ = ["Step", "body_steps", "wire_pieces"]
+__all__ = ["Headers", "Receive", "Send", "Step", "Transmission", "body_steps", "wire_pieces"]
+
+Headers = list[tuple[bytes, bytes]]
+_Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[_Message]]
+Send = Callable[[_Message], Awaitable[None]]
 
 
 class Step(enum.Enum):
@@ -53,6 +60,79 @@ def body_steps(reply: Reply, pieces: list[bytes]) -> Iterator[bytes | Step]:
             yield part
     if unit == "bytes":
         yield Step.CUT
+
+
+class Transmission:
+    """Sends one reply; gives up as soon as the client has gone.
+
+    Args:
+        transport: The connection, to cut it.
+        receive: From ASGI; tells when the client has gone.
+        send: From ASGI.
+        hold: Awaited where the reply is held.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, receive: Receive, send: Send, hold: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._transport = transport
+        self._receive = receive
+        self._send = send
+        self._hold = hold
+
+    async def run(self, reply: Reply, status: int, headers: Headers, pieces: list[bytes]) -> None:
+        """Send a reply with these pieces as its body."""
+        if reply.first_delay and not await self._while_connected(asyncio.sleep(reply.first_delay)):
+            return
+        if reply.hold_after == 0 and not await self._while_connected(self._hold()):
+            return
+        if reply.cut_after and reply.cut_after[0] == "response":
+            self._transport.close()
+            return
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        if len(pieces) == 1 and reply.hold_after is None and not (reply.split_size or reply.cut_after):
+            await self._send({"type": "http.response.body", "body": pieces[0]})
+        else:
+            await self._body(reply, pieces)
+
+    async def _body(self, reply: Reply, pieces: list[bytes]) -> None:
+        first = True
+        for step in body_steps(reply, pieces):
+            if step is Step.CUT:
+                # close() sends what is buffered first, so the client gets all the bytes before the cut.
+                self._transport.close()
+                return
+            if step is Step.HOLD:
+                if not await self._while_connected(self._hold()):
+                    return
+                continue
+            assert isinstance(step, bytes)
+            if not first and not await self._between(reply):
+                return
+            first = False
+            await self._send({"type": "http.response.body", "body": step, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _between(self, reply: Reply) -> bool:
+        if reply.chunk_delay:
+            return await self._while_connected(asyncio.sleep(reply.chunk_delay))
+        # A turn of the loop lets the bytes leave by themselves, and other connections have theirs.
+        await asyncio.sleep(0)
+        return True
+
+    async def _while_connected(self, waiting: Awaitable[None]) -> bool:
+        """Wait for something or for the client to go; whether the client is still there."""
+        waiter, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._departure())
+        try:
+            await asyncio.wait({waiter, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return waiter.done()
+        finally:
+            waiter.cancel()
+            gone.cancel()
+
+    async def _departure(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
 
 def _error_frame(error: Json, number: int, *, named: bool) -> bytes:

@@ -14,9 +14,9 @@ __all__ = [
     "DONE",
     "JSON",
     "SSE",
-    "BadRequestError",
     "Mint",
     "Payload",
+    "RefusedError",
     "error_body",
     "frame",
     "json_payload",
@@ -54,13 +54,20 @@ class Mint:
         return f"{prefix}{next(self._numbers):012d}"
 
 
-class BadRequestError(Exception):
-    """The request is not one the API takes; `body` is the error object to answer with."""
+class RefusedError(Exception):
+    """The request gets an error object instead of an answer."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(message)
-        self.status = status
-        self.body = error_body(message, param=param, code=code)
+        self.payload = json_payload(error_body(message, kind=kind, param=param, code=code), status)
 
 
 def error_body(

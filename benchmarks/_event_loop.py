@@ -1,0 +1,141 @@
+"""Rows about a service: how late its event loop gets, and how many calls it can make."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from benchmarks import _payloads as payloads
+from benchmarks._measure import flush, fresh_store, switch
+from benchmarks._results import Effort, Goal, Result, Section
+from benchmarks._statistics import percentile, ratio
+from benchmarks._transport import async_client
+
+__all__ = ["SECTIONS"]
+
+RATE = 150  # calls a second, well below what one core can do
+IN_FLIGHT = 100
+TICK = 0.001
+
+TASKS = 64
+CALLS_A_ROUND = 640
+LATENCY = 0.01
+
+STALL = Goal(design=1.1, stage=1.2)
+THROUGHPUT = Goal(design=0.93, stage=0.85, at_most=False)
+
+# --- lateness ---------------------------------------------------------------------------------------------------------
+
+
+async def _tick(lateness: list[float], until: float) -> None:
+    """Wake every millisecond and note how many milliseconds too late; ticks that a stall swallowed count too."""
+    due = time.perf_counter()
+    while due < until:
+        due += TICK
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        lateness.append(1e3 * (time.perf_counter() - due))
+
+
+async def _call_at_pace(sdk: Any, until: float) -> None:
+    """Start calls at an even rate, whatever they take."""
+    running = set()
+    due = time.perf_counter()
+    while due < until:
+        running.add(asyncio.ensure_future(sdk.chat.completions.create(**payloads.CHAT_REQUEST)))
+        due += 1 / RATE
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+    await asyncio.gather(*running)
+
+
+async def _lateness(sdk: Any, seconds: float) -> list[float]:
+    """Return the ticker's lateness in ms, measured while `IN_FLIGHT` calls are under way."""
+    latency = IN_FLIGHT / RATE
+    begun = time.perf_counter()
+    calls = asyncio.ensure_future(_call_at_pace(sdk, begun + latency + seconds))
+    await asyncio.sleep(latency)
+    ticks: list[float] = []
+    await _tick(ticks, begun + latency + seconds)
+    await calls
+    return ticks
+
+
+def _measure_lateness(effort: Effort) -> Iterator[Result]:
+    sides: dict[str, list[list[float]]] = {"control": [], "plain": [], "traced": []}
+    with fresh_store():
+        asyncio.run(_alternate_lateness(sides, effort))
+    yield _lateness_row("event loop: p99 lateness, A/A control", sides["plain"], sides["control"], None)
+    yield _lateness_row("event loop: p99 lateness of a 1 ms tick", sides["plain"], sides["traced"], STALL)
+
+
+async def _alternate_lateness(sides: dict[str, list[list[float]]], effort: Effort) -> None:
+    async with async_client(latency=IN_FLIGHT / RATE) as sdk:
+        order = list(sides)
+        for _ in range(effort.loop_rounds):
+            for side in order:
+                switch(side == "traced")
+                sides[side].append(await _lateness(sdk, effort.loop_seconds))
+                if side == "traced":
+                    flush()
+            order = order[1:] + order[:1]
+
+
+def _lateness_row(name: str, plain: list[list[float]], other: list[list[float]], goal: Goal | None) -> Result:
+    pairs = [(percentile(a, 99), percentile(b, 99)) for a, b in zip(plain, other, strict=True)]
+    details = {}
+    for side, rounds in (("untraced", plain), ("traced" if goal else "control", other)):
+        ticks = [tick for ticks in rounds for tick in ticks]
+        details |= {f"{side}_p{percent}_ms": percentile(ticks, percent) for percent in (50, 99)}
+        details[f"{side}_max_ms"] = max(ticks)
+    return Result(name=name, estimate=ratio(pairs), unit="x untraced", goal=goal, details=details)
+
+
+# --- throughput -------------------------------------------------------------------------------------------------------
+
+
+async def call_concurrently(call: Callable[[], Awaitable[object]], calls: int, tasks: int = TASKS) -> float:
+    """Make that many calls in so many tasks, as fast as they can; return calls per second."""
+    left = iter(range(calls))
+
+    async def work() -> None:
+        for _ in left:
+            await call()
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(tasks)))
+    return calls / (time.perf_counter() - begun)
+
+
+def _measure_throughput(effort: Effort) -> Iterator[Result]:
+    with fresh_store():
+        pairs = asyncio.run(_alternate_throughput(effort.throughput_rounds))
+    rates = {"untraced_per_s": [plain for plain, _ in pairs], "traced_per_s": [traced for _, traced in pairs]}
+    yield Result(
+        name=f"throughput, {TASKS} tasks",
+        estimate=ratio(pairs),
+        unit="x untraced",
+        goal=THROUGHPUT,
+        details={name: statistics.median(values) for name, values in rates.items()},
+    )
+
+
+async def _alternate_throughput(rounds: int) -> list[tuple[float, float]]:
+    pairs = []
+    async with async_client(latency=LATENCY) as sdk:
+        for number in range(-1, rounds):  # the first warms up
+            rate = {}
+            for traced in (True, False) if number % 2 else (False, True):
+                switch(traced)
+                rate[traced] = await call_concurrently(
+                    lambda: sdk.chat.completions.create(**payloads.CHAT_REQUEST), CALLS_A_ROUND
+                )
+                if traced:
+                    flush()
+            if number >= 0:
+                pairs.append((rate[False], rate[True]))
+    return pairs
+
+
+SECTIONS = [Section("event-loop", _measure_lateness), Section("throughput", _measure_throughput)]

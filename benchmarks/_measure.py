@@ -1,0 +1,115 @@
+"""Measuring: traced batches against un-traced ones, in turns, in one process.
+
+Machines differ, and one machine differs from minute to minute; two batches that run within a tenth of a second see
+nearly the same one. So every figure is made of pairs of neighbours, whose order is swapped each time.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import tracer
+from tracer.testing._isolation import isolated
+
+__all__ = ["Cost", "flush", "fresh_store", "interleave", "scratch", "store_at", "switch"]
+
+WARM_UPS = 2  # patching a class empties the interpreter's caches of its methods: they are filled before we look
+FLUSH_TIMEOUT = 60.0
+
+
+class Cost(NamedTuple):
+    """What one batch took, in nanoseconds.
+
+    `caller` is CPU of the thread that calls, `wall` its time, both without the flush; `process` is CPU of all threads
+    until everything is persisted; `first_chunk` what the batch itself reported.
+    """
+
+    caller: float
+    process: float
+    wall: float
+    reported: float = 0.0
+
+
+Batch = Callable[[int], float]
+"""Makes that many calls; returns a figure of its own, or 0."""
+
+
+def switch(traced: bool) -> None:
+    """Turn tracing on or off: off, the SDK's classes are as they came."""
+    tracer.autolog(disable=not traced)
+
+
+def flush() -> None:
+    """Wait until everything that was recorded is in the database."""
+    if not tracer.sync.flush(FLUSH_TIMEOUT):
+        raise RuntimeError(f"the records were not written within {FLUSH_TIMEOUT:.0f} s: {tracer.stats().last_error}")
+
+
+def measure(batch: Batch, calls: int, *, traced: bool) -> Cost:
+    """Return the cost of one batch."""
+    switch(traced)
+    batch(WARM_UPS)
+    if traced:
+        flush()
+    wall, process, caller = time.perf_counter_ns(), time.process_time_ns(), time.thread_time_ns()
+    reported = batch(calls)
+    caller, wall = time.thread_time_ns() - caller, time.perf_counter_ns() - wall
+    if traced:
+        flush()
+    return Cost(caller, time.process_time_ns() - process, wall, reported)
+
+
+def interleave(batch: Batch, calls: int, pairs: int, *, control: bool = False) -> list[tuple[Cost, Cost]]:
+    """Return the costs of `pairs` un-traced and traced batches; with `control` both are un-traced."""
+    for traced in (False, True):
+        measure(batch, calls, traced=traced)
+    costs = []
+    with _collected():
+        for number in range(pairs):
+            first_is_traced = bool(number % 2)
+            one = measure(batch, calls, traced=first_is_traced and not control)
+            other = measure(batch, calls, traced=not first_is_traced and not control)
+            costs.append((other, one) if first_is_traced else (one, other))
+    switch(False)
+    return costs
+
+
+@contextmanager
+def _collected() -> Iterator[None]:
+    """Leave to the garbage collector what the block makes; what imports made would only add noise to both sides."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give the block the path of a database that does not exist yet; it is deleted after it."""
+    with tempfile.TemporaryDirectory(prefix="tracer-benchmark-") as directory:
+        yield Path(directory) / "traces.db"
+
+
+@contextmanager
+def store_at(path: Path) -> Iterator[None]:
+    """Give the block a tracer of its own that writes to `path`; when it ends, tracing is off and the file closed."""
+    with isolated(f"sqlite:///{path}"):
+        try:
+            yield
+        finally:
+            switch(False)
+
+
+@contextmanager
+def fresh_store() -> Iterator[Path]:
+    """Give the block a tracer of its own over a new file, whose path it gets."""
+    with scratch() as path, store_at(path):
+        yield path

@@ -1,0 +1,240 @@
+"""Rows about what is kept: losses, memory, read-your-writes, the rate of writing, the size on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import tracer
+from benchmarks import _payloads as payloads
+from benchmarks._event_loop import call_concurrently
+from benchmarks._measure import flush, fresh_store, scratch, store_at, switch
+from benchmarks._results import Effort, Estimate, Goal, Result, Section
+from benchmarks._statistics import median_interval, percentile
+from benchmarks._transport import async_client
+from tracer._records import Ending, HttpFacts
+from tracer._spans import open_span
+
+__all__ = ["SECTIONS"]
+
+NO_LOSS = Goal(design=0, stage=0)
+LOOKUP = Goal(design=5, stage=10)
+WRITING = Goal(design=20_000, stage=10_000, at_most=False)
+
+# --- bursts -----------------------------------------------------------------------------------------------------------
+
+
+def _measure_burst(effort: Effort) -> Iterator[Result]:
+    with scratch() as path:
+        memory = _resident_bytes()
+        with store_at(path):
+            switch(True)
+            rate = asyncio.run(_burst(effort.burst_calls))
+            flush()
+            grown = _resident_bytes() - memory
+            stats = tracer.stats()
+        yield _loss_row(f"burst of {effort.burst_calls:,} calls", path, effort.burst_calls, stats)
+        yield Result(name="burst: calls made", estimate=Estimate(rate), unit="calls/s")
+        yield Result(name="burst: memory growth", estimate=Estimate(grown / 2**20), unit="MiB RSS")
+        yield _size_row("on disk: chat call", path, len(payloads.CHAT))
+
+
+async def _burst(calls: int) -> float:
+    async with async_client(latency=0.0) as sdk:
+        return await call_concurrently(lambda: sdk.chat.completions.create(**payloads.CHAT_REQUEST), calls)
+
+
+def _measure_overload(effort: Effort) -> Iterator[Result]:
+    """Push spans faster than any disk takes them: the queue must refuse some, and say how many."""
+    with scratch() as path:
+        with store_at(path):
+            _push_spans(effort.overload_spans)
+            flush()
+            stats = tracer.stats()
+        yield _loss_row(f"overload by {effort.overload_spans:,} spans", path, effort.overload_spans, stats)
+
+
+def _loss_row(name: str, path: Path, made: int, stats: tracer.Stats) -> Result:
+    """Return how many spans are neither in the file nor counted as dropped."""
+    written = _count_spans(path)
+    dropped = stats.dropped["start"]
+    return Result(
+        name=f"{name}: lost silently",
+        estimate=Estimate(abs(made - written - dropped), n=made),
+        unit="spans",
+        goal=NO_LOSS,
+        details={
+            "made": made,
+            "written": written,
+            "dropped_counted": dropped,
+            "bodies_dropped_counted": stats.dropped["detail"],
+            "records_accepted": stats.accepted,
+            "records_unaccounted": stats.accepted - stats.written - stats.dropped["lost"] - stats.queued,
+        },
+    )
+
+
+def _count_spans(path: Path) -> int:
+    """Count the spans that are there and have ended, by a reader that knows nothing of tracer."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        count: int = connection.execute("SELECT count(*) FROM spans WHERE end_time_ns IS NOT NULL").fetchone()[0]
+    return count
+
+
+def _resident_bytes() -> int:
+    """Return the process's resident memory; 0 where there is no ``/proc``."""
+    try:
+        fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+
+def _size_row(name: str, path: Path, response_bytes: int) -> Result:
+    """Return the bytes of the closed file for each of its spans."""
+    size, spans = path.stat().st_size, _count_spans(path)
+    details = {"file_MiB": size / 2**20, "wire_bytes": _request_bytes(path) + response_bytes}
+    return Result(name=name, estimate=Estimate(size / spans, n=spans), unit="bytes/span", details=details)
+
+
+def _request_bytes(path: Path) -> int:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        length: int = connection.execute("SELECT length(CAST(inputs AS BLOB)) FROM spans LIMIT 1").fetchone()[0]
+    return length
+
+
+def _measure_disk(effort: Effort) -> Iterator[Result]:
+    with scratch() as path:
+        with store_at(path):
+            switch(True)
+            asyncio.run(_read_streams(effort.disk_streams))
+            flush()
+        yield _size_row(
+            f"on disk: stream of {payloads.STREAM_CHUNKS} chunks", path, sum(map(len, payloads.chat_stream()))
+        )
+
+
+async def _read_streams(count: int) -> None:
+    async with async_client() as sdk:
+        create: Any = sdk.chat.completions.create
+        for _ in range(count):
+            async for _ in await create(**payloads.CHAT_REQUEST, stream=True):
+                pass
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _measure_lookup(effort: Effort) -> Iterator[Result]:
+    with fresh_store():
+        switch(True)
+        times = asyncio.run(_look_up(effort.lookups))
+    yield Result(
+        name="get_trace right after its call: p50",
+        estimate=median_interval(times),
+        unit="ms",
+        goal=LOOKUP,
+        details={"p99_ms": percentile(times, 99), "max_ms": max(times)},
+    )
+
+
+async def _look_up(lookups: int) -> list[float]:
+    """Return the milliseconds that each `get_trace` took, of the call that has just returned."""
+    times = []
+    async with async_client() as sdk:
+        create: Any = sdk.chat.completions.create
+        for _ in range(lookups):
+            await create(**payloads.CHAT_REQUEST)
+            begun = time.perf_counter()
+            trace = await tracer.get_trace(tracer.get_last_active_trace_id() or "")
+            times.append(1e3 * (time.perf_counter() - begun))
+            assert trace.data.spans[0].outputs is not None
+    return times
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def _measure_writing(effort: Effort) -> Iterator[Result]:
+    rounds = [_write_round(effort.write_spans) for _ in range(effort.write_rounds)]
+    columns = [list(column) for column in zip(*rounds, strict=True)]
+    rates, process, producer = columns
+    details = {
+        "process_cpu_us_per_span": statistics.median(process),
+        "producer_cpu_us_per_span": statistics.median(producer),
+        "worker_cpu_us_per_span": statistics.median(p - c for p, c in zip(process, producer, strict=True)),
+    }
+    yield Result(
+        name="sustained writing to SQLite",
+        estimate=median_interval(rates),
+        unit="spans/s",
+        goal=WRITING,
+        details=details,
+    )
+
+
+def _write_round(spans: int) -> tuple[float, float, float]:
+    """Push spans through the whole pipeline; return spans/s until the last is written, and two CPU figures in µs.
+
+    The queue is made large enough to refuse none, so the rate is the worker's.
+    """
+    with fresh_store() as path:
+        _push_spans(10)
+        flush()
+        tracer.configure(queue_max_records=4 * spans, queue_max_bytes=2**34)
+        wall, process, caller = time.perf_counter(), time.process_time(), time.thread_time()
+        _push_spans(spans)
+        caller = time.thread_time() - caller
+        flush()
+        wall, process = time.perf_counter() - wall, time.process_time() - process
+        written = _count_spans(path) - 10
+    if written != spans:
+        raise RuntimeError(f"{written:,} of {spans:,} spans were written")
+    return spans / wall, 1e6 * process / spans, 1e6 * caller / spans
+
+
+def _push_spans(count: int) -> None:
+    """Record chat calls as the instrumentor does, without the SDK."""
+    request = tracer.SpanType.CHAT_MODEL, _encoded_request()
+    for _ in range(count):
+        _push_span(*request)
+
+
+def _push_span(span_type: str, request: bytes) -> None:
+    span = open_span("AsyncCompletions", span_type)
+    attributes = {
+        "gen_ai.provider.name": "openai",
+        "tracer.operation": "chat",
+        "gen_ai.operation.name": "chat",
+        "server.address": "api.openai.com",
+        "server.port": 443,
+    }
+    inputs = span.pipeline.wire_payload(request)
+    span.begin(inputs=inputs, attributes=attributes, operation="chat", body_dropped=inputs is None)
+    outputs = span.pipeline.wire_payload(payloads.CHAT)
+    span.finish(Ending.RETURNED, outputs=outputs, http=HttpFacts(200, payloads.HEADERS))
+
+
+def _encoded_request() -> bytes:
+    import json
+
+    return json.dumps(payloads.CHAT_REQUEST, separators=(",", ":")).encode()
+
+
+SECTIONS = [
+    Section("burst", _measure_burst),
+    Section("overload", _measure_overload),
+    Section("disk", _measure_disk),
+    Section("get-trace", _measure_lookup),
+    Section("write", _measure_writing),
+]

@@ -1,0 +1,216 @@
+"""Every recorded exchange leaves one span that says what the record's bytes say, and disturbs nothing.
+
+Each record is sent once without and once with tracing, half of them by sync and half by async clients;
+``TRACER_CONFORMANCE=all`` sends all of them by both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from tests.conformance.corpus import Corpus, Record
+from tests.conformance.reader import Answer, server_sent_data
+from tests.conformance.replay import Replay
+from tests.conformance.traced import Failures, Run, answer_of, expected_answer, run
+from tracer import Span
+from tracer import _semconv as sc
+
+OPERATIONS = ("chat", "responses", "compact", "retrieve", "completions", "embeddings")
+NAMES = {"chat": "Completions", "completions": "Completions", "embeddings": "Embeddings"}
+LONGEST_SEEN = 200_000  # the replay server keeps so many characters of a request
+
+
+def share(corpus: Corpus, kind: str) -> list[Record]:
+    records = corpus.of(*OPERATIONS)
+    if os.environ.get("TRACER_CONFORMANCE") == "all":
+        return records
+    return [record for record in records if int(record.id, 16) % 2 == (kind == "async")]
+
+
+@pytest.fixture(scope="module", params=["async", "sync"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def untraced(corpus: Corpus, kind: str) -> Run:
+    return run(Replay(corpus), share(corpus, kind), kind, None)
+
+
+@pytest.fixture(scope="module")
+def traced(corpus: Corpus, kind: str, untraced: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(Replay(corpus), share(corpus, kind), kind, tmp_path_factory.mktemp("conformance"))
+
+
+# --- nothing is lost, nothing is disturbed ----------------------------------------------------------------------------
+
+
+def test_each_exchange_leaves_exactly_one_trace(traced: Run) -> None:
+    counts = {request_id: len(traces) for request_id, traces in traced.traces.items()}
+    assert counts == {record.id: 1 for record in traced.records}
+
+
+def test_nothing_is_lost_and_nothing_logged(traced: Run) -> None:
+    stats = traced.stats
+    assert stats.accepted == stats.written > len(traced.records)
+    assert not any(stats.dropped.values()), stats.dropped
+    assert (stats.queued, stats.open_spans, stats.truncated, stats.last_error) == (0, 0, 0, None)
+    assert not traced.logged
+    assert not [trace for traces in traced.traces.values() for trace in traces if trace.info.dropped]
+
+
+def test_caller_gets_what_it_gets_untraced(traced: Run, untraced: Run) -> None:
+    failures = Failures()
+    for record in traced.records:
+        got, wanted = (repr(side.outcomes[record.id].told()) for side in (traced, untraced))
+        failures.compare(record, outcome=(got, wanted))
+    failures.check(traced)
+
+
+def test_server_gets_the_same_bytes_as_untraced(traced: Run, untraced: Run) -> None:
+    failures = Failures()
+    for record in traced.records:
+        failures.compare(record, request=(traced.received[record.id], untraced.received[record.id]))
+    failures.check(traced)
+
+
+# --- the span ---------------------------------------------------------------------------------------------------------
+
+
+def test_span_names_the_call_and_holds_the_request_as_the_server_got_it(traced: Run, kind: str) -> None:
+    failures = Failures()
+    for record, span in traced.spans():
+        resource = NAMES.get(record.operation or "", "Responses")
+        sent = traced.received[record.id]["body"]
+        failures.compare(
+            record,
+            name=(span.name, f"Async{resource}" if kind == "async" else resource),
+            provider=(
+                span.get_attribute(sc.PROVIDER_NAME),
+                "azure.ai.openai" if record.family == "azure" else "openai",
+            ),
+            request_model=(span.get_attribute(sc.REQUEST_MODEL), (record.request_json or {}).get("model")),
+            http_status=(span.get_attribute(sc.HTTP_STATUS_CODE), record.status),
+        )
+        if len(sent) < LONGEST_SEEN:
+            failures.compare(record, inputs=(span.inputs, json.loads(sent or "null")))
+    failures.check(traced)
+
+
+def test_span_says_what_the_record_says(traced: Run) -> None:
+    failures = Failures()
+    for record, span in traced.spans():
+        expected = expected_answer(record)
+        failures.compare(
+            record,
+            model=(span.get_attribute(sc.RESPONSE_MODEL), expected.model),
+            response_id=(span.get_attribute(sc.RESPONSE_ID), expected.id),
+            usage=(span.token_usage, expected.usage),
+            tool_calls=(_tool_calls(span), _as_texts(expected.tool_calls)),
+            finish_reasons=(span.get_attribute(sc.RESPONSE_FINISH_REASONS) or [], expected.finish_reasons),
+        ) if record.status < 400 else failures.compare(record, usage=(span.token_usage, None))
+    failures.check(traced)
+
+
+def test_outputs_are_the_response_itself_or_the_stream_put_together(traced: Run) -> None:
+    failures = Failures()
+    for record, span in traced.spans():
+        if record.status >= 400:
+            failures.compare(record, outputs=(span.outputs, None))
+        elif not record.is_event_stream:
+            failures.compare(record, outputs=(span.outputs, json.loads(record.body)))
+        else:
+            got, expected = answer_of(record, span.outputs), expected_answer(record)
+            failures.compare(record, **{name: (getattr(got, name), getattr(expected, name)) for name in _SPOKEN})
+    failures.check(traced)
+
+
+_SPOKEN = ("id", "model", "usage", "texts", "refusals", "thoughts", "tool_calls", "hosted", "finish_reasons")
+
+
+def test_span_ends_as_the_record_ends(traced: Run) -> None:
+    failures = Failures()
+    for record, span in traced.spans():
+        expected = expected_answer(record)
+        error = traced.outcomes[record.id].error
+        finish = "failed" if error is not None else _finish(record, expected)
+        failures.compare(
+            record,
+            finish=(span.get_attribute(sc.FINISH), finish),
+            status=(span.status.status_code, "ERROR" if finish in ("failed", "cancelled") else "OK"),
+            state=(traced.traces[record.id][0].info.state, "ERROR" if finish in ("failed", "cancelled") else "OK"),
+            exceptions=(_exceptions(span), [] if error is None else [(type(error).__name__, str(error))]),
+            description=(bool(span.status.description), finish in ("failed", "cancelled", "incomplete")),
+        )
+    failures.check(traced)
+
+
+def test_tools_that_the_provider_ran_are_child_spans(traced: Run) -> None:
+    failures = Failures()
+    for record, span in traced.spans():
+        children = traced.traces[record.id][0].data.spans[1:]
+        failures.compare(
+            record,
+            children=(len(children), expected_answer(record).hosted),
+            parents=({child.parent_id for child in children} - {span.span_id}, set()),
+            within=([c.name for c in children if not span.start_time_ns <= c.start_time_ns <= _end(c) <= _end(span)], []),
+        )
+    failures.check(traced)
+
+
+def test_each_chunk_of_a_stream_is_an_event(traced: Run) -> None:
+    failures = Failures()
+    for record, span in traced.spans():
+        events = [event.attributes["data"] for event in span.events if event.name == sc.EVENT_CHUNK]
+        failures.compare(record, events=([event for event in events if event != "[DONE]"], _chunks(record)))
+    failures.check(traced)
+
+
+def _tool_calls(span: Span) -> list[tuple[Any, Any, Any]]:
+    calls = span.get_attribute(sc.TOOL_CALLS) or []
+    return _as_texts([(call["id"], call["name"], call["arguments"]) for call in calls])
+
+
+def _as_texts(calls: list[tuple[Any, Any, Any]]) -> list[tuple[Any, Any, Any]]:
+    """Give arguments one spelling, where a server sent an object."""
+    return [(call_id, name, _canonical(arguments)) for call_id, name, arguments in calls]
+
+
+def _canonical(arguments: Any) -> str:
+    try:
+        value = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        return str(arguments)
+    return json.dumps(value, sort_keys=True)
+
+
+def _finish(record: Record, expected: Answer) -> str:
+    """A stream without its end mark is cut off if it is a response's; chat servers exist that never send one."""
+    if expected.finish is not None:
+        return expected.finish
+    return "incomplete" if record.is_event_stream and record.operation in ("responses", "retrieve") else "completed"
+
+
+def _exceptions(span: Span) -> list[tuple[Any, Any]]:
+    events = [event.attributes for event in span.events if event.name == sc.EVENT_EXCEPTION]
+    return [(attributes[sc.EXCEPTION_TYPE], attributes[sc.EXCEPTION_MESSAGE]) for attributes in events]
+
+
+def _end(span: Span) -> int:
+    assert span.end_time_ns is not None
+    return span.end_time_ns
+
+
+def _chunks(record: Record) -> list[Any]:
+    if not record.is_event_stream:
+        return []
+    chunks = []
+    for data in server_sent_data(record.body):
+        if data.startswith("[DONE]"):
+            break
+        chunks.append(json.loads(data))
+    return chunks

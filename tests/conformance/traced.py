@@ -1,0 +1,150 @@
+"""A traced replay, and everything that can be said of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import msgspec
+
+import tracer
+from tests.conformance.corpus import Corpus, Record
+from tests.conformance.reader import Answer, read_answer, read_events, server_sent_data
+from tests.conformance.replay import Outcome, Replay
+from tracer import _semconv as sc
+from tracer.testing._isolation import isolated
+
+__all__ = ["Failures", "Run", "answer_of", "expected_answer", "run"]
+
+PAGE = 500
+SHOWN = 10
+
+
+class Run(NamedTuple):
+    """What a replay left behind.
+
+    Attributes:
+        records: Those that were sent.
+        outcomes: What the caller got, by record id.
+        received: What the server got, by record id.
+        traces: By the record id that the server's ``x-request-id`` carries; None where there is none.
+        stats: `tracer.stats()`, None if nothing was traced.
+        logged: What tracer logged at WARNING or above.
+    """
+
+    records: list[Record]
+    outcomes: dict[str, Outcome]
+    received: dict[str, dict[str, Any]]
+    traces: dict[str | None, list[tracer.Trace]]
+    stats: Any
+    logged: list[str]
+
+    def spans(self) -> Iterator[tuple[Record, tracer.Span]]:
+        """Each record with the span of its call."""
+        for record in self.records:
+            for trace in self.traces.get(record.id, []):
+                yield record, trace.data.spans[0]
+
+
+def run(replay: Replay, records: list[Record], kind: str, folder: Path | None) -> Run:
+    """Send records by ``async`` or ``sync`` clients, traced into a database in `folder` or not at all."""
+    if folder is None:
+        return _send(replay, records, kind)
+    log = logging.handlers.BufferingHandler(1_000_000)
+    log.setLevel(logging.WARNING)
+    logging.getLogger("tracer").addHandler(log)
+    try:
+        with isolated(f"sqlite:///{folder}/{kind}.db"):
+            tracer.autolog()
+            try:
+                sent = _send(replay, records, kind)
+            finally:
+                tracer.autolog(disable=True)
+            traces = _read_traces()
+            stats = tracer.stats()
+    finally:
+        logging.getLogger("tracer").removeHandler(log)
+    return sent._replace(traces=traces, stats=stats, logged=[entry.getMessage() for entry in log.buffer])
+
+
+def _send(replay: Replay, records: list[Record], kind: str) -> Run:
+    outcomes = anyio.run(replay.in_tasks, records) if kind == "async" else replay.in_threads(records)
+    received = {record.id: replay.corpus.received(record) for record in records}
+    return Run(records, outcomes, received, {}, None, [])
+
+
+def _read_traces() -> dict[str | None, list[tracer.Trace]]:
+    found: dict[str | None, list[tracer.Trace]] = {}
+    token = None
+    while True:
+        page = tracer.sync.search_traces(max_results=PAGE, page_token=token)
+        for trace in page:
+            request_id = trace.data.spans[0].get_attribute(sc.REQUEST_ID)
+            found.setdefault(request_id and request_id.removeprefix("req_"), []).append(trace)
+        token = page.next_page_token
+        if token is None:
+            return found
+
+
+def expected_answer(record: Record, events: int | None = None) -> Answer:
+    """What a record says, read from its own bytes.
+
+    Args:
+        record: The record.
+        events: Only so many of a stream's events arrived.
+    """
+    if record.is_event_stream:
+        return read_events(_shape(record), server_sent_data(record.body)[:events])
+    return read_answer(_shape(record), json.loads(record.body))
+
+
+def answer_of(record: Record, outputs: Any) -> Answer:
+    """What a span's outputs say."""
+    return read_answer(_shape(record), outputs) if isinstance(outputs, dict) else Answer()
+
+
+def _shape(record: Record) -> str:
+    assert record.operation is not None
+    return "responses" if record.operation in ("compact", "retrieve") else record.operation
+
+
+class Failures:
+    """Collects what is wrong, record by record, and tells all at the end."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+        self._records: set[str] = set()
+        self._checked: set[str] = set()
+
+    def compare(self, record: Record, **pairs: tuple[Any, Any]) -> None:
+        """Note each pair (got, wanted) that is not equal."""
+        self._checked.add(record.id)
+        for name, (got, wanted) in pairs.items():
+            if got != wanted:
+                self._records.add(record.id)
+                self._found.append(
+                    f"{record.id} {record.operation} {record.family} {record.tags}\n"
+                    f"  {name}: got    {_short(got)}\n  {' ' * len(name)}  wanted {_short(wanted)}"
+                )
+
+    def check(self, run: Run) -> None:
+        """Fail if anything was noted, or if a record of `run` was not compared at all."""
+        missing = [record.id for record in run.records if record.id not in self._checked]
+        shown = "\n".join(self._found[:SHOWN])
+        assert not self._found, (
+            f"{len(self._records)} of {len(self._checked)} records differ, in {len(self._found)} points:\n{shown}"
+        )
+        assert not missing, f"{len(missing)} records have no span: {missing[:SHOWN]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(msgspec.to_builtins(value)) if isinstance(value, msgspec.Struct) else repr(value)
+    return text if len(text) <= 400 else f"{text[:300]} … {text[-100:]} ({len(text)} characters)"
+
+
+Choose = Callable[[Corpus], list[Record]]

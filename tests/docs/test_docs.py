@@ -1,0 +1,62 @@
+"""The code in README and docs runs, and every public name is explained there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import tracer
+from tracer.testing import FakeOpenAI
+
+ROOT = Path(__file__).parent.parent.parent
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: str) -> list[str]:
+    return BLOCK.findall((ROOT / page).read_text())
+
+
+async def run(source: str, page: str, namespace: dict[str, Any]) -> None:
+    """Run one block; it may await at its top level, as in a notebook."""
+    code = compile(source, f"{page}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = eval(code, namespace)
+    if inspect.isawaitable(result):
+        await result
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+async def test_page_runs_from_top_to_bottom(
+    page: str, server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in server.env().items():
+        monkeypatch.setenv(name, value)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    assert blocks(page)
+    for source in blocks(page):
+        await run(source, page, namespace)
+
+
+def test_every_public_name_is_documented() -> None:
+    page = (ROOT / "docs/api.md").read_text()
+    missing = [name for name in tracer.__all__ if not re.search(rf"\b{name}\b", page)]
+    assert missing == []
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs/api.md").read_text()
+    for field in msgspec.structs.fields(tracer.Settings):
+        assert f"`{field.name}`" in page
+        assert f"`TRACER_{field.name.upper()}`" in page
+
+
+def test_local_links_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

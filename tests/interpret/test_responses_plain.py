@@ -1,0 +1,332 @@
+"""Plain (not streamed) responses of all operations."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from tests.interpret.wire import body, loads
+from tracer import _semconv as sc
+from tracer.interpret import child_span_id, interpret_response, interpret_stream
+
+HEAD = {"id": "r1", "object": "chat.completion", "model": "gpt-4o-2024", "service_tier": "default"}
+
+
+def chat(*messages, reason="stop", **fields):
+    choices = [{"index": n, "message": message, "finish_reason": reason} for n, message in enumerate(messages)]
+    return interpret_response("chat", body({**HEAD, "choices": choices, **fields}))
+
+
+def responses(*output, **fields):
+    return interpret_response("responses", body({"id": "r1", "status": "completed", "output": list(output), **fields}))
+
+
+def test_chat_response():
+    data = body(
+        {**HEAD, "system_fingerprint": "fp", "choices": [{"message": {"content": "Hi\nyou"}, "finish_reason": "stop"}]}
+    )
+    view = interpret_response("chat", data)
+    assert view.outputs is data
+    assert (view.model, view.preview, view.text, view.finish) == ("gpt-4o-2024", "Hi you", "Hi\nyou", "completed")
+    assert view.attributes == {
+        sc.RESPONSE_ID: "r1",
+        sc.RESPONSE_MODEL: "gpt-4o-2024",
+        sc.RESPONSE_SERVICE_TIER: "default",
+        sc.RESPONSE_SYSTEM_FINGERPRINT: "fp",
+        sc.RESPONSE_FINISH_REASONS: ["stop"],
+    }
+    assert (view.usage, view.children, view.first_chunk_ns) == (None, [], None)
+
+
+def test_tool_calls_of_all_choices_and_kinds():
+    function = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    custom = {"id": "c2", "type": "custom", "custom": {"name": "g", "input": "raw"}}
+    view = chat({"content": None, "tool_calls": [function, custom]}, {"function_call": {"name": "h", "arguments": "1"}})
+    assert view.attributes[sc.TOOL_CALLS] == [
+        {"id": "c1", "name": "f", "arguments": "{}"},
+        {"id": "c2", "name": "g", "arguments": "raw"},
+        {"id": None, "name": "h", "arguments": "1"},
+    ]
+    assert view.preview == "f({}), g(raw), h(1)"
+
+
+@pytest.mark.parametrize(
+    ("message", "preview"),
+    [
+        ({"content": None, "refusal": "No."}, "No."),
+        ({"content": None, "audio": {"id": "a", "data": "AAAA", "transcript": "Spoken"}}, "Spoken"),
+        ({"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Parts"}]}, "Parts"),
+        ({"content": ""}, None),
+    ],
+    ids=["refusal", "audio", "parts", "empty"],
+)
+def test_preview_of_a_message(message, preview):
+    assert chat(message).preview == preview
+
+
+def test_length_is_incomplete():
+    view = chat({"content": "a"}, reason="length")
+    assert (view.finish, view.error) == ("incomplete", "the token limit was reached (finish_reason: length)")
+
+
+def test_error_under_status_200_fails():
+    view = interpret_response("chat", body({"error": {"message": "Filtered", "code": "content_filter", "type": None}}))
+    assert (view.finish, view.error, view.error_type) == ("failed", "Filtered", "content_filter")
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "kind"),
+    [
+        ("boom", "boom", None),
+        ({"code": 400}, "error 400", "400"),
+        ([1], "[1]", None),
+        ({"x": 1}, "error without a message", None),
+    ],
+)
+def test_errors_of_any_shape(error, words, kind):
+    view = interpret_response("chat", body([{"error": error}]))
+    assert (view.finish, view.error, view.error_type) == ("failed", words, kind)
+
+
+USAGES = {
+    "chat": (
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 5,
+            "total_tokens": 15,
+            "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2, "audio_tokens": 1},
+            "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": 0},
+        },
+        {
+            "input_tokens": 10,
+            "output_tokens": 5,
+            "total_tokens": 15,
+            "cache_read_input_tokens": 4,
+            "cache_creation_input_tokens": 2,
+            "input_audio_tokens": 1,
+            "reasoning_tokens": 3,
+            "output_audio_tokens": 0,
+        },
+    ),
+    "responses": (
+        {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "output_tokens_details": {"reasoning_tokens": 0}},
+        {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "reasoning_tokens": 0},
+    ),
+    "embeddings": ({"prompt_tokens": 4, "total_tokens": 4}, {"input_tokens": 4, "output_tokens": 0, "total_tokens": 4}),
+    "total left out": (
+        {"prompt_tokens": 4, "completion_tokens": 1},
+        {"input_tokens": 4, "output_tokens": 1, "total_tokens": 5},
+    ),
+    "deepseek": (
+        {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5, "prompt_cache_hit_tokens": 3},
+        {"input_tokens": 4, "output_tokens": 1, "total_tokens": 5, "cache_read_input_tokens": 3},
+    ),
+    "nonsense": ({"prompt_tokens": "4", "total_tokens": -1, "completion_tokens": True}, None),
+    "too large": ({"prompt_tokens": 10**30}, None),
+    "nothing": (None, None),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), USAGES.values(), ids=USAGES)
+def test_usage_in_any_spelling(given, expected):
+    assert chat({"content": "a"}, usage=given).usage == expected
+
+
+def test_usage_attributes():
+    attributes = chat({"content": "a"}, usage=USAGES["chat"][0]).attributes
+    assert attributes[sc.USAGE_INPUT_TOKENS] == 10
+    assert attributes[sc.USAGE_CACHE_READ_INPUT_TOKENS] == 4
+    assert attributes[sc.REASONING_TOKENS] == 3
+    assert attributes[sc.TOKEN_USAGE] == USAGES["chat"][1]
+
+
+def test_legacy_completion():
+    choices = [{"text": "a", "index": 0, "finish_reason": "stop"}, {"text": "b", "index": 1, "finish_reason": "length"}]
+    view = interpret_response("completions", body({"choices": choices}))
+    assert (view.preview, view.text, view.finish) == ("a", "a\nb", "incomplete")
+
+
+def test_streamed_legacy_completion_joins_text_and_logprobs_by_choice():
+    def chunk(index, text, reason=None, logprobs=None):
+        choice = {"index": index, "text": text, "finish_reason": reason, "logprobs": logprobs}
+        return b"data: " + body({"id": "c", "object": "text_completion", "model": "m", "choices": [choice]}) + b"\n\n"
+
+    def logprobs(*tokens):
+        return {"tokens": list(tokens), "token_logprobs": [-1.0] * len(tokens), "text_offset": [0]}
+
+    reads = [(1, chunk(0, "a", logprobs=logprobs("a"))), (2, chunk(1, "x")), (3, chunk(0, "b", "stop", logprobs("b")))]
+    view = interpret_stream("completions", [*reads, (4, chunk(1, "", "length"))], content_type="text/event-stream")
+    merged = {"tokens": ["a", "b"], "token_logprobs": [-1.0, -1.0], "text_offset": [0, 0]}
+    assert loads(view.outputs) == {
+        "id": "c", "object": "text_completion", "model": "m",
+        "choices": [
+            {"index": 0, "text": "ab", "logprobs": merged, "finish_reason": "stop"},
+            {"index": 1, "text": "x", "logprobs": None, "finish_reason": "length"},
+        ],
+    }  # fmt: skip
+    assert (view.finish, view.first_token_ns) == ("incomplete", 1)
+
+
+@pytest.mark.parametrize(
+    "embedding",
+    [[0.5] * 8, *(base64.b64encode(bytes(4 * 8)).decode() for _ in range(1))],
+    ids=["floats", "base64"],
+)
+def test_embeddings_are_counted(embedding):
+    data = body({"object": "list", "model": "m", "data": [{"embedding": embedding}, {"embedding": embedding}],
+                 "usage": {"prompt_tokens": 2, "total_tokens": 2}})  # fmt: skip
+    view = interpret_response("embeddings", data)
+    assert view.outputs is data
+    assert (view.preview, view.finish, view.usage["input_tokens"]) == ("2 × 8", "completed", 2)
+    assert view.attributes[sc.EMBEDDINGS_DIMENSION_COUNT] == 8
+
+
+def test_embeddings_of_another_shape_are_read_all_the_same():
+    view = interpret_response("embeddings", body({"data": [{"vector": [1]}], "model": "m"}))
+    assert (view.model, view.preview) == ("m", "1")
+
+
+def test_responses_text_calls_and_status():
+    view = responses(
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "content": [{"type": "output_text", "text": "Hi"}, {"type": "refusal", "refusal": "No"}]},
+        {"type": "function_call", "id": "fc", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "custom_tool_call", "call_id": "c2", "name": "g", "input": "x"},
+    )
+    assert (view.preview, view.text, view.finish, view.children) == ("Hi", "Hi\nf({}), g(x)\nNo", "completed", [])
+    assert view.attributes[sc.TOOL_CALLS] == [
+        {"id": "c1", "name": "f", "arguments": "{}"},
+        {"id": "c2", "name": "g", "arguments": "x"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "finish"),
+    [
+        ({"status": "queued"}, "completed"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, "incomplete"),
+        ({"status": "failed", "error": {"message": "x"}}, "failed"),
+        ({"status": "failed"}, "failed"),
+        ({"status": "cancelled"}, "cancelled"),
+        ({"object": "response.compaction", "status": None}, "completed"),
+    ],
+)
+def test_status_of_a_response(fields, finish):
+    assert responses(**fields).finish == finish
+
+
+TOOLS = {
+    "web search": (
+        {"type": "web_search_call", "id": "i", "action": {"type": "search", "query": "q", "sources": [{"url": "u"}]}},
+        ("web_search", "TOOL", {"type": "search", "query": "q", "sources": [{"url": "u"}]}, [{"url": "u"}]),
+    ),
+    "file search": (
+        {"type": "file_search_call", "id": "i", "queries": ["q"], "results": [{"text": "t"}]},
+        ("file_search", "RETRIEVER", {"queries": ["q"]}, [{"text": "t"}]),
+    ),
+    "code": (
+        {"type": "code_interpreter_call", "id": "i", "code": "1+1", "outputs": [{"type": "logs", "logs": "2"}]},
+        ("code_interpreter", "TOOL", {"code": "1+1"}, [{"type": "logs", "logs": "2"}]),
+    ),
+    "computer": (
+        {"type": "computer_call", "id": "i", "action": {"type": "screenshot"}},
+        ("computer_use", "TOOL", {"type": "screenshot"}, None),
+    ),
+    "image": (
+        {"type": "image_generation_call", "id": "i", "revised_prompt": "a cat", "size": "1x1", "result": "AAAA"},
+        ("image_generation", "TOOL", {"prompt": "a cat", "size": "1x1"}, {"base64_chars": 4}),
+    ),
+    "mcp": (
+        {"type": "mcp_call", "id": "i", "name": "roll", "server_label": "dice", "arguments": '{"n": 2}', "output": "7"},
+        ("mcp.roll", "TOOL", {"n": 2}, "7"),
+    ),
+    "mcp list": (
+        {"type": "mcp_list_tools", "id": "i", "server_label": "dice", "tools": [{"name": "roll"}]},
+        ("mcp_list_tools", "TOOL", {"server_label": "dice"}, [{"name": "roll"}]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("item", "expected"), TOOLS.values(), ids=TOOLS)
+def test_built_in_tool_is_a_child(item, expected):
+    (child,) = responses(item).children
+    assert (child.name, child.span_type, child.inputs, child.outputs) == expected
+    assert (child.key, child.error, child.start_time_ns) == ("i", None, None)
+    assert child.attributes[sc.OPERATION_NAME] == "execute_tool"
+
+
+def test_shell_is_a_child_only_if_openai_ran_it():
+    call = {"type": "shell_call", "id": "i", "call_id": "c", "action": {"commands": ["ls"]}}
+    asked = responses(call)
+    assert asked.children == []
+    assert asked.attributes[sc.TOOL_CALLS] == [{"id": "c", "name": "shell", "arguments": '{"commands":["ls"]}'}]
+    ran = responses(call, {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "a"}]})
+    assert [child.outputs for child in ran.children] == [[{"stdout": "a"}]]
+    assert sc.TOOL_CALLS not in ran.attributes
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"error": "boom"}, "boom"),
+        ({"error": {"type": "http_error", "code": 424, "message": "no"}}, "no"),
+        ({"error": {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no"}]}}, "no"),
+        ({"status": "failed"}, "the tool call failed"),
+        ({"status": "completed", "error": None}, None),
+    ],
+)
+def test_failed_tool(fields, error):
+    (child,) = responses({"type": "mcp_call", "name": "f", **fields}).children
+    assert child.error == error
+
+
+def test_children_without_or_with_equal_ids_have_keys_of_their_own():
+    items = [
+        {"type": "web_search_call", "id": "Sanitized"},
+        {"type": "web_search_call", "id": "Sanitized"},
+        {"type": "program"},
+    ]
+    keys = [child.key for child in responses(*items).children]
+    assert keys == ["Sanitized", "Sanitized[1]", "output[2]"]
+
+
+def test_child_span_ids_are_stable_and_differ():
+    first = child_span_id("00f067aa0ba902b7", "ws_1")
+    assert first == child_span_id("00f067aa0ba902b7", "ws_1")
+    assert len(first) == 16
+    assert int(first, 16)
+    assert len({first, child_span_id("00f067aa0ba902b7", "ws_2"), child_span_id("00f067aa0ba902b8", "ws_1")}) == 3
+
+
+def test_unknown_operation_is_kept_with_its_usage():
+    data = body({"created": 1, "data": [{"b64_json": "AAAA"}], "usage": {"input_tokens": 1, "output_tokens": 2}})
+    view = interpret_response("images", data)
+    assert (view.outputs, view.finish, view.usage["total_tokens"]) == (data, "completed", 3)
+
+
+def test_unknown_stream_is_a_list_of_its_events():
+    view = interpret_stream(
+        "audio", [(1, b'data: {"a": 1}\n\ndata: x\n\ndata: [DONE]\n\n')], content_type="text/event-stream"
+    )
+    assert (loads(view.outputs), view.finish) == ([{"a": 1}, "x"], "completed")
+
+
+def test_truncated_response():
+    data = body({**HEAD, "choices": [{"message": {"content": "long answer"}}]})[:-8]
+    view = interpret_response("chat", data, truncated=8)
+    assert view.attributes[sc.TRUNCATED] == {"outputs": 8}
+    assert view.preview == loads(view.outputs)["choices"][0]["message"]["content"]
+    assert view.preview.startswith("long")
+
+
+def test_body_that_is_no_json_is_kept_as_text():
+    view = interpret_response("chat", b"<html>Bad gateway</html>", content_type="text/html")
+    assert loads(view.outputs) == "<html>Bad gateway</html>"
+    assert view.attributes[sc.NOTE].startswith("text/html: no JSON, kept as text")
+    assert view.finish is None
+
+
+def test_empty_body_is_nothing():
+    assert interpret_response("chat", b"").outputs is None

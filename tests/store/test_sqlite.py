@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import zlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError, TransientStoreError
+from tracer._models import SpanStatusCode, TraceState
+from tracer.store import ChunkRow, TraceQuery, open_store
+from tracer.store import _connection as connection_module
+from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION
+from tracer.store.sqlite import SqliteStore
+
+from .rows import SECOND, START, batch, patch, running, simple, span, span_id, started, trace_id
+
+SSE = [(START + 1, b'data: {"a": 1}\n\ndata: {"a"'), (START + 5, b": 2}\n\ndata: [DONE]\n\n")]
+
+
+def packed(chunks: list[tuple[int, bytes]]) -> bytes:
+    return zlib.compress(msgspec.msgpack.encode(chunks))
+
+
+async def test_a_span_comes_back_with_everything_that_was_written(any_store: SqliteStore) -> None:
+    row = span(
+        1,
+        inputs='{"messages":[{"content":"héllo"}]}'.encode(),
+        outputs=b"[1,2.5,null]",
+        attributes=b'{"gen_ai.request.model":"gpt-5"}',
+        events=msgspec.json.encode([["note", START + 9, {"x": 1}]]),
+        status_code=SpanStatusCode.ERROR,
+        status_description="broke",
+        usage={"input_tokens": 3, "total_tokens": 3},
+        cost=0.25,
+        counted=True,
+    )
+    await any_store.write(
+        batch(
+            [row],
+            [
+                patch(
+                    1,
+                    experiment="E",
+                    request_preview="hello",
+                    response_preview="hi",
+                    tags={"k": "v"},
+                    metadata={"m": "n"},
+                    session_id="s",
+                    user_id="u",
+                    dropped={"chunks": 2},
+                    state=TraceState.ERROR,
+                )
+            ],
+        )
+    )
+    trace = await any_store.get_trace(trace_id(1))
+    found = trace.data.spans[0]
+    assert (found.inputs, found.outputs) == ({"messages": [{"content": "héllo"}]}, [1, 2.5, None])
+    assert found.attributes == {"gen_ai.request.model": "gpt-5"}
+    assert [(event.name, event.timestamp_ns, event.attributes) for event in found.events] == [
+        ("note", START + 9, {"x": 1})
+    ]
+    assert (found.status.status_code, found.status.description) == (SpanStatusCode.ERROR, "broke")
+    assert (found.token_usage, found.cost, found.duration_ns) == ({"input_tokens": 3, "total_tokens": 3}, 0.25, SECOND // 2)
+    info = trace.info
+    assert (info.experiment, info.name, info.state) == ("E", "AsyncCompletions", TraceState.ERROR)
+    assert (info.request_preview, info.response_preview, info.duration_ns) == ("hello", "hi", SECOND // 2)
+    assert (info.tags, info.metadata, info.session_id, info.user_id) == ({"k": "v"}, {"m": "n"}, "s", "u")
+    assert (info.token_usage, info.cost, info.dropped) == (found.token_usage, 0.25, {"chunks": 2})
+
+
+async def test_an_unknown_trace_is_not_found(store: SqliteStore) -> None:
+    with pytest.raises(TraceNotFoundError, match=trace_id(404)):
+        await store.get_trace(trace_id(404))
+
+
+async def test_an_end_completes_its_start(store: SqliteStore) -> None:
+    await store.write(batch([started(1, inputs=b'"in"', attributes=b'{"a":1}')], [running(1)]))
+    assert (await store.get_trace(trace_id(1))).info.state == TraceState.IN_PROGRESS
+    await store.write(simple(1, outputs=b'"out"'))
+    trace = await store.get_trace(trace_id(1))
+    (found,) = trace.data.spans
+    assert (found.inputs, found.outputs, found.attributes) == ("in", "out", {"a": 1})
+    assert (found.status.status_code, trace.info.state) == (SpanStatusCode.OK, TraceState.OK)
+
+
+async def test_a_start_that_comes_after_its_end_changes_nothing_but_fills_gaps(store: SqliteStore) -> None:
+    await store.write(simple(1, attributes=b'{"end":1}'))
+    await store.write(batch([started(1, inputs=b'"in"', attributes=b'{"start":1}')], [running(1)]))
+    trace = await store.get_trace(trace_id(1))
+    assert (trace.data.spans[0].attributes, trace.data.spans[0].inputs) == ({"end": 1}, "in")
+    assert (trace.info.state, trace.info.duration_ns) == (TraceState.OK, SECOND // 2)
+
+
+async def test_writing_an_end_twice_counts_its_tokens_once(store: SqliteStore) -> None:
+    twice = simple(1, usage={"input_tokens": 5}, cost=0.5, counted=True, model="gpt-5")
+    for _ in range(2):
+        await store.write(twice)
+    info = (await store.get_trace(trace_id(1))).info
+    assert (info.token_usage, info.cost) == ({"input_tokens": 5}, 0.5)
+
+
+async def test_a_trace_sums_its_counted_spans_over_batches(store: SqliteStore) -> None:
+    def call(number: int, **changes: object) -> object:
+        return span(1, span_id=span_id(number), parent_id=span_id(1), usage={"input_tokens": number}, **changes)
+
+    await store.write(batch([span(1, span_type="CHAIN")], [patch(1)]))
+    await store.write(batch([call(10, counted=True, cost=1.0), call(20, counted=True)], [patch(1)]))  # type: ignore[list-item]
+    await store.write(batch([call(30, counted=False, cost=9.0)], [patch(1)]))  # type: ignore[list-item]
+    info = (await store.get_trace(trace_id(1))).info
+    assert (info.token_usage, info.cost) == ({"input_tokens": 30}, 1.0)
+
+
+async def test_usage_that_nobody_reported_is_none(store: SqliteStore) -> None:
+    await store.write(simple(1, counted=True))
+    assert (await store.get_trace(trace_id(1))).info.token_usage is None
+
+
+async def test_a_span_without_parent_takes_the_trace_over_from_a_remote_child(store: SqliteStore) -> None:
+    await store.write(batch([span(1, span_id=span_id(7), name="remote")], [patch(1, root_span_id=span_id(7), true_root=False, name="remote")]))
+    await store.write(batch([started(1, name="root")], [running(1, name="root", start_time_ns=START)]))
+    await store.write(batch([], [patch(1, root_span_id=span_id(8), true_root=False, name="late child", request_preview="x")]))
+    trace = await store.get_trace(trace_id(1))
+    assert (trace.info.name, trace.info.state, trace.info.start_time_ns) == ("root", TraceState.IN_PROGRESS, START)
+    assert (trace.info.duration_ns, trace.info.request_preview) == (None, None)
+    assert trace.data.spans[0].name == "root"
+
+
+async def test_the_users_name_wins_and_maps_merge(store: SqliteStore) -> None:
+    await store.write(batch([], [patch(1, name_override="mine", tags={"a": "1", "b": "1"}, metadata={"a": "1"}, dropped={"x": 1})]))
+    await store.write(batch([], [patch(1, tags={"b": "2"}, metadata={"b": "2"}, dropped={"x": 2, "y": 5})]))
+    info = (await store.get_trace(trace_id(1))).info
+    assert (info.name, info.tags, info.metadata) == ("mine", {"a": "1", "b": "2"}, {"a": "1", "b": "2"})
+    assert info.dropped == {"x": 3, "y": 5}
+
+
+async def test_spans_are_ordered_root_first_then_by_start_and_calls_are_numbered(store: SqliteStore) -> None:
+    rows = [
+        span(1, span_id=span_id(3), parent_id=span_id(1), name="Completions", start_time_ns=START + 20),
+        span(1, span_id=span_id(2), parent_id=span_id(1), name="Completions", start_time_ns=START + 10),
+        span(1, name="root", span_type="CHAIN", start_time_ns=START + 15),
+    ]
+    await store.write(batch(rows, [patch(1)]))
+    spans = (await store.get_trace(trace_id(1))).data.spans
+    assert [(found.name, found.span_id) for found in spans] == [
+        ("root", span_id(1)),
+        ("Completions_1", span_id(2)),
+        ("Completions_2", span_id(3)),
+    ]
+
+
+async def test_stream_chunks_are_read_as_events_among_the_others(store: SqliteStore) -> None:
+    events = msgspec.json.encode([["note", START + 3, {}]])
+    await store.write(batch([span(1, chunks=packed(SSE), events=events)], [patch(1)]))
+    found = (await store.get_trace(trace_id(1))).data.spans[0].events
+    assert [event.name for event in found] == ["gen_ai.chunk", "note", "gen_ai.chunk", "gen_ai.chunk"]
+    assert [event.attributes.get("data") for event in found if event.name == "gen_ai.chunk"][:2] == [{"a": 1}, {"a": 2}]
+    assert [event.attributes.get("index") for event in found] == [0, None, 1, 2]
+
+
+async def test_live_chunks_are_seen_while_the_span_runs_and_go_when_it_ends(store: SqliteStore, path: Path) -> None:
+    await store.write(batch([started(1)], [running(1)], [ChunkRow(trace_id(1), span_id(1), SSE[:1])]))
+    await store.write(batch([], [], [ChunkRow(trace_id(1), span_id(1), SSE[1:])]))
+    assert await store.read_chunks(trace_id(1), span_id(1)) == SSE
+    live = (await store.get_trace(trace_id(1))).data.spans[0]
+    assert [event.attributes["data"] for event in live.events][:2] == [{"a": 1}, {"a": 2}]
+    await store.write(simple(1, chunks=packed(SSE)))
+    assert await store.read_chunks(trace_id(1), span_id(1)) == []
+    assert (await store.get_trace(trace_id(1))).data.spans[0].events == live.events
+
+
+async def test_payloads_are_json_text_for_any_sql_tool(store: SqliteStore, path: Path) -> None:
+    await store.write(simple(1, inputs=b'{"messages":[{"content":"hi"}]}'))
+    with sqlite3.connect(path) as reader:
+        sql = "SELECT json_extract(inputs, '$.messages[0].content') FROM span_list WHERE trace_id = ?"
+        assert reader.execute(sql, (trace_id(1),)).fetchone() == ("hi",)
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (b'{"x": NaN}', None),
+        (b"not json", "not json"),
+        (b'"\\ud800"', "?"),
+        (b'"\xff"', "\ufffd"),
+        (b"[" * 5000 + b"]" * 5000, "[" * 5000 + "]" * 5000),
+    ],
+    ids=["nan", "no json", "surrogate", "no utf-8", "deep"],
+)
+async def test_odd_payloads_are_kept_and_read(store: SqliteStore, stored: bytes, read: object) -> None:
+    await store.write(simple(1, outputs=stored))
+    outputs = (await store.get_trace(trace_id(1))).data.spans[0].outputs
+    assert outputs == read if read is not None else outputs["x"] != outputs["x"]
+
+
+async def test_text_that_is_no_unicode_does_not_cost_the_batch(store: SqliteStore) -> None:
+    await store.write(batch([span(1, name="a\ud800b"), span(2)], [patch(1, tags={"k": "\udfff"}), patch(2)]))
+    assert (await store.get_trace(trace_id(1))).data.spans[0].name == "a?b"
+    assert (await store.get_trace(trace_id(2))).data.spans
+
+
+async def test_a_batch_is_written_whole_or_not_at_all(store: SqliteStore) -> None:
+    orphan = span(2, trace_id=trace_id(99))  # its trace is not in the batch
+    with pytest.raises(StoreError):
+        await store.write(batch([span(1), orphan], [patch(1)]))
+    with pytest.raises(TraceNotFoundError):
+        await store.get_trace(trace_id(1))
+    await store.write(simple(1))
+
+
+async def test_a_locked_database_is_a_passing_failure(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store._writer.execute("PRAGMA busy_timeout = 10")  # type: ignore[union-attr]
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(TransientStoreError, match="locked") as caught:
+        await store.write(simple(1))
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+    other.execute("ROLLBACK")
+    other.close()
+    await store.write(simple(1))
+
+
+async def test_a_full_disk_is_a_passing_failure(store: SqliteStore, path: Path) -> None:
+    pages = await store._writer.execute_fetchall("PRAGMA page_count")  # type: ignore[union-attr]
+    await store._writer.execute(f"PRAGMA max_page_count = {list(pages)[0][0]}")  # type: ignore[union-attr]
+    with pytest.raises(TransientStoreError, match="full"):
+        await store.write(simple(*range(50), inputs=b'"' + b"x" * 5000 + b'"'))
+    await store._writer.execute("PRAGMA max_page_count = 1000000")  # type: ignore[union-attr]
+    await store.write(simple(*range(50)))
+
+
+async def test_tags_can_be_set_changed_and_deleted(store: SqliteStore) -> None:
+    await store.write(simple(1))
+    await store.set_trace_tag(trace_id(1), "k", "1")
+    await store.set_trace_tag(trace_id(1), "k", "2")
+    assert (await store.get_trace(trace_id(1))).info.tags == {"k": "2"}
+    await store.delete_trace_tag(trace_id(1), "k")
+    await store.delete_trace_tag(trace_id(1), "never there")
+    assert (await store.get_trace(trace_id(1))).info.tags == {}
+    with pytest.raises(TraceNotFoundError):
+        await store.set_trace_tag(trace_id(2), "k", "1")
+    with pytest.raises(TraceNotFoundError):
+        await store.delete_trace_tag(trace_id(2), "k")
+
+
+async def test_deleting_takes_spans_tags_chunks_and_text_with_it(store: SqliteStore, path: Path) -> None:
+    await store.write(simple(1, 2, 3, text="needle", tags={"k": "v"}))
+    await store.write(batch([started(4, text="needle")], [running(4)], [ChunkRow(trace_id(4), span_id(4), SSE)]))
+    assert len(await store.search_traces(TraceQuery(text="needle"))) == 4
+    assert await store.delete_traces(trace_ids=[trace_id(4), trace_id(404)]) == 1
+    assert await store.delete_traces(max_timestamp_ms=2**40 * 1000, max_traces=2) == 2
+    page = await store.search_traces(TraceQuery(text="needle"))
+    assert [trace.info.trace_id for trace in page] == [trace_id(3)]
+    with sqlite3.connect(path) as reader:
+        for table in ("traces", "spans", "tags"):
+            assert reader.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
+        assert reader.execute("SELECT count(*) FROM live_chunks").fetchone() == (0,)
+        reader.execute("INSERT INTO span_text (span_text, rank) VALUES ('integrity-check', 1)")
+    reader.close()
+
+
+async def test_deleting_everything_by_accident_is_refused(store: SqliteStore) -> None:
+    with pytest.raises(ConfigurationError, match="got none of them"):
+        await store.delete_traces(max_traces=5)
+
+
+async def test_text_index_follows_changes_and_reused_keys(store: SqliteStore, path: Path) -> None:
+    await store.write(batch([started(1, text="before")], [running(1)]))
+    assert len(await store.search_traces(TraceQuery(text="before"))) == 1
+    await store.write(simple(1, text="after"))
+    assert len(await store.search_traces(TraceQuery(text="before"))) == 0
+    assert len(await store.search_traces(TraceQuery(text="after"))) == 1
+    await store.delete_traces(trace_ids=[trace_id(1)])
+    await store.write(simple(2, text="reborn"))  # SQLite gives the freed span key again
+    assert len(await store.search_traces(TraceQuery(text="after"))) == 0
+    assert len(await store.search_traces(TraceQuery(text="reborn"))) == 1
+    with sqlite3.connect(path) as reader:
+        reader.execute("INSERT INTO span_text (span_text, rank) VALUES ('integrity-check', 1)")
+    reader.close()
+
+
+async def test_the_log_is_moved_into_the_database_when_it_grows(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracer.store.sqlite.CHECKPOINT_BYTES", 100_000)
+    for number in range(40):
+        await store.write(simple(number, inputs=b'"' + b"x" * 5000 + b'"'))
+        assert Path(f"{path}-wal").stat().st_size < 200_000
+
+
+async def test_only_the_elected_process_moves_the_log(store: SqliteStore, path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    await store.write(simple(1))
+    size = Path(f"{path}-wal").stat().st_size
+    with open(f"{path}-lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not await connection_module.run(store._writing, connection_module.checkpoint, path, at_least=1)
+    assert Path(f"{path}-wal").stat().st_size == size
+    assert await connection_module.run(store._writing, connection_module.checkpoint, path, at_least=1)
+    assert Path(f"{path}-wal").stat().st_size == 0
+
+
+async def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        store = open_store(f"sqlite:///{tmp_path}/new/dir/traces.db")
+        await store.open()
+        await store.write(simple(1))
+        folder = tmp_path / "new" / "dir"
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+        assert modes.keys() >= {"traces.db", "traces.db-wal", "traces.db-shm"}
+        assert set(modes.values()) == {0o600}
+        assert {stat.S_IMODE(made.stat().st_mode) for made in (folder, folder.parent)} == {0o700}
+        await store.aclose()
+    finally:
+        os.umask(old)
+
+
+async def test_a_file_of_a_newer_version_is_refused_and_untouched(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+    with sqlite3.connect(path) as writer:  # between check and open
+        writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    writer.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=f"version {SCHEMA_VERSION + 1}"):
+        await store.open()
+    assert path.read_bytes() == before
+
+
+async def test_another_programs_file_is_refused_at_open_too(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+    with sqlite3.connect(path) as writer:
+        writer.execute("CREATE TABLE theirs (x)")
+    writer.close()
+    with pytest.raises(StoreError, match="another program"):
+        await store.open()
+
+
+async def test_a_damaged_file_is_a_store_error(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    await store.write(simple(*range(200), inputs=b'"' + b"x" * 3000 + b'"'))
+    await store.aclose()
+    damaged = path.read_bytes()
+    path.write_bytes(damaged[:4096] + b"\x5a" * (len(damaged) - 4096))
+    store = open_store(f"sqlite:///{path}")
+    with pytest.raises(StoreError) as caught:
+        await store.open()
+    assert not isinstance(caught.value, TransientStoreError)
+    await store.aclose()
+
+
+async def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
+    for number in range(3):
+        store = open_store(f"sqlite:///{path}")
+        await store.open()
+        await store.write(simple(number))
+        await store.aclose()
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    assert len(await store.search_traces(TraceQuery())) == 3
+    await store.aclose()
+
+
+async def test_using_a_store_that_is_not_open_says_so(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+    with pytest.raises(StoreError, match="not open"):
+        await store.get_trace(trace_id(1))
+    await store.aclose()
+
+
+async def test_readers_cannot_write(store: SqliteStore) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await store._reading.execute("DELETE FROM traces")
+
+
+async def test_a_trace_survives_json(store: SqliteStore) -> None:
+    await store.write(simple(1, inputs=b'{"a":[1]}'))
+    trace = await store.get_trace(trace_id(1))
+    assert json.loads(trace.to_json())["data"]["spans"][0]["inputs"] == {"a": [1]}
