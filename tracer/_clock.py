@@ -46,7 +46,8 @@ class RandomIds:
 
     def __init__(self) -> None:
         self._random = random.Random()
-        os.register_at_fork(after_in_child=self._random.seed)
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._random.seed)
 
     def trace_id(self) -> str:
         """32 hex digits. ``getrandbits`` is one C call and so safe between threads."""

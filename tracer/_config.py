@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -67,20 +66,16 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         ConfigurationError: A variable that can't be read as its setting; the message names the variable.
     """
-    changes = {}
-    for name in _CHECKS:
-        text = environ.get(f"TRACER_{name.upper()}")
-        if text:
-            changes[name] = _parse(name, text)
-    try:
-        return updated(Settings(), changes)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"environment variable TRACER_…: {error}") from None
+    settings = {}
+    for name, check in _CHECKS.items():
+        variable = f"TRACER_{name.upper()}"
+        if text := environ.get(variable):
+            settings[name] = check(variable, _parse(name, variable, text))
+    return Settings(**settings)
 
 
-def _parse(name: str, text: str) -> Any:
+def _parse(name: str, variable: str, text: str) -> Any:
     """Read a variable's text as its setting's type; the setting's own check looks at the value."""
-    variable = f"TRACER_{name.upper()}"
     if name == "redact":
         return [_import(variable, path.strip()) for path in text.split(",")]
     if name == "capture_content":
@@ -101,8 +96,8 @@ def _import(variable: str, path: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"{variable} must be module:function, got {path!r} ({error})") from error
+    except Exception as error:  # importing it runs the user's code
+        raise ConfigurationError(f"{variable} must be module:function, got {path!r} ({error!r})") from error
 
 
 def _whole(minimum: int) -> Callable[[str, Any], int]:
@@ -118,8 +113,8 @@ def _whole(minimum: int) -> Callable[[str, Any], int]:
 
 def _number(minimum: float, maximum: float) -> Callable[[str, Any], float]:
     def check(name: str, value: Any) -> float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not minimum <= value <= maximum:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not minimum <= value <= maximum:  # false for NaN, too
             raise ConfigurationError(f"{name} must be a number from {minimum:g} to {maximum:g}, got {value!r}")
         return float(value)
 
@@ -133,7 +128,7 @@ def _boolean(name: str, value: Any) -> bool:
 
 
 def _redactors(name: str, value: Any) -> tuple[Redactor, ...]:
-    hooks = () if value is None else tuple(value) if isinstance(value, Sequence) else (value,)
+    hooks = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for hook in hooks:
         if not callable(hook):
             raise ConfigurationError(f"{name} must be a function from str to str, or a list of them, got {hook!r}")

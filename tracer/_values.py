@@ -1,8 +1,8 @@
 """Snapshots of users' values: what ``set_inputs`` or ``@trace`` saw, at the moment it saw it.
 
 One C call for plain data. What msgspec does not know or refuses (pydantic models, objects of any other kind, cycles,
-lone surrogates, integers beyond 64 bits) has the whole value copied by hand first, bounded in depth, width and
-length. Never raises.
+lone surrogates, integers beyond 64 bits) has the whole value copied by hand first, bounded in depth and size.
+Never raises.
 
 The C call takes no ``enc_hook``: a hook is Python code, in which another thread may run and shorten the very list
 that msgspec is walking through, and msgspec then reads freed memory (seen with msgspec 0.22: segmentation fault).
@@ -79,7 +79,7 @@ def _bounded(render: Callable[[object], str], value: object) -> str:
 
 
 class _Copier:
-    """Copies a value into plain data: by its type's layout, never by running its ``__iter__`` or ``__getattr__``.
+    """Copies a value into plain data. Containers are read by their built-in type's methods, iterators left alone.
 
     Attributes:
         left_out: Bytes of texts, and items of containers, that were beyond the limit.
@@ -90,11 +90,11 @@ class _Copier:
         self._bytes_left = limit
         self._above: set[int] = set()
 
-    def copy(self, value: object) -> Any:
+    def copy(self, value: object, depth: int = 0) -> Any:
         """Return a copy that msgpack takes."""
         try:
-            return self._copy(value, 0)
-        except Exception:  # a class that lies about what it is
+            return self._copy(value, depth)
+        except Exception:  # whatever a class of the user's may raise
             return self._cut(safe_repr(value))
 
     def _copy(self, value: Any, depth: int) -> Any:
@@ -104,11 +104,13 @@ class _Copier:
         if issubclass(kind, str):
             return self._cut(clean_text(value))
         if issubclass(kind, int):
-            return _plain_int(value)
+            return self._plain_int(int.__add__(value, 0))
         if issubclass(kind, float):
             return float.__add__(value, 0.0)
         if issubclass(kind, (bytes, bytearray, memoryview)):
             return self._cut_bytes(bytes(value))
+        if hasattr(kind, "__pydantic_serializer__") and (dumped := self._dump(value)) is not None:
+            return dumped
         items = _contents(value)
         if items is None:
             return self._cut(_describe(value))
@@ -122,11 +124,32 @@ class _Copier:
         self._above.add(id(value))
         try:
             if isinstance(items, list):
-                return [self._copy(item, depth) for item in self._within_limit(items, len(items))]
+                return [self.copy(item, depth) for item in self._within_limit(items, len(items))]
             pairs = self._within_limit(items.items(), len(items))
-            return {self._cut(safe_str(key)): self._copy(item, depth) for key, item in pairs}
+            return {self._cut(safe_str(key)): self.copy(item, depth) for key, item in pairs}
         finally:
             self._above.discard(id(value))
+
+    def _dump(self, model: Any) -> msgspec.Raw | None:
+        """Encode a pydantic model as it dumps itself; None if its serializers refuse or it is too large."""
+        try:
+            dumped = model.__pydantic_serializer__.to_python(model, mode="json", warnings=False, fallback=safe_repr)
+            data = _encode(dumped)
+        except Exception:
+            return None
+        if len(data) > self._bytes_left:
+            return None
+        self._bytes_left -= len(data)
+        return msgspec.Raw(data)
+
+    def _plain_int(self, number: int) -> int | str:
+        if -(2**63) <= number < 2**64:
+            self._bytes_left -= number.bit_length() >> 3
+            return number
+        try:
+            return self._cut(str(number))
+        except ValueError:  # beyond sys.get_int_max_str_digits()
+            return self._cut(hex(number))
 
     def _within_limit(self, items: Iterable[Any], count: int) -> Iterator[Any]:
         for index, item in enumerate(items):
@@ -153,16 +176,6 @@ class _Copier:
         return kept
 
 
-def _plain_int(value: int) -> int | str:
-    number = int.__add__(value, 0)
-    if -(2**63) <= number < 2**64:
-        return number
-    try:
-        return str(number)
-    except ValueError:  # beyond sys.get_int_max_str_digits()
-        return safe_str(hex(number))
-
-
 def _contents(value: Any) -> dict[Any, Any] | list[Any] | None:
     """Return a container's items, or an object's fields, copied in one C call; None for what has neither.
 
@@ -182,10 +195,7 @@ def _contents(value: Any) -> dict[Any, Any] | list[Any] | None:
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    """Return the fields of a dataclass, an attrs class, a msgspec Struct or a pydantic model.
-
-    By reference: pydantic's own dump costs ten times as much and may warn.
-    """
+    """Return the fields of a dataclass, an attrs class, a msgspec Struct or a pydantic model (v1, or one too large)."""
     kind = type(value)
     if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "__fields_set__"):
         return {**vars(value), **(getattr(value, "__pydantic_extra__", None) or {})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from openai._models import construct_type
@@ -23,7 +24,7 @@ def rebuilt(chunks):
 
 def sdk_builds(chunks):
     """Feed the chunks to the SDK's accumulator; None where it fails."""
-    state = ChatCompletionStreamState()
+    state: Any = ChatCompletionStreamState()
     try:
         for chunk in chunks:
             state.handle_chunk(construct_type(type_=ChatCompletionChunk, value=chunk))
@@ -50,6 +51,7 @@ def with_logprobs(chunk, logprobs):
 
 LOGPROB = {"token": "Hi", "bytes": [72, 105], "logprob": -0.5, "top_logprobs": []}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+TOKENS = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
 STREAMS = {
     "text": [
         chat_chunk({"role": "assistant", "content": ""}),
@@ -230,7 +232,7 @@ def test_azures_annotation_chunks_are_left_out():
 def test_usage_in_any_chunk_counts():
     chunks = [chat_chunk({"content": "a"}, usage=USAGE), chat_chunk({"content": "b"}, finish="stop", usage=None)]
     view = interpret_stream("chat", sse(chunks), content_type=SSE)
-    assert view.usage == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+    assert view.usage == TOKENS
     assert loads(view.outputs)["usage"] == USAGE
 
 
@@ -241,7 +243,7 @@ def test_usage_is_found_where_compatible_servers_hide_it(place):
         chunk["choices"][0]["usage"] = USAGE
     else:
         chunk["x_groq"] = {"usage": USAGE}
-    assert interpret_stream("chat", sse([chunk]), content_type=SSE).usage["total_tokens"] == 7
+    assert interpret_stream("chat", sse([chunk]), content_type=SSE).usage == TOKENS
 
 
 def test_stream_without_usage_has_none():

@@ -75,7 +75,7 @@ def numbers(usage, given, made):
 def read_choices(docs):
     streamed = len(docs) > 1
     texts: dict[int, str] = defaultdict(str)
-    reasons: dict[int, str] = {}
+    reasons: dict[int, str | None] = {}
     calls: dict[tuple[int, int], list[str]] = {}
     usages = [usage for doc in docs if (usage := doc.get("usage") or (doc.get("x_groq") or {}).get("usage"))]
     for doc in docs:
@@ -86,7 +86,7 @@ def read_choices(docs):
             reasons[index] = choice.get("finish_reason") or reasons.get(index)
             for position, call in enumerate(message.get("tool_calls") or []):
                 tool = call.get("function") or {"name": call["custom"]["name"], "arguments": call["custom"]["input"]}
-                add_call(calls, (index, call.get("index", position)), tool)
+                add_call(calls, (index, call.get("index", position) if streamed else position), tool)
             if message.get("function_call"):
                 add_call(calls, (index, 1000), message["function_call"])
     models = [doc["model"] for doc in docs if doc.get("model")]

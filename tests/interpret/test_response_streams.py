@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from openai._models import construct_type
@@ -69,7 +70,7 @@ def plain(item):
 
 def sdk_snapshot(events):
     """Return the SDK's items of a stream that was cut; None where its accumulator fails."""
-    state = ResponseStreamState(input_tools=omit, text_format=omit)
+    state: Any = ResponseStreamState(input_tools=omit, text_format=omit)
     try:
         for raw in events:
             state.handle_event(construct_type(type_=ResponseStreamEvent, value=raw))

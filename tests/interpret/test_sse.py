@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -66,7 +67,7 @@ def has_data(sse) -> bool:
     return bool(sse.data)
 
 
-COMPRESS = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
     "Deflate": lambda data: zlib.compress(data)[2:-4],

@@ -39,7 +39,8 @@ def _read_input(body: dict[str, Any], view: RequestView) -> None:
         return
     items = as_dicts(given)
     instructions = as_text(body.get("instructions"))
-    view.preview = one_line(_last_user_text(items) or instructions or as_text(as_dict(body.get("prompt")).get("id")))
+    prompt_id = as_text(as_dict(body.get("prompt")).get("id"))
+    view.preview = one_line(_last_user_text(items) or instructions or prompt_id or media_label(items))
     view.text = join_texts([instructions, *map(_item_text, items)], newest_last=True)
 
 

@@ -45,8 +45,10 @@ def autolog(
     if capture_content is not None and not isinstance(capture_content, bool):
         raise ConfigurationError(f"capture_content must be True, False or None, got {capture_content!r}")
     try:
-        from tracer.openai import _patch  # noqa: PLC0415  imports openai
+        from tracer.openai import _patch  # imports openai
     except ModuleNotFoundError as error:
+        if error.name != "openai":
+            raise
         raise MissingDependencyError("tracer.openai.autolog()", package="openai", extra="all") from error
     if disable:
         _patch.uninstrument()

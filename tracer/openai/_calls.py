@@ -56,7 +56,7 @@ class Call:
             operation.async_resource if is_async else operation.resource, operation.span_type
         )
         self.request_options = request_options
-        self._client_class = type(client)
+        self._client_class: type = type(client)
         self._operation = operation
         self._options = options
         self._attempts = 0
@@ -188,7 +188,8 @@ class Call:
         self._finish(ending, error, end_ns=None if waited else self._last_read_ns)
 
     def _finish(self, ending: Ending, error: BaseException | None = None, end_ns: int | None = None) -> None:
-        span, payload, attributes = self.span, None, {}
+        span, payload = self.span, None
+        attributes: dict[str, Any] = {}
         if not self._begun:
             self._begin(None, None)
         if self._body is not None:
@@ -215,7 +216,7 @@ current_call: ContextVar[Call | None] = ContextVar("tracer_current_call", defaul
 """The call whose ``request`` is running in this task or thread."""
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _provider(client_class: type) -> str:
     """Return ``gen_ai.provider.name``. Azure's client is known by its base class, wherever a user subclassed it."""
     is_azure = any(base.__name__ == "BaseAzureClient" for base in client_class.__mro__)

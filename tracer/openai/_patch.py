@@ -17,7 +17,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Token
 from typing import Any
 
@@ -77,9 +77,7 @@ def _leads_to_ours(function: Any, owner: type, name: str) -> bool:
 def _scope(
     client: Any, request_options: Any, kwargs: Mapping[str, Any], *, is_async: bool
 ) -> AbstractContextManager[None] | None:
-    """Return what a request is to run in: a call, or for one that isn't traced nothing, or what hides the call
-    around it.
-    """
+    """Return what a request is to run in: its call; if it isn't traced nothing, or what hides the call around it."""
     options = _options
     if options is None:
         return None
@@ -99,10 +97,8 @@ class _Hidden:
         self._token: Token[Call | None] = current_call.set(None)
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with suppress(ValueError):  # a coroutine that the garbage collector closes, in another context
             current_call.reset(self._token)
-        except ValueError:
-            pass  # a coroutine that the garbage collector closes, in another context
 
 
 @guarded

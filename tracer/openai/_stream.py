@@ -27,7 +27,7 @@ def tap(response: Any, call: Call) -> None:
     response.stream = _tap_class(type(stream))(stream, call)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _tap_class(stream_class: type) -> type[_Tap]:
     bases: list[type] = []
     for library in ("httpx2", "httpx"):
