@@ -35,9 +35,9 @@ class Environment(msgspec.Struct, kw_only=True):
 
 def describe() -> Environment:
     """Look at this process and this machine."""
-    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    versions: dict[str, str | None] = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
     return Environment(
-        versions=versions | {name: _version(name) for name in PACKAGES},
+        versions={**versions, **{name: _version(name) for name in PACKAGES}},
         commit=_commit(),
         cpu=_cpu_model(),
         cores=os.cpu_count() or 1,

@@ -84,7 +84,7 @@ async def _alternate_lateness(sides: dict[str, list[list[float]]], effort: Effor
 
 def _lateness_row(name: str, plain: list[list[float]], other: list[list[float]], goal: Goal | None) -> Result:
     pairs = [(percentile(a, 99), percentile(b, 99)) for a, b in zip(plain, other, strict=True)]
-    details = {}
+    details: dict[str, float] = {}
     for side, rounds in (("untraced", plain), ("traced" if goal else "control", other)):
         ticks = [tick for ticks in rounds for tick in ticks]
         details |= {f"{side}_p{percent}_ms": percentile(ticks, percent) for percent in (50, 99)}

@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import tracer
 from benchmarks import _payloads as payloads
 from benchmarks._event_loop import call_concurrently
@@ -19,6 +21,7 @@ from benchmarks._measure import flush, fresh_store, scratch, store_at, switch
 from benchmarks._results import Effort, Estimate, Goal, Result, Section
 from benchmarks._statistics import median_interval, percentile
 from benchmarks._transport import async_client
+from tracer import _semconv as sc
 from tracer._records import Ending, HttpFacts
 from tracer._spans import open_span
 
@@ -167,8 +170,7 @@ async def _look_up(lookups: int) -> list[float]:
 
 def _measure_writing(effort: Effort) -> Iterator[Result]:
     rounds = [_write_round(effort.write_spans) for _ in range(effort.write_rounds)]
-    columns = [list(column) for column in zip(*rounds, strict=True)]
-    rates, process, producer = columns
+    rates, process, producer = zip(*rounds, strict=True)
     details = {
         "process_cpu_us_per_span": statistics.median(process),
         "producer_cpu_us_per_span": statistics.median(producer),
@@ -205,19 +207,19 @@ def _write_round(spans: int) -> tuple[float, float, float]:
 
 def _push_spans(count: int) -> None:
     """Record chat calls as the instrumentor does, without the SDK."""
-    request = tracer.SpanType.CHAT_MODEL, _encoded_request()
+    request = msgspec.json.encode(payloads.CHAT_REQUEST)
     for _ in range(count):
-        _push_span(*request)
+        _push_span(request)
 
 
-def _push_span(span_type: str, request: bytes) -> None:
-    span = open_span("AsyncCompletions", span_type)
+def _push_span(request: bytes) -> None:
+    span = open_span("AsyncCompletions", tracer.SpanType.CHAT_MODEL)
     attributes = {
-        "gen_ai.provider.name": "openai",
-        "tracer.operation": "chat",
-        "gen_ai.operation.name": "chat",
-        "server.address": "api.openai.com",
-        "server.port": 443,
+        sc.PROVIDER_NAME: "openai",
+        sc.OPERATION: "chat",
+        sc.OPERATION_NAME: "chat",
+        sc.SERVER_ADDRESS: "api.openai.com",
+        sc.SERVER_PORT: 443,
     }
     inputs = span.pipeline.wire_payload(request)
     span.begin(inputs=inputs, attributes=attributes, operation="chat", body_dropped=inputs is None)

@@ -1,6 +1,6 @@
 """An asyncio service: each request is a trace of its own, with the user and the session it belongs to.
 
-Sends itself twenty concurrent requests, then looks at what was recorded. Run it as a server with
+Needs ``pip install starlette httpx``. Sends itself twenty concurrent requests, then looks at what was recorded. Run it as a server with
 ``uvicorn examples.service:app`` (from the project's root, with OPENAI_API_KEY set).
 """
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import tracer
-from tracer.testing import FakeOpenAI
-from tracer.testing._isolation import isolated
+from tracer.testing import FakeOpenAI, isolated
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "dev.jsonl"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import linecache
+import textwrap
 
 from tracer._records import Failure
 from tracer._values import safe_str
@@ -12,22 +13,33 @@ __all__ = ["capture_failure", "format_failure", "is_cancellation"]
 
 MAX_FRAMES = 64
 MAX_CAUSES = 8
+MAX_MEMBERS = 8
 
 
 def is_cancellation(error: BaseException) -> bool:
     """Tell whether this exception means "cancelled" on asyncio or trio (whose class we must not import).
 
-    A coroutine or generator that is closed before its end sees GeneratorExit, which is the same to its caller.
+    A coroutine or generator that is closed before its end sees GeneratorExit, which is the same to its caller. A
+    group counts if nothing but cancellations is in it.
     """
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return True
     kind = type(error)
-    return kind.__name__ == "Cancelled" and kind.__module__.partition(".")[0] == "trio"
+    if kind.__name__ == "Cancelled" and kind.__module__.partition(".")[0] == "trio":
+        return True
+    members = _members(error)
+    return bool(members) and all(is_cancellation(member) for member in members)
 
 
 def capture_failure(error: BaseException) -> Failure:
     """Take an exception apart without touching the disk; keeps neither it nor its frames alive. Never raises."""
     return _capture(error, MAX_CAUSES)
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the exceptions in a group; none for any other. Python 3.10 has no such class, but a backport."""
+    members = getattr(error, "exceptions", ()) if type(error).__name__.endswith("ExceptionGroup") else ()
+    return members if isinstance(members, tuple) else ()
 
 
 def _capture(error: BaseException, causes_left: int) -> Failure:
@@ -39,6 +51,8 @@ def _capture(error: BaseException, causes_left: int) -> Failure:
         frames=_frames(error),
         cause=_capture(cause, causes_left - 1) if cause is not None and causes_left else None,
         explicit=explicit,
+        # Half as deep: groups of groups stay small.
+        members=[_capture(member, causes_left // 2) for member in _members(error)[:MAX_MEMBERS] if causes_left],
     )
 
 
@@ -66,6 +80,8 @@ def format_failure(failure: Failure) -> str:
         parts.append("Traceback (most recent call last):")
         parts.extend(_format_frame(*frame) for frame in failure.frames)
     parts.append(f"{failure.type}: {failure.message}" if failure.message else failure.type)
+    for number, member in enumerate(failure.members, 1):
+        parts += ["", textwrap.indent(f"Sub-exception {number}:\n{format_failure(member)}", "    ")]
     return "\n".join(parts)
 
 

@@ -57,7 +57,8 @@ class Payload(msgspec.Struct, array_like=True):
 class Failure(msgspec.Struct, array_like=True):
     """An exception as it was seen. Frames are raw (file, line, function): the worker looks up the source lines.
 
-    `cause` is what the exception was raised ``from`` (`explicit`) or while handling.
+    `cause` is what the exception was raised ``from`` (`explicit`) or while handling; `members` what an exception
+    group holds.
     """
 
     type: str
@@ -65,6 +66,7 @@ class Failure(msgspec.Struct, array_like=True):
     frames: list[tuple[str, int, str]] = msgspec.field(default_factory=list)
     cause: Failure | None = None
     explicit: bool = False
+    members: list[Failure] = msgspec.field(default_factory=list)
 
 
 class HttpFacts(msgspec.Struct, array_like=True):
@@ -111,13 +113,17 @@ class SpanChunk(msgspec.Struct, array_like=True, tag="c"):
 
 
 class SpanNoted(msgspec.Struct, array_like=True, tag="n"):
-    """A span event; one about an exception carries it as `failure`, to be put into words by the worker."""
+    """A span event; one about an exception carries it as `failure`, to be put into words by the worker.
+
+    `value` is an item that a generator yielded; a span that ends without outputs has these as its outputs.
+    """
 
     span_id: str
     name: str
     time_ns: int
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
     failure: Failure | None = None
+    value: Payload | None = None
 
 
 class SpanUpdated(msgspec.Struct, array_like=True, tag="u"):

@@ -6,8 +6,9 @@ foreground; `tracer.testing.pytest_plugin` has fixtures.
 
 from tracer.testing import reply
 from tracer.testing._clock import FakeClock, SequentialIds
+from tracer.testing._isolation import isolated
 from tracer.testing._script import RecordedRequest
 from tracer.testing._server import FakeOpenAI
 from tracer.testing.reply import Reply
 
-__all__ = ["FakeClock", "FakeOpenAI", "RecordedRequest", "Reply", "SequentialIds", "reply"]
+__all__ = ["FakeClock", "FakeOpenAI", "RecordedRequest", "Reply", "SequentialIds", "isolated", "reply"]
