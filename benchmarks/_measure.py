@@ -1,12 +1,16 @@
 """Measuring: traced batches against un-traced ones, in turns, in one process.
 
 Machines differ, and one machine differs from minute to minute; two batches that run within a tenth of a second see
-nearly the same one. So every figure is made of pairs of neighbours, whose order is swapped each time.
+nearly the same one. So every figure is made of pairs of neighbours, whose order is swapped each time. A fixed loop
+before, between and after the two tells whether the processor changed its speed meanwhile, as shared ones do (by a
+factor of two within a second, as seen); such pairs are left out.
 """
 
 from __future__ import annotations
 
 import gc
+import math
+import operator
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +24,9 @@ from tracer.testing._isolation import isolated
 __all__ = ["Cost", "flush", "fresh_store", "interleave", "scratch", "store_at", "switch"]
 
 WARM_UPS = 2  # patching a class empties the interpreter's caches of its methods: they are filled before we look
-FLUSH_TIMEOUT = 60.0
+FLUSH_TIMEOUT = 120.0
+STEADY = 1.08  # the slowest of the three loops over the fastest
+FEWEST_KEPT = 0.25  # of the pairs, the steadiest: on a machine that is never steady
 
 
 class Cost(NamedTuple):
@@ -66,18 +72,49 @@ def measure(batch: Batch, calls: int, *, traced: bool) -> Cost:
 
 
 def interleave(batch: Batch, calls: int, pairs: int, *, control: bool = False) -> list[tuple[Cost, Cost]]:
-    """Return the costs of `pairs` un-traced and traced batches; with `control` both are un-traced."""
+    """Return the costs of (un-traced, traced) batches; with `control` both are un-traced.
+
+    Args:
+        batch: What is measured.
+        calls: Calls of a batch.
+        pairs: How many pairs to measure; those that a change of speed spoiled are not returned.
+        control: Compare un-traced with un-traced.
+    """
     for traced in (False, True):
         measure(batch, calls, traced=traced)
-    costs = []
+    measured = []
     with _collected():
         for number in range(pairs):
             first_is_traced = bool(number % 2)
+            speeds = [_loop_ns()]
             one = measure(batch, calls, traced=first_is_traced and not control)
+            speeds.append(_loop_ns())
             other = measure(batch, calls, traced=not first_is_traced and not control)
-            costs.append((other, one) if first_is_traced else (one, other))
+            speeds.append(_loop_ns())
+            pair = (other, one) if first_is_traced else (one, other)
+            measured.append((max(speeds) / min(speeds), pair))
     switch(False)
-    return costs
+    return _steady(measured)
+
+
+def _steady(measured: list[tuple[float, tuple[Cost, Cost]]]) -> list[tuple[Cost, Cost]]:
+    """Return the pairs without a change of speed; in any case the steadiest quarter."""
+    measured = sorted(measured, key=operator.itemgetter(0))
+    fewest = math.ceil(FEWEST_KEPT * len(measured))
+    return [pair for number, (spread, pair) in enumerate(measured) if spread <= STEADY or number < fewest]
+
+
+def _loop_ns() -> int:
+    """Return how long a fixed loop takes now: some 100 µs, the best of three."""
+    return min(_time_loop() for _ in range(3))
+
+
+def _time_loop() -> int:
+    begun = time.thread_time_ns()
+    total = 0
+    for number in range(1_500):
+        total += number * number
+    return time.thread_time_ns() - begun
 
 
 @contextmanager

@@ -28,47 +28,11 @@ __all__ = [
 
 STREAM_CHUNKS = 200
 
-_WORDS = [
-    "tracing",
-    "should",
-    "cost",
-    "a",
-    "service",
-    "nothing",
-    "that",
-    "anybody",
-    "could",
-    "measure",
-    "while",
-    "it",
-    "keeps",
-    "every",
-    "prompt",
-    "and",
-    "every",
-    "answer",
-    "in",
-    "a",
-    "place",
-    "where",
-    "people",
-    "find",
-    "them",
-    "again",
-    "when",
-    "something",
-    "went",
-    "wrong",
-    "last",
-    "night",
-    "and",
-    "nobody",
-    "knows",
-    "yet",
-    "what",
-    "it",
-    "was",
-]
+_TEXT = (
+    "tracing should cost a service nothing that anybody could measure while it keeps every prompt and every answer "
+    "in a place where people find them again when something went wrong last night and nobody knows yet what it was"
+)
+_WORDS = _TEXT.split()
 
 
 def _prose(length: int) -> str:

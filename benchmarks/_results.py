@@ -78,11 +78,11 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
         import_runs: Fresh processes for the import time.
     """
 
-    pairs: int = 100
-    stream_pairs: int = 60
-    loop_rounds: int = 5
-    loop_seconds: float = 4.0
-    throughput_rounds: int = 8
+    pairs: int = 200
+    stream_pairs: int = 100
+    loop_rounds: int = 8
+    loop_seconds: float = 2.0
+    throughput_rounds: int = 12
     burst_calls: int = 20_000
     overload_spans: int = 60_000
     lookups: int = 200

@@ -169,9 +169,11 @@ async def _look_up(lookups: int) -> list[float]:
 
 
 def _measure_writing(effort: Effort) -> Iterator[Result]:
+    floor = [_write_floor(effort.write_spans) for _ in range(effort.write_rounds)]
     rounds = [_write_round(effort.write_spans) for _ in range(effort.write_rounds)]
     rates, process, producer = zip(*rounds, strict=True)
     details = {
+        "bare_sqlite_rows_per_s": statistics.median(floor),
         "process_cpu_us_per_span": statistics.median(process),
         "producer_cpu_us_per_span": statistics.median(producer),
         "worker_cpu_us_per_span": statistics.median(p - c for p, c in zip(process, producer, strict=True)),
@@ -203,6 +205,24 @@ def _write_round(spans: int) -> tuple[float, float, float]:
     if written != spans:
         raise RuntimeError(f"{written:,} of {spans:,} spans were written")
     return spans / wall, 1e6 * process / spans, 1e6 * caller / spans
+
+
+def _write_floor(rows: int) -> float:
+    """Return how many rows/s this machine's SQLite takes of the same texts, two indexes, batches of 500: the floor."""
+    texts = msgspec.json.encode(payloads.CHAT_REQUEST).decode(), payloads.CHAT.decode()
+    with scratch() as path, closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("CREATE TABLE spans (trace_id TEXT, span_id TEXT, start INTEGER, inputs TEXT, outputs TEXT)")
+        connection.execute("CREATE INDEX by_id ON spans (trace_id, span_id)")
+        connection.execute("CREATE INDEX by_start ON spans (start)")
+        begun = time.perf_counter()
+        for start in range(0, rows, 500):
+            batch = [(os.urandom(16).hex(), f"{n:016x}", n, *texts) for n in range(start, min(start + 500, rows))]
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO spans VALUES (?, ?, ?, ?, ?)", batch)
+            connection.execute("COMMIT")
+        return rows / (time.perf_counter() - begun)
 
 
 def _push_spans(count: int) -> None:

@@ -27,8 +27,8 @@ SECTIONS = [*_calls.SECTIONS, *_event_loop.SECTIONS, *_storage.SECTIONS, *_start
 
 FULL = Effort()
 QUICK = Effort(
-    pairs=16,
-    stream_pairs=10,
+    pairs=30,
+    stream_pairs=16,
     loop_rounds=2,
     loop_seconds=1.0,
     throughput_rounds=2,

@@ -1,7 +1,7 @@
 """An asyncio service: each request is a trace of its own, with the user and the session it belongs to.
 
-Needs ``pip install starlette httpx``. Sends itself twenty concurrent requests, then looks at what was recorded. Run it as a server with
-``uvicorn examples.service:app`` (from the project's root, with OPENAI_API_KEY set).
+Sends itself twenty concurrent requests, then looks at what was recorded. Needs ``pip install starlette httpx``. As a
+server, from the project's root and with OPENAI_API_KEY set: ``uvicorn examples.service:app``.
 """
 
 import asyncio

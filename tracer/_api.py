@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tracer._bridge import wait
+from tracer._checks import check_bool, check_seconds, check_strings, check_text, optional_text
 from tracer._context import current_span
 from tracer._exceptions import ConfigurationError, StoreError
 from tracer._models import Trace, TracePage
 from tracer._pipeline import Stats
 from tracer._runtime import EXIT_TIMEOUT, runtime
 from tracer._spans import LiveSpan
+from tracer._values import clean_text
 from tracer.store.base import Store, TraceQuery
 
 __all__ = [
@@ -50,7 +52,7 @@ def autolog(disable: bool = False) -> None:
     Raises:
         ConfigurationError: ``TRACER_…`` in the environment can't be understood.
     """
-    from tracer import openai as instrumentor  # noqa: PLC0415  imports the real openai when called, not before
+    from tracer import openai as instrumentor  # imports the real openai when called, not before
 
     instrumentor.autolog(disable=disable)
 
@@ -108,7 +110,7 @@ def get_last_active_trace_id(thread_local: bool = False) -> str | None:
         thread_local: Only look at traces that ended in the calling thread. In an asyncio service all of them do:
             keep ``span.trace_id`` instead.
     """
-    source = runtime.of_thread if thread_local else runtime
+    source = runtime.of_thread if check_bool("thread_local", thread_local) else runtime
     return getattr(source, "last_trace_id", None)
 
 
@@ -127,11 +129,11 @@ def update_current_trace(
         ConfigurationError: A key or value is no string.
     """
     changes: dict[str, Any] = {
-        "tags": _string_mapping("tags", tags),
-        "metadata": _string_mapping("metadata", metadata),
-        "session_id": _optional_string("session_id", session_id),
-        "user_id": _optional_string("user_id", user_id),
-        "name": _optional_string("name", name),
+        "tags": check_strings("tags", tags),
+        "metadata": check_strings("metadata", metadata),
+        "session_id": optional_text("session_id", session_id),
+        "user_id": optional_text("user_id", user_id),
+        "name": optional_text("name", name),
     }
     span = current_span.get()
     if span is None:
@@ -157,8 +159,8 @@ async def get_trace(trace_id: str) -> Trace:
         StoreError: The database can't be read, or has refused writes for half a minute.
         ClosedError: After `shutdown`.
     """
-    _string("trace_id", trace_id)
-    return await wait(runtime.pipeline.submit(lambda store: store.get_trace(trace_id), barrier=True))
+    wanted = check_text("trace_id", trace_id)
+    return await wait(runtime.pipeline.submit(lambda store: store.get_trace(wanted), barrier=True))
 
 
 async def search_traces(
@@ -222,7 +224,7 @@ async def search_traces(
         name=name,
         model=model,
         text=text,
-        tags=_string_mapping("tags", tags),
+        tags=check_strings("tags", tags),
         session_id=session_id,
         user_id=user_id,
         since=since,
@@ -247,11 +249,11 @@ async def set_trace_tag(trace_id: str, key: str, value: str) -> None:
         ConfigurationError: `key` or `value` is no string.
         StoreError: The database could not be written.
     """
-    _string("trace_id", trace_id)
-    _string("key", key)
+    wanted, tag = check_text("trace_id", trace_id), check_text("key", key)
     if not isinstance(value, str):
-        raise ConfigurationError(f"value must be a string, got {value!r}")
-    await wait(runtime.pipeline.submit(lambda store: store.set_trace_tag(trace_id, key, value), barrier=True))
+        raise ConfigurationError(f"value must be a string, got {value!r}; use str(…)")
+    text = clean_text(value)
+    await wait(runtime.pipeline.submit(lambda store: store.set_trace_tag(wanted, tag, text), barrier=True))
 
 
 async def delete_trace_tag(trace_id: str, key: str) -> None:
@@ -261,9 +263,8 @@ async def delete_trace_tag(trace_id: str, key: str) -> None:
         TraceNotFoundError: No such trace.
         StoreError: The database could not be written.
     """
-    _string("trace_id", trace_id)
-    _string("key", key)
-    await wait(runtime.pipeline.submit(lambda store: store.delete_trace_tag(trace_id, key), barrier=True))
+    wanted, tag = check_text("trace_id", trace_id), check_text("key", key)
+    await wait(runtime.pipeline.submit(lambda store: store.delete_trace_tag(wanted, tag), barrier=True))
 
 
 async def delete_traces(
@@ -288,13 +289,15 @@ async def delete_traces(
         ConfigurationError: No condition was given, or a wrong one.
         StoreError: The database could not be written.
     """
-    if isinstance(trace_ids, str):
-        trace_ids = [trace_ids]
     if trace_ids is None and experiment is None and max_timestamp_ms is None and max_traces is None:
         raise ConfigurationError("delete_traces needs trace_ids, experiment, max_timestamp_ms or max_traces")
-    if max_traces is not None and (not isinstance(max_traces, int) or max_traces < 1):
-        raise ConfigurationError(f"max_traces must be at least 1, got {max_traces!r}")
-    ids = None if trace_ids is None else [_string("trace_ids", trace_id) for trace_id in trace_ids]
+    if trace_ids is not None and not isinstance(trace_ids, (str, list, tuple, set, frozenset)):
+        raise ConfigurationError(f"trace_ids must be a list of trace ids, got {trace_ids!r}")
+    ids = [trace_ids] if isinstance(trace_ids, str) else trace_ids
+    ids = None if ids is None else [check_text("trace_ids", trace_id) for trace_id in ids]
+    optional_text("experiment", experiment)
+    _check_whole("max_timestamp_ms", max_timestamp_ms, 0)
+    _check_whole("max_traces", max_traces, 1)
 
     def delete(store: Store) -> Any:
         return store.delete_traces(
@@ -320,11 +323,13 @@ async def flush(timeout: float | None = None) -> bool:
         False if something is still unwritten when time is up, or if the store refuses it.
 
     Raises:
+        ConfigurationError: `timeout` is no number of seconds.
         ClosedError: After `shutdown`.
     """
+    seconds = check_seconds("timeout", timeout)
     lost = stats().dropped["lost"]
     try:
-        await wait(runtime.pipeline.submit(_nothing, barrier=True), timeout)
+        await wait(runtime.pipeline.submit(_nothing, barrier=True), seconds)
     except (TimeoutError, StoreError) as error:
         logger.debug("flush() did not finish: %s", error)
         return False
@@ -345,8 +350,14 @@ async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
 
     Returns:
         How many records could not be written in time.
+
+    Raises:
+        ConfigurationError: `timeout` is no finite number of seconds.
     """
-    return await wait(runtime.shut_down(timeout))
+    seconds = check_seconds("timeout", timeout)
+    if seconds is None:
+        raise ConfigurationError(f"timeout must be a finite number of seconds, got {timeout!r}")
+    return await wait(runtime.shut_down(seconds))
 
 
 def stats() -> Stats:
@@ -358,25 +369,6 @@ def stats() -> Stats:
     return runtime.stats()
 
 
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-
-def _string(parameter: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{parameter} must be a non-empty string, got {value!r}")
-    return value
-
-
-def _optional_string(parameter: str, value: object) -> str | None:
-    return None if value is None else _string(parameter, value)
-
-
-def _string_mapping(parameter: str, value: Mapping[str, str] | None) -> dict[str, str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{parameter} must be a mapping of strings, got {value!r}")
-    for key, item in value.items():
-        if not isinstance(key, str) or not isinstance(item, str):
-            raise ConfigurationError(f"{parameter} must map strings to strings, got {key!r}: {item!r}")
-    return dict(value)
+def _check_whole(parameter: str, value: object, minimum: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < minimum):
+        raise ConfigurationError(f"{parameter} must be a whole number, at least {minimum}, got {value!r}")

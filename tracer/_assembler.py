@@ -15,7 +15,6 @@ import msgspec
 from tracer import _semconv as sc
 from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
 from tracer._records import (
-    Ending,
     Payload,
     SpanChunk,
     SpanEnded,
@@ -29,17 +28,22 @@ from tracer._rows import (
     Outcome,
     Privacy,
     conclude,
+    describe_failure,
     exception_attributes,
     http_attributes,
     read_request,
     read_response,
     read_stream,
+    read_value,
     seconds_after,
+    view_outputs,
 )
 from tracer.interpret import ChildView, ResponseView, child_span_id, encode_value
 from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 
 __all__ = ["Assembler", "AssemblyCounts"]
+
+MAX_EVENTS = 10_000  # of one span: they are held, and written anew with each batch, until it ends
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -57,8 +61,8 @@ class _OpenSpan:
     """A span that has started and not ended, with what is known of it so far."""
 
     __slots__ = (
-        "attributes", "chunks", "chunks_written", "events", "inputs", "model", "outputs", "preview", "privacy",
-        "started", "status", "text",
+        "attributes", "chunks", "chunks_written", "events", "inputs", "items", "model", "outputs", "preview",
+        "privacy", "started", "status", "text",
     )  # fmt: skip
 
     def __init__(self, started: SpanStarted, privacy: Privacy) -> None:
@@ -66,8 +70,11 @@ class _OpenSpan:
         self.privacy = privacy
         self.inputs = started.inputs
         self.outputs: Payload | None = None
-        self.attributes: dict[str, Any] = started.attributes or {}
+        # What instrumentation sets is made of labels; a user's attributes may hold anything.
+        attributes = started.attributes or {}
+        self.attributes: dict[str, Any] = attributes if started.operation is not None else privacy.clean(attributes)
         self.events: list[tuple[str, int, dict[str, Any]]] = []
+        self.items: list[Any] = []
         self.chunks: list[tuple[int, bytes]] = []
         self.chunks_written = 0
         self.status: tuple[str, str] | None = None
@@ -132,19 +139,29 @@ class Assembler:
             span.chunks.append((record.time_ns, record.data))
 
     def _on_noted(self, record: SpanNoted, _hooks: object) -> None:
-        if span := self._touch(record.span_id):
-            attributes = dict(record.attributes)
-            if record.failure is not None:
-                attributes.update(exception_attributes(record.failure, span.privacy))
-            elif record.name != sc.EVENT_RETRY:
-                attributes = span.privacy.clean(attributes)
-            span.events.append((record.name, record.time_ns, attributes))
+        span = self._touch(record.span_id)
+        if span is None:
+            return
+        if len(span.events) >= MAX_EVENTS:
+            self._lose(span, {"events": 1})
+            return
+        attributes = dict(record.attributes)
+        if span.started.operation is None or record.name != sc.EVENT_RETRY:
+            attributes = span.privacy.clean(attributes)
+        if record.failure is not None:
+            attributes.update(exception_attributes(record.failure, span.privacy))
+        if record.value is not None:
+            attributes["value"] = read_value(record.value, span.privacy)
+            span.items.append(attributes["value"])
+        span.events.append((record.name, record.time_ns, attributes))
 
     def _on_updated(self, record: SpanUpdated, _hooks: object) -> None:
         if span := self._touch(record.span_id):
             span.inputs = record.inputs or span.inputs
             span.outputs = record.outputs or span.outputs
-            span.status = record.status or span.status
+            if record.status is not None:
+                code, description = record.status
+                span.status = code, span.privacy.clean_note(description)
             span.attributes.update(span.privacy.clean(record.attributes or {}))
             span.started.name = record.name or span.started.name
             span.started.span_type = record.span_type or span.started.span_type
@@ -161,11 +178,11 @@ class Assembler:
     def _on_trace_updated(self, record: TraceUpdated, hooks: tuple[Callable[[str], str], ...]) -> None:
         privacy = Privacy(hooks=hooks)
         patch = self._patch(record.trace_id, record.start_ns)
-        patch.tags.update(privacy.clean(record.tags or {}))
-        patch.metadata.update(privacy.clean(record.metadata or {}))
-        patch.session_id = record.session_id or patch.session_id
-        patch.user_id = record.user_id or patch.user_id
-        patch.name_override = record.name or patch.name_override
+        patch.tags.update(privacy.redact(record.tags or {}))
+        patch.metadata.update(privacy.redact(record.metadata or {}))
+        patch.session_id = privacy.redact(record.session_id) or patch.session_id
+        patch.user_id = privacy.redact(record.user_id) or patch.user_id
+        patch.name_override = privacy.redact(record.name) or patch.name_override
         self.counts.redaction_failed += privacy.failures
 
     def _touch(self, span_id: str) -> _OpenSpan | None:
@@ -270,26 +287,27 @@ class Assembler:
         span.attributes.update(span.privacy.clean(ended.attributes or {}))
         payload = ended.outputs or span.outputs
         if span.chunks and operation is not None:
-            return read_stream(
+            view: ResponseView | None = read_stream(
                 operation, span.chunks, span.privacy, content_type=content_type, content_encoding=encoding
-            ), encoding
-        if payload is None:
-            return None, encoding
-        if payload.truncated:
-            self._count_truncated(span, "outputs", payload.truncated)
-        return read_response(operation, payload, span.privacy, content_type=content_type), encoding
+            )
+        elif payload is not None:
+            view = read_response(operation, payload, span.privacy, content_type=content_type)
+            if payload.truncated:
+                self._count_truncated(span, "outputs", payload.truncated)
+        else:
+            view = view_outputs(span.items, span.privacy) if span.items else None
+        return view, encoding
 
     def _outcome(self, span: _OpenSpan, ended: SpanEnded, view: ResponseView | None) -> Outcome:
-        failure = None
-        if ended.failure is not None:
-            failure = f"{ended.failure.type}: {ended.failure.message}" if span.privacy.capture else ended.failure.type
-            failure = span.privacy.clean(failure) if span.privacy.hooks else failure
-        operation = span.started.operation
-        outcome = conclude(ended.ending, view, streamed=ended.streamed, operation=operation, failure=failure)
-        if span.status is not None and ended.ending is not Ending.RAISED:
-            code, description = span.status
-            return Outcome(outcome.finish, SpanStatusCode(code), description)
-        return outcome
+        failure = None if ended.failure is None else describe_failure(ended.failure, span.privacy)
+        return conclude(
+            ended.ending,
+            view,
+            streamed=ended.streamed,
+            operation=span.started.operation,
+            failure=failure,
+            status=span.status,
+        )
 
     def _complete(
         self, row: SpanRow, span: _OpenSpan, ended: SpanEnded, view: ResponseView | None, outcome: Outcome

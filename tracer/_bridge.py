@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import functools
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
@@ -43,6 +45,7 @@ async def wait(future: concurrent.futures.Future[R], timeout: float | None = Non
 def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     """Return a function that does the same as a coroutine function of ours, for code without an event loop."""
 
+    @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         token = _blocks.set(True)
         try:
@@ -54,7 +57,6 @@ def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
             _blocks.reset(token)
         raise AssertionError(f"{function.__name__} awaited something else than the worker")
 
-    call.__name__ = call.__qualname__ = function.__name__
     call.__doc__ = f"Do what `tracer.{function.__name__}` does, and block until it is done."
     return call
 
@@ -77,23 +79,19 @@ def _announcer(done: anyio.Event) -> Callable[[], None]:
         return _trio_announcer(done)
 
     def announce() -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop that asked is closed: nobody waits any more
             loop.call_soon_threadsafe(done.set)
-        except RuntimeError:
-            pass  # the loop that asked is closed: nobody waits any more
 
     return announce
 
 
 def _trio_announcer(done: anyio.Event) -> Callable[[], None]:
-    import trio  # noqa: PLC0415  it runs this code, so it is there; nobody else needs it
+    import trio  # it runs this code, so it is there; nobody else needs it
 
     token = trio.lowlevel.current_trio_token()
 
     def announce() -> None:
-        try:
+        with contextlib.suppress(trio.RunFinishedError):  # the run that asked is over
             token.run_sync_soon(done.set)
-        except trio.RunFinishedError:
-            pass  # the run that asked is over
 
     return announce

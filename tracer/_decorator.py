@@ -12,7 +12,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from tracer._context import current_span
+from tracer._checks import check_mapping, check_text, optional_text
+from tracer._context import Current, current_span
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanType
 from tracer._records import Ending, Payload
@@ -26,11 +27,17 @@ Reducer = Callable[[list[Any]], Any]
 logger = logging.getLogger("tracer")
 
 ITEM_EVENT = "tracer.item"
-BOUND_NAMES = ("self", "cls")
+RECEIVERS = ("self", "cls")
 
 
 @overload
-def trace(func: Callable[P, R]) -> Callable[P, R]: ...
+def trace(
+    func: Callable[P, R],
+    name: str | None = None,
+    span_type: str = SpanType.UNKNOWN,
+    attributes: Mapping[str, object] | None = None,
+    output_reducer: Reducer | None = None,
+) -> Callable[P, R]: ...
 @overload
 def trace(
     func: None = None,
@@ -48,9 +55,9 @@ def trace(
 ) -> Any:
     """Trace every call of a function, as ``@trace`` or ``@trace(name=…, span_type=…)``.
 
-    Works on functions, coroutine functions, generators, async generators, methods, and above or below
-    ``@classmethod`` and ``@staticmethod``. The wrapped function is what it was: same signature, same kind, same
-    result, same exceptions, same cancellation. A generator's span starts with its first step, is current only
+    Works on functions, coroutine functions, generators, async generators, methods, callable objects, and above or
+    below ``@classmethod`` and ``@staticmethod``. The wrapped function is what it was: same signature, same kind,
+    same result, same exceptions, same cancellation. A generator's span starts with its first step, is current only
     inside its own steps, and ends with it; closed early it is ``abandoned``.
 
     Args:
@@ -58,53 +65,70 @@ def trace(
         name: The span's name; the function's own by default.
         span_type: One of `SpanType`, or any string.
         attributes: Set on each span from the start.
-        output_reducer: For generators: makes the span's outputs out of the list of items.
+        output_reducer: For generators: makes the span's outputs out of the list of items, all of which are held
+            until the generator ends. Without it the items are the outputs, and each is let go at once.
 
     Raises:
-        ConfigurationError: `func` is not callable, or `output_reducer` was given for a plain function.
+        ConfigurationError: `func` is no function, `output_reducer` was given for one that is no generator, or an
+            argument has the wrong type.
     """
     if func is None:
-        return functools.partial(
-            trace, name=name, span_type=span_type, attributes=attributes, output_reducer=output_reducer
-        )
+        options = _Options(name, span_type, attributes, output_reducer)
+        return functools.partial(_decorate, options=options)
+    return _decorate(func, options=_Options(name, span_type, attributes, output_reducer))
+
+
+class _Options:
+    """The arguments of ``@trace``, checked."""
+
+    def __init__(
+        self, name: str | None, span_type: str, attributes: Mapping[str, object] | None, reducer: Reducer | None
+    ) -> None:
+        self.name = optional_text("name", name)
+        self.span_type = check_text("span_type", span_type)
+        self.attributes = check_mapping("attributes", attributes)
+        self.reducer = reducer
+        if reducer is not None and not callable(reducer):
+            raise ConfigurationError(f"output_reducer must be a function of a list, got {reducer!r}")
+
+
+def _decorate(func: Any, *, options: _Options) -> Any:
     if isinstance(func, (classmethod, staticmethod)):
-        inner = trace(func.__func__, name, span_type, attributes, output_reducer)
-        return type(func)(inner)
+        return type(func)(_decorate(func.__func__, options=options))
     if not callable(func):
-        raise ConfigurationError(f"@trace must stand above a function, got {func!r}")
-    return _wrap(func, _Plan(func, name, span_type, attributes, output_reducer))
+        raise ConfigurationError(
+            f"@trace must stand above a function, got {func!r}; a name is given as @trace(name=…), "
+            "and a property is traced below its @property"
+        )
+    plan = _Plan(func, options)
+    return plan.wrap(func, plan)
 
 
 class _Plan:
     """What is the same for every call of one function."""
 
-    def __init__(
-        self,
-        func: Callable[..., Any],
-        name: str | None,
-        span_type: str,
-        attributes: Mapping[str, object] | None,
-        reducer: Reducer | None,
-    ) -> None:
-        self.name = name or getattr(func, "__name__", None) or type(func).__name__
-        self.span_type = span_type
-        self.attributes = dict(attributes) if attributes else None
-        self.reducer = reducer
+    def __init__(self, func: Callable[..., Any], options: _Options) -> None:
+        code = _code_of(func)
+        self.name = options.name or getattr(code, "__name__", None) or type(func).__name__
+        if code is not func and inspect.ismethod(code):  # an object with __call__
+            self.name = options.name or type(func).__name__
+        self.span_type = options.span_type
+        self.attributes = options.attributes
+        self.reducer = options.reducer
+        self.wrap = _wrapper_for(func, code)
+        if self.reducer is not None and self.wrap not in (_wrap_generator, _wrap_async_generator):
+            raise ConfigurationError(f"output_reducer is for generators; {self.name!r} is none")
         try:
             self.signature: inspect.Signature | None = inspect.signature(func)
         except (TypeError, ValueError):  # a builtin without a signature
             self.signature = None
-        if reducer is not None and not (inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func)):
-            raise ConfigurationError(f"output_reducer is for generators; {self.name!r} is none")
+        self.receiver = _receiver(func, self.signature)
 
     def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LiveSpan | None:
         """Open a span for one call; None, and a log line, if that fails."""
         try:
             span = open_span(self.name, self.span_type)
-            span._attributes = self.attributes
-            inputs = span.snapshot(self._bind(args, kwargs))
-            capture = span.settings.capture_content
-            span.begin(inputs=inputs, attributes=self.attributes, capture=capture)
+            span.begin_with(self.attributes, self._bind(args, kwargs) if span.is_recording else None)
         except Exception:
             logger.exception("a call of %s is not traced", self.name)
             return None
@@ -119,13 +143,12 @@ class _Plan:
             return {"args": list(args), **kwargs}
         bound.apply_defaults()
         arguments = dict(bound.arguments)
-        first = next(iter(arguments), None)
-        if first in BOUND_NAMES:
-            del arguments[first]
+        if self.receiver is not None:
+            del arguments[self.receiver]
         return arguments
 
     def reduced(self, span: LiveSpan, items: list[Any]) -> Payload | None:
-        """Return a generator's outputs; a reducer that raises is logged, and the items kept."""
+        """Return what the reducer makes of a generator's items; if it raises, that is logged, and the items kept."""
         outputs: Any = items
         if self.reducer is not None:
             try:
@@ -135,14 +158,34 @@ class _Plan:
         return span.snapshot(outputs)
 
 
-def _wrap(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    if inspect.isasyncgenfunction(func):
-        return _wrap_async_generator(func, plan)
-    if inspect.isgeneratorfunction(func):
-        return _wrap_generator(func, plan)
-    if inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None)):  # noqa: B004
-        return _wrap_coroutine(func, plan)
-    return _wrap_function(func, plan)
+def _code_of(func: Any) -> Any:
+    """Return the function or method that runs when `func` is called."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return func if inspect.isroutine(func) or inspect.isclass(func) else func.__call__
+
+
+def _receiver(func: Callable[..., Any], signature: inspect.Signature | None) -> str | None:
+    """Return the name of the parameter that takes the object or class a method belongs to.
+
+    Whether a plain function will be a method shows in its qualified name, which then has its class before it.
+    """
+    if signature is None or not inspect.isfunction(func):
+        return None
+    owner = func.__qualname__.rpartition(".")[0]
+    first = next(iter(signature.parameters), None)
+    return first if owner and not owner.endswith("<locals>") and first in RECEIVERS else None
+
+
+def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], _Plan], Callable[..., Any]]:
+    for is_kind, wrap in (
+        (inspect.isasyncgenfunction, _wrap_async_generator),
+        (inspect.isgeneratorfunction, _wrap_generator),
+        (inspect.iscoroutinefunction, _wrap_coroutine),
+    ):
+        if is_kind(func) or is_kind(code):
+            return wrap
+    return _wrap_function
 
 
 def _finish(span: LiveSpan, error: BaseException | None = None, result: object = None) -> None:
@@ -159,14 +202,12 @@ def _wrap_function(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
         span = plan.open(args, kwargs)
         if span is None:
             return func(*args, **kwargs)
-        token = current_span.set(span)
-        try:
-            result = func(*args, **kwargs)
-        except BaseException as error:
-            current_span.reset(token)
-            _finish(span, error)
-            raise
-        current_span.reset(token)
+        with Current(span):
+            try:
+                result = func(*args, **kwargs)
+            except BaseException as error:
+                _finish(span, error)
+                raise
         _finish(span, result=result)
         return result
 
@@ -179,7 +220,7 @@ def _wrap_coroutine(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]
         span = plan.open(args, kwargs)
         if span is None:
             return await func(*args, **kwargs)
-        with _Current(span):
+        with Current(span):
             try:
                 result = await func(*args, **kwargs)
             except BaseException as error:
@@ -191,58 +232,56 @@ def _wrap_coroutine(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]
     return traced
 
 
-class _Current:
-    """Makes a span current for a while; tolerates being left in another context than entered."""
-
-    __slots__ = ("_span", "_token")
-
-    def __init__(self, span: LiveSpan | None) -> None:
-        self._span = span
-
-    def __enter__(self) -> None:
-        self._token = current_span.set(self._span)
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            current_span.reset(self._token)
-        except ValueError:  # a coroutine or generator that the garbage collector or another task finishes
-            logger.debug("span %r was left in another context", self._span)
-
-
 class _Steps:
-    """The span of one run of a generator: opened by its first step, fed with items, ended once."""
+    """The span of one run of a generator: opened by its first step, told of each item, ended once.
+
+    Attributes:
+        closing: Its reader wants no more (``close()``, or dropped).
+    """
 
     def __init__(self, plan: _Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._plan = plan
-        self.items: list[Any] = []
-        self.span = plan.open(args, kwargs)
-        self.current = _Current(self.span if self.span is not None else current_span.get())
+        self._items: list[Any] = []
+        self._count = 0
+        self._span = plan.open(args, kwargs)
+        self.closing = False
+        self.current = Current(self._span if self._span is not None else current_span.get())
 
     def yielded(self, item: object) -> None:
         """Note one item."""
-        if self.span is not None:
-            self.items.append(item)
-            self.span.note(ITEM_EVENT, {"index": len(self.items) - 1, "value": item})
+        span = self._span
+        if span is None:
+            return
+        try:
+            span.note(ITEM_EVENT, {"index": self._count}, value=span.snapshot(item))
+        except Exception:
+            logger.exception("an item of %r was not traced", span)
+        self._count += 1
+        if self._plan.reducer is not None:
+            self._items.append(item)
 
     def end(self, error: BaseException | None = None) -> None:
         """End the span: as completed, abandoned (closed by its reader), cancelled or failed."""
-        if self.span is None:
+        span = self._span
+        if span is None:
             return
         try:
-            outputs = self._plan.reduced(self.span, self.items)
-            if isinstance(error, GeneratorExit):
-                self.span.finish(Ending.CLOSED, outputs=outputs)
+            # Without outputs of its own the span has the items, which the worker knows already.
+            own = self._plan.reducer is not None or not self._count
+            outputs = self._plan.reduced(span, self._items) if own else None
+            if self.closing and (error is None or isinstance(error, GeneratorExit)):
+                span.finish(Ending.CLOSED, outputs=outputs)
             else:
-                self.span.finish_with(error, outputs)
+                span.finish_with(error, outputs)
         except Exception:
-            logger.exception("the end of %r was not traced", self.span)
+            logger.exception("the end of %r was not traced", span)
 
 
 def _wrap_generator(func: Callable[..., Generator[Any, Any, Any]], plan: _Plan) -> Callable[..., Any]:
     @functools.wraps(func)
     def traced(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        steps = _Steps(plan, args, kwargs)
         generator = func(*args, **kwargs)
+        steps = _Steps(plan, args, kwargs)
         step: Callable[[], Any] = functools.partial(next, generator)
         while True:
             try:
@@ -258,23 +297,20 @@ def _wrap_generator(func: Callable[..., Generator[Any, Any, Any]], plan: _Plan) 
             try:
                 sent = yield item
             except BaseException as error:
-                # throw() lets the function's own handlers run; GeneratorExit comes back out of it, or StopIteration
-                step = functools.partial(_thrown, generator, error)
+                # thrown in, so that the function's own handlers run; what comes of it is the next step's result
+                steps.closing = isinstance(error, GeneratorExit)
+                step = functools.partial(cast("Callable[..., Any]", generator.throw), error)
             else:
                 step = functools.partial(generator.send, sent)
 
     return traced
 
 
-def _thrown(generator: Generator[Any, Any, Any], error: BaseException) -> Any:
-    return generator.throw(error)
-
-
 def _wrap_async_generator(func: Callable[..., AsyncGenerator[Any, Any]], plan: _Plan) -> Callable[..., Any]:
     @functools.wraps(func)
     async def traced(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        steps = _Steps(plan, args, kwargs)
         generator = func(*args, **kwargs)
+        steps = _Steps(plan, args, kwargs)
         step: Callable[[], Any] = functools.partial(generator.asend, None)
         while True:
             try:
@@ -290,6 +326,7 @@ def _wrap_async_generator(func: Callable[..., AsyncGenerator[Any, Any]], plan: _
             try:
                 sent = yield item
             except BaseException as error:
+                steps.closing = isinstance(error, GeneratorExit)
                 step = functools.partial(cast("Callable[..., Any]", generator.athrow), error)
             else:
                 step = functools.partial(generator.asend, sent)

@@ -38,8 +38,8 @@ def capture_failure(error: BaseException) -> Failure:
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
     """Return the exceptions in a group; none for any other. Python 3.10 has no such class, but a backport."""
-    members = getattr(error, "exceptions", ()) if type(error).__name__.endswith("ExceptionGroup") else ()
-    return members if isinstance(members, tuple) else ()
+    is_group = any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
+    return tuple(getattr(error, "exceptions", ())) if is_group else ()
 
 
 def _capture(error: BaseException, causes_left: int) -> Failure:

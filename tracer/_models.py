@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import enum
 import html
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -51,7 +52,8 @@ class _Word(str, enum.Enum):
     def __str__(self) -> str:
         return str(self.value)
 
-    __format__ = str.__format__
+    def __format__(self, format_spec: str) -> str:
+        return format(str(self.value), format_spec)
 
 
 class TraceState(_Word):
@@ -108,7 +110,7 @@ class SpanEvent(msgspec.Struct, frozen=True):
     """Something that happened at one moment of a span (a stream chunk, a retry, an exception, the user's own)."""
 
     name: str
-    timestamp_ns: int
+    timestamp_ns: int = msgspec.field(default_factory=time.time_ns)
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -158,7 +160,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
-_MLFLOW_ALIASES = {
+_MLFLOW_ALIASES: dict[str, Callable[[Span], Any]] = {
     "mlflow.chat.tokenUsage": lambda span: span.token_usage,
     "mlflow.chat.tools": lambda span: span.attributes.get(sc.TOOL_DEFINITIONS),
     "mlflow.llm.cost": lambda span: span.cost,

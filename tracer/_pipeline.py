@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import ctypes
-import logging
-import threading
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 
-from tracer._assembler import Assembler, AssemblyCounts
+from tracer._assembler import AssemblyCounts
 from tracer._clock import Clock, Ids
 from tracer._config import Settings
 from tracer._exceptions import ClosedError
@@ -34,17 +31,14 @@ from tracer._records import (
     encode,
 )
 from tracer._values import encode_attributes
-from tracer._worker import Worker, WorkerCounts
+from tracer._worker import ErrorLog, Worker
 from tracer.store import open_store
 from tracer.store.base import Store
-from tracer.store.process import current_process
+from tracer.store.uri import MEMORY_URI, sqlite_path
 
 __all__ = ["Pipeline", "Stats"]
 
 T = TypeVar("T")
-logger = logging.getLogger("tracer")
-
-RESTART_AFTER = 1.0  # seconds: a worker that fails at once must not be started by every call
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,13 +93,13 @@ class Pipeline:
         self.settings = settings
         self.queue = RecordQueue(settings.queue_max_records, settings.queue_max_bytes)
         self.unsampled = Tally()
+        self.closed = False
         self._encode_failed = Tally()
         self._after_close = Tally()
-        self._start_lock = threading.Lock()
-        self._worker: Worker | None = None
-        self._assembler: Assembler | None = None
-        self._retired = False
-        self.closed = False
+        self._errors = ErrorLog()
+        place = _absolute(uri)
+        self._worker = Worker(self.queue, lambda: open_store(place), lambda: self.settings, self._errors)
+        self._lost_before_stop = 0
 
     # --- producers ------------------------------------------------------------------------------------------------
 
@@ -119,6 +113,7 @@ class Pipeline:
         if self.closed:
             self._after_close.add()
             return False
+        data: bytes | None
         try:
             data = encode(record)
         except Exception:  # a user's attribute that is no JSON-like data
@@ -126,9 +121,8 @@ class Pipeline:
             if data is None:
                 return False
         accepted = self.queue.push(data, rank)
-        worker = self._worker
-        if worker is None or not worker.is_running:
-            self._try_to_start_worker()
+        if not self._worker.is_running:  # after the push: a thread that ends looks at the queue after it said so
+            self._worker.try_to_start()
         return accepted
 
     def _encode_by_hand(self, record: Record) -> bytes | None:
@@ -136,9 +130,9 @@ class Pipeline:
             if isinstance(record, (SpanStarted, SpanUpdated, SpanEnded, SpanNoted)) and record.attributes:
                 record.attributes = encode_attributes(record.attributes)
             return encode(record)
-        except Exception:
+        except Exception as error:
             self._encode_failed.add()
-            logger.exception("a record could not be encoded; it is counted in tracer.stats()")
+            self._errors.report("a record could not be encoded", error)
             return None
 
     def wire_payload(self, body: bytes) -> Payload | None:
@@ -156,41 +150,16 @@ class Pipeline:
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
-    def _try_to_start_worker(self) -> None:
-        try:
-            self._start_worker()
-        except Exception:  # the interpreter exits (no new threads), or the machine has no thread left
-            logger.exception("the worker could not be started; records stay queued")
-
-    def _start_worker(self) -> Worker:
-        """Start the worker, or start it again if it died. Only the first record pays for this."""
-        with self._start_lock:
-            worker = self._worker
-            if worker is not None and (worker.is_running or time.monotonic() - worker.started_at < RESTART_AFTER):
-                return worker
-            if self._assembler is None:
-                self._assembler = Assembler(current_process())
-            successor = Worker(self.queue, open_store(self.uri), self._assembler, lambda: self.settings)
-            if worker is not None:
-                successor.counts = worker.counts
-                drained = self.queue.statistics().drained
-                successor.counts.lost += drained - worker.counts.settled
-                successor.counts.settled = drained
-                if self._retired:
-                    successor.retire()
-            self._worker = successor
-            successor.start()
-            return successor
-
     def submit(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> concurrent.futures.Future[T]:
         """Run a coroutine function on the open store in the worker's loop, behind what was accepted so far.
 
         Raises:
-            ClosedError: After `close`.
+            ClosedError: After `stop`.
+            StoreError: The worker could not be started.
         """
         if self.closed:
             raise ClosedError("tracer was shut down; tracer.set_tracking_uri() opens it again")
-        worker = self._start_worker()
+        worker = self._worker
 
         async def run() -> T:
             if barrier:
@@ -202,25 +171,27 @@ class Pipeline:
     @property
     def is_running(self) -> bool:
         """A worker runs, or records wait for one."""
-        return (self._worker is not None and self._worker.is_running) or len(self.queue) > 0
+        return self._worker.is_running or len(self.queue) > 0
 
     def retire(self) -> None:
         """Another pipeline takes over: write what is queued, end the spans that began here, then let go."""
-        self._retired = True
-        if self._worker is not None:
-            self._worker.retire()
+        self._worker.retire()
+
+    def resume(self) -> None:
+        """Take `retire` back."""
+        self._worker.retire(False)
 
     def stop(self, timeout: float) -> None:
         """Ask the worker to write what is queued and to end; spans that end later are counted as dropped."""
         self.closed = True
-        if self._worker is not None:
-            self._worker.stop(timeout)
+        self._lost_before_stop = self._worker.counts.lost
+        self._worker.stop(timeout)
 
-    def join(self, timeout: float | None) -> int:
-        """Wait for `stop` to take effect; return how many records are still unwritten when time is up."""
-        if self._worker is not None:
-            self._worker.join(timeout)
-        return self.stats().queued
+    def join(self, timeout: float) -> int:
+        """Wait for `stop` to take effect; return how many records did not reach the store since."""
+        self._worker.join(timeout)
+        stats = self.stats()
+        return stats.queued + stats.dropped["lost"] - self._lost_before_stop
 
     def forget(self) -> None:
         """After a fork, in the child: this pipeline is the parent's. Nothing is written, closed or freed here.
@@ -235,28 +206,36 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Count. Safe in any thread."""
+        counts = self._worker.counts  # before the queue's: what is settled then is accepted now
         queue = self.queue.statistics()
-        counts = self._worker.counts if self._worker is not None else WorkerCounts()
-        assembly = self._assembler.counts if self._assembler is not None else AssemblyCounts()
-        lost = counts.lost + assembly.undecodable + assembly.orphaned
+        assembler = self._worker.assembler
+        assembly = assembler.counts if assembler is not None else AssemblyCounts()
         dropped = {
             **queue.refused,
             "encode": self._encode_failed.value,
             "closed": self._after_close.value,
-            "lost": lost,
+            "lost": counts.lost,
         }
         return Stats(
             queued=queue.accepted - counts.settled,
             queue_bytes=queue.bytes,
             accepted=queue.accepted,
-            written=counts.settled - lost,
+            written=counts.settled - counts.lost,
             dropped=dropped,
             spans=counts.spans,
             batches=counts.batches,
             retries=counts.retries,
-            open_spans=self._assembler.open_spans if self._assembler is not None else 0,
+            open_spans=assembler.open_spans if assembler is not None else 0,
             unsampled=self.unsampled.value,
             truncated=assembly.truncated,
             redaction_failed=assembly.redaction_failed,
-            last_error=counts.last_error,
+            last_error=self._errors.last,
         )
+
+
+def _absolute(uri: str) -> str:
+    """Return the URI with an absolute path: a later change of the working directory must not move the database."""
+    if uri == MEMORY_URI:
+        return uri
+    path = str(sqlite_path(uri))
+    return uri if set(path) & set("?#") else f"sqlite:///{path}"

@@ -19,6 +19,7 @@ __all__ = ["QueueStatistics", "RecordQueue", "Tally"]
 
 SHED_AT = {Rank.CHUNK: 0.8, Rank.DETAIL: 0.9, Rank.START: 1.0}
 HIGH_WATER = 0.5
+UNBOUNDED = 2**63
 
 
 class Tally:
@@ -49,11 +50,27 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     refused: dict[str, int]
 
 
+class _Alarm:
+    """One request of the consumer's to be woken. It rings once, or a few times if producers race: that is harmless.
+
+    Each sleep has its own, so that a producer who comes late can only silence a sleep that is over. The mark is set
+    after the ring: if a KeyboardInterrupt comes between, the next producer rings again.
+    """
+
+    __slots__ = ("at_once", "ring", "rung")
+
+    def __init__(self, ring: Callable[[], None], at_once: bool) -> None:
+        self.ring = ring
+        self.at_once = at_once
+        self.rung = False
+
+
 class RecordQueue:
     """Encoded records on their way to the worker: many producers, one consumer.
 
     The ladder: chunks are refused from 80 % full, details and bodies from 90 %, new spans when full. The end of a
-    span that was accepted is never refused, so the bound can be passed by as many records as spans are open.
+    span that was accepted is never refused, so the bounds can be passed by as many records as spans are open (and by
+    one for each thread that pushes at the very same moment).
     """
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
@@ -61,14 +78,13 @@ class RecordQueue:
         self._bytes = 0
         self._drained = 0
         self._refused = {rank: Tally() for rank in SHED_AT}
-        self._wake: Callable[[], None] | None = None
-        self._wake_at_once = False
+        self._alarm: _Alarm | None = None
         self.set_limits(max_records, max_bytes)
 
     def set_limits(self, max_records: int, max_bytes: int) -> None:
         """Change the bounds; what is queued stays."""
-        self._max_records = [int(max_records * share) for share in SHED_AT.values()] + [2**63]
-        self._max_bytes = [int(max_bytes * share) for share in SHED_AT.values()] + [2**63]
+        self._max_records = [int(max_records * share) for share in SHED_AT.values()] + [UNBOUNDED]
+        self._max_bytes = [int(max_bytes * share) for share in SHED_AT.values()] + [UNBOUNDED]
         self._high_records = int(max_records * HIGH_WATER)
         self._high_bytes = int(max_bytes * HIGH_WATER)
 
@@ -78,17 +94,22 @@ class RecordQueue:
 
     def push(self, record: bytes, rank: Rank) -> bool:
         """Append a record, or refuse and count it. Safe in any thread, in a finalizer and in a signal handler."""
-        size = len(record)
-        if len(self._records) >= self._max_records[rank] or self._bytes + size > self._max_bytes[rank]:
+        depth = len(self._records)
+        size = self._bytes + len(record)
+        if depth >= self._max_records[rank] or size > self._max_bytes[rank]:
             self._refused[rank].add()
             return False
         # Not atomic in theory; an update lost here is put right when the queue is next empty (see `drain`).
-        self._bytes += size
+        self._bytes += len(record)
         self._records.append(record)
-        wake = self._wake
-        if wake is not None and (self._wake_at_once or self._is_high()):
-            self._wake = None
-            wake()
+        alarm = self._alarm
+        if (
+            alarm is not None
+            and not alarm.rung
+            and (alarm.at_once or depth >= self._high_records or size >= self._high_bytes)
+        ):
+            alarm.ring()
+            alarm.rung = True
         return True
 
     def refuse(self, rank: Rank) -> None:
@@ -105,23 +126,19 @@ class RecordQueue:
             except IndexError:
                 self._bytes = size
                 break
+            self._drained += 1  # one by one: who counts meanwhile must not miss a whole batch
             taken.append(record)
             size += len(record)
         self._bytes -= size
-        self._drained += len(taken)
         return taken
 
-    def _is_high(self) -> bool:
-        return len(self._records) >= self._high_records or self._bytes >= self._high_bytes
-
-    def call_when(self, wake: Callable[[], None] | None, *, at_once: bool) -> None:
-        """Have the producer of the next record, or of the one that fills half the queue, call `wake`; once.
+    def call_when(self, wake: Callable[[], None], *, at_once: bool) -> None:
+        """Have the producer of the next record, or of the one that fills half the queue, call `wake`.
 
         A wake-up costs that producer a system call, so the consumer asks for the next record only when it is about
-        to sleep for long.
+        to sleep for long. Records that came before this call ring nothing: look at the queue after it.
         """
-        self._wake_at_once = at_once
-        self._wake = wake
+        self._alarm = _Alarm(wake, at_once)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -129,10 +146,22 @@ class RecordQueue:
     @property
     def accepted(self) -> int:
         """How many records were ever accepted."""
-        return self._drained + len(self._records)
+        return sum(self._drained_and_depth())
+
+    @property
+    def drained(self) -> int:
+        """How many records the consumer has taken."""
+        return self._drained
+
+    def _drained_and_depth(self) -> tuple[int, int]:
+        """Look until no record moved from one to the other meanwhile."""
+        while True:
+            drained, depth = self._drained, len(self._records)
+            if drained == self._drained:
+                return drained, depth
 
     def statistics(self) -> QueueStatistics:
-        """Count. Safe in any thread; the figures are of one moment only if nobody pushes meanwhile."""
-        depth = len(self._records)
+        """Count. Safe in any thread; beside a consumer at work, `accepted` may lag by one record."""
+        drained, depth = self._drained_and_depth()
         refused = {rank.name.lower(): tally.value for rank, tally in self._refused.items()}
-        return QueueStatistics(depth, max(0, self._bytes), self._drained + depth, self._drained, refused)
+        return QueueStatistics(depth, max(0, self._bytes), drained + depth, drained, refused)

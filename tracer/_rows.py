@@ -15,7 +15,6 @@ from tracer._failures import format_failure
 from tracer._models import SpanStatusCode
 from tracer._records import Codec, Ending, Failure, HttpFacts, Payload
 from tracer.interpret import (
-    ChildView,
     Finish,
     RequestView,
     ResponseView,
@@ -28,21 +27,27 @@ from tracer.interpret import (
     redact,
     withhold,
 )
+from tracer.interpret._json import read_body
 
 __all__ = [
     "Outcome",
     "Privacy",
     "conclude",
+    "describe_failure",
     "exception_attributes",
     "http_attributes",
     "read_request",
     "read_response",
     "read_stream",
+    "read_value",
+    "seconds_after",
+    "view_outputs",
 ]
 
 PREVIEW_CHARS = 1_000
 WITHHELD_NOTE = "content not captured"
-CONTENT_ATTRIBUTES = (sc.TOOL_CALLS, sc.TOOL_DEFINITIONS, sc.OUTPUT_SCHEMA, sc.REQUEST_STOP_SEQUENCES)
+RAW = "raw"  # reads any body, with few attributes
+CONTENT_ATTRIBUTES = (sc.TOOL_CALLS, sc.TOOL_DEFINITIONS, sc.OUTPUT_SCHEMA, sc.REQUEST_STOP_SEQUENCES, sc.NOTE)
 KEPT_HEADERS = ("openai-processing-ms", "openai-version", "retry-after", "x-ratelimit-", "apim-request-id", "cf-ray")
 REQUEST_ID_HEADER = "x-request-id"
 
@@ -65,36 +70,79 @@ class Privacy(msgspec.Struct):
         """Nothing to hide: bytes can be kept as they are."""
         return self.capture and not self.hooks
 
+    def redact(self, value: Any) -> Any:
+        """Return a JSON-like value with the hooks applied to its texts."""
+        if not self.hooks:
+            return value
+        value, failures = redact(value, self.hooks)
+        self.failures += failures
+        return value
+
     def clean(self, value: Any) -> Any:
         """Return a JSON-like value with the hooks applied to its texts, or with its texts withheld."""
-        if self.hooks:
-            value, failures = redact(value, self.hooks)
-            self.failures += failures
+        value = self.redact(value)
         return value if self.capture else withhold(value)
 
-    def redact_bytes(self, data: bytes) -> bytes:
-        """Return JSON bytes with the hooks applied; the same bytes where there are none."""
-        if not self.hooks:
-            return data
-        value, failures = redact(decode_json(data), self.hooks)
-        self.failures += failures
-        return encode_value(value)
+    def clean_note(self, text: str) -> str:
+        """Return a status description, an error message or the like as it may be stored."""
+        text = self.redact(text)
+        return text if self.capture or not text else WITHHELD_NOTE
 
-    def clean_bytes(self, data: bytes) -> bytes:
-        """Return JSON bytes as `clean` leaves their value."""
-        return data if self.is_open else encode_value(self.clean(decode_json(data)))
+    def redact_body(self, payload: Payload) -> bytes:
+        """Return a body with the hooks applied: the same bytes where there are none, else JSON."""
+        if not self.hooks or not payload.data:
+            return payload.data
+        body = read_body(payload.data, truncated=payload.truncated)
+        return encode_value(self.redact(body.value if body.readable else payload.data.decode("utf-8", "replace")))
+
+
+def read_value(payload: Payload, privacy: Privacy) -> Any:
+    """Return a user's value as it may be stored."""
+    try:
+        value = msgspec.msgpack.decode(payload.data, strict=False)
+    except (msgspec.DecodeError, RecursionError) as error:  # nested as deep as the caller's stack allowed, not ours
+        value = f"[could not be read: {error}]"
+    return value if privacy.is_open else privacy.clean(_bytes_as_text(value))
+
+
+def _bytes_as_text(value: Any) -> Any:
+    """Return a value with its bytes as text, so that hooks see what is in them and not its base64."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {key: _bytes_as_text(item) for key, item in value.items()}
+    return [_bytes_as_text(item) for item in value] if isinstance(value, list) else value
+
+
+def view_inputs(value: Any, privacy: Privacy) -> RequestView:
+    """Make the view of a user's inputs, as `read_value` returned them."""
+    data, preview, text = _shown(value, privacy)
+    return RequestView(inputs=data, preview=preview, text=text)
+
+
+def view_outputs(value: Any, privacy: Privacy) -> ResponseView:
+    """Make the view of a user's outputs, as `read_value` returned them."""
+    data, preview, text = _shown(value, privacy)
+    return ResponseView(outputs=data, preview=preview, text=text)
+
+
+def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
+    """Return a user's value as JSON, its preview and its text for search."""
+    data = encode_value(value)
+    if not privacy.capture:
+        return data, None, ""
+    return data, data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore")[:PREVIEW_CHARS], plain_text(value)
 
 
 def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:
     """Read a request's body, or the inputs of a user's span."""
-    if operation is None or payload.codec is Codec.VALUE:
-        data = privacy.clean_bytes(_value_bytes(payload))
-        return RequestView(inputs=data, preview=_preview(data) if privacy.capture else None, text=_text(data, privacy))
-    view = interpret_request(operation, privacy.redact_bytes(payload.data), truncated=payload.truncated)
+    if payload.codec is Codec.VALUE:
+        return view_inputs(read_value(payload, privacy), privacy)
+    view = interpret_request(operation or RAW, privacy.redact_body(payload), truncated=payload.truncated)
+    view.attributes.pop(sc.TRUNCATED, None)  # the assembler counts for both sides
     if not privacy.capture:
         view.inputs = encode_value(withhold(decode_json(view.inputs)))
-        view.preview, view.text = None, ""
-        _withhold_attributes(view.attributes)
+        _withhold_texts(view)
     return view
 
 
@@ -102,13 +150,11 @@ def read_response(
     operation: str | None, payload: Payload, privacy: Privacy, *, content_type: str | None = None
 ) -> ResponseView:
     """Read a plain response's body, or the outputs of a user's span."""
-    if operation is None or payload.codec is Codec.VALUE:
-        data = privacy.clean_bytes(_value_bytes(payload))
-        return ResponseView(
-            outputs=data, preview=_preview(data) if privacy.capture else None, text=_text(data, privacy)
-        )
-    body = privacy.redact_bytes(payload.data)
-    view = interpret_response(operation, body, content_type=content_type, truncated=payload.truncated)
+    if payload.codec is Codec.VALUE:
+        return view_outputs(read_value(payload, privacy), privacy)
+    body = privacy.redact_body(payload)
+    view = interpret_response(operation or RAW, body, content_type=content_type, truncated=payload.truncated)
+    view.attributes.pop(sc.TRUNCATED, None)
     return view if privacy.capture else _withheld(view)
 
 
@@ -126,50 +172,31 @@ def read_stream(
     """
     view = interpret_stream(operation, chunks, content_type=content_type, content_encoding=content_encoding)
     if privacy.hooks and view.outputs is not None:
-        clean = interpret_response(operation, privacy.redact_bytes(view.outputs))
+        clean = interpret_response(operation, privacy.redact_body(Payload(Codec.WIRE, view.outputs)))
         view.outputs, view.preview, view.text = clean.outputs, clean.preview, clean.text
-        view.attributes = privacy.clean(view.attributes)
-        view.error = privacy.clean(view.error)
-        for child in view.children:
-            child.inputs, child.outputs = privacy.clean([child.inputs, child.outputs])
-            child.error = privacy.clean(child.error)
+    view.attributes, view.error = privacy.redact([view.attributes, view.error])
+    for child in view.children:
+        child.inputs, child.outputs, child.error = privacy.redact([child.inputs, child.outputs, child.error])
     return view if privacy.capture else _withheld(view)
 
 
 def _withheld(view: ResponseView) -> ResponseView:
     if view.outputs is not None:
         view.outputs = encode_value(withhold(decode_json(view.outputs)))
-    view.preview, view.text = None, ""
-    _withhold_attributes(view.attributes)
+    _withhold_texts(view)
+    if view.error and view.finish != "incomplete":  # whose reason is a label
+        view.error = WITHHELD_NOTE
     for child in view.children:
-        _withhold_child(child)
+        child.inputs, child.outputs = withhold(child.inputs), withhold(child.outputs)
+        child.error = WITHHELD_NOTE if child.error else None
     return view
 
 
-def _withhold_child(child: ChildView) -> None:
-    child.inputs, child.outputs = withhold(child.inputs), withhold(child.outputs)
-    child.error = WITHHELD_NOTE if child.error else None
-
-
-def _withhold_attributes(attributes: dict[str, Any]) -> None:
+def _withhold_texts(view: RequestView | ResponseView) -> None:
+    view.preview, view.text = None, ""
     for key in CONTENT_ATTRIBUTES:
-        if key in attributes:
-            attributes[key] = withhold(attributes[key])
-
-
-def _value_bytes(payload: Payload) -> bytes:
-    """Return a user's value as JSON."""
-    if payload.codec is Codec.WIRE:
-        return encode_value(decode_json(payload.data))
-    return encode_value(msgspec.msgpack.decode(payload.data, strict=False))
-
-
-def _preview(data: bytes) -> str:
-    return data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore")[:PREVIEW_CHARS]
-
-
-def _text(data: bytes, privacy: Privacy) -> str:
-    return plain_text(decode_json(data)) if privacy.capture else ""
+        if key in view.attributes:
+            view.attributes[key] = withhold(view.attributes[key])
 
 
 def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str | None]:
@@ -191,16 +218,19 @@ def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str |
 
 def exception_attributes(failure: Failure, privacy: Privacy) -> dict[str, Any]:
     """Return an ``exception`` event's attributes (OpenTelemetry's exception conventions; the bare class name)."""
-    message, stacktrace = failure.message, format_failure(failure)
-    if not privacy.capture:
-        message, stacktrace = WITHHELD_NOTE, ""
-    elif privacy.hooks:
-        message, stacktrace = privacy.clean([message, stacktrace])
+    stacktrace = privacy.redact(format_failure(failure)) if privacy.capture else ""
     return {
         sc.EXCEPTION_TYPE: failure.type,
-        sc.EXCEPTION_MESSAGE: message,
+        sc.EXCEPTION_MESSAGE: privacy.clean_note(failure.message),
         sc.EXCEPTION_STACKTRACE: stacktrace,
     }
+
+
+def describe_failure(failure: Failure, privacy: Privacy) -> str:
+    """Return a status description: the exception's class and message, or the class alone."""
+    if not privacy.capture or not failure.message:
+        return failure.type
+    return f"{failure.type}: {privacy.redact(failure.message)}"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -218,20 +248,38 @@ def conclude(
     streamed: bool = False,
     operation: str | None = None,
     failure: str | None = None,
+    status: tuple[str, str] | None = None,
 ) -> Outcome:
-    """Decide how a span ended, from what its watcher saw and what the data says.
+    """Decide how a span ended, from what its watcher saw, what the data says, and what the user set.
 
     A stream that brought its end mark is complete however it was left. One without it was given up by its reader,
-    or cut off. An exception that reached the caller is a failure even if the response was whole (``.parse()``).
+    or cut off. An exception that reached the caller is a failure even if the response was whole (``.parse()``);
+    neither it nor a cancellation is overruled by ``set_status``.
+
+    Args:
+        ending: What was seen.
+        view: What the data says; None if nothing came.
+        streamed: The body was read by the caller, piece by piece.
+        operation: Key of `tracer.interpret`; None for a user's span.
+        failure: The exception in words.
+        status: Code and description that the user set.
     """
-    said = view.finish if view is not None else None
+    outcome = _seen(ending, view or ResponseView(), streamed, operation, failure)
+    if status is None or status[0] == SpanStatusCode.UNSET or ending in (Ending.RAISED, Ending.CANCELLED):
+        return outcome
+    code = SpanStatusCode(status[0])
+    failed = code is SpanStatusCode.ERROR and outcome.finish == "completed"
+    return Outcome("failed" if failed else outcome.finish, code, status[1])
+
+
+def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | None, failure: str | None) -> Outcome:
+    said = view.finish
     if ending is Ending.RAISED:
-        return Outcome("failed", SpanStatusCode.ERROR, failure or (view.error if view and view.error else ""))
+        return Outcome("failed", SpanStatusCode.ERROR, failure or view.error or "")
     if said in ("failed", "cancelled"):
-        error = view.error if view is not None and view.error else str(said)
-        return Outcome("failed" if said == "failed" else "cancelled", SpanStatusCode.ERROR, error)
+        return Outcome(said, SpanStatusCode.ERROR, view.error or said)
     if said is not None and (streamed or ending is not Ending.CANCELLED):
-        return Outcome(said, SpanStatusCode.OK, view.error or "" if view is not None and said == "incomplete" else "")
+        return Outcome(said, SpanStatusCode.OK, (view.error or "") if said == "incomplete" else "")
     if ending is Ending.CANCELLED:
         return Outcome("cancelled", SpanStatusCode.ERROR, "cancelled")
     if ending in (Ending.CLOSED, Ending.COLLECTED):

@@ -9,8 +9,10 @@ import atexit
 import concurrent.futures
 import logging
 import os
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,7 +20,7 @@ from tracer._clock import Clock, Ids, RandomIds, SystemClock
 from tracer._config import DEFAULT_EXPERIMENT, DEFAULT_TRACKING_URI, Settings, from_environment, updated
 from tracer._exceptions import ConfigurationError
 from tracer._pipeline import Pipeline, Stats
-from tracer.store import check_uri
+from tracer.store import Store, check_uri
 
 __all__ = ["Runtime", "runtime"]
 
@@ -35,10 +37,21 @@ _STATE = (
 class Runtime:
     """Owns what is one per process. Every method may be called from any thread."""
 
+    last_trace_id: str | None
+    of_thread: threading.local
+    _settings: Settings | None
+    _uri: str | None
+    _experiment: str | None
+    _pipeline: Pipeline | None
+    _retired: weakref.WeakSet[Pipeline]  # kept alive by what they still have to do: their worker, or spans that run
+    _misconfigured: str | None
+
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
         self.ids: Ids = RandomIds()
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may end a span of the user's, or begin one, in whoever holds it.
+        self._lock = threading.RLock()
+        self._finalizer_pid = 0
         self._reset()
         self._dormant = Pipeline("memory://", Settings(), self.clock, self.ids)
         self._dormant.closed = True
@@ -56,10 +69,11 @@ class Runtime:
         return self._settings
 
     def configure(self, changes: dict[str, Any]) -> None:
-        """Change settings; what is queued stays."""
-        self._settings = updated(self.settings, changes)
-        if self._pipeline is not None:
-            self._pipeline.configure(self._settings)
+        """Change settings, also of the pipelines that finish their spans; what is queued stays."""
+        with self._lock:
+            self._settings = updated(self.settings, changes)
+            for pipeline in self._pipelines():
+                pipeline.configure(self._settings)
 
     @property
     def tracking_uri(self) -> str:
@@ -71,12 +85,21 @@ class Runtime:
         checked = check_uri(uri)
         with self._lock:
             current = self._pipeline
-            if current is not None and current.uri == checked and not current.closed:
-                return
-            self._uri, self._pipeline = checked, None
-            if current is not None and not current.closed:
-                current.retire()
-                self._retired = [pipeline for pipeline in [*self._retired, current] if pipeline.is_running]
+            if current is None or current.uri != checked or current.closed:
+                if current is not None:
+                    current.retire()
+                    self._retired.add(current)
+                self._pipeline = self._resumed(checked)
+            self._uri = checked
+
+    def _resumed(self, uri: str) -> Pipeline | None:
+        """Return the pipeline that still finishes its spans for a store, if there is one: one writer is enough."""
+        for pipeline in list(self._retired):
+            if pipeline.uri == uri and pipeline.is_running and not pipeline.closed:
+                self._retired.discard(pipeline)
+                pipeline.resume()
+                return pipeline
+        return None
 
     @property
     def experiment(self) -> str:
@@ -98,11 +121,15 @@ class Runtime:
         return pipeline if pipeline is not None else self._make_pipeline()
 
     def _make_pipeline(self) -> Pipeline:
-        uri, settings = check_uri(self.tracking_uri), self.settings
         with self._lock:
+            made = Pipeline(check_uri(self.tracking_uri), self.settings, self.clock, self.ids)
             if self._pipeline is None:
-                self._pipeline = Pipeline(uri, settings, self.clock, self.ids)
+                self._pipeline = made
+            self._finalize_with_multiprocessing()
             return self._pipeline
+
+    def _pipelines(self) -> list[Pipeline]:
+        return [*self._retired, *([self._pipeline] if self._pipeline is not None else [])]
 
     def pipeline_for_spans(self) -> Pipeline:
         """The current pipeline; where the environment is wrong, one that records nothing, and a log line."""
@@ -123,20 +150,24 @@ class Runtime:
 
     def shut_down(self, timeout: float) -> concurrent.futures.Future[int]:
         """Write what is queued and stop; the answer is how many records were left unwritten when time was up."""
-        pipelines = [*self._retired, self.pipeline]
+        self.pipeline_for_spans()
+        pipelines = self._pipelines()
         answer: concurrent.futures.Future[int] = concurrent.futures.Future()
-        threading.Thread(
-            target=lambda: answer.set_result(self._stop_all(pipelines, timeout)), name="tracer-shutdown", daemon=True
-        ).start()
+
+        def stop() -> None:
+            answer.set_result(self._stop_all(pipelines, timeout))
+
+        try:
+            threading.Thread(target=stop, name="tracer-shutdown", daemon=True).start()
+        except RuntimeError:  # the interpreter exits: no new threads
+            stop()
         return answer
 
     def _stop_all(self, pipelines: list[Pipeline], timeout: float) -> int:
         deadline = time.monotonic() + timeout
         for pipeline in pipelines:
             pipeline.stop(timeout)
-        left = sum(pipeline.join(max(0.0, deadline - time.monotonic())) for pipeline in pipelines)
-        self._retired = []
-        return left
+        return sum(pipeline.join(deadline - time.monotonic()) for pipeline in pipelines)
 
     def isolate(self, uri: str, clock: Clock | None, ids: Ids | None) -> Callable[[], int]:
         """Begin afresh with default settings; the function returned stops that and puts back what was. For tests.
@@ -150,8 +181,7 @@ class Runtime:
         self.clock, self.ids = clock or self.clock, ids or self.ids
 
         def restore() -> int:
-            pipelines = [p for p in (*self._retired, self._pipeline) if p is not None]
-            left = self._stop_all(pipelines, EXIT_TIMEOUT)
+            left = self._stop_all(self._pipelines(), EXIT_TIMEOUT)
             for name, value in before.items():
                 setattr(self, name, value)
             return left
@@ -159,22 +189,40 @@ class Runtime:
         return restore
 
     def _reset(self) -> None:
-        self.last_trace_id: str | None = None
+        self.last_trace_id = None
         self.of_thread = threading.local()
-        self._settings: Settings | None = None
-        self._uri: str | None = None
-        self._experiment: str | None = None
-        self._pipeline: Pipeline | None = None
-        self._retired: list[Pipeline] = []
-        self._misconfigured: str | None = None
+        self._settings = None
+        self._uri = None
+        self._experiment = None
+        self._pipeline = None
+        self._retired = weakref.WeakSet()
+        self._misconfigured = None
 
     # --- fork and exit --------------------------------------------------------------------------------------------
 
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
-        for pipeline in [*self._retired, *([self._pipeline] if self._pipeline is not None else [])]:
+        self._lock = threading.RLock()
+        for pipeline in self._pipelines():
             pipeline.forget()
-        self._pipeline, self._retired = None, []
+        self._pipeline, self._retired = None, weakref.WeakSet()
+
+    def _finalize_with_multiprocessing(self) -> None:
+        """In a child of multiprocessing's, flush with its finalizers: it ends by ``os._exit``, which skips atexit.
+
+        Asked for with the child's first pipeline, since a child begins by clearing the finalizers that it inherits.
+        A negative priority comes after the child's own children and queues are done.
+        """
+        process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+        if process is None or util is None or process.parent_process() is None or self._finalizer_pid == os.getpid():
+            return
+        self._finalizer_pid = os.getpid()
+        util.Finalize(None, self._flush_at_exit, exitpriority=-100)
+
+    def _flush_at_exit(self) -> None:
+        """Write what is queued, and stay open: threads of the user's may still run."""
+        running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
+        concurrent.futures.wait([pipeline.submit(_nothing, barrier=True) for pipeline in running], EXIT_TIMEOUT)
+        _report_left(sum(pipeline.stats().queued for pipeline in running))
 
     def _at_exit(self) -> None:
         """Write what is queued, within a deadline, and say how much could not be.
@@ -182,10 +230,21 @@ class Runtime:
         At ``atexit`` a daemon thread with its loop and connection still works, while new threads and executors do
         not (so this one starts none).
         """
-        running = [p for p in (*self._retired, self._pipeline) if p is not None and p.is_running]
-        left = self._stop_all(running, EXIT_TIMEOUT)
-        if left:
-            logger.error("%d records could not be written within %.0f s of the exit", left, EXIT_TIMEOUT)
+        running = [pipeline for pipeline in self._pipelines() if pipeline.is_running]
+        try:
+            left = self._stop_all(running, EXIT_TIMEOUT)
+        except KeyboardInterrupt:  # who presses Ctrl+C again doesn't want to wait
+            left = sum(pipeline.join(0) for pipeline in running)
+        _report_left(left)
+
+
+async def _nothing(store: Store) -> None:
+    """Ask nothing of the store: the barrier before it is the point."""
+
+
+def _report_left(left: int) -> None:
+    if left:
+        logger.error("%d records could not be written within %.0f s of the exit", left, EXIT_TIMEOUT)
 
 
 runtime = Runtime()

@@ -6,18 +6,17 @@ and a killed process leaves what it had seen.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from contextvars import Token
 from types import TracebackType
 from typing import Any
 
 from tracer import _semconv as sc
+from tracer._checks import check_mapping, check_text
 from tracer._config import Settings
-from tracer._context import current_span
+from tracer._context import Current, current_span
 from tracer._exceptions import ConfigurationError
 from tracer._failures import capture_failure, is_cancellation
-from tracer._models import SpanStatusCode, SpanType
+from tracer._models import SpanEvent, SpanStatus, SpanStatusCode, SpanType
 from tracer._pipeline import Pipeline
 from tracer._records import (
     Ending,
@@ -36,7 +35,7 @@ from tracer._values import safe_str, snapshot
 
 __all__ = ["LiveSpan", "SpanScope", "open_span", "start_span"]
 
-logger = logging.getLogger("tracer")
+_STATUS_CODES = frozenset(code.value for code in SpanStatusCode)
 
 
 class TraceContext:
@@ -78,11 +77,19 @@ class LiveSpan:
     """An open span. Methods never raise into the caller but for misuse, and do nothing once the span has ended.
 
     Safe to use from several threads and tasks; what they set last wins.
+
+    Attributes:
+        name: Shown in the tree.
+        span_type: One of `SpanType`, or any string.
+        span_id: 16 lower-case hex digits.
+        parent_id: The parent's span id; None for the root.
+        start_time_ns: Nanoseconds since the epoch.
+        end_time_ns: The same; None while the span is open.
     """
 
     __slots__ = (
-        "__weakref__", "_attributes", "_ended", "_is_first", "_lost", "_recording", "_trace",
-        "name", "parent_id", "span_id", "span_type", "start_time_ns",
+        "__weakref__", "_attributes", "_ended", "_inputs", "_is_first", "_lost", "_outputs", "_recording", "_status",
+        "_trace", "end_time_ns", "name", "parent_id", "span_id", "span_type", "start_time_ns",
     )  # fmt: skip
 
     def __init__(
@@ -90,12 +97,16 @@ class LiveSpan:
     ) -> None:
         self._trace = trace
         self._is_first = is_first
-        self._recording = trace.recording and (parent is None or parent._recording)
+        self._recording: bool = trace.recording and (parent is None or parent._recording)
         self._ended = False
         self._lost: dict[str, int] | None = None
         self._attributes: dict[str, Any] | None = None
+        self._inputs: object = None
+        self._outputs: object = None
+        self._status: SpanStatus | None = None
         self.name = name
         self.span_type = span_type
+        self.end_time_ns: int | None = None
         self.span_id = trace.pipeline.ids.span_id()
         self.parent_id = parent.span_id if parent is not None else None
         self.start_time_ns = trace.start_ns if is_first else trace.now_ns()
@@ -135,17 +146,36 @@ class LiveSpan:
         """Return an attribute that was set on it, or None."""
         return (self._attributes or {}).get(key)
 
+    @property
+    def inputs(self) -> Any:
+        """The very object that its inputs were taken from; None once it has ended, so as not to keep it alive."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> Any:
+        """The very object that was given to `set_outputs`; None once it has ended."""
+        return self._outputs
+
+    @property
+    def status(self) -> SpanStatus:
+        """The status that was set, or that its end gave it; ``UNSET`` before either."""
+        if self._status is not None:
+            return self._status
+        return SpanStatus(SpanStatusCode.OK if self._ended else SpanStatusCode.UNSET)
+
     # --- what users set -------------------------------------------------------------------------------------------
 
     def set_inputs(self, inputs: object) -> None:
         """Keep a snapshot of `inputs` as it is now; any value (see `tracer._values`)."""
         if self.is_recording:
-            self._update(inputs=self._snapshot(inputs))
+            self._inputs = inputs
+            self._update(inputs=self.snapshot(inputs))
 
     def set_outputs(self, outputs: object) -> None:
         """Keep a snapshot of `outputs` as it is now."""
         if self.is_recording:
-            self._update(outputs=self._snapshot(outputs))
+            self._outputs = outputs
+            self._update(outputs=self.snapshot(outputs))
 
     def set_attribute(self, key: str, value: object) -> None:
         """Set one attribute; a later value replaces an earlier one."""
@@ -153,30 +183,34 @@ class LiveSpan:
 
     def set_attributes(self, attributes: Mapping[str, object]) -> None:
         """Set attributes; keys are strings, values JSON-like (others become their repr)."""
-        _check_mapping("attributes", attributes)
+        changes = check_mapping("attributes", attributes)
         if self.is_recording:
-            self._attributes = {**(self._attributes or {}), **attributes}
-            self._update(attributes=dict(attributes))
+            self._attributes = {**(self._attributes or {}), **changes}
+            self._update(attributes=changes)
 
-    def set_status(self, status: str, description: str = "") -> None:
+    def set_status(self, status: str | SpanStatus, description: str = "") -> None:
         """Set the status, ``"OK"`` or ``"ERROR"``; an exception that leaves the span still makes it ERROR."""
-        code = str(getattr(status, "status_code", status))
-        if code not in {"OK", "ERROR", "UNSET"}:
+        if isinstance(status, SpanStatus):
+            description = description or status.description
+            status = status.status_code
+        if not isinstance(status, str) or status not in _STATUS_CODES:
             raise ConfigurationError(f"status must be 'OK' or 'ERROR', got {status!r}")
         if self.is_recording:
-            self._update(status=(SpanStatusCode(code).value, safe_str(description)))
+            self._status = SpanStatus(SpanStatusCode(status), safe_str(description))
+            self._update(status=(self._status.status_code.value, self._status.description))
 
     def set_span_type(self, span_type: str) -> None:
         """Replace the span's type."""
-        self.span_type = _check_name("span_type", span_type)
+        self.span_type = check_text("span_type", span_type)
         if self.is_recording:
-            self._update(span_type=span_type)
+            self._update(span_type=self.span_type)
 
-    def add_event(self, name: str, attributes: Mapping[str, object] | None = None) -> None:
-        """Note something that happens now."""
-        _check_name("name", name)
-        _check_mapping("attributes", attributes or {})
-        self.note(name, dict(attributes or {}))
+    def add_event(self, name: str | SpanEvent, attributes: Mapping[str, object] | None = None) -> None:
+        """Note something that happens now; or, given a `SpanEvent`, that happened at its time."""
+        if isinstance(name, SpanEvent):
+            self.note(check_text("name", name.name), check_mapping("attributes", name.attributes), name.timestamp_ns)
+        else:
+            self.note(check_text("name", name), check_mapping("attributes", attributes))
 
     def record_exception(self, exception: BaseException | str) -> None:
         """Note an exception as an event (type, message, stack trace) and set the status to ERROR."""
@@ -187,14 +221,17 @@ class LiveSpan:
         else:
             failure = Failure(type="Exception", message=safe_str(exception))
         self._push(SpanNoted(self.span_id, sc.EVENT_EXCEPTION, self._trace.now_ns(), failure=failure), Rank.DETAIL)
-        self._update(status=("ERROR", f"{failure.type}: {failure.message}"))
+        self.set_status("ERROR", f"{failure.type}: {failure.message}")
 
-    def end(self, outputs: object = None, status: str | None = None) -> None:
+    def end(
+        self, outputs: object = None, attributes: Mapping[str, object] | None = None, status: str | None = None
+    ) -> None:
         """End the span; a second end does nothing. ``start_span`` and ``@trace`` do this for you."""
+        if attributes is not None:
+            self.set_attributes(attributes)
         if status is not None:
             self.set_status(status)
-        payload = self._snapshot(outputs) if outputs is not None and self.is_recording else None
-        self.finish(Ending.RETURNED, outputs=payload)
+        self.finish(Ending.RETURNED, outputs=None if outputs is None else self.snapshot(outputs))
 
     # --- what instrumentation does --------------------------------------------------------------------------------
 
@@ -208,6 +245,7 @@ class LiveSpan:
         body_dropped: bool = False,
     ) -> None:
         """Put the span's start on the queue. If it is refused, neither this span nor any below it is recorded."""
+        self._attributes = attributes
         if not self._recording:
             return
         trace = self._trace
@@ -229,11 +267,19 @@ class LiveSpan:
             self._recording = False
             trace.spans_dropped += 1
 
-    def note(self, name: str, attributes: dict[str, Any], time_ns: int | None = None) -> None:
+    def begin_with(self, attributes: dict[str, Any] | None, inputs: object = None) -> None:
+        """Put the start of a piece of user code on the queue."""
+        self._inputs = inputs if self._recording else None
+        payload = None if inputs is None else self.snapshot(inputs)
+        self.begin(inputs=payload, attributes=attributes, capture=self.settings.capture_content)
+
+    def note(
+        self, name: str, attributes: dict[str, Any], time_ns: int | None = None, value: Payload | None = None
+    ) -> None:
         """Put an event on the queue."""
         if self.is_recording:
             time_ns = self._trace.now_ns() if time_ns is None else time_ns
-            self._push(SpanNoted(self.span_id, name, time_ns, attributes), Rank.DETAIL)
+            self._push(SpanNoted(self.span_id, name, time_ns, attributes, value=value), Rank.DETAIL)
 
     def lose(self, kind: str) -> None:
         """Count something of this span that was not accepted."""
@@ -255,7 +301,9 @@ class LiveSpan:
         if self._ended:
             return
         self._ended = True
+        self._inputs = self._outputs = None
         trace = self._trace
+        self.end_time_ns = end_ns = trace.now_ns() if end_ns is None else end_ns
         if self._is_first:
             runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
         if not self._recording:
@@ -263,10 +311,11 @@ class LiveSpan:
         if self._is_first and trace.spans_dropped:
             self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
         failure = capture_failure(error) if error is not None else None
-        end_ns = trace.now_ns() if end_ns is None else end_ns
-        record = SpanEnded(
-            self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost
-        )
+        if ending is Ending.CANCELLED:
+            self._status = SpanStatus(SpanStatusCode.ERROR, "cancelled")
+        elif failure is not None:
+            self._status = SpanStatus(SpanStatusCode.ERROR, f"{failure.type}: {failure.message}")
+        record = SpanEnded(self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost)
         trace.pipeline.push(record, Rank.END)
 
     def finish_with(self, error: BaseException | None, outputs: Payload | None = None) -> None:
@@ -284,17 +333,16 @@ class LiveSpan:
             record = TraceUpdated(self._trace.trace_id, self._trace.start_ns, **changes)
             self._push(record, Rank.START)
 
-    def _snapshot(self, value: object) -> Payload | None:
+    def snapshot(self, value: object) -> Payload | None:
+        """Encode a value as it is now; None, and counted, if it is not recorded or the queue is too full."""
+        if not self.is_recording:
+            return None
         pipeline = self._trace.pipeline
         if not pipeline.queue.has_room(Rank.DETAIL):
             pipeline.queue.refuse(Rank.DETAIL)
             self.lose("bodies")
             return None
         return snapshot(value, pipeline.settings.max_payload_bytes)
-
-    def snapshot(self, value: object) -> Payload | None:
-        """Encode a value as it is now; None, and counted, if it is not recorded or the queue is too full."""
-        return self._snapshot(value) if self.is_recording else None
 
     def _update(self, **changes: Any) -> None:
         self._push(SpanUpdated(self.span_id, **changes), Rank.DETAIL)
@@ -325,26 +373,22 @@ def open_span(name: str, span_type: str) -> LiveSpan:
 class SpanScope:
     """The ``with`` (or ``async with``) of one span: current inside, ended at the end, whatever happens."""
 
-    def __init__(self, name: str, span_type: str, attributes: Mapping[str, object] | None) -> None:
+    def __init__(self, name: str, span_type: str, attributes: dict[str, Any]) -> None:
         self._name = name
         self._span_type = span_type
         self._attributes = attributes
 
     def __enter__(self) -> LiveSpan:
-        span = open_span(self._name, self._span_type)
-        span._attributes = dict(self._attributes) if self._attributes else None
-        span.begin(attributes=span._attributes, capture=span.settings.capture_content)
-        self._span = span
-        self._token: Token[LiveSpan | None] = current_span.set(span)
+        span = self._span = open_span(self._name, self._span_type)
+        span.begin_with(self._attributes)
+        self._current = Current(span)
+        self._current.__enter__()
         return span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            current_span.reset(self._token)
-        except ValueError:  # left in another context than entered, as in a generator that a pool finishes
-            logger.debug("span %s was left in another context", self._span)
+        self._current.__exit__()
         self._span.finish_with(error)
 
     async def __aenter__(self) -> LiveSpan:
@@ -375,20 +419,8 @@ def start_span(
         A context manager whose target is the `LiveSpan`.
 
     Raises:
-        ConfigurationError: `name` or `span_type` is no string, or `attributes` no mapping.
+        ConfigurationError: `name` or `span_type` is no string, or `attributes` no mapping with string keys.
     """
-    _check_name("name", name)
-    _check_name("span_type", span_type)
-    _check_mapping("attributes", attributes or {})
-    return SpanScope(name, span_type, attributes)
-
-
-def _check_name(parameter: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{parameter} must be a non-empty string, got {value!r}")
-    return value
-
-
-def _check_mapping(parameter: str, value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{parameter} must be a mapping with string keys, got {value!r}")
+    return SpanScope(
+        check_text("name", name), check_text("span_type", span_type), check_mapping("attributes", attributes)
+    )

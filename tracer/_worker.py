@@ -6,6 +6,7 @@ non-daemon aiosqlite thread would keep the interpreter from exiting (aiosqlite's
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import logging
 import threading
@@ -16,78 +17,143 @@ from typing import Any, TypeVar
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from tracer._assembler import Assembler
 from tracer._config import Settings
 from tracer._exceptions import ClosedError, StoreError, TransientStoreError
 from tracer._queue import RecordQueue
 from tracer.store.base import Batch, Store
+from tracer.store.process import current_process
 
-__all__ = ["Worker", "WorkerCounts"]
+__all__ = ["ErrorLog", "Worker", "WorkerCounts"]
 
 T = TypeVar("T")
+Job = Callable[[], Awaitable[Any]]
 logger = logging.getLogger("tracer")
 
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until it is woken
 SLICE = 0.0005  # seconds of pure Python after which the GIL is offered to the user's threads
-RETRY_FIRST, RETRY_LAST = 0.05, 2.0
+RETRY_FIRST, RETRY_LAST = 0.05, 1.0
+RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes after which a reader that waits for them is told so
 LOG_INTERVAL = 60.0
+# A loop of our own whatever policy the user has set, and without asyncio's debug mode, which is for their code.
+LOOP = {"loop_factory": asyncio.SelectorEventLoop, "debug": False}
 
 
-class WorkerCounts(msgspec.Struct):
-    """What the worker did. Written by its thread alone."""
+class ErrorLog:
+    """Tells what goes wrong, each kind once a minute at most: a full disk must not fill the log as well."""
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+        self._logged_at: dict[str, float] = {}
+
+    def report(self, what: str, error: BaseException, count: int | None = None) -> None:
+        """Log and keep an error. `what` names its kind; `count` says how many records or spans it cost."""
+        self.last = f"{type(error).__name__}: {error}"
+        now = time.monotonic()
+        if now - self._logged_at.get(what, -LOG_INTERVAL) >= LOG_INTERVAL:
+            self._logged_at[what] = now
+            text = what if count is None else f"{count} {what}"
+            logger.error("%s: %s (told at most once a minute; see tracer.stats())", text, error, exc_info=error)
+
+
+class WorkerCounts(msgspec.Struct, frozen=True):
+    """What the worker did. Replaced as a whole, so that whoever reads it sees figures of one moment."""
 
     settled: int = 0  # records that need no more work: written, or lost and counted
-    lost: int = 0  # … of which could not be written
+    lost: int = 0  # … of which did not reach the store
     batches: int = 0
     spans: int = 0
     retries: int = 0
-    last_error: str | None = None
 
 
 class Worker:
     """Drains a queue into a store, and runs what readers ask of that store.
 
+    Its thread is started when there is something to do (`start`) and ends when it was told to and nothing is left;
+    what comes after that starts it again. A failure of the loop itself costs the records in flight, which are
+    counted as lost, and a second.
+
     Args:
         queue: Where records come from; this worker is its only consumer.
-        store: Not yet open: it is opened in the worker's own loop, when the first record or reader comes.
+        make_store: Makes the store, which is opened in the worker's own loop.
         settings: Called for the current settings before each batch.
+        errors: Told what goes wrong.
     """
 
     def __init__(
-        self, queue: RecordQueue, store: Store, assembler: Assembler, settings: Callable[[], Settings]
+        self,
+        queue: RecordQueue,
+        make_store: Callable[[], Store],
+        settings: Callable[[], Settings],
+        errors: ErrorLog,
     ) -> None:
         self.counts = WorkerCounts()
-        self._queue = queue
-        self._store = store
-        self._assembler = assembler
-        self._settings = settings
-        self._jobs: deque[tuple[Callable[[], Awaitable[Any]], concurrent.futures.Future[Any]]] = deque()
-        self._thread: threading.Thread | None = None
-        self._wake: Callable[[], object] | None = None
-        self._stop_at: float | None = None
-        self._retiring = False
-        self._failing_since: float | None = None
-        self._logged_at = -LOG_INTERVAL
-        self._opened = False
+        self.assembler: Assembler | None = None
         self.is_running = False
-        self.started_at = 0.0
+        self._queue = queue
+        self._make_store = make_store
+        self._settings = settings
+        self._errors = errors
+        self._jobs: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
+        self._jobs_running = 0
+        self._starting = threading.Lock()
+        self._ended = threading.Event()
+        self._stopping = threading.Event()
+        self._stop_at = float("inf")
+        self._retiring = False
+        self._wake: Callable[[], object] | None = None
+        self._store: Store | None = None
+        self._failing_since: float | None = None
 
     # --- called from any thread -----------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the thread. Returns without waiting for its loop."""
-        self.is_running = True
-        self.started_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="tracer-worker", daemon=True)
-        self._thread.start()
+    def start(self, *, wait: bool = True) -> None:
+        """Start the thread unless it runs. Returns without waiting for its loop.
+
+        Args:
+            wait: False returns at once if someone is starting it just now. That someone can be the very code that a
+                garbage collection or a signal interrupted, so a producer must not wait for it.
+
+        Raises:
+            RuntimeError: The machine has no thread left, or the interpreter exits.
+        """
+        if self.is_running or not self._starting.acquire(blocking=wait):
+            return
+        try:
+            if not self.is_running:
+                self._ended.clear()
+                self.is_running = True
+                threading.Thread(target=self._run, name="tracer-worker", daemon=True).start()
+        except RuntimeError:
+            self.is_running = False
+            raise
+        finally:
+            self._starting.release()
+
+    def try_to_start(self) -> None:
+        """Start the thread unless it runs; never waits, never raises."""
+        try:
+            self.start(wait=False)
+        except Exception as error:
+            self._errors.report("the worker could not be started, records stay queued", error)
 
     def submit(self, job: Callable[[], Awaitable[T]]) -> concurrent.futures.Future[T]:
-        """Run a coroutine function in the worker's loop, where the store lives."""
+        """Run a coroutine function in the worker's loop, where the store lives.
+
+        Raises:
+            StoreError: The thread could not be started.
+        """
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._jobs.append((job, future))
+        try:
+            self.start()
+        except RuntimeError as error:
+            future.cancel()
+            raise StoreError(f"tracer's worker could not be started: {error}") from error
         self.wake()
         return future
 
@@ -97,155 +163,212 @@ class Worker:
         if wake is not None:
             try:
                 wake()
-            except RuntimeError:  # its loop has just closed
-                logger.debug("the worker ended before it could be woken")
+            except RuntimeError:  # its loop has just closed; before it ends, the thread looks once more
+                logger.debug("the worker's loop closed before it could be woken")
 
     def stop(self, timeout: float) -> None:
         """Ask the worker to write what is queued and to end; after `timeout` seconds it gives up a failing store."""
         self._stop_at = time.monotonic() + timeout
+        self._stopping.set()
+        if len(self._queue):
+            self.try_to_start()
         self.wake()
 
-    def retire(self) -> None:
-        """Ask the worker to end when nothing is queued and no span is open any more."""
-        self._retiring = True
+    def retire(self, retiring: bool = True) -> None:
+        """Ask the worker to end when nothing is queued and no span is open any more; or to stay after all."""
+        self._retiring = retiring
         self.wake()
 
-    def join(self, timeout: float | None) -> bool:
-        """Wait for the thread's end; return whether it came in time."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-        return not self.is_running
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended or time is up."""
+        deadline = time.monotonic() + timeout
+        while self.is_running and (left := deadline - time.monotonic()) > 0:
+            self._ended.wait(left)
 
     # --- the worker's own thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            anyio.run(self._main, backend="asyncio")
-        except BaseException:
-            logger.exception("the worker failed; it starts again with the next record")
-        finally:
-            self.is_running = False
-            self._wake = None
-            while self._jobs:
-                self._jobs.popleft()[1].set_exception(ClosedError("tracer was shut down"))
+        while True:
+            try:
+                anyio.run(self._main, backend="asyncio", backend_options=LOOP)
+                break
+            except BaseException as error:
+                self._wake = None
+                self._settle_in_flight(_innermost(error))
+                if self._stopping.is_set():
+                    self._abandon()
+                    break
+                self._stopping.wait(RESTART_AFTER)
+        self.is_running = False
+        self._ended.set()
+        # A producer or reader that saw the thread running a moment ago relies on it: see the end of `push`, `submit`.
+        if self._jobs or len(self._queue):
+            self.try_to_start()
 
     async def _main(self) -> None:
-        import asyncio  # noqa: PLC0415  only this thread needs it, and `import tracer` should stay light
-
         loop = asyncio.get_running_loop()
+        if self.assembler is None:
+            self.assembler = Assembler(current_process())
         self._event = anyio.Event()
         self._settled_event = anyio.Event()
-        self._wake = lambda: loop.call_soon_threadsafe(self._on_wake)
+        self._opening = anyio.Lock()
+        self._wake = lambda: loop.call_soon_threadsafe(self._look)
         try:
-            async with anyio.create_task_group() as self._tasks:
-                await self._pump()
-                self._tasks.cancel_scope.cancel()
+            async with anyio.create_task_group() as tasks:
+                await self._pump(tasks, self.assembler)
+                tasks.cancel_scope.cancel()
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._store.aclose()
+            store, self._store = self._store, None
+            if store is not None:
+                with anyio.CancelScope(shield=True):
+                    await store.aclose()
 
-    def _on_wake(self) -> None:
+    def _look(self) -> None:
+        """Let `_pump` look at its queue and jobs without waiting for the interval's end."""
         self._event.set()
 
-    async def _pump(self) -> None:
+    async def _pump(self, tasks: TaskGroup, assembler: Assembler) -> None:
         last_work = time.monotonic()
         while True:
             self._event = anyio.Event()
             while self._jobs:
-                self._tasks.start_soon(self._run_job, *self._jobs.popleft())
+                tasks.start_soon(self._run_job, *self._jobs.popleft())
             settings = self._settings()
             records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
             if records:
-                await self._settle(records, settings)
+                await self._settle(records, settings, assembler)
                 last_work = time.monotonic()
-                if len(records) >= settings.batch_max_records or self._stop_at is not None:
+                if self._failing_since is not None and self._is_overdue():
+                    return self._abandon()
+                if len(records) >= settings.batch_max_records or self._stopping.is_set():
                     await anyio.lowlevel.checkpoint()
                     continue
-            elif self._should_end():
-                return
-            busy = time.monotonic() - last_work < BUSY_FOR
+            elif self._should_end(assembler):
+                return None
+            busy = self._stopping.is_set() or time.monotonic() - last_work < BUSY_FOR
             await self._rest(settings.batch_interval if busy else None)
 
-    def _should_end(self) -> bool:
-        return self._stop_at is not None or (self._retiring and not self._jobs and not self._assembler.open_spans)
+    def _should_end(self, assembler: Assembler) -> bool:
+        """Called when the queue is empty. Readers that are being served may finish, within the deadline."""
+        if self._stopping.is_set():
+            return not self._jobs_running or self._is_overdue()
+        return self._retiring and not (self._jobs or self._jobs_running or assembler.open_spans)
+
+    def _is_overdue(self) -> bool:
+        return time.monotonic() >= self._stop_at
 
     async def _rest(self, interval: float | None) -> None:
         """Sleep for an interval, or until woken. While there is work, producers need not wake us at all."""
         self._queue.call_when(self.wake, at_once=interval is None)
         # What came between the last look and `call_when` asked for nobody's wake-up.
-        if self._stop_at is not None or self._jobs or (interval is None and len(self._queue)):
+        if self._jobs or (interval is None and len(self._queue)):
             await anyio.lowlevel.checkpoint()
             return
-        if interval is None:
+        with anyio.move_on_after(interval):
             await self._event.wait()
-        else:
-            with anyio.move_on_after(interval):
-                await self._event.wait()
 
-    async def _settle(self, records: list[bytes], settings: Settings) -> None:
-        """Assemble records and write what they amount to."""
-        slice_end = time.perf_counter() + SLICE
-        for record in records:
-            try:
-                self._assembler.feed(record, settings.redact)
-            except Exception as error:
-                self._report(error, "a record could not be interpreted")
-                self.counts.lost += 1
-            if time.perf_counter() > slice_end:
-                time.sleep(0)  # noqa: ASYNC251  offers the GIL, not the loop: the user's threads go first
-                slice_end = time.perf_counter() + SLICE
-        batch = self._assembler.take_batch()
-        if (batch.traces or batch.spans) and not await self._write(batch):
-            self.counts.lost += len(records)
-        self.counts.settled += len(records)
+    # --- records --------------------------------------------------------------------------------------------------
+
+    async def _settle(self, records: list[bytes], settings: Settings, assembler: Assembler) -> None:
+        """Assemble records, write what they amount to, and count them."""
+        try:
+            lost = self._feed(records, settings, assembler)
+            batch = assembler.take_batch()
+        except Exception as error:
+            self._errors.report("records could not be assembled", error, len(records))
+            lost = len(records)
+        else:
+            if (batch.traces or batch.spans) and not await self._write(batch, len(records)):
+                lost = len(records)
+        self._count(settled=len(records), lost=lost)
         self._settled_event.set()
         self._settled_event = anyio.Event()
 
-    async def _write(self, batch: Batch) -> bool:
+    def _feed(self, records: list[bytes], settings: Settings, assembler: Assembler) -> int:
+        """Give the assembler its records, in slices; return how many of them were of no use."""
+        failed, useless = 0, _useless(assembler)
+        slice_end = time.perf_counter() + SLICE
+        for record in records:
+            try:
+                assembler.feed(record, settings.redact)
+            except Exception as error:
+                self._errors.report("a record could not be interpreted", error)
+                failed += 1
+            if time.perf_counter() > slice_end:
+                time.sleep(0)  # offers the GIL, not the loop: the user's threads go first
+                slice_end = time.perf_counter() + SLICE
+        return failed + _useless(assembler) - useless
+
+    async def _write(self, batch: Batch, records: int) -> bool:
         """Write a batch, again and again while trying again may help; False if it is lost."""
         delay = RETRY_FIRST
-        while True:
-            try:
-                await self._open()
-                await self._store.write(batch)
-            except TransientStoreError as error:
-                self._failing_since = self._failing_since or time.monotonic()
-                self.counts.retries += 1
-                self._report(error, "traces wait for their store")
-                if self._stop_at is not None and time.monotonic() > self._stop_at:
-                    return False
-                await anyio.sleep(delay)
-                delay = min(delay * 2, RETRY_LAST)
-            except Exception as error:
-                self._report(error, f"{len(batch.spans)} spans could not be stored")
+        while (written := await self._try_to_write(batch, records)) is None:
+            if self._is_overdue():
                 return False
-            else:
-                self._failing_since = None
-                self.counts.batches += 1
-                self.counts.spans += len(batch.spans)
-                return True
+            await anyio.sleep(max(0.0, min(delay, self._stop_at - time.monotonic())))
+            delay = min(delay * 2, RETRY_LAST)
+        return written
 
-    async def _open(self) -> None:
-        if not self._opened:
-            await self._store.open()
-            self._opened = True
+    async def _try_to_write(self, batch: Batch, records: int) -> bool | None:
+        """Return whether the batch was written; None if trying again may help."""
+        try:
+            store = await self.opened_store()
+            await store.write(batch)
+        except TransientStoreError as error:
+            self._failing_since = self._failing_since or time.monotonic()
+            self._count(retries=1)
+            self._errors.report("records wait for their store", error, records)
+            return None
+        except Exception as error:
+            self._errors.report("records could not be stored", error, records)
+            return False
+        self._failing_since = None
+        self._count(batches=1, spans=len(batch.spans))
+        return True
 
-    async def _run_job(
-        self, job: Callable[[], Awaitable[Any]], future: concurrent.futures.Future[Any]
-    ) -> None:
+    def _count(self, **changes: int) -> None:
+        counts = self.counts
+        self.counts = msgspec.structs.replace(
+            counts, **{name: getattr(counts, name) + change for name, change in changes.items()}
+        )
+
+    def _settle_in_flight(self, error: BaseException) -> None:
+        """Count what was drained when the loop failed. It may yet be written, if it was assembled: never too few."""
+        in_flight = self._queue.drained - self.counts.settled
+        self._errors.report("records were lost as the worker failed; it starts again", error, in_flight)
+        self._count(settled=in_flight, lost=in_flight)
+
+    def _abandon(self) -> None:
+        """Give up: count what is still queued as lost, and tell those who wait for answers."""
+        while records := self._queue.drain(1_024, BATCH_MAX_BYTES):
+            self._count(settled=len(records), lost=len(records))
+        while self._jobs:
+            future = self._jobs.popleft()[1]
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ClosedError("tracer was shut down"))
+
+    # --- jobs: run in the worker's loop ---------------------------------------------------------------------------
+
+    async def _run_job(self, job: Job, future: concurrent.futures.Future[Any]) -> None:
         if not future.set_running_or_notify_cancel():
             return
+        self._jobs_running += 1
         try:
             result = await job()
         except Exception as error:
             future.set_exception(error)
         except BaseException:
-            future.set_exception(ClosedError("tracer was shut down while the call ran"))
+            future.set_exception(
+                ClosedError("tracer was shut down while the call ran")
+                if self._stopping.is_set()
+                else StoreError("tracer's worker failed while the call ran; see the log")
+            )
             raise
         else:
             future.set_result(result)
-
-    # --- for jobs: run in the worker's loop -----------------------------------------------------------------------
+        finally:
+            self._jobs_running -= 1
+            self._look()
 
     async def settle_accepted(self) -> None:
         """Wait until every record that was accepted before this call is written, or lost and counted.
@@ -255,22 +378,30 @@ class Worker:
         """
         target = self._queue.accepted
         while self.counts.settled < target:
-            self._event.set()
+            self._look()
             settled = self._settled_event
             with anyio.move_on_after(0.5):
                 await settled.wait()
             if self._failing_since is not None and time.monotonic() - self._failing_since > READ_PATIENCE:
-                raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self.counts.last_error}")
+                raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self._errors.last}")
 
     async def opened_store(self) -> Store:
-        """Return the store, open."""
-        await self._open()
-        return self._store
+        """Return the store, open. Of several who ask at once, one opens it."""
+        async with self._opening:
+            if self._store is None:
+                store = self._make_store()
+                await store.open()
+                self._store = store
+            return self._store
 
-    def _report(self, error: Exception, what: str) -> None:
-        """Log, once a minute at most: a full disk must not fill the log as well."""
-        self.counts.last_error = f"{type(error).__name__}: {error}"
-        now = time.monotonic()
-        if now - self._logged_at >= LOG_INTERVAL:
-            self._logged_at = now
-            logger.error("%s: %s (told at most once a minute; see tracer.stats())", what, error, exc_info=error)
+
+def _useless(assembler: Assembler) -> int:
+    return assembler.counts.undecodable + assembler.counts.orphaned
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return what a task group was left with."""
+    inner: tuple[BaseException, ...]
+    while len(inner := getattr(error, "exceptions", ())) == 1:
+        error = inner[0]
+    return error

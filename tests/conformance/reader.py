@@ -96,7 +96,7 @@ def read_answer(operation: str, body: Json) -> Answer:
         answer = Answer(finish="completed" if body.get("data") else None)
     else:
         answer = _read_response(body)
-    answer.id, answer.model, answer.usage = body.get("id"), body.get("model") or None, _usage(body.get("usage"))
+    answer.id, answer.model, answer.usage = body.get("id"), body.get("model") or None, _usage(_reported_usage(body))
     if body.get("error"):
         answer.finish = "failed"
     return answer
@@ -131,6 +131,10 @@ def server_sent_data(body: bytes) -> list[str]:
         if lines:
             found.append("\n".join(lines))
     return found
+
+
+def _reported_usage(body: Json) -> Any:
+    return body.get("usage") or (body.get("x_groq") or {}).get("usage")
 
 
 def _usage(usage: Any) -> dict[str, int] | None:
@@ -186,10 +190,13 @@ def _read_message(message: Json, answer: Answer) -> None:
     answer.refusals.append(message.get("refusal") or "")
     answer.thoughts.append(_thoughts(message))
     for call in message.get("tool_calls") or []:
-        tool = call.get("function") or call.get("custom") or {}
+        tool = call.get("custom") or {}
+        if not tool.get("name"):  # some gateways send both, one of them empty
+            tool = call.get("function") or {}
         answer.tool_calls.append((call.get("id"), tool.get("name"), tool.get("arguments", tool.get("input")) or ""))
-    if legacy := message.get("function_call"):
-        answer.tool_calls.append((None, legacy.get("name"), legacy.get("arguments") or ""))
+    legacy = message.get("function_call") or {}
+    if legacy.get("name"):
+        answer.tool_calls.append((None, legacy["name"], legacy.get("arguments") or ""))
 
 
 def _thoughts(message: Json) -> str:
@@ -208,7 +215,7 @@ def _read_chunks(operation: str, chunks: list[Json], done: bool) -> Answer:
     usage: Any = None
     for chunk in chunks:
         head.update({key: chunk[key] for key in ("id", "model") if chunk.get(key)})
-        usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage") or usage
+        usage = _reported_usage(chunk) or usage
         for piece in chunk.get("choices") or []:
             usage = piece.get("usage") or usage
             choice = choices.setdefault(piece.get("index") or 0, {"text": "", "message": {}})
@@ -305,19 +312,47 @@ def _items(events: list[Json]) -> list[Json]:
     items: dict[int, Json] = {}
     for event in events:
         kind, index = event.get("type") or "", event.get("output_index")
-        if kind in ("response.output_item.added", "response.output_item.done"):
+        if kind == "response.created":  # one recording holds two responses in one body
+            items = {}
+        elif kind in ("response.output_item.added", "response.output_item.done"):
             items[event["output_index"]] = json.loads(json.dumps(event["item"]))
-        elif isinstance(index, int) and kind.endswith(".delta") and isinstance(event.get("delta"), str):
-            _add_item_delta(items.setdefault(index, {"type": "message"}), kind.split(".")[1], event)
+        elif isinstance(index, int):
+            subject, phase = kind.split(".")[1:]
+            _add_piece(items.setdefault(index, {"type": "message"}), subject, phase, event)
     return [items[index] for index in sorted(items)]
 
 
-def _add_item_delta(item: Json, subject: str, event: Json) -> None:
-    lists = {"output_text": "content", "refusal": "content", "reasoning_text": "content"}
-    fields = {"function_call_arguments": "arguments", "custom_tool_call_input": "input"}
-    if subject in fields:
-        item[fields[subject]] = (item.get(fields[subject]) or "") + event["delta"]
-    elif subject in lists or subject == "reasoning_summary_text":
-        parts = item.get(lists.get(subject, "summary")) or []
-        item[lists.get(subject, "summary")] = parts
-        parts.append({"refusal" if subject == "refusal" else "text": event["delta"]})
+def _add_piece(item: Json, subject: str, phase: str, event: Json) -> None:
+    """Add what an event says of an item: a piece of a text, or the whole of it."""
+    if phase not in ("delta", "done") or subject not in _TEXTS:
+        return
+    container, key = _place(item, subject, event)
+    if phase == "done":
+        container[key] = event[_TEXTS[subject]]
+    else:
+        container[key] = (container.get(key) or "") + event["delta"]
+
+
+# Which field of its ``done`` event holds the whole text.
+_TEXTS = {
+    "output_text": "text",
+    "refusal": "refusal",
+    "reasoning_text": "text",
+    "reasoning_summary_text": "text",
+    "function_call_arguments": "arguments",
+    "custom_tool_call_input": "input",
+    "apply_patch_call_operation_diff": "diff",
+}
+
+
+def _place(item: Json, subject: str, event: Json) -> tuple[Json, str]:
+    """Return where the text stands: an object, and its key."""
+    if subject == "apply_patch_call_operation_diff":
+        return item["operation"], "diff"
+    if subject in ("function_call_arguments", "custom_tool_call_input"):
+        return item, _TEXTS[subject]
+    listed, index = ("summary", "summary_index") if subject == "reasoning_summary_text" else ("content", "content_index")
+    parts = item[listed] = item.get(listed) or []
+    while len(parts) <= event[index]:
+        parts.append({})
+    return parts[event[index]], _TEXTS[subject]

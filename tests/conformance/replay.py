@@ -6,7 +6,6 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from operator import attrgetter
 from typing import Any, NamedTuple
 

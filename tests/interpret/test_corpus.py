@@ -46,6 +46,8 @@ def test_model_usage_text_calls_and_finish_reasons(operation, stream):
             "reasons": view.attributes.get(sc.RESPONSE_FINISH_REASONS, []),
         }
         assert ours == read(docs), record["id"]
+        if text := next((text for text in map(squeeze, ours["texts"]) if text), None):
+            assert squeeze(view.preview).startswith(text[:100])
         assert (view.finish == "failed") == any(doc.get("error") for doc in docs)
 
 
@@ -54,7 +56,11 @@ def texts_of(operation, outputs):
         return ["".join(p.get("text", "") for i in outputs["output"] if i["type"] == "message" for p in i["content"])]
     if operation == "embeddings":
         return []
-    return [flat(c["message"].get("content") if "message" in c else c["text"]) for c in outputs.get("choices", [])]
+    return [flat(c["message"].get("content") if "message" in c else c.get("text")) for c in outputs.get("choices", [])]
+
+
+def squeeze(text):
+    return "".join((text or "").split())
 
 
 def flat(content):
@@ -87,7 +93,7 @@ def read_choices(docs):
             for position, call in enumerate(message.get("tool_calls") or []):
                 tool = call.get("function") or {"name": call["custom"]["name"], "arguments": call["custom"]["input"]}
                 add_call(calls, (index, call.get("index", position) if streamed else position), tool)
-            if message.get("function_call"):
+            if any((message.get("function_call") or {}).values()):
                 add_call(calls, (index, 1000), message["function_call"])
     models = [doc["model"] for doc in docs if doc.get("model")]
     return {

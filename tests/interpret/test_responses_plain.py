@@ -51,6 +51,12 @@ def test_tool_calls_of_all_choices_and_kinds():
     assert view.preview == "f({}), g(raw), h(1)"
 
 
+def test_empty_placeholders_beside_a_call_are_no_calls():
+    call = {"id": "c", "function": {"name": "f", "arguments": "{}"}, "custom": {"name": "", "input": ""}}
+    view = chat({"content": "", "tool_calls": [call], "function_call": {"name": "", "arguments": ""}})
+    assert view.attributes[sc.TOOL_CALLS] == [{"id": "c", "name": "f", "arguments": "{}"}]
+
+
 @pytest.mark.parametrize(
     ("message", "preview"),
     [
@@ -122,6 +128,10 @@ USAGES = {
     "deepseek": (
         {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5, "prompt_cache_hit_tokens": 3},
         {"input_tokens": 4, "output_tokens": 1, "total_tokens": 5, "cache_read_input_tokens": 3},
+    ),
+    "two names for one count": (
+        {"prompt_tokens": 4, "input_tokens": 0, "completion_tokens": 1, "output_tokens": 1},
+        {"input_tokens": 4, "output_tokens": 1, "total_tokens": 5},
     ),
     "nonsense": ({"prompt_tokens": "4", "total_tokens": -1, "completion_tokens": True}, None),
     "too large": ({"prompt_tokens": 10**30}, None),

@@ -22,6 +22,23 @@ from .rows import SECOND, START, batch, patch, running, simple, span, span_id, s
 SSE = [(START + 1, b'data: {"a": 1}\n\ndata: {"a"'), (START + 5, b": 2}\n\ndata: [DONE]\n\n")]
 
 
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def log_size(path: Path) -> int:
+    return Path(f"{path}-wal").stat().st_size
+
+
+def damage(path: Path) -> None:
+    """Overwrite all pages but the first."""
+    path.write_bytes(path.read_bytes()[:4096].ljust(path.stat().st_size, b"\x5a"))
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+
+
 def packed(chunks: list[tuple[int, bytes]]) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(chunks))
 
@@ -66,7 +83,11 @@ async def test_a_span_comes_back_with_everything_that_was_written(any_store: Sql
         ("note", START + 9, {"x": 1})
     ]
     assert (found.status.status_code, found.status.description) == (SpanStatusCode.ERROR, "broke")
-    assert (found.token_usage, found.cost, found.duration_ns) == ({"input_tokens": 3, "total_tokens": 3}, 0.25, SECOND // 2)
+    assert (found.token_usage, found.cost, found.duration_ns) == (
+        {"input_tokens": 3, "total_tokens": 3},
+        0.25,
+        SECOND // 2,
+    )
     info = trace.info
     assert (info.experiment, info.name, info.state) == ("E", "AsyncCompletions", TraceState.ERROR)
     assert (info.request_preview, info.response_preview, info.duration_ns) == ("hello", "hi", SECOND // 2)
@@ -122,9 +143,16 @@ async def test_usage_that_nobody_reported_is_none(store: SqliteStore) -> None:
 
 
 async def test_a_span_without_parent_takes_the_trace_over_from_a_remote_child(store: SqliteStore) -> None:
-    await store.write(batch([span(1, span_id=span_id(7), name="remote")], [patch(1, root_span_id=span_id(7), true_root=False, name="remote")]))
+    await store.write(
+        batch(
+            [span(1, span_id=span_id(7), name="remote")],
+            [patch(1, root_span_id=span_id(7), true_root=False, name="remote")],
+        )
+    )
     await store.write(batch([started(1, name="root")], [running(1, name="root", start_time_ns=START)]))
-    await store.write(batch([], [patch(1, root_span_id=span_id(8), true_root=False, name="late child", request_preview="x")]))
+    await store.write(
+        batch([], [patch(1, root_span_id=span_id(8), true_root=False, name="late child", request_preview="x")])
+    )
     trace = await store.get_trace(trace_id(1))
     assert (trace.info.name, trace.info.state, trace.info.start_time_ns) == ("root", TraceState.IN_PROGRESS, START)
     assert (trace.info.duration_ns, trace.info.request_preview) == (None, None)
@@ -132,7 +160,9 @@ async def test_a_span_without_parent_takes_the_trace_over_from_a_remote_child(st
 
 
 async def test_the_users_name_wins_and_maps_merge(store: SqliteStore) -> None:
-    await store.write(batch([], [patch(1, name_override="mine", tags={"a": "1", "b": "1"}, metadata={"a": "1"}, dropped={"x": 1})]))
+    await store.write(
+        batch([], [patch(1, name_override="mine", tags={"a": "1", "b": "1"}, metadata={"a": "1"}, dropped={"x": 1})])
+    )
     await store.write(batch([], [patch(1, tags={"b": "2"}, metadata={"b": "2"}, dropped={"x": 2, "y": 5})]))
     info = (await store.get_trace(trace_id(1))).info
     assert (info.name, info.tags, info.metadata) == ("mine", {"a": "1", "b": "2"}, {"a": "1", "b": "2"})
@@ -293,19 +323,19 @@ async def test_the_log_is_moved_into_the_database_when_it_grows(
     monkeypatch.setattr("tracer.store.sqlite.CHECKPOINT_BYTES", 100_000)
     for number in range(40):
         await store.write(simple(number, inputs=b'"' + b"x" * 5000 + b'"'))
-        assert Path(f"{path}-wal").stat().st_size < 200_000
+        assert log_size(path) < 200_000
 
 
 async def test_only_the_elected_process_moves_the_log(store: SqliteStore, path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     await store.write(simple(1))
-    size = Path(f"{path}-wal").stat().st_size
+    size = log_size(path)
     with open(f"{path}-lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert not await connection_module.run(store._writing, connection_module.checkpoint, path, at_least=1)
-    assert Path(f"{path}-wal").stat().st_size == size
+    assert log_size(path) == size
     assert await connection_module.run(store._writing, connection_module.checkpoint, path, at_least=1)
-    assert Path(f"{path}-wal").stat().st_size == 0
+    assert log_size(path) == 0
 
 
 async def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
@@ -330,10 +360,10 @@ async def test_a_file_of_a_newer_version_is_refused_and_untouched(path: Path) ->
         writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     writer.close()
-    before = path.read_bytes()
+    before = content(path)
     with pytest.raises(StoreError, match=f"version {SCHEMA_VERSION + 1}"):
         await store.open()
-    assert path.read_bytes() == before
+    assert content(path) == before
 
 
 async def test_another_programs_file_is_refused_at_open_too(path: Path) -> None:
@@ -350,8 +380,7 @@ async def test_a_damaged_file_is_a_store_error(path: Path) -> None:
     await store.open()
     await store.write(simple(*range(200), inputs=b'"' + b"x" * 3000 + b'"'))
     await store.aclose()
-    damaged = path.read_bytes()
-    path.write_bytes(damaged[:4096] + b"\x5a" * (len(damaged) - 4096))
+    damage(path)
     store = open_store(f"sqlite:///{path}")
     with pytest.raises(StoreError) as caught:
         await store.open()

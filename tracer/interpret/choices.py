@@ -29,7 +29,7 @@ def read_head(body: dict[str, Any], view: ResponseView) -> None:
     """Fill in what all kinds of responses have in common: ids, model, usage, an error in place of an answer."""
     attributes = view.attributes
     for key, name in _HEAD_ATTRIBUTES:
-        if (value := body.get(key)) is not None:
+        if value := body.get(key):
             attributes[name] = value
     view.model = as_text(body.get("model"))
     if usage := find_usage(body):

@@ -21,8 +21,10 @@ def one_line(text: str | None) -> str | None:
     if not text:
         return None
     # White space shrinks, so a few times the length is enough to look at (and a megabyte is not).
-    line = " ".join(text[: 4 * PREVIEW_CHARS].split())
-    if len(line) > PREVIEW_CHARS or (len(text) > 4 * PREVIEW_CHARS and line):
+    start = text[: 4 * PREVIEW_CHARS]
+    # Texts that are one line already need not be taken apart word by word.
+    line = start.strip() if start.isprintable() and "  " not in start else " ".join(start.split())
+    if len(line) > PREVIEW_CHARS or (len(text) > len(start) and line):
         line = line[: PREVIEW_CHARS - 1] + "…"
     return line or None
 

@@ -57,17 +57,22 @@ def _chat_form(tool: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def chat_tool_calls(message: dict[str, Any]) -> list[ToolCall]:
-    """Return the calls in a chat message, the deprecated ``function_call`` among them."""
+    """Return the calls in a chat message, the deprecated ``function_call`` among them.
+
+    Some gateways send every field that the API knows: one without a name is an empty one, not a call.
+    """
     calls = [_chat_call(call) for call in as_dicts(message.get("tool_calls"))]
-    if legacy := as_dict(message.get("function_call")):
+    legacy = as_dict(message.get("function_call"))
+    if legacy.get("name") or legacy.get("arguments"):
         calls.append({"id": None, "name": legacy.get("name"), "arguments": _arguments(legacy.get("arguments"))})
     return calls
 
 
 def _chat_call(call: dict[str, Any]) -> ToolCall:
-    function, custom = as_dict(call.get("function")), as_dict(call.get("custom"))
-    arguments = custom.get("input") if custom else function.get("arguments")
-    return {"id": call.get("id"), "name": (custom or function).get("name"), "arguments": _arguments(arguments)}
+    tool, arguments = as_dict(call.get("function")), "arguments"
+    if not tool.get("name") and (custom := as_dict(call.get("custom"))).get("name"):
+        tool, arguments = custom, "input"
+    return {"id": call.get("id"), "name": tool.get("name"), "arguments": _arguments(tool.get(arguments))}
 
 
 def _arguments(value: Any) -> str:

@@ -24,7 +24,8 @@ __all__ = ["tap"]
 def tap(response: Any, call: Call) -> None:
     """Put a tap into a response whose body is unread. Raises TypeError if its stream is of no kind that we know."""
     stream = response.stream
-    response.stream = _tap_class(type(stream))(stream, call)
+    stream_class: type = type(stream)
+    response.stream = _tap_class(stream_class)(stream, call)
 
 
 @functools.cache

@@ -57,7 +57,9 @@ def create_file(path: Path) -> None:
 
     SQLite gives the ``-wal`` and ``-shm`` files the mode of their database.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    missing = [parent for parent in path.parents if not parent.exists()]
+    for parent in reversed(missing):  # `mkdir(parents=True)` gives its mode to the last one only
+        parent.mkdir(mode=0o700, exist_ok=True)
     flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     if not path.exists():
         os.close(os.open(path, flags, 0o600))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -193,8 +194,19 @@ def _insert(
     while start < len(rows):
         count = min(_MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
         values = list(itertools.chain.from_iterable(rows[start : start + count]))
-        connection.execute(_insert_sql(table, tuple(columns.items()), conflict, count), values)
+        sql = _insert_sql(table, tuple(columns.items()), conflict, count)
+        try:
+            connection.execute(sql, values)
+        except (UnicodeEncodeError, OverflowError):  # raised while binding, so nothing of it is written yet
+            connection.execute(sql, [_storable(value) for value in values])
         start += count
+
+
+def _storable(value: Any) -> Any:
+    """One odd value must not cost the batch: half a surrogate pair becomes ``?``, an integer over 64 bits NULL."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    return None if isinstance(value, int) and value.bit_length() > 63 else value
 
 
 @functools.lru_cache(maxsize=64)
@@ -220,12 +232,12 @@ def _trace_values(patch: TracePatch, sole: SpanRow | None) -> Row:
         patch.end_time_ns,
         patch.request_preview,
         patch.response_preview,
-        msgspec.json.encode(patch.metadata).decode() if patch.metadata else None,
+        _json(patch.metadata) if patch.metadata else None,
         patch.session_id,
         patch.user_id,
         *map(usage.get, USAGE_KEYS),
         cost,
-        msgspec.json.encode([sole.model]).decode() if sole and sole.model is not None else None,
+        _json([sole.model]) if sole and sole.model is not None else None,
     )
 
 
@@ -256,9 +268,16 @@ def _span_values(row: SpanRow) -> Row:
     )
 
 
-def _text(json: bytes | None) -> str | None:
+def _text(payload: bytes | None) -> str | None:
     """JSON is stored as text for SQL's sake; a byte that is no UTF-8 must not cost the batch."""
-    return None if json is None else json.decode(errors="replace")
+    return None if payload is None else payload.decode(errors="replace")
+
+
+def _json(value: Any) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return json.dumps(value, ensure_ascii=False)  # `_storable` deals with it
 
 
 def _chunk_values(row: ChunkRow) -> Row:

@@ -144,7 +144,8 @@ def _parse(text: str) -> Tree[Token]:
     try:
         return parser.parse(text)
     except UnexpectedInput as error:
-        expected = getattr(error, "expected", None) or getattr(error, "allowed", None) or ()
+        # A token out of place knows what would be accepted, characters that are no token what was allowed.
+        expected = getattr(error, "accepts", None) or getattr(error, "allowed", None) or ()
         at_end = getattr(getattr(error, "token", None), "type", "") == "$END"
         raise _unexpected(text, len(text) if at_end else error.pos_in_stream or 0, expected) from None
 

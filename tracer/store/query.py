@@ -213,7 +213,7 @@ def _fingerprint(query: TraceQuery) -> bytes:
     told = msgspec.structs.asdict(query)
     for free in ("page_token", "max_results", "include_spans"):
         told.pop(free)
-    told["tags"] = sorted((query.tags or {}).items())
+    told["tags"] = sorted(_checked_tags(query.tags).items())
     return hashlib.blake2b(repr(told).encode(errors="replace"), digest_size=8).digest()
 
 

@@ -1,0 +1,44 @@
+"""One test, three ways to call: the sync client, the async one on asyncio, the async one on trio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tracer
+from tests.openai.calling import Caller
+from tracer.testing import FakeOpenAI
+
+HERE = Path(__file__).parent
+# On trio the SDK leaves the async generators of each stream to the garbage collector, and trio says so. A tap of ours
+# must not be among them.
+THEIRS = "ignore:Async generator '(openai|httpx|httpx2|httpcore|httpcore2)\\.:ResourceWarning"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings(THEIRS))
+
+
+@pytest.fixture(params=["sync", "asyncio", "trio"])
+def mode(request: pytest.FixtureRequest) -> Any:
+    """Which client a test uses, on which event loop."""
+    return request.param
+
+
+@pytest.fixture
+def anyio_backend(mode: str) -> str:
+    """The event loop of the mode; a module for one mode only overrides this."""
+    return "trio" if mode == "trio" else "asyncio"
+
+
+@pytest.fixture
+async def caller(mode: str, server: FakeOpenAI) -> AsyncIterator[Caller]:
+    """Tracing on, and the mode's client, which does not retry."""
+    tracer.autolog()
+    async with Caller(server, is_async=mode != "sync") as caller:
+        yield caller

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import sqlite3
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tracer._exceptions import ConfigurationError
+from tracer._models import SpanStatusCode, TraceState
+from tracer.store import TraceQuery
+from tracer.store.filter import parse_filter
+from tracer.store.sqlite import SqliteStore
+
+from .rows import SECOND, START, batch, patch, running, simple, span, span_id
+
+pytest.importorskip("lark")
+
+
+@pytest.fixture
+async def filled(store: SqliteStore) -> SqliteStore:
+    """1: plain; 2: an error, tagged; 3: running; 4: slow, two spans."""
+    await store.write(
+        simple(1, name="plain", model="gpt-5", usage={"input_tokens": 5, "total_tokens": 5}, cost=0.5, counted=True)
+    )
+    await store.write(
+        simple(
+            2,
+            name="it's",
+            state=TraceState.ERROR,
+            status_code=SpanStatusCode.ERROR,
+            tags={"env": "prod", "a.b c": "x", "only": ""},
+            metadata={"m": "1"},
+            session_id="s",
+            user_id="u",
+            text="a Needle in 100% hay_stack",
+            attributes=b'{"server.port":443,"server.address":"api","ok":true,"list":["stop"]}',
+        )
+    )
+    await store.write(batch([span(3, name="plain", end_time_ns=None)], [running(3, name="Plain", experiment="E")]))
+    rows = [span(4), span(4, span_id=span_id(40), name="search", span_type="TOOL", model="gpt-4o", inputs=b'"query"')]
+    await store.write(batch(rows, [patch(4, name="slow", tags={"env": "dev"}, end_time_ns=START + 14 * SECOND)]))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("filter_string", "numbers"),
+    [
+        # MLflow's documented forms
+        ("trace.status = 'OK'", [4, 1]),
+        ("status = 'ERROR'", [2]),
+        ("attributes.status != 'OK'", [3, 2]),
+        ("attribute.status IN ('ERROR', 'IN_PROGRESS')", [3, 2]),
+        ("trace.name = 'plain'", [1]),
+        ("name LIKE 'pla%'", [1]),
+        ("name ILIKE 'pla%'", [3, 1]),
+        ("name RLIKE '^[sp]l.w?'", [4, 1]),
+        (f"trace.timestamp_ms >= {START // 10**6 + 3000}", [4, 3]),
+        (f"timestamp < {START // 10**6 + 2000}", [1]),
+        ("trace.execution_time_ms > 5000", [4]),
+        ("tags.env = 'prod'", [2]),
+        ("tag.env != 'prod'", [4]),
+        ("tags.`a.b c` = 'x'", [2]),
+        ('tags."a.b c" = "x"', [2]),
+        ("tags.env IS NULL", [3, 1]),
+        ("tags.env IS NOT NULL", [4, 2]),
+        ("metadata.m = '1'", [2]),
+        ("request_metadata.`m` = '2'", []),
+        ("span.name = 'search'", [4]),
+        ("span.type = 'TOOL' AND span.status = 'OK'", [4]),
+        ("span.status = 'error'", [2]),
+        ("span.attributes.`server.address` = 'api'", [2]),
+        ("span.attributes.server.address LIKE '%p%'", [2]),
+        ("span.attributes.server.port >= 443", [2]),
+        ("span.attributes.list LIKE '%stop%'", [2]),
+        ("span.content LIKE '%query%'", [4]),
+        ("trace.text LIKE '%Needle%'", [2]),
+        ("trace.text LIKE '%needle%'", []),
+        ("trace.text ILIKE '%needle%'", [2]),
+        ("text LIKE '%100[%]%'", []),
+        ("text LIKE 'a %hay_stack'", [2]),
+        # what goes beyond
+        ("status = 'ERROR' OR name = 'plain'", [2, 1]),
+        ("status = 'OK' AND name = 'plain' OR status = 'ERROR'", [2, 1]),
+        ("status = 'OK' AND (name = 'plain' OR name = 'slow')", [4, 1]),
+        ("NOT status = 'OK'", [3, 2]),
+        ("NOT duration > 1", [3, 2, 1]),
+        ("duration > 1.5", [4]),
+        ("latency <= 0.5", [2, 1]),
+        ("duration IS NULL", [3]),
+        ("model = 'gpt-5'", [1]),
+        ("model != 'gpt-5'", [4, 3, 2]),
+        ("model IN ('gpt-5', 'gpt-4o')", [4, 1]),
+        ("model NOT IN ('gpt-5')", [4, 3, 2]),
+        ("model IS NULL", [3, 2]),
+        ("total_tokens = 5", [1]),
+        ("usage.input_tokens > 4 and cost >= 0.5", [1]),
+        ("total_tokens IN (5, 6)", [1]),
+        ("session_id = 's' AND user_id = 'u'", [2]),
+        ("experiment = 'E'", [3]),
+        # quoting
+        ("name = 'it''s'", [2]),
+        (r"name = 'it\'s'", [2]),
+        ('name = "it\'s"', [2]),
+        ("tags.only = ''", [2]),
+        ("   ", [4, 3, 2, 1]),
+    ],
+)
+async def test_a_filter_finds(filled: SqliteStore, filter_string: str, numbers: list[int]) -> None:
+    page = await filled.search_traces(TraceQuery(filter_string=filter_string))
+    assert [int(trace.info.trace_id, 16) for trace in page] == numbers
+
+
+@pytest.mark.parametrize(
+    ("filter_string", "words"),
+    [
+        ("statu = 'OK'", "position 1: unknown field 'statu'; did you mean 'status'?"),
+        ("name = 'a' AND spam.x = 'OK'", "position 16: unknown field 'spam.x'"),
+        ("run_id = 'x'", "unknown field 'run_id'"),
+        ("span.nam = 'x'", "did you mean 'span.name'"),
+        ("name = ", "position 8: found the end, expected 'text' in quotes or a number"),
+        ("name", "found the end, expected . or = != >"),
+        ("name = OK", "position 8: found 'OK', expected 'text' in quotes"),
+        ("name = 'a' name", "position 12: found 'name', expected AND or OR or the end"),
+        ("(name = 'a'", "expected ) or AND or OR"),
+        ("name == 'a'", "position 7: found \"= 'a'\""),
+        ("name = 'a", "position 8"),
+        ("name = 'a'; DROP TABLE traces", "position 11: found '; DROP TABLE traces'"),
+        ("name = 5", "text must be compared with 'text' in quotes, got 5"),
+        ("duration = '5'", "a number must be compared"),
+        ("duration LIKE 5", "a number must be compared"),
+        ("status = 'GOOD'", "must be one of IN_PROGRESS, OK, ERROR, INTERRUPTED, got 'GOOD'"),
+        ("name IN ()", "position 10"),
+        ("name RLIKE '('", "RLIKE needs a regular expression"),
+        ("name RLIKE '(a+)+b'", "a repeated group holds a repetition"),
+        ("name RLIKE '((a|b))*c'", "a repeated group holds"),
+        ("name RLIKE '.*.*.*x'", "more than 2 repetitions"),
+        ("(" * 60 + "cost = 1" + ")" * 60, "at most 50 parentheses and NOTs, got 60"),
+        ("NOT " * 60 + "cost = 1", "at most 50 parentheses and NOTs, got 60"),
+        (" OR ".join(["cost = 1"] * 300), "at most 200 comparisons, got 300"),
+        ("name = '" + "x" * 20_000 + "'", "at most 10,000 characters"),
+    ],
+)
+async def test_a_wrong_filter_says_where_and_what(store: SqliteStore, filter_string: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        await store.search_traces(TraceQuery(filter_string=filter_string))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x' OR '1'='1",
+        "x'; DROP TABLE traces; --",
+        'x" OR ""="',
+        "x') UNION SELECT 1 --",
+        "%",
+        "\0",
+        "\\",
+        "?",
+        "`",
+        "é𝕏",
+    ],
+)
+async def test_values_and_keys_never_become_sql(filled: SqliteStore, path: Path, text: str) -> None:
+    quoted = "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    key = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    for filter_string in (f"name = {quoted}", f"tags.{key} = {quoted}", f"span.attributes.{key} LIKE {quoted}"):
+        assert await filled.search_traces(TraceQuery(filter_string=filter_string)) == []
+        assert text in parse_filter(filter_string).parameters or "LIKE" in filter_string
+        assert text not in parse_filter(filter_string).sql.replace("?", "") or text in ("?", "%")
+    with sqlite3.connect(path) as reader:
+        assert reader.execute("SELECT count(*) FROM traces").fetchone() == (4,)
+    reader.close()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.one_of(
+        st.text(alphabet=string.printable, max_size=40),
+        st.lists(
+            st.sampled_from(
+                "name status tags . x `k` = != LIKE RLIKE IN NOT AND OR ( ) , 'v' 5 -1.5e3 IS NULL cost span type".split()
+            ),
+            max_size=12,
+        ).map(" ".join),
+    )
+)
+async def test_any_text_is_either_a_filter_or_a_configuration_error(filled: SqliteStore, text: str) -> None:
+    try:
+        await filled.search_traces(TraceQuery(filter_string=text))
+    except ConfigurationError as error:
+        assert "filter_string" in str(error)
+
+
+def test_without_lark_the_message_names_the_extra() -> None:
+    script = """
+import sys
+sys.modules["lark"] = None
+from tracer.store.filter import parse_filter
+try:
+    parse_filter("name = 'x'")
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "pip install 'openai-tracer[search]'" in done.stdout

@@ -1,0 +1,135 @@
+"""Several processes over one file, and what becomes of the traces of one that is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tracer._models import TraceState
+from tracer.store import ProcessRow, TraceQuery, current_process, open_store
+from tracer.store.process import is_alive
+from tracer.store.sqlite import SqliteStore
+
+from .rows import batch, running, simple, started, trace_id
+
+ROOT = Path(__file__).parent.parent.parent
+WRITER = """
+import asyncio, sys
+from tests.store.rows import simple
+from tracer.store import open_store
+
+async def main(path, first, batches, rows):
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    for n in range(batches):
+        await store.write(simple(*range(first + n * rows, first + (n + 1) * rows), counted=True, usage={"total_tokens": 1}))
+    await store.aclose()
+
+asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))
+"""
+STARTER = """
+import asyncio, sys
+from tests.store.rows import batch, running, started
+from tracer.store import open_store
+
+async def main(path):
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    await store.write(batch([started(1, inputs=b'"prompt"')], [running(1)]))
+    print("written", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@contextmanager
+def process(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+async def test_processes_that_race_for_one_file_lose_nothing(path: Path) -> None:
+    """Creation and migration are raced for too."""
+    with process(WRITER, path, 0, 40, 25) as one, process(WRITER, path, 10_000, 40, 25) as two:
+        assert (one.wait(60), two.wait(60)) == (0, 0)
+    with sqlite3.connect(path) as reader:
+        assert reader.execute("SELECT count(*), sum(total_tokens) FROM traces").fetchone() == (2_000, 2_000)
+        assert reader.execute("SELECT count(*) FROM spans").fetchone() == (2_000,)
+        assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert reader.execute("SELECT count(*) FROM processes WHERE ended_ns IS NULL").fetchone() == (0,)
+    reader.close()
+
+
+async def state(store: SqliteStore, number: int = 1) -> TraceState:
+    store._next_sweep = 0.0  # don't wait for the interval
+    return (await store.get_trace(trace_id(number))).info.state
+
+
+async def test_a_killed_process_leaves_its_open_traces_interrupted(store: SqliteStore, path: Path) -> None:
+    with process(STARTER, path) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "written\n"
+        assert await state(store) == TraceState.IN_PROGRESS
+        child.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie by now, which counts as gone
+        assert await state(store) == TraceState.INTERRUPTED
+    assert (await store.get_trace(trace_id(1))).data.spans[0].inputs == "prompt"
+    assert len(await store.search_traces(TraceQuery(status="INTERRUPTED"))) == 1
+    await store.write(batch([], [running(1)]))  # whoever adopts the trace is alive
+    assert await state(store) == TraceState.IN_PROGRESS
+    await store.write(simple(1))
+    assert await state(store) == TraceState.OK
+
+
+async def test_a_process_that_closed_its_store_leaves_interrupted_traces(store: SqliteStore, path: Path) -> None:
+    other = open_store(f"sqlite:///{path}")
+    await other.open()
+    await other.write(batch([started(1)], [running(1)]))
+    assert await state(store) == TraceState.IN_PROGRESS
+    await other.aclose()
+    assert await state(store) == TraceState.INTERRUPTED
+
+
+async def test_a_process_of_another_host_is_left_alone(store: SqliteStore) -> None:
+    remote = ProcessRow(process_id="far:1:1", host="far", pid=1, started="1")
+    await store.write(batch([started(1)], [running(1, process_id="far:1:1")], process=remote))
+    assert await state(store) == TraceState.IN_PROGRESS
+
+
+def test_this_process_is_alive_and_a_reused_pid_is_not_it() -> None:
+    here = current_process()
+    assert here.process_id == f"{here.host}:{here.pid}:{here.started}"
+    assert is_alive(here)
+    if sys.platform == "linux":
+        assert not is_alive(ProcessRow(process_id="x", host=here.host, pid=here.pid, started="1"))
+        assert not is_alive(ProcessRow(process_id="x", host=here.host, pid=2**22 + 1, started="1"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_is_a_process_of_its_own() -> None:
+    here = current_process().process_id
+    script = f"""
+import os
+from tracer.store import current_process
+before = current_process().process_id
+pid = os.fork()
+if pid == 0:
+    os._exit(current_process().process_id == before)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), {here!r} != before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 True\n"

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import random
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tracer._exceptions import ConfigurationError
+from tracer._models import TraceState
+from tracer.store import TraceQuery, open_store
+from tracer.store.sqlite import SqliteStore
+
+from .rows import SECOND, START, batch, patch, running, simple, span, trace_id
+
+
+async def found(store: SqliteStore, **arguments: Any) -> list[int]:
+    """The numbers of the traces that a search finds, in order."""
+    page = await store.search_traces(TraceQuery(**arguments))
+    return [int(trace.info.trace_id, 16) for trace in page]
+
+
+async def test_the_default_list_is_newest_first_with_spans(any_store: SqliteStore) -> None:
+    await any_store.write(simple(1, 3, 2))
+    page = await any_store.search_traces(TraceQuery())
+    assert [int(trace.info.trace_id, 16) for trace in page] == [3, 2, 1]
+    assert all(len(trace.data.spans) == 1 for trace in page)
+    assert page.next_page_token is None
+    bare = await any_store.search_traces(TraceQuery(include_spans=False))
+    assert all(trace.data.spans == [] for trace in bare)
+
+
+async def test_each_keyword_narrows(store: SqliteStore) -> None:
+    await store.write(simple(1, name="a", session_id="s1", user_id="u1", model="gpt-5", experiment="E"))
+    await store.write(simple(2, state=TraceState.ERROR, tags={"env": "prod", "x": "1"}, text="a needle in hay"))
+    await store.write(batch([span(3)], [running(3)]))
+    await store.write(simple(4, end_time_ns=START + 14 * SECOND))
+    for arguments, numbers in [
+        ({"name": "a"}, [1]),
+        ({"session_id": "s1"}, [1]),
+        ({"user_id": "u1"}, [1]),
+        ({"model": "gpt-5"}, [1]),
+        ({"experiment": "E"}, [1]),
+        ({"experiment": "Default"}, [4, 3, 2]),
+        ({"status": "ERROR"}, [2]),
+        ({"status": "in_progress"}, [3]),
+        ({"status": TraceState.OK}, [4, 1]),
+        ({"tags": {"env": "prod"}}, [2]),
+        ({"tags": {"env": "prod", "x": "2"}}, []),
+        ({"text": "needle"}, [2]),
+        ({"min_duration": 1}, [4]),
+        ({"min_duration": 0.5}, [4, 2, 1]),
+        ({"name": "a", "status": "ERROR"}, []),
+    ]:
+        assert await found(store, **arguments) == numbers, arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "hit"),
+    [
+        ("quick fox", True),
+        ("QUICK", True),
+        ("résumé", True),
+        ("resume", True),
+        ('"quick brown"', True),
+        ('"brown quick"', False),
+        ("qui*", True),
+        ("qui", False),
+        ("quick AND fox", True),  # AND is a word like any other, and it is in the text
+        ("quick OR lion", False),
+        ("quick NOT fox", False),
+        ('quick" OR 1', False),
+        ("fox)", True),
+        ("text:fox", True),
+        ("don't", True),
+        ("100%", True),
+        ("^quick", True),
+        ("-fox", True),
+        ("quick !!!", True),
+        ("  ", True),
+        ("\0fox", True),
+    ],
+)
+async def test_text_is_words_never_query_syntax(store: SqliteStore, text: str, hit: bool) -> None:
+    await store.write(simple(1, text="The quick brown fox and don't résumé text: fox 100%"))
+    assert bool(await found(store, text=text)) is hit
+
+
+async def test_many_and_few_matches_give_the_same_answer(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few matches are fetched and sorted, many are probed for: two plans, one result."""
+    await store.write(simple(*range(30), tags={"k": "v"}, model="m", text="word"))
+    await store.write(simple(*range(30, 60), tags={"k": "w"}))
+    for few in (1_000, 5):
+        monkeypatch.setattr("tracer.store.query._FEW", few)
+        for arguments in ({"tags": {"k": "v"}}, {"model": "m"}, {"text": "word"}, {"min_duration": 0.5, "model": "m"}):
+            assert await found(store, **arguments) == list(range(29, -1, -1))
+
+
+async def test_times_may_be_given_in_four_forms(store: SqliteStore) -> None:
+    now = time.time()
+    await store.write(simple(1, start_time_ns=int((now - 7200) * 1e9), end_time_ns=None))
+    await store.write(simple(2, start_time_ns=int((now - 60) * 1e9), end_time_ns=None))
+    moment = datetime.fromtimestamp(now - 3600, tz=timezone.utc)
+    for since in (moment, moment.astimezone().replace(tzinfo=None), now - 3600, int(now - 3600), timedelta(hours=1)):
+        assert await found(store, since=since) == [2]
+        assert await found(store, until=since) == [1]
+    assert await found(store, since=moment.isoformat()) == [2]
+    assert await found(store, since=moment.strftime("%Y-%m-%dT%H:%M:%SZ")) == [2]
+
+
+@pytest.mark.parametrize(
+    ("order_by", "numbers"),
+    [
+        ("start_time desc", [4, 3, 2, 1]),
+        ("start_time ASC", [1, 2, 3, 4]),
+        ("duration desc", [2, 1, 3, 4]),
+        ("duration", [3, 1, 2, 4]),
+        ("total_tokens desc", [1, 3, 4, 2]),
+        ("total_tokens asc", [3, 1, 2, 4]),
+        ("cost desc", [3, 1, 4, 2]),
+        ("name asc", [2, 3, 1, 4]),
+        ("name desc", [1, 3, 2, 4]),
+        ("timestamp_ms DESC", [4, 3, 2, 1]),
+    ],
+)
+async def test_orders_put_what_is_unknown_last(store: SqliteStore, order_by: str, numbers: list[int]) -> None:
+    def at(number: int, seconds: int) -> int:
+        return START + (number + seconds) * SECOND
+
+    await store.write(simple(1, name="c", end_time_ns=at(1, 5), usage={"total_tokens": 9}, cost=1.0, counted=True))
+    await store.write(simple(2, name="a", end_time_ns=at(2, 9)))
+    await store.write(simple(3, name="b", end_time_ns=at(3, 1), usage={"total_tokens": 1}, cost=2.0, counted=True))
+    await store.write(batch([], [running(4, name=None)]))
+    assert await found(store, order_by=order_by) == numbers
+    paged: list[int] = []
+    token = None
+    while True:
+        page = await store.search_traces(TraceQuery(order_by=order_by, max_results=1, page_token=token))
+        paged += [int(trace.info.trace_id, 16) for trace in page]
+        if (token := page.next_page_token) is None:
+            break
+    assert paged == numbers
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_pages_hold_still_while_traces_arrive_and_go(data: st.DataObject) -> None:
+    """All traces that were there come once, in order, whatever is written between pages; none that came later does."""
+    store = open_store("memory://")
+    await store.open()
+    try:
+        starts = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=20))
+        rng = random.Random(data.draw(st.integers()))
+        await store.write(batch([], [patch(n, start_time_ns=START + s) for n, s in enumerate(starts)]))
+        order = data.draw(st.sampled_from(["start_time desc", "start_time asc", "duration desc", "name asc"]))
+        query = TraceQuery(order_by=order, since=timedelta(days=100_000))
+        expected = [trace.info.trace_id for trace in await store.search_traces(query)]
+        seen, token, fresh = [], None, 1_000
+        while True:
+            size = data.draw(st.integers(1, 4))
+            page = await store.search_traces(
+                TraceQuery(order_by=order, since=timedelta(days=100_000), max_results=size, page_token=token)
+            )
+            seen += [trace.info.trace_id for trace in page]
+            if (token := page.next_page_token) is None:
+                break
+            await store.write(batch([], [patch(fresh + n, start_time_ns=START + rng.randrange(6)) for n in range(3)]))
+            fresh += 3
+            await store.delete_traces(trace_ids=[trace_id(fresh - 1)])
+        assert seen == expected
+    finally:
+        await store.aclose()
+
+
+async def test_a_page_token_fits_its_own_search_only(store: SqliteStore) -> None:
+    await store.write(simple(*range(5)))
+    token = (await store.search_traces(TraceQuery(max_results=2))).next_page_token
+    assert await found(store, max_results=1, page_token=token) == [2]
+    for other in ({"order_by": "start_time asc"}, {"name": "x"}, {"tags": {"a": "b"}}):
+        with pytest.raises(ConfigurationError, match="page_token belongs to a search with other arguments"):
+            await found(store, page_token=token, **other)
+
+
+@pytest.mark.parametrize("token", ["", "x", "§", "AAAA", "k8QIAAAA", "a" * 1000])
+async def test_a_broken_page_token_is_refused(store: SqliteStore, token: str) -> None:
+    with pytest.raises(ConfigurationError, match="page_token"):
+        await found(store, page_token=token)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_results": 0}, "max_results must be a whole number from 1 to 10000, got 0"),
+        ({"max_results": 10_001}, "got 10001"),
+        ({"max_results": True}, "got True"),
+        ({"order_by": "price desc"}, "order_by must be one of start_time"),
+        ({"order_by": "duraton"}, "did you mean 'duration'"),
+        ({"order_by": "start_time; DROP TABLE traces"}, "order_by must be one of"),
+        ({"status": "FAILED"}, "status must be one of IN_PROGRESS, OK"),
+        ({"status": "EROR"}, "did you mean 'ERROR'"),
+        ({"since": "yesterday"}, "since must be a datetime"),
+        ({"until": 1_700_000_000_000}, "until must be a datetime"),
+        ({"since": float("nan")}, "since must be"),
+        ({"min_duration": -1}, "min_duration must be seconds"),
+        ({"tags": ["a"]}, "tags must be a dict"),
+        ({"tags": {"a": 1}}, "tags must be a string"),
+        ({"name": 5}, "name must be a string, got 5"),
+        ({"text": "!!!"}, "text must hold a word"),
+    ],
+)
+async def test_a_wrong_argument_is_named(store: SqliteStore, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        await found(store, **arguments)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "index"),
+    [
+        ({}, "traces_by_start"),
+        ({"status": "ERROR"}, "traces_by_state"),
+        ({"name": "x"}, "traces_by_name"),
+        ({"session_id": "x"}, "traces_by_session"),
+        ({"user_id": "x"}, "traces_by_user"),
+        ({"experiment": "x"}, "traces_by_experiment"),
+        ({"model": "x"}, "spans_by_model"),
+        ({"tags": {"a": "b"}}, "tags_by_value"),
+        ({"since": 0}, "traces_by_start"),
+        ({"min_duration": 5}, "traces_by_duration"),
+        ({"order_by": "duration desc"}, "traces_by_duration"),
+        ({"order_by": "cost desc"}, "traces_by_cost"),
+        ({"order_by": "total_tokens desc"}, "traces_by_tokens"),
+    ],
+)
+async def test_searches_use_an_index(store: SqliteStore, arguments: dict[str, Any], index: str) -> None:
+    await store.write(simple(*range(50)))
+    seen: list[str] = []
+    await store._reading.set_trace_callback(seen.append)
+    await found(store, **arguments)
+    await store._reading.set_trace_callback(None)  # type: ignore[arg-type]
+    (statement,) = (sql for sql in seen if "FROM traces WHERE" in sql and "LIMIT 101" in sql)
+    plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
+    assert any(index in step for step in plan), plan
+    assert "SCAN traces" not in plan

@@ -1,0 +1,63 @@
+"""Checks of arguments: each returns the argument as it is to be used, or raises ConfigurationError."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tracer._exceptions import ConfigurationError
+from tracer._values import clean_text
+
+__all__ = ["check_bool", "check_mapping", "check_seconds", "check_strings", "check_text", "optional_text"]
+
+
+def check_text(parameter: str, value: object) -> str:
+    """Return a string that is not empty, without lone surrogates."""
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{parameter} must be a non-empty string, got {value!r}")
+    return clean_text(value)
+
+
+def optional_text(parameter: str, value: object) -> str | None:
+    """Return None, or a string that is not empty."""
+    return None if value is None else check_text(parameter, value)
+
+
+def check_bool(parameter: str, value: object) -> bool:
+    """Return True or False; nothing else will do, as ``"false"`` would be taken for True."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{parameter} must be True or False, got {value!r}")
+    return value
+
+
+def check_mapping(parameter: str, value: object) -> dict[str, Any]:
+    """Return a mapping with string keys as a dict of its own; an empty one for None."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{parameter} must be a mapping with string keys, got {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise ConfigurationError(f"{parameter} must have strings as keys, got {key!r}")
+    return dict(value)
+
+
+def check_strings(parameter: str, value: object) -> dict[str, str] | None:
+    """Return a mapping of strings to strings as a dict of its own; None for None."""
+    if value is None:
+        return None
+    strings = check_mapping(parameter, value)
+    for key, item in strings.items():
+        if not isinstance(item, str):
+            raise ConfigurationError(f"{parameter} must map strings to strings, got {key!r}: {item!r}; use str(…)")
+    return {clean_text(key): clean_text(item) for key, item in strings.items()}
+
+
+def check_seconds(parameter: str, value: object) -> float | None:
+    """Return seconds, zero or more; None for None and for infinity: no limit."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigurationError(f"{parameter} must be a number of seconds, 0 or more, or None; got {value!r}")
+    return None if math.isinf(value) else float(value)
