@@ -136,20 +136,20 @@ def _cpu_rows(name: str, costs: Costs, per: int, *, control: bool = False) -> It
 
 def _measure_control(effort: Effort) -> Iterator[Result]:
     with fresh_store(), _async_batch(async_client(), _repeat(_chat)) as batch:
-        costs = interleave(batch, CALLS, effort.pairs, control=True)
+        costs = interleave(batch, CALLS, effort.pairs, seconds=effort.section_seconds, control=True)
     yield from _cpu_rows("A/A control, async chat", costs, CALLS, control=True)
 
 
 def _measure_sync_chat(effort: Effort) -> Iterator[Result]:
     with fresh_store(), client() as sdk:
-        costs = interleave(_sync_batch(sdk), CALLS, effort.pairs)
+        costs = interleave(_sync_batch(sdk), CALLS, effort.pairs, seconds=effort.section_seconds)
     yield from _cpu_rows("sync chat", costs, CALLS)
 
 
 def _calls_section(name: str, title: str, call: AsyncCall) -> Section:
     def measure(effort: Effort) -> Iterator[Result]:
         with fresh_store(), _async_batch(async_client(), _repeat(call)) as batch:
-            costs = interleave(batch, CALLS, effort.pairs)
+            costs = interleave(batch, CALLS, effort.pairs, seconds=effort.section_seconds)
         yield from _cpu_rows(title, costs, CALLS)
 
     return Section(name, measure)
@@ -158,7 +158,7 @@ def _calls_section(name: str, title: str, call: AsyncCall) -> Section:
 def _stream_section(name: str, title: str, call: AsyncCall) -> Section:
     def measure(effort: Effort) -> Iterator[Result]:
         with fresh_store(), _async_batch(async_client(), _repeat(call)) as batch:
-            costs = interleave(batch, STREAMS, effort.stream_pairs)
+            costs = interleave(batch, STREAMS, effort.stream_pairs, seconds=effort.section_seconds)
         yield from _cpu_rows(f"{title}, a chunk", costs, STREAMS * payloads.STREAM_CHUNKS)
 
     return Section(name, measure)
@@ -166,7 +166,7 @@ def _stream_section(name: str, title: str, call: AsyncCall) -> Section:
 
 def _measure_first_chunk(effort: Effort) -> Iterator[Result]:
     with fresh_store(), _async_batch(async_client(chunks=SHORT_CHUNKS), _first_chunks) as batch:
-        costs = interleave(batch, SHORT_STREAMS, effort.stream_pairs)
+        costs = interleave(batch, SHORT_STREAMS, effort.stream_pairs, seconds=effort.section_seconds)
     yield _row("chat stream: time to first chunk", costs, "reported", goal=FIRST_CHUNK)
 
 
@@ -188,11 +188,11 @@ def _server() -> Iterator[str]:
 def _measure_loopback(effort: Effort) -> Iterator[Result]:
     with _server() as base_url:
         with fresh_store(), openai.OpenAI(api_key="sk-benchmark", base_url=base_url) as sdk:
-            costs = interleave(_sync_batch(sdk), CALLS, effort.pairs)
+            costs = interleave(_sync_batch(sdk), CALLS, effort.pairs, seconds=effort.section_seconds)
         yield from _loopback_rows("loopback, sync chat", costs)
         sdk_async = openai.AsyncOpenAI(api_key="sk-benchmark", base_url=base_url)
         with fresh_store(), _async_batch(sdk_async, _repeat(_chat)) as batch:
-            costs = interleave(batch, CALLS, effort.pairs)
+            costs = interleave(batch, CALLS, effort.pairs, seconds=effort.section_seconds)
         yield from _loopback_rows("loopback, async chat", costs)
 
 

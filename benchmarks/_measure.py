@@ -25,8 +25,9 @@ __all__ = ["Cost", "flush", "fresh_store", "interleave", "scratch", "store_at", 
 
 WARM_UPS = 2  # patching a class empties the interpreter's caches of its methods: they are filled before we look
 FLUSH_TIMEOUT = 120.0
+FEWEST_PAIRS = 6
 STEADY = 1.08  # the slowest of the three loops over the fastest
-FEWEST_KEPT = 0.25  # of the pairs, the steadiest: on a machine that is never steady
+FEWEST_KEPT = 0.25  # share of the pairs that is kept anyway, the steadiest: some machines are never steady
 
 
 class Cost(NamedTuple):
@@ -71,20 +72,26 @@ def measure(batch: Batch, calls: int, *, traced: bool) -> Cost:
     return Cost(caller, time.process_time_ns() - process, wall, reported)
 
 
-def interleave(batch: Batch, calls: int, pairs: int, *, control: bool = False) -> list[tuple[Cost, Cost]]:
+def interleave(
+    batch: Batch, calls: int, pairs: int, *, seconds: float, control: bool = False
+) -> list[tuple[Cost, Cost]]:
     """Return the costs of (un-traced, traced) batches; with `control` both are un-traced.
 
     Args:
         batch: What is measured.
         calls: Calls of a batch.
         pairs: How many pairs to measure; those that a change of speed spoiled are not returned.
+        seconds: Stop early, with at least `FEWEST_PAIRS`, once so much time has passed: the machine is slow.
         control: Compare un-traced with un-traced.
     """
     for traced in (False, True):
         measure(batch, calls, traced=traced)
-    measured = []
+    measured: list[tuple[float, tuple[Cost, Cost]]] = []
     with _collected():
+        ends = time.monotonic() + seconds
         for number in range(pairs):
+            if number >= FEWEST_PAIRS and time.monotonic() > ends:
+                break
             first_is_traced = bool(number % 2)
             speeds = [_loop_ns()]
             one = measure(batch, calls, traced=first_is_traced and not control)

@@ -66,10 +66,9 @@ def format_footer(results: Iterable[Result], load: float | None) -> str:
     lines = [f"load average at end: {_load(load)}"]
     if others and max(others) > QUIET_CORES:
         lines.append(f"WARNING: {_NOISY.format(cores=max(others))}")
-    lines.append(
-        "pass? and miss?: the interval allows for either. Columns design and this stage: the limit, the verdict."
-    )
-    lines.append("Not measured here:")
+    lines.append("design, this stage: the limit and the verdict, with ? where the interval allows for either")
+    lines.append("others: cores that other processes used meanwhile")
+    lines.append("not measured here:")
     lines.extend(f"  - {item}" for item in NOT_MEASURED)
     return "\n".join(lines)
 

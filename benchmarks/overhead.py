@@ -29,6 +29,7 @@ FULL = Effort()
 QUICK = Effort(
     pairs=30,
     stream_pairs=16,
+    section_seconds=2.0,
     loop_rounds=2,
     loop_seconds=1.0,
     throughput_rounds=2,

@@ -99,7 +99,7 @@ class Worker:
         self._settings = settings
         self._errors = errors
         self._jobs: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
-        self._jobs_running = 0
+        self._serving: set[concurrent.futures.Future[Any]] = set()
         self._starting = threading.Lock()
         self._ended = threading.Event()
         self._stopping = threading.Event()
@@ -218,6 +218,7 @@ class Worker:
                 await self._pump(tasks, self.assembler)
                 tasks.cancel_scope.cancel()
         finally:
+            self._fail_jobs()
             store, self._store = self._store, None
             if store is not None:
                 with anyio.CancelScope(shield=True):
@@ -232,7 +233,9 @@ class Worker:
         while True:
             self._event = anyio.Event()
             while self._jobs:
-                tasks.start_soon(self._run_job, *self._jobs.popleft())
+                job, future = self._jobs.popleft()
+                self._serving.add(future)
+                tasks.start_soon(self._run_job, job, future)
             settings = self._settings()
             records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
             if records:
@@ -251,8 +254,8 @@ class Worker:
     def _should_end(self, assembler: Assembler) -> bool:
         """Called when the queue is empty. Readers that are being served may finish, within the deadline."""
         if self._stopping.is_set():
-            return not self._jobs_running or self._is_overdue()
-        return self._retiring and not (self._jobs or self._jobs_running or assembler.open_spans)
+            return not self._serving or self._is_overdue()
+        return self._retiring and not (self._jobs or self._serving or assembler.open_spans)
 
     def _is_overdue(self) -> bool:
         return time.monotonic() >= self._stop_at
@@ -343,32 +346,29 @@ class Worker:
         while records := self._queue.drain(1_024, BATCH_MAX_BYTES):
             self._count(settled=len(records), lost=len(records))
         while self._jobs:
-            future = self._jobs.popleft()[1]
-            if future.set_running_or_notify_cancel():
-                future.set_exception(ClosedError("tracer was shut down"))
+            _fail(self._jobs.popleft()[1], ClosedError("tracer was shut down"))
 
     # --- jobs: run in the worker's loop ---------------------------------------------------------------------------
 
     async def _run_job(self, job: Job, future: concurrent.futures.Future[Any]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        self._jobs_running += 1
-        try:
-            result = await job()
-        except Exception as error:
-            future.set_exception(error)
-        except BaseException:
-            future.set_exception(
-                ClosedError("tracer was shut down while the call ran")
-                if self._stopping.is_set()
-                else StoreError("tracer's worker failed while the call ran; see the log")
-            )
-            raise
-        else:
-            future.set_result(result)
-        finally:
-            self._jobs_running -= 1
-            self._look()
+        if future.set_running_or_notify_cancel():
+            try:
+                result = await job()
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        self._serving.discard(future)
+        self._look()
+
+    def _fail_jobs(self) -> None:
+        """Tell those whose jobs were cut off, or cancelled before their first step."""
+        while self._serving:
+            future = self._serving.pop()
+            if self._stopping.is_set():
+                _fail(future, ClosedError("tracer was shut down while the call ran"))
+            else:
+                _fail(future, StoreError("tracer's worker failed while the call ran; see the log"))
 
     async def settle_accepted(self) -> None:
         """Wait until every record that was accepted before this call is written, or lost and counted.
@@ -393,6 +393,11 @@ class Worker:
                 await store.open()
                 self._store = store
             return self._store
+
+
+def _fail(future: concurrent.futures.Future[Any], error: Exception) -> None:
+    if future.running() or future.set_running_or_notify_cancel():
+        future.set_exception(error)
 
 
 def _useless(assembler: Assembler) -> int:

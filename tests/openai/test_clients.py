@@ -97,7 +97,7 @@ async def test_copies_with_other_options_are_traced(caller: Caller) -> None:
 @pytest.fixture
 def module_client(server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(openai, "api_key", "k")
-    monkeypatch.setattr(openai, "base_url", server.base_url)
+    monkeypatch.setattr(openai, "base_url", f"{server.base_url}/")
     yield openai
     loaded: Any = openai
     loaded._reset_client()

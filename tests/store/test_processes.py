@@ -31,7 +31,8 @@ async def main(path, first, batches, rows):
     store = open_store(f"sqlite:///{path}")
     await store.open()
     for n in range(batches):
-        await store.write(simple(*range(first + n * rows, first + (n + 1) * rows), counted=True, usage={"total_tokens": 1}))
+        numbers = range(first + n * rows, first + (n + 1) * rows)
+        await store.write(simple(*numbers, counted=True, usage={"total_tokens": 1}))
     await store.aclose()
 
 asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))
@@ -62,7 +63,7 @@ def process(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
             child.kill()
 
 
-async def test_processes_that_race_for_one_file_lose_nothing(path: Path) -> None:
+def test_processes_that_race_for_one_file_lose_nothing(path: Path) -> None:
     """Creation and migration are raced for too."""
     with process(WRITER, path, 0, 40, 25) as one, process(WRITER, path, 10_000, 40, 25) as two:
         assert (one.wait(60), two.wait(60)) == (0, 0)
@@ -72,6 +73,11 @@ async def test_processes_that_race_for_one_file_lose_nothing(path: Path) -> None
         assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert reader.execute("SELECT count(*) FROM processes WHERE ended_ns IS NULL").fetchone() == (0,)
     reader.close()
+
+
+def until_zombie(child: subprocess.Popen[str]) -> None:
+    """Wait for the end without reaping: a zombie counts as gone."""
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
 
 async def state(store: SqliteStore, number: int = 1) -> TraceState:
@@ -85,7 +91,7 @@ async def test_a_killed_process_leaves_its_open_traces_interrupted(store: Sqlite
         assert child.stdout.readline() == "written\n"
         assert await state(store) == TraceState.IN_PROGRESS
         child.send_signal(signal.SIGKILL)
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie by now, which counts as gone
+        until_zombie(child)
         assert await state(store) == TraceState.INTERRUPTED
     assert (await store.get_trace(trace_id(1))).data.spans[0].inputs == "prompt"
     assert len(await store.search_traces(TraceQuery(status="INTERRUPTED"))) == 1

@@ -38,7 +38,7 @@ async def test_each_keyword_narrows(store: SqliteStore) -> None:
     await store.write(simple(2, state=TraceState.ERROR, tags={"env": "prod", "x": "1"}, text="a needle in hay"))
     await store.write(batch([span(3)], [running(3)]))
     await store.write(simple(4, end_time_ns=START + 14 * SECOND))
-    for arguments, numbers in [
+    cases: list[tuple[dict[str, Any], list[int]]] = [
         ({"name": "a"}, [1]),
         ({"session_id": "s1"}, [1]),
         ({"user_id": "u1"}, [1]),
@@ -54,7 +54,8 @@ async def test_each_keyword_narrows(store: SqliteStore) -> None:
         ({"min_duration": 1}, [4]),
         ({"min_duration": 0.5}, [4, 2, 1]),
         ({"name": "a", "status": "ERROR"}, []),
-    ]:
+    ]
+    for arguments, numbers in cases:
         assert await found(store, **arguments) == numbers, arguments
 
 
@@ -95,7 +96,13 @@ async def test_many_and_few_matches_give_the_same_answer(store: SqliteStore, mon
     await store.write(simple(*range(30, 60), tags={"k": "w"}))
     for few in (1_000, 5):
         monkeypatch.setattr("tracer.store.query._FEW", few)
-        for arguments in ({"tags": {"k": "v"}}, {"model": "m"}, {"text": "word"}, {"min_duration": 0.5, "model": "m"}):
+        cases: tuple[dict[str, Any], ...] = (
+            {"tags": {"k": "v"}},
+            {"model": "m"},
+            {"text": "word"},
+            {"min_duration": 0.5, "model": "m"},
+        )
+        for arguments in cases:
             assert await found(store, **arguments) == list(range(29, -1, -1))
 
 

@@ -260,7 +260,7 @@ async def test_a_locked_database_is_a_passing_failure(
 
 async def test_a_full_disk_is_a_passing_failure(store: SqliteStore, path: Path) -> None:
     pages = await store._writer.execute_fetchall("PRAGMA page_count")  # type: ignore[union-attr]
-    await store._writer.execute(f"PRAGMA max_page_count = {list(pages)[0][0]}")  # type: ignore[union-attr]
+    await store._writer.execute(f"PRAGMA max_page_count = {next(iter(pages))[0]}")  # type: ignore[union-attr]
     with pytest.raises(TransientStoreError, match="full"):
         await store.write(simple(*range(50), inputs=b'"' + b"x" * 5000 + b'"'))
     await store._writer.execute("PRAGMA max_page_count = 1000000")  # type: ignore[union-attr]
@@ -330,7 +330,7 @@ async def test_only_the_elected_process_moves_the_log(store: SqliteStore, path: 
     fcntl = pytest.importorskip("fcntl")
     await store.write(simple(1))
     size = log_size(path)
-    with open(f"{path}-lock", "w") as lock:
+    with Path(f"{path}-lock").open("w") as lock:  # noqa: ASYNC230  instant
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert not await connection_module.run(store._writing, connection_module.checkpoint, path, at_least=1)
     assert log_size(path) == size

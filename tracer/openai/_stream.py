@@ -114,25 +114,45 @@ class _AsyncTap(_Tap):
         if self._is_read or call is None:
             return aiter(self._stream)
         self._is_read = True
-        return self._read_async(call)
-
-    async def _read_async(self, call: Call) -> AsyncGenerator[bytes, None]:
-        read = call.stream_read
-        stream = aiter(self._stream)
-        try:
-            async for data in stream:
-                read(data)
-                yield data
-        except BaseException as error:
-            self._end_by(error)
-            raise
-        finally:
-            if isinstance(stream, AsyncGenerator):  # as httpx2 does for the streams that it wraps
-                await stream.aclose()
-        self._end(Ending.EXHAUSTED)
+        return _AsyncReader(self, call, aiter(self._stream))
 
     async def aclose(self) -> None:
         try:
             await self._stream.aclose()
         finally:
             self._end_by_close()
+
+
+class _AsyncReader(AsyncGenerator[bytes, None]):
+    """Reads through an async tap.
+
+    An async generator in form only: event loops want real ones closed, which httpx2 does and httpx does not.
+    """
+
+    def __init__(self, tap: _Tap, call: Call, stream: AsyncIterator[bytes]) -> None:
+        self._tap = tap
+        self._keep = call.stream_read
+        self._stream = stream
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await anext(self._stream)
+        except StopAsyncIteration:
+            self._tap._end(Ending.EXHAUSTED)
+            raise
+        except BaseException as error:
+            self._tap._end_by(error)
+            raise
+        self._keep(data)
+        return data
+
+    async def aclose(self) -> None:
+        if isinstance(self._stream, AsyncGenerator):
+            await self._stream.aclose()
+
+    async def asend(self, value: None) -> bytes:
+        return await self.__anext__()
+
+    async def athrow(self, *error: Any) -> bytes:
+        await self.aclose()
+        raise error[0]
