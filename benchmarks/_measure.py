@@ -25,9 +25,9 @@ __all__ = ["Cost", "flush", "fresh_store", "interleave", "scratch", "store_at", 
 
 WARM_UPS = 2  # patching a class empties the interpreter's caches of its methods: they are filled before we look
 FLUSH_TIMEOUT = 120.0
-FEWEST_PAIRS = 6
+FEWEST_PAIRS = 12
 STEADY = 1.08  # the slowest of the three loops over the fastest
-FEWEST_KEPT = 0.25  # share of the pairs that is kept anyway, the steadiest: some machines are never steady
+FEWEST_KEPT = 0.5  # share of the pairs that is kept anyway, the steadiest: some machines are never steady
 
 
 class Cost(NamedTuple):
@@ -105,7 +105,7 @@ def interleave(
 
 
 def _steady(measured: list[tuple[float, tuple[Cost, Cost]]]) -> list[tuple[Cost, Cost]]:
-    """Return the pairs without a change of speed; in any case the steadiest quarter."""
+    """Return the pairs without a change of speed; in any case the steadiest half."""
     measured = sorted(measured, key=operator.itemgetter(0))
     fewest = math.ceil(FEWEST_KEPT * len(measured))
     return [pair for number, (spread, pair) in enumerate(measured) if spread <= STEADY or number < fewest]

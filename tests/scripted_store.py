@@ -40,7 +40,7 @@ class ScriptedStore(SqliteStore):
         await super().aclose()
 
     async def _pass_gate(self) -> None:
-        while not self.gate.is_set():
+        while not self.gate.is_set():  # noqa: ASYNC110  the gate is the test's, in another thread
             await anyio.sleep(0.002)
 
     async def write(self, batch: Batch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -296,7 +297,7 @@ def test_a_loop_that_fails_always_starts_again_seldom_and_keeps_what_it_has_not_
     eventually(lambda: len(starts) >= 4)
     healthy.set()
     bench.settled()
-    assert all(later - earlier >= 0.1 for earlier, later in zip(starts, starts[1:], strict=False))
+    assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise(starts))
     assert bench.worker.counts.lost == 0
     assert len(messages(tracer_log)) == 1
 

@@ -41,8 +41,9 @@ def snapshot(value: object, limit: int) -> Payload:
         return Payload(Codec.VALUE, data)
     copier = _Copier(limit)
     shortened = _encode(copier.copy(value))
-    left_out = copier.left_out if data is None else max(1, len(data) - len(shortened))
-    return Payload(Codec.VALUE, shortened, left_out)
+    if data is None or not copier.left_out:
+        return Payload(Codec.VALUE, shortened, copier.left_out)
+    return Payload(Codec.VALUE, shortened, max(1, len(data) - len(shortened)))
 
 
 def encode_attributes(attributes: Mapping[str, object]) -> dict[str, Any]:

@@ -210,12 +210,14 @@ class Worker:
         if self.assembler is None:
             self.assembler = Assembler(current_process())
         self._event = anyio.Event()
+        self._job_event = anyio.Event()
         self._settled_event = anyio.Event()
         self._opening = anyio.Lock()
         self._wake = lambda: loop.call_soon_threadsafe(self._look)
         try:
             async with anyio.create_task_group() as tasks:
-                await self._pump(tasks, self.assembler)
+                tasks.start_soon(self._serve, tasks)
+                await self._pump(self.assembler)
                 tasks.cancel_scope.cancel()
         finally:
             self._fail_jobs()
@@ -225,17 +227,14 @@ class Worker:
                     await store.aclose()
 
     def _look(self) -> None:
-        """Let `_pump` look at its queue and jobs without waiting for the interval's end."""
+        """Let `_pump` look at its queue without waiting for the interval's end, and `_serve` at its jobs."""
         self._event.set()
+        self._job_event.set()
 
-    async def _pump(self, tasks: TaskGroup, assembler: Assembler) -> None:
+    async def _pump(self, assembler: Assembler) -> None:
         last_work = time.monotonic()
         while True:
             self._event = anyio.Event()
-            while self._jobs:
-                job, future = self._jobs.popleft()
-                self._serving.add(future)
-                tasks.start_soon(self._run_job, job, future)
             settings = self._settings()
             records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
             if records:
@@ -254,7 +253,7 @@ class Worker:
     def _should_end(self, assembler: Assembler) -> bool:
         """Called when the queue is empty. Readers that are being served may finish, within the deadline."""
         if self._stopping.is_set():
-            return not self._serving or self._is_overdue()
+            return not (self._jobs or self._serving) or self._is_overdue()
         return self._retiring and not (self._jobs or self._serving or assembler.open_spans)
 
     def _is_overdue(self) -> bool:
@@ -264,7 +263,7 @@ class Worker:
         """Sleep for an interval, or until woken. While there is work, producers need not wake us at all."""
         self._queue.call_when(self.wake, at_once=interval is None)
         # What came between the last look and `call_when` asked for nobody's wake-up.
-        if self._jobs or (interval is None and len(self._queue)):
+        if interval is None and len(self._queue):
             await anyio.lowlevel.checkpoint()
             return
         with anyio.move_on_after(interval):
@@ -349,6 +348,16 @@ class Worker:
             _fail(self._jobs.popleft()[1], ClosedError("tracer was shut down"))
 
     # --- jobs: run in the worker's loop ---------------------------------------------------------------------------
+
+    async def _serve(self, tasks: TaskGroup) -> None:
+        """Start jobs as they come: beside `_pump`, which may be held up by a store that is busy."""
+        while True:
+            self._job_event = anyio.Event()
+            while self._jobs:
+                job, future = self._jobs.popleft()
+                self._serving.add(future)
+                tasks.start_soon(self._run_job, job, future)
+            await self._job_event.wait()
 
     async def _run_job(self, job: Job, future: concurrent.futures.Future[Any]) -> None:
         if future.set_running_or_notify_cancel():

@@ -1,12 +1,18 @@
-"""One replay server for the session, and the outcomes of all records without tracing to compare with."""
+"""The replay server, and one replay of the whole corpus that most tests look at.
+
+Half of the records are sent by async and half by sync clients; ``TRACER_CONFORMANCE=all`` sends all by both.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance.corpus import FOLDER, Corpus, serve_corpus
+from tests.conformance.corpus import FOLDER, Corpus, Record, serve_corpus
+from tests.conformance.replay import Replay
+from tests.conformance.traced import Run, run
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +21,32 @@ def corpus() -> Iterator[Corpus]:
         pytest.skip(f"the corpus of recorded exchanges is not beside the repository: {FOLDER}")
     with serve_corpus() as served:
         yield served
+
+
+@pytest.fixture(scope="session", params=["async", "sync"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which clients send: the parameter of most tests here."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def share(corpus: Corpus, kind: str) -> list[Record]:
+    """The model calls of the corpus that this kind of client sends."""
+    records = corpus.select(lambda record: record.operation is not None)
+    if os.environ.get("TRACER_CONFORMANCE") == "all":
+        return records
+    return [record for record in records if int(record.id, 16) % 2 == (kind == "async")]
+
+
+@pytest.fixture(scope="session")
+def untraced(corpus: Corpus, share: list[Record], kind: str) -> Run:
+    """The replay without tracing."""
+    return run(Replay(corpus), share, kind, None)
+
+
+@pytest.fixture(scope="session")
+def traced(
+    corpus: Corpus, share: list[Record], kind: str, untraced: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    """The same with tracing; after `untraced`, so that what the server saw is told apart."""
+    return run(Replay(corpus), share, kind, tmp_path_factory.mktemp("conformance"))

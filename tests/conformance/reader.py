@@ -96,7 +96,11 @@ def read_answer(operation: str, body: Json) -> Answer:
         answer = Answer(finish="completed" if body.get("data") else None)
     else:
         answer = _read_response(body)
-    answer.id, answer.model, answer.usage = body.get("id"), body.get("model") or None, _usage(_reported_usage(body))
+    answer.id, answer.model, answer.usage = (
+        body.get("id") or None,
+        body.get("model") or None,
+        _usage(_reported_usage(body)),
+    )
     if body.get("error"):
         answer.finish = "failed"
     return answer
@@ -317,7 +321,7 @@ def _items(events: list[Json]) -> list[Json]:
         elif kind in ("response.output_item.added", "response.output_item.done"):
             items[event["output_index"]] = json.loads(json.dumps(event["item"]))
         elif isinstance(index, int):
-            subject, phase = kind.split(".")[1:]
+            subject, _, phase = kind.removeprefix("response.").rpartition(".")
             _add_piece(items.setdefault(index, {"type": "message"}), subject, phase, event)
     return [items[index] for index in sorted(items)]
 
@@ -351,8 +355,8 @@ def _place(item: Json, subject: str, event: Json) -> tuple[Json, str]:
         return item["operation"], "diff"
     if subject in ("function_call_arguments", "custom_tool_call_input"):
         return item, _TEXTS[subject]
-    listed, index = ("summary", "summary_index") if subject == "reasoning_summary_text" else ("content", "content_index")
-    parts = item[listed] = item.get(listed) or []
-    while len(parts) <= event[index]:
+    field = "summary" if subject == "reasoning_summary_text" else "content"
+    parts = item[field] = item.get(field) or []
+    while len(parts) <= event[f"{field}_index"]:
         parts.append({})
-    return parts[event[index]], _TEXTS[subject]
+    return parts[event[f"{field}_index"]], _TEXTS[subject]

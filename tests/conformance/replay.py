@@ -119,15 +119,14 @@ class Replay(msgspec.Struct, frozen=True):
 
     def _client(self, clients: _Clients, record: Record) -> Any:
         address = f"{self.corpus.url}/r/{record.id}{self.knobs(record)}"
+        common = {"api_key": "sk-test", "http_client": clients.transport, "max_retries": 0}
         if record.family != "azure":
-            return clients.plain(api_key="sk-test", base_url=f"{address}/v1", http_client=clients.transport, max_retries=0)
+            return clients.plain(base_url=f"{address}/v1", **common)
         return clients.azure(
-            api_key="test",
             azure_endpoint=address,
             azure_deployment=record.azure_deployment,
             api_version=record.query.get("api-version", "2025-04-01-preview"),
-            http_client=clients.transport,
-            max_retries=0,
+            **common,
         )
 
 

@@ -1,49 +1,21 @@
 """Every recorded exchange leaves one span that says what the record's bytes say, and disturbs nothing.
 
-Each record is sent once without and once with tracing, half of them by sync and half by async clients;
-``TRACER_CONFORMANCE=all`` sends all of them by both.
+Each record is sent once without and once with tracing (fixtures `untraced` and `traced`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
-import pytest
-
-from tests.conformance.corpus import Corpus, Record
+from tests.conformance.corpus import Record
 from tests.conformance.reader import Answer, server_sent_data
-from tests.conformance.replay import Replay
-from tests.conformance.traced import Failures, Run, answer_of, expected_answer, run
+from tests.conformance.traced import Failures, Run, answer_of, expected_answer
 from tracer import Span
 from tracer import _semconv as sc
 
-OPERATIONS = ("chat", "responses", "compact", "retrieve", "completions", "embeddings")
 NAMES = {"chat": "Completions", "completions": "Completions", "embeddings": "Embeddings"}
 LONGEST_SEEN = 200_000  # the replay server keeps so many characters of a request
-
-
-def share(corpus: Corpus, kind: str) -> list[Record]:
-    records = corpus.of(*OPERATIONS)
-    if os.environ.get("TRACER_CONFORMANCE") == "all":
-        return records
-    return [record for record in records if int(record.id, 16) % 2 == (kind == "async")]
-
-
-@pytest.fixture(scope="module", params=["async", "sync"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def untraced(corpus: Corpus, kind: str) -> Run:
-    return run(Replay(corpus), share(corpus, kind), kind, None)
-
-
-@pytest.fixture(scope="module")
-def traced(corpus: Corpus, kind: str, untraced: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(Replay(corpus), share(corpus, kind), kind, tmp_path_factory.mktemp("conformance"))
 
 
 # --- nothing is lost, nothing is disturbed ----------------------------------------------------------------------------
@@ -160,11 +132,12 @@ def test_tools_that_the_provider_ran_are_child_spans(traced: Run) -> None:
     failures = Failures()
     for record, span in traced.spans():
         children = traced.traces[record.id][0].data.spans[1:]
+        start, end = span.start_time_ns, _end(span)
         failures.compare(
             record,
             children=(len(children), expected_answer(record).hosted),
             parents=({child.parent_id for child in children} - {span.span_id}, set()),
-            within=([c.name for c in children if not span.start_time_ns <= c.start_time_ns <= _end(c) <= _end(span)], []),
+            outside=([child.name for child in children if not start <= child.start_time_ns <= _end(child) <= end], []),
         )
     failures.check(traced)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.conformance.corpus import Corpus, Record
 from tests.conformance.replay import Replay
 from tests.conformance.traced import Failures, run
@@ -22,7 +20,6 @@ def is_management(record: Record) -> bool:
     return sendable and record.operation is None and (resource in MANAGEMENT or polls or counts)
 
 
-@pytest.mark.parametrize("kind", ["async", "sync"])
 def test_management_call_leaves_no_span_and_is_undisturbed(corpus: Corpus, kind: str, tmp_path: Path) -> None:
     records = corpus.select(is_management)
     assert len(records) > 100

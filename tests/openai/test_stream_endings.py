@@ -1,0 +1,241 @@
+"""How streams end: the word, what had arrived, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import openai
+import pytest
+
+import tracer
+from tests.openai.calling import CHAT, Caller, collect, finish, only_span, only_trace, said, traces
+from tests.openai.test_endings import described
+from tracer import _semconv as sc
+from tracer.testing import FakeOpenAI, Reply, reply
+
+WORDS = reply.text("one two three four")
+
+
+async def read_all(caller: Caller) -> None:
+    await caller.items(await caller.chat(stream=True))
+
+
+BREAKS: dict[str, tuple[Reply, type[Exception], str]] = {
+    "error event": (WORDS.failing(after_events=3, message="Overloaded."), openai.APIError, "Overloaded."),
+    "connection cut": (WORDS.cut(after_events=3), openai.APIConnectionError, "Connection error."),
+}
+
+
+@pytest.mark.parametrize(("scripted", "kind", "message"), BREAKS.values(), ids=BREAKS)
+async def test_a_stream_that_breaks_keeps_what_had_come(
+    caller: Caller, scripted: Reply, kind: type[Exception], message: str
+) -> None:
+    caller.server.enqueue(scripted, scripted)
+    with pytest.raises(kind, match=message) as caught:
+        await read_all(caller)
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert finish(span) == "failed"
+    assert trace.info.state == "ERROR"
+    assert span.status.status_code == "ERROR"
+    assert span.status.description
+    assert said(span).startswith("one")
+    tracer.autolog(disable=True)
+    with pytest.raises(kind) as untraced:
+        await read_all(caller)
+    assert described(caught.value) == described(untraced.value)
+
+
+async def test_a_read_that_times_out_fails_the_stream(caller: Caller) -> None:
+    caller.server.enqueue(WORDS.held(after_events=2))
+    stream = await caller.chat(stream=True, timeout=0.1)
+    with pytest.raises(openai.APITimeoutError):
+        await caller.items(stream)
+    span = await only_span()
+    assert finish(span) == "failed"
+    assert "ReadTimeout" in span.status.description
+    last = max(event.timestamp_ns for event in span.events if event.name == sc.EVENT_CHUNK)
+    assert span.end_time_ns is not None
+    assert span.end_time_ns > last
+
+
+async def test_an_error_in_a_responses_stream_is_a_failure(caller: Caller) -> None:
+    caller.server.enqueue(WORDS.failing(after_events=3, message="Overloaded."))
+    stream = await caller.settle(caller.client.responses.create, model="m", input="Hi", stream=True)
+    try:
+        await caller.items(stream)
+    except openai.APIError:
+        pass
+    assert finish(await only_span()) == "failed"
+
+
+async def broken_off_and_closed(caller: Caller) -> None:
+    stream = await caller.chat(stream=True)
+    await caller.first(stream, 3)
+    await caller.settle(stream.close)
+
+
+async def left_by_a_with_block(caller: Caller) -> None:
+    async with caller.entered(await caller.chat(stream=True)) as stream:
+        await caller.first(stream, 3)
+
+
+async def left_by_an_exception(caller: Caller) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with caller.entered(await caller.chat(stream=True)) as stream:
+            await caller.first(stream, 3)
+            raise ZeroDivisionError
+
+
+async def dropped_half_read(caller: Caller) -> None:
+    stream = await caller.chat(stream=True)
+    await caller.first(stream, 3)
+    del stream
+    await collect()
+
+
+async def lines_broken_off(caller: Caller) -> None:
+    manager = caller.client.chat.completions.with_streaming_response.create(**CHAT, stream=True)
+    async with caller.entered(manager) as response:
+        await caller.first(response.iter_lines(), 6)
+
+
+HALF_READ = [broken_off_and_closed, left_by_a_with_block, left_by_an_exception, dropped_half_read, lines_broken_off]
+
+
+@pytest.mark.parametrize("leave", HALF_READ, ids=lambda leave: leave.__name__)
+async def test_a_stream_left_half_way_is_abandoned(caller: Caller, leave: Callable[[Caller], Any]) -> None:
+    caller.server.enqueue(WORDS.held(after_events=4))
+    await leave(caller)
+    await collect()
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert finish(span) == "abandoned"
+    assert (trace.info.state, span.status.status_code) == ("OK", "OK")
+    assert said(span).startswith("one")
+    assert span.end_time_ns == max(event.timestamp_ns for event in span.events)
+
+
+async def closed_unread(caller: Caller) -> None:
+    stream = await caller.chat(stream=True)
+    await caller.settle(stream.close)
+
+
+async def dropped_unread(caller: Caller) -> None:
+    stream = await caller.chat(stream=True)
+    if caller.is_async:  # nobody else closes it, traced or not: the pool would complain at its end
+        response = stream.response
+        del stream
+        await collect()
+        stream_below = response.stream
+        del response
+        await collect()
+        await stream_below._stream.aclose()
+        del stream_below
+    else:
+        del stream
+    await collect()
+
+
+async def entered_and_left(caller: Caller) -> None:
+    async with caller.entered(caller.client.chat.completions.with_streaming_response.create(**CHAT)):
+        pass
+
+
+UNREAD = [closed_unread, dropped_unread, entered_and_left]
+
+
+@pytest.mark.parametrize("leave", UNREAD, ids=lambda leave: leave.__name__)
+async def test_a_body_that_nobody_reads_is_abandoned(caller: Caller, leave: Callable[[Caller], Any]) -> None:
+    await leave(caller)
+    await collect()
+    span = await only_span()
+    assert finish(span) == "abandoned"
+    assert span.status.status_code == "OK"
+    assert span.outputs is None
+    assert span.inputs["messages"] == CHAT["messages"]
+    assert span.end_time_ns is not None
+
+
+async def test_a_stream_closed_after_its_end_mark_is_complete(caller: Caller) -> None:
+    caller.server.enqueue(reply.text("Hey"))
+    async with caller.entered(await caller.chat(stream=True)) as stream:
+        iterator = aiter(stream) if caller.is_async else iter(stream)
+        chunks = await caller.first(iterator)
+        while chunks[-1].choices[0].finish_reason is None:
+            chunks += await caller.first(iterator)
+    span = await only_span()
+    assert (finish(span), said(span)) == ("completed", "Hey")
+
+
+async def test_a_stream_without_the_end_mark_is_complete_if_the_model_said_so(caller: Caller) -> None:
+    caller.server.enqueue(reply.text("Hey").without_done())
+    await read_all(caller)
+    span = await only_span()
+    assert (finish(span), said(span)) == ("completed", "Hey")
+
+
+async def test_a_streamed_answer_cut_at_the_token_limit_is_incomplete(caller: Caller) -> None:
+    caller.server.enqueue(reply.text("Once upon", truncated=True))
+    await read_all(caller)
+    assert finish(await only_span()) == "incomplete"
+
+
+async def test_a_responses_stream_whose_body_ends_early_is_incomplete(caller: Caller) -> None:
+    created = {"type": "response.created", "sequence_number": 0, "response": {"id": "r", "output": []}}
+    caller.server.enqueue(reply.sse([created]))
+    await caller.items(await caller.settle(caller.client.responses.create, model="m", input="Hi", stream=True))
+    assert finish(await only_span()) == "incomplete"
+
+
+class TestCancelled:
+    @pytest.fixture(params=["asyncio", "trio"])
+    def mode(self, request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+    async def test_a_reader_cancelled_between_chunks(self, caller: Caller, server: FakeOpenAI) -> None:
+        server.enqueue(WORDS.held(after_events=3))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read_all, caller)
+            await server.async_wait_for_held()
+            await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        trace = await only_trace()
+        [span] = trace.data.spans
+        assert finish(span) == "cancelled"
+        assert (span.status.status_code, span.status.description) == ("ERROR", "cancelled")
+        assert trace.info.state == "ERROR"
+
+    async def test_the_answer_so_far_is_kept_and_the_time_of_waiting_counts(self, caller: Caller) -> None:
+        caller.server.enqueue(WORDS.held(after_events=3))
+        stream = await caller.chat(stream=True)
+        with anyio.move_on_after(0.2):
+            await caller.items(stream)
+        span = await only_span()
+        assert finish(span) == "cancelled"
+        assert said(span).startswith("one")
+        assert span.end_time_ns is not None
+        assert span.end_time_ns > max(event.timestamp_ns for event in span.events)
+
+    async def test_a_task_cancelled_while_it_works_on_a_chunk(self, caller: Caller) -> None:
+        caller.server.enqueue(WORDS.held(after_events=3))
+        with anyio.CancelScope() as scope:
+            async with await caller.chat(stream=True) as stream:
+                async for _ in stream:
+                    scope.cancel()
+                    await anyio.lowlevel.checkpoint()
+        assert finish(await only_span()) == "cancelled"
+
+
+async def test_streams_that_run_when_tracing_is_switched_off_are_recorded_to_their_end(caller: Caller) -> None:
+    stream = await caller.chat(stream=True)
+    await caller.first(stream)
+    tracer.autolog(disable=True)
+    await caller.items(stream)
+    await caller.chat()
+    [trace] = await traces()
+    assert finish(trace.data.spans[0]) == "completed"
+    assert said(trace.data.spans[0]) == "You said: Hi"

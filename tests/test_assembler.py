@@ -1,0 +1,383 @@
+"""Records become rows: whatever their order, however they are batched, and without what must not be stored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tracer
+from tests.reading import last_span, last_spans, last_trace, stored_bytes, stored_rows
+from tracer import _semconv as sc
+from tracer._assembler import MAX_EVENTS, Assembler
+from tracer._models import SpanStatusCode, TraceState
+from tracer._records import (
+    Ending,
+    Failure,
+    Payload,
+    Record,
+    SpanChunk,
+    SpanEnded,
+    SpanNoted,
+    SpanStarted,
+    SpanUpdated,
+    TraceUpdated,
+    encode,
+)
+from tracer._values import snapshot
+from tracer.store import current_process, open_store
+from tracer.store.base import Batch, SpanRow
+from tracer.testing import FakeOpenAI, reply
+
+TRACE, ROOT, CHILD = "a" * 32, "1" * 16, "2" * 16
+SECRET = "xyzzy-swordfish"
+
+
+def value(content: object) -> Payload:
+    return snapshot(content, 10_000)
+
+
+def root(**fields: Any) -> SpanStarted:
+    return SpanStarted(TRACE, ROOT, None, "root", "CHAIN", 1_000, "Default", **fields)
+
+
+def batches(*groups: list[Record], hooks: tuple[Callable[[str], str], ...] = ()) -> list[Batch]:
+    assembler = Assembler(current_process())
+    taken = []
+    for group in groups:
+        for record in group:
+            assembler.feed(encode(record), hooks)
+        taken.append(assembler.take_batch())
+    return taken
+
+
+def rows(*records: Record, hooks: tuple[Callable[[str], str], ...] = ()) -> list[SpanRow]:
+    return batches(list(records), hooks=hooks)[0].spans
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_span_is_there_as_soon_as_it_starts() -> None:
+    [batch] = batches([root(inputs=value({"q": "hi"}), attributes={"a": 1})])
+    [row] = batch.spans
+    assert (row.name, row.end_time_ns, row.status_code, row.finish) == ("root", None, SpanStatusCode.UNSET, None)
+    assert json.loads(row.inputs or b"") == {"q": "hi"}
+    assert json.loads(row.attributes or b"") == {"a": 1}
+    [patch] = batch.traces
+    assert (patch.state, patch.name, patch.root_span_id, patch.true_root) == (
+        TraceState.IN_PROGRESS,
+        "root",
+        ROOT,
+        True,
+    )
+    assert patch.request_preview == '{"q":"hi"}'
+
+
+def test_an_update_is_seen_before_the_end() -> None:
+    _, second, third = batches(
+        [root()],
+        [SpanUpdated(ROOT, outputs=value("so far"), attributes={"b": 2}, name="renamed")],
+        [SpanEnded(ROOT, 2_000, Ending.RETURNED)],
+    )
+    [running] = second.spans
+    assert (running.name, running.outputs, running.end_time_ns) == ("renamed", b'"so far"', None)
+    [ended] = third.spans
+    assert (ended.name, ended.outputs, ended.end_time_ns) == ("renamed", b'"so far"', 2_000)
+    assert json.loads(ended.attributes or b"") == {"b": 2, sc.FINISH: "completed"}
+
+
+def test_nothing_new_makes_no_rows() -> None:
+    first, second = batches([root()], [])
+    assert first.spans
+    assert not second.spans
+    assert not second.traces
+
+
+def test_a_span_that_starts_and_ends_in_one_batch_is_one_row() -> None:
+    [row] = rows(root(inputs=value(1)), SpanEnded(ROOT, 2_000, Ending.RETURNED, value(2)))
+    assert (row.inputs, row.outputs, row.end_time_ns) == (b"1", b"2", 2_000)
+
+
+def test_an_end_before_the_start_makes_no_negative_duration() -> None:
+    [row] = rows(root(), SpanEnded(ROOT, 500, Ending.RETURNED))
+    assert row.end_time_ns == row.start_time_ns == 1_000
+
+
+def test_records_of_unknown_spans_and_foreign_bytes_are_counted() -> None:
+    assembler = Assembler(current_process())
+    orphans: list[Record] = [
+        SpanChunk(CHILD, 1, b""),
+        SpanNoted(CHILD, "event", 1),
+        SpanUpdated(CHILD),
+        SpanEnded(CHILD, 1, Ending.RETURNED),
+    ]
+    for record in orphans:
+        assembler.feed(encode(record))
+    assembler.feed(b"\xc1 no record")
+    assert (assembler.counts.orphaned, assembler.counts.undecodable) == (4, 1)
+    assert not assembler.take_batch().spans
+
+
+def test_what_was_lost_on_the_way_is_marked_on_the_trace() -> None:
+    [batch] = batches([root(body_dropped=True), SpanEnded(ROOT, 2, Ending.RETURNED, lost={"chunks": 3, "bodies": 1})])
+    assert batch.traces[0].dropped == {"bodies": 2, "chunks": 3}
+    assert json.loads(batch.spans[0].attributes or b"")[sc.PAYLOAD_DROPPED] is True
+
+
+def test_what_was_cut_off_is_marked_and_counted_for_both_sides() -> None:
+    assembler = Assembler(current_process())
+    request = Payload(0, b'{"model": "m", "messages": [{"role": "us', 70)  # type: ignore[arg-type]
+    response = Payload(0, b'{"model": "m", "choices": [', 30)  # type: ignore[arg-type]
+    assembler.feed(encode(root(operation="chat", inputs=request)))
+    assembler.feed(encode(SpanEnded(ROOT, 2, Ending.RETURNED, response)))
+    batch = assembler.take_batch()
+    assert json.loads(batch.spans[0].attributes or b"")[sc.TRUNCATED] == {"inputs": 70, "outputs": 30}
+    assert batch.traces[0].dropped == {"truncated": 2}
+    assert assembler.counts.truncated == 2
+
+
+def test_the_events_of_one_span_are_bounded() -> None:
+    notes: list[Record] = [SpanNoted(ROOT, "event", number) for number in range(MAX_EVENTS + 5)]
+    [batch] = batches([root(), *notes, SpanEnded(ROOT, 2, Ending.RETURNED)])
+    assert len(json.loads(batch.spans[0].events or b"")) == MAX_EVENTS
+    assert batch.traces[0].dropped == {"events": 5}
+
+
+def test_a_failed_root_fails_its_trace_and_says_why() -> None:
+    failure = Failure("ValueError", "wrong", [("file.py", 1, "f")])
+    [batch] = batches([root(), SpanEnded(ROOT, 2_000, Ending.RAISED, failure=failure)])
+    [row], [patch] = batch.spans, batch.traces
+    assert (row.status_code, row.status_description, row.finish) == (
+        SpanStatusCode.ERROR,
+        "ValueError: wrong",
+        "failed",
+    )
+    assert patch.state == TraceState.ERROR
+    [[name, time_ns, attributes]] = json.loads(row.events or b"")
+    assert (name, time_ns, attributes[sc.EXCEPTION_TYPE]) == ("exception", 2_000, "ValueError")
+    assert json.loads(row.attributes or b"")[sc.ERROR_TYPE] == "ValueError"
+
+
+def test_a_span_below_another_process_stands_for_its_trace_until_the_root_comes() -> None:
+    [batch] = batches([SpanStarted(TRACE, CHILD, ROOT, "child", "CHAIN", 1_000, "Default")])
+    assert (batch.traces[0].root_span_id, batch.traces[0].true_root) == (CHILD, False)
+
+
+# --- any order, any batching ------------------------------------------------------------------------------------------
+
+
+def some_spans() -> list[list[Record]]:
+    """Two traces: a tree of four spans, one of them with items; and one span that stays open."""
+    other = "b" * 32
+
+    def start(span_id: str, parent: str | None, at: int, trace: str = TRACE, **fields: Any) -> SpanStarted:
+        experiment = "Default" if parent is None else None
+        return SpanStarted(trace, span_id, parent, f"span {span_id[0]}", "TOOL", at, experiment, **fields)
+
+    return [
+        [
+            start(ROOT, None, 1_000, inputs=value({"q": 1})),
+            SpanUpdated(ROOT, attributes={"a": 1}),
+            SpanUpdated(ROOT, attributes={"a": 2}, outputs=value("early")),
+            SpanEnded(ROOT, 9_000, Ending.RETURNED, value("late")),
+        ],
+        [
+            start(CHILD, ROOT, 2_000),
+            SpanNoted(CHILD, "tracer.item", 2_500, {"index": 0}, value=value({"i": 0})),
+            SpanNoted(CHILD, "tracer.item", 2_600, {"index": 1}, value=value({"i": 1})),
+            SpanEnded(CHILD, 3_000, Ending.CLOSED, lost={"details": 2}),
+        ],
+        [
+            start("3" * 16, CHILD, 2_100),
+            SpanUpdated("3" * 16, status=("ERROR", "bad"), inputs=value([1])),
+            SpanEnded("3" * 16, 2_200, Ending.RETURNED),
+        ],
+        [
+            start("4" * 16, ROOT, 4_000, body_dropped=True),
+            SpanEnded("4" * 16, 5_000, Ending.RAISED, failure=Failure("ValueError", "x")),
+        ],
+        [start("5" * 16, None, 1_500, other, inputs=value("open")), SpanNoted("5" * 16, "seen", 1_600)],
+        [
+            TraceUpdated(TRACE, 1_000, tags={"env": "dev", "who": "me"}),
+            TraceUpdated(TRACE, 1_000, tags={"env": "prod"}, session_id="s", name="named"),
+        ],
+    ]
+
+
+def stored(groups: list[list[Record]]) -> list[dict[str, Any]]:
+    """Write each group's batch to a real store in turn, and return both traces as they read."""
+
+    async def write() -> list[dict[str, Any]]:
+        store = open_store("memory://")
+        await store.open()
+        try:
+            for batch in batches(*groups):
+                await store.write(batch)
+            return [(await store.get_trace(trace_id)).to_dict() for trace_id in (TRACE, "b" * 32)]
+        finally:
+            await store.aclose()
+
+    return anyio.run(write)
+
+
+@pytest.fixture(scope="module")
+def in_one_batch() -> list[dict[str, Any]]:
+    return stored([[record for span in some_spans() for record in span]])
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_interleaving_and_any_batching_rebuild_the_same_tree(
+    in_one_batch: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    spans = some_spans()
+    order = data.draw(st.permutations([index for index, span in enumerate(spans) for _ in span]))
+    cuts = data.draw(st.sets(st.integers(1, len(order) - 1), max_size=6))
+    groups: list[list[Record]] = [[]]
+    for position, index in enumerate(order):
+        if position in cuts:
+            groups.append([])
+        groups[-1].append(spans[index].pop(0))
+    assert stored(groups) == in_one_batch
+
+
+def test_the_tree_is_what_was_recorded(in_one_batch: list[dict[str, Any]]) -> None:
+    whole, still_open = in_one_batch
+    assert [(span["name"], span["parent_id"], span["status"]["status_code"]) for span in whole["data"]["spans"]] == [
+        ("span 1", None, "OK"),
+        ("span 2", ROOT, "OK"),
+        ("span 3", CHILD, "ERROR"),
+        ("span 4", ROOT, "ERROR"),
+    ]
+    info = whole["info"]
+    assert (info["state"], info["name"], info["duration_ns"]) == ("OK", "named", 8_000)
+    assert (info["tags"], info["dropped"]) == ({"env": "prod", "who": "me"}, {"details": 2, "bodies": 1})
+    assert whole["data"]["spans"][1]["outputs"] == [{"i": 0}, {"i": 1}]
+    assert still_open["info"]["state"] == "IN_PROGRESS"
+
+
+# --- privacy ----------------------------------------------------------------------------------------------------------
+
+
+def hide(text: str) -> str:
+    return re.sub(SECRET, "***", text)
+
+
+def tell_everything() -> None:
+    """Put the secret wherever a user can put a text."""
+
+    @tracer.trace(attributes={"static": SECRET})
+    def work(argument: str, data: bytes) -> list[object]:
+        tracer.update_current_trace(tags={"t": SECRET}, metadata={"m": SECRET}, session_id=SECRET, name=SECRET)
+        with tracer.start_span("inner", attributes={"a": SECRET}) as span:
+            span.set_inputs({"deep": [SECRET]})
+            span.set_outputs(SECRET.encode())
+            span.set_attribute("later", {"b": SECRET})
+            span.add_event("event", {"c": SECRET})
+            span.set_status("ERROR", SECRET)
+        with tracer.start_span("noted") as span:
+            span.record_exception(ValueError(SECRET))
+            span.record_exception(SECRET)
+        with pytest.raises(RuntimeError), tracer.start_span("raised"):
+            try:
+                raise KeyError(SECRET)
+            except KeyError as error:
+                raise RuntimeError(SECRET) from error
+        list(items())
+        return [SECRET, argument, data]
+
+    @tracer.trace
+    def items() -> Any:
+        yield SECRET
+
+    work(SECRET, SECRET.encode())
+
+
+async def test_a_hook_sees_every_text_before_it_is_stored(tmp_path: Path) -> None:
+    tracer.configure(redact=hide)
+    tell_everything()
+    trace = await last_trace()
+    await tracer.flush()
+    assert SECRET.encode() not in stored_bytes(tmp_path)
+    assert SECRET not in stored_rows(tmp_path)
+    assert trace.info.tags == {"t": "***"}
+    assert trace.info.name == "***"
+    root_span = trace.data.spans[0]
+    assert root_span.inputs == {"argument": "***", "data": "***"}
+    assert root_span.outputs == ["***", "***", "***"]
+    assert root_span.attributes["static"] == "***"
+    spans = {span.name: span for span in trace.data.spans}
+    assert spans["inner"].status.description == "***"
+    assert "RuntimeError: ***" in spans["raised"].events[0].attributes["exception.stacktrace"]
+    assert spans["items"].outputs == ["***"]
+
+
+async def test_a_hook_that_raises_lets_nothing_through(tmp_path: Path) -> None:
+    def broken(text: str) -> str:
+        raise RuntimeError(text)
+
+    tracer.configure(redact=broken)
+    tell_everything()
+    assert (await last_trace()).data.spans[0].outputs == ["[redaction failed]"] * 3
+    assert SECRET.encode() not in stored_bytes(tmp_path)
+    assert SECRET not in stored_rows(tmp_path)
+    assert tracer.stats().redaction_failed > 10
+
+
+async def test_without_content_no_text_of_a_users_span_is_stored(tmp_path: Path) -> None:
+    tracer.configure(capture_content=False)
+    with tracer.start_span("root", attributes={"a": SECRET, "n": 3}) as span:
+        span.set_inputs({"question": SECRET, "temperature": 0.5})
+        span.set_outputs(SECRET)
+        span.set_status("ERROR", SECRET)
+        span.add_event("event", {"c": SECRET})
+        with pytest.raises(ValueError, match=SECRET), tracer.start_span("child"):
+            raise ValueError(SECRET)
+    spans = await last_spans()
+    assert SECRET not in stored_rows(tmp_path)
+    assert SECRET.encode() not in stored_bytes(tmp_path)
+    assert spans["root"].inputs == {"question": "[withheld]", "temperature": 0.5}
+    assert spans["root"].attributes["n"] == 3
+    assert spans["child"].status.description == "ValueError"
+    assert spans["child"].events[0].attributes["exception.type"] == "ValueError"
+    assert (spans["child"].end_time_ns or 0) >= spans["child"].start_time_ns
+
+
+async def chat(server: FakeOpenAI, *, stream: bool) -> str:
+    async with server.async_client() as client:
+        answer: Any = await client.chat.completions.create(
+            model="gpt-5", messages=[{"role": "user", "content": f"say {SECRET}"}], stream=stream
+        )
+        if not stream:
+            return str(answer.choices[0].message.content)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in answer if chunk.choices])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("private", [False, True], ids=["redact", "no content"])
+async def test_a_model_call_keeps_its_secrets(server: FakeOpenAI, tmp_path: Path, stream: bool, private: bool) -> None:
+    half = len(SECRET) // 2
+    words = ["the ", SECRET[:half], SECRET[half:], " swims"]
+    server.script(reply.text(words) if False else reply.text("".join(words)))
+    tracer.configure(capture_content=False) if private else tracer.configure(redact=hide)
+    tracer.autolog()
+    assert SECRET in await chat(server, stream=stream)
+    span = await last_span()
+    assert SECRET not in stored_rows(tmp_path)
+    assert SECRET.encode() not in stored_bytes(tmp_path)
+    hidden = "[withheld]" if private else "the *** swims"
+    assert span.outputs["choices"][0]["message"]["content"] == hidden
+    assert span.inputs["messages"][0]["role"] == "user"
+    assert span.get_attribute("gen_ai.request.model") == "gpt-5"
+    assert span.get_attribute("gen_ai.response.model")
+    assert (span.token_usage is not None) or stream
+    assert msgspec.json.encode(span)

@@ -1,0 +1,122 @@
+"""Settings: what they accept, what they refuse, and in which words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+import tracer
+from tracer._config import Settings, from_environment, updated
+
+
+def shout(text: str) -> str:
+    return text.upper()
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("queue_max_records", 0, "queue_max_records must be at least 1, got 0"),
+    ("queue_max_records", "many", "queue_max_records must be a whole number, got 'many'"),
+    ("queue_max_records", True, "queue_max_records must be a whole number, got True"),
+    ("queue_max_records", 1.5, "queue_max_records must be a whole number, got 1.5"),
+    ("queue_max_bytes", 10, "queue_max_bytes must be at least 1024, got 10"),
+    ("batch_max_records", -1, "batch_max_records must be at least 1, got -1"),
+    ("batch_interval", 0, "batch_interval must be a number from 0.001 to 60, got 0"),
+    ("batch_interval", float("nan"), "batch_interval must be a number from 0.001 to 60, got nan"),
+    ("batch_interval", 10**400, "batch_interval must be a number from 0.001 to 60"),
+    ("max_payload_bytes", None, "max_payload_bytes must be a whole number, got None"),
+    ("sample_rate", 1.1, "sample_rate must be a number from 0 to 1, got 1.1"),
+    ("sample_rate", -0.1, "sample_rate must be a number from 0 to 1, got -0.1"),
+    ("sample_rate", "0.5", "sample_rate must be a number from 0 to 1, got '0.5'"),
+    ("sample_rate", True, "sample_rate must be a number from 0 to 1, got True"),
+    ("capture_content", 1, "capture_content must be True or False, got 1"),
+    ("redact", "secret", "redact must be a function from str to str, or a list of them, got 'secret'"),
+    ("redact", [shout, 3], "redact must be a function from str to str, or a list of them, got 3"),
+    ("no_such_limit", 1, "unknown setting 'no_such_limit'; known are batch_interval"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD, ids=[f"{name}={value!r:.20}" for name, value, _ in BAD])
+def test_a_bad_setting_is_told_by_name_value_and_remedy_and_changes_nothing(
+    name: str, value: object, message: str
+) -> None:
+    before = tracer._runtime.runtime.settings  # type: ignore[attr-defined]
+    with pytest.raises(tracer.ConfigurationError, match=f"^{re.escape(message)}"):
+        tracer.configure(sample_rate=0.25, **{name: value}) if name != "sample_rate" else tracer.configure(
+            **{name: value}
+        )
+    assert tracer._runtime.runtime.settings == before  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("queue_max_records", 1, 1),
+        ("batch_interval", 1, 1.0),
+        ("sample_rate", 0, 0.0),
+        ("sample_rate", 1, 1.0),
+        ("redact", None, ()),
+        ("redact", shout, (shout,)),
+        ("redact", [shout, str], (shout, str)),
+    ],
+)
+def test_good_settings_are_kept(name: str, value: object, kept: object) -> None:
+    assert getattr(updated(Settings(), {name: value}), name) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("queue_max_records", "100", 100),
+        ("queue_max_bytes", "65536", 65536),
+        ("batch_max_records", "5", 5),
+        ("batch_interval", "0.5", 0.5),
+        ("max_payload_bytes", "1000", 1000),
+        ("sample_rate", "0.25", 0.25),
+        ("capture_content", "false", False),
+        ("capture_content", " ON ", True),
+        ("redact", "tests.test_config:shout", (shout,)),
+        ("redact", "tests.test_config:shout, tests.test_config:shout", (shout, shout)),
+    ],
+)
+def test_each_setting_is_read_from_the_environment(name: str, text: str, value: object) -> None:
+    assert getattr(from_environment({f"TRACER_{name.upper()}": text}), name) == value
+
+
+def test_every_setting_has_a_check_a_variable_and_a_line_of_documentation() -> None:
+    for name in Settings.__struct_fields__:
+        assert f"{name}: " in (Settings.__doc__ or "")
+        with pytest.raises(tracer.ConfigurationError, match=f"TRACER_{name.upper()}"):
+            from_environment({f"TRACER_{name.upper()}": "\0"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("queue_max_records", "lots"),
+        ("queue_max_records", "0"),
+        ("sample_rate", "2"),
+        ("sample_rate", "nan"),
+        ("capture_content", "maybe"),
+        ("redact", "no.such.module:function"),
+        ("redact", "tests.test_config:missing"),
+        ("redact", "tests.test_config:BAD"),
+        ("redact", "shout"),
+        ("redact", ","),
+    ],
+)
+def test_a_bad_variable_is_told_by_its_name(name: str, text: str) -> None:
+    with pytest.raises(tracer.ConfigurationError, match=f"^TRACER_{name.upper()} must be"):
+        from_environment({f"TRACER_{name.upper()}": text})
+
+
+def test_an_empty_variable_is_none_at_all() -> None:
+    assert from_environment({"TRACER_SAMPLE_RATE": ""}) == Settings()
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(AttributeError):
+        Settings().sample_rate = 0.5  # type: ignore[misc]
+    assert msgspec.structs.asdict(Settings()).keys() == set(Settings.__struct_fields__)

@@ -1,0 +1,231 @@
+"""How a span ended, and what may be stored of its texts."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import msgspec
+import pytest
+
+from tracer import _semconv as sc
+from tracer._failures import capture_failure
+from tracer._models import SpanStatusCode
+from tracer._records import Codec, Ending, Failure, HttpFacts, Payload
+from tracer._rows import (
+    Outcome,
+    Privacy,
+    conclude,
+    describe_failure,
+    exception_attributes,
+    http_attributes,
+    read_request,
+    read_response,
+    read_stream,
+    read_value,
+    seconds_after,
+)
+from tracer._values import snapshot
+from tracer.interpret import ResponseView
+
+OK, ERROR = SpanStatusCode.OK, SpanStatusCode.ERROR
+SECRET = "swordfish"
+
+
+def hide(text: str) -> str:
+    return text.replace(SECRET, "***")
+
+
+def broken(text: str) -> str:
+    raise RuntimeError(text)
+
+
+HIDING = Privacy(hooks=(hide,))
+WITHHOLDING = Privacy(capture=False)
+
+R, X, C, E, L, G = (
+    Ending.RETURNED,
+    Ending.RAISED,
+    Ending.CANCELLED,
+    Ending.EXHAUSTED,
+    Ending.CLOSED,
+    Ending.COLLECTED,
+)
+
+
+@pytest.mark.parametrize(
+    ("ending", "said", "streamed", "operation", "outcome"),
+    [
+        (R, None, False, None, Outcome("completed", OK)),
+        (R, "completed", False, "chat", Outcome("completed", OK)),
+        (R, "incomplete", False, "chat", Outcome("incomplete", OK, "reason")),
+        (R, "failed", False, "responses", Outcome("failed", ERROR, "reason")),
+        (R, "cancelled", False, "responses", Outcome("cancelled", ERROR, "reason")),
+        (X, None, False, None, Outcome("failed", ERROR, "ValueError: x")),
+        (X, "completed", False, "chat", Outcome("failed", ERROR, "ValueError: x")),
+        (X, "completed", True, "chat", Outcome("failed", ERROR, "ValueError: x")),
+        (C, None, False, None, Outcome("cancelled", ERROR, "cancelled")),
+        (C, None, True, "chat", Outcome("cancelled", ERROR, "cancelled")),
+        (C, "completed", False, "chat", Outcome("cancelled", ERROR, "cancelled")),
+        (C, "completed", True, "chat", Outcome("completed", OK)),
+        (E, "completed", True, "chat", Outcome("completed", OK)),
+        (E, None, True, "chat", Outcome("completed", OK)),
+        (E, None, True, "responses", Outcome("incomplete", OK, "the stream ended without a terminal event")),
+        (L, None, False, None, Outcome("abandoned", OK)),
+        (L, None, True, "responses", Outcome("abandoned", OK)),
+        (L, "completed", True, "chat", Outcome("completed", OK)),
+        (L, "failed", True, "chat", Outcome("failed", ERROR, "reason")),
+        (G, None, True, "chat", Outcome("abandoned", OK)),
+    ],
+)
+def test_how_a_span_ended(
+    ending: Ending, said: str | None, streamed: bool, operation: str | None, outcome: Outcome
+) -> None:
+    view = None if said is None else ResponseView(finish=said, error="reason" if said != "completed" else None)  # type: ignore[arg-type]
+    failure = "ValueError: x" if ending is X else None
+    assert conclude(ending, view, streamed=streamed, operation=operation, failure=failure) == outcome
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "outcome"),
+    [
+        (R, ("OK", "fine"), Outcome("completed", OK, "fine")),
+        (R, ("ERROR", "bad"), Outcome("failed", ERROR, "bad")),
+        (R, ("UNSET", ""), Outcome("completed", OK)),
+        (L, ("ERROR", "bad"), Outcome("abandoned", ERROR, "bad")),
+        (X, ("OK", "fine"), Outcome("failed", ERROR, "ValueError: x")),
+        (C, ("OK", "fine"), Outcome("cancelled", ERROR, "cancelled")),
+    ],
+)
+def test_what_the_user_set_counts_unless_an_exception_left_the_span(
+    ending: Ending, status: tuple[str, str], outcome: Outcome
+) -> None:
+    assert conclude(ending, None, failure="ValueError: x" if ending is X else None, status=status) == outcome
+
+
+def test_odd_numbers_and_bytes_of_users_come_back_as_json() -> None:
+    value = {"nan": math.nan, "inf": math.inf, "bytes": b"hello", "large": 2**64 - 1}
+    view = read_response(None, snapshot(value, 1000), Privacy())
+    assert json.loads(view.outputs or b"") == {
+        "nan": "NaN",
+        "inf": "Infinity",
+        "bytes": "aGVsbG8=",
+        "large": 2**64 - 1,
+    }
+
+
+def test_a_value_nested_too_deep_to_read_is_replaced() -> None:
+    deep = b"\x91" * 100_000 + b"\xc0"
+    assert "could not be read" in read_value(Payload(Codec.VALUE, deep), Privacy())
+
+
+def test_hooks_see_what_is_in_bytes() -> None:
+    assert read_value(snapshot([b"a swordfish"], 1000), HIDING) == ["a ***"]
+    assert read_value(snapshot([b"\xff swordfish"], 1000), HIDING) == ["\\xff ***"]
+
+
+@pytest.mark.parametrize(
+    ("body", "truncated"),
+    [
+        (b'{"model": "m", "messages": [{"role": "user", "content": "swordfish"}]}', 0),
+        (b'{"model": "m", "messages": [{"role": "user", "content": "swordfish and mo', 100),
+        (b"no JSON, swordfish", 0),
+        (b"no JSON, swordfish", 5),
+        (b"\xff\xfe swordfish", 0),
+        (b"", 0),
+        (b"", 9),
+    ],
+    ids=["whole", "cut", "text", "cut text", "binary", "empty", "all cut"],
+)
+@pytest.mark.parametrize("operation", ["chat", "responses", "embeddings", "raw"])
+@pytest.mark.parametrize("privacy", [HIDING, WITHHOLDING, Privacy(capture=False, hooks=(hide,))], ids=str)
+def test_no_secret_passes_whatever_the_body_is(body: bytes, truncated: int, operation: str, privacy: Privacy) -> None:
+    payload = Payload(Codec.WIRE, body, truncated)
+    views = [read_request(operation, payload, privacy), read_response(operation, payload, privacy)]
+    assert SECRET.encode() not in msgspec.json.encode(views)
+
+
+def test_a_hook_that_raises_withholds_the_text_and_is_counted() -> None:
+    privacy = Privacy(hooks=(broken,))
+    view = read_response(None, snapshot({"a": SECRET, "b": 1}, 1000), privacy)
+    assert json.loads(view.outputs or b"") == {"a": "[redaction failed]", "b": 1}
+    assert privacy.failures == 1
+
+
+def stream(*deltas: str) -> list[tuple[int, bytes]]:
+    return [
+        (
+            number,
+            b"data: %b\n\n"
+            % json.dumps(
+                {
+                    "id": "1",
+                    "object": "chat.completion.chunk",
+                    "created": 1,
+                    "model": "gpt-5",
+                    "choices": [{"index": 0, "delta": {"content": delta}, "finish_reason": None}],
+                }
+            ).encode(),
+        )
+        for number, delta in enumerate(deltas)
+    ]
+
+
+def test_a_secret_across_two_chunks_is_redacted() -> None:
+    view = read_stream("chat", stream("the sword", "fish swims"), HIDING)
+    assert json.loads(view.outputs or b"")["choices"][0]["message"]["content"] == "the *** swims"
+    assert "swordfish" not in f"{view.preview}{view.text}"
+
+
+def test_without_content_the_model_stays_known() -> None:
+    for privacy in (WITHHOLDING, Privacy(capture=False, hooks=(hide,))):
+        view = read_stream("chat", stream("the swordfish"), privacy)
+        assert view.attributes[sc.RESPONSE_MODEL] == "gpt-5"
+        assert view.model == "gpt-5"
+        assert "swordfish" not in repr(view)
+
+
+def test_an_exception_in_words() -> None:
+    try:
+        raise ValueError("the swordfish")
+    except ValueError as error:
+        failure = capture_failure(error)
+    assert exception_attributes(failure, Privacy())[sc.EXCEPTION_MESSAGE] == "the swordfish"
+    assert describe_failure(failure, Privacy()) == "ValueError: the swordfish"
+    hidden = exception_attributes(failure, HIDING)
+    assert hidden[sc.EXCEPTION_MESSAGE] == "the ***"
+    assert "ValueError: the ***" in hidden[sc.EXCEPTION_STACKTRACE]
+    assert describe_failure(failure, HIDING) == "ValueError: the ***"
+    for privacy in (WITHHOLDING, Privacy(capture=False, hooks=(hide,))):
+        assert exception_attributes(failure, privacy) == {
+            sc.EXCEPTION_TYPE: "ValueError",
+            sc.EXCEPTION_MESSAGE: "content not captured",
+            sc.EXCEPTION_STACKTRACE: "",
+        }
+        assert describe_failure(failure, privacy) == "ValueError"
+    assert describe_failure(Failure("StopIteration", ""), Privacy()) == "StopIteration"
+
+
+def test_only_listed_headers_are_kept() -> None:
+    facts = HttpFacts(
+        429,
+        [
+            (b"Content-Type", b"application/json"),
+            (b"content-encoding", b"gzip"),
+            (b"X-Request-Id", b"req_1"),
+            (b"x-ratelimit-remaining-tokens", b"7"),
+            (b"set-cookie", b"session=1"),
+            (b"openai-organization", b"acme"),
+        ],
+    )
+    attributes, content_type, content_encoding = http_attributes(facts)
+    assert (content_type, content_encoding) == ("application/json", "gzip")
+    assert attributes == {
+        sc.HTTP_STATUS_CODE: 429,
+        sc.REQUEST_ID: "req_1",
+        "http.response.header.x-ratelimit-remaining-tokens": "7",
+    }
+
+
+def test_moments_are_seconds_and_never_negative() -> None:
+    assert seconds_after(1_000_000_000, [("a", 3_500_000_000), ("b", 500), ("c", None)]) == {"a": 2.5, "b": 0.0}
