@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,7 +15,7 @@ from benchmarks._results import Effort, Goal, Result, Section
 from benchmarks._statistics import percentile, ratio
 from benchmarks._transport import async_client
 
-__all__ = ["SECTIONS"]
+__all__ = ["SECTIONS", "call_concurrently"]
 
 RATE = 150  # calls a second, well below what one core can do
 IN_FLIGHT = 100
@@ -95,17 +96,25 @@ def _lateness_row(name: str, plain: list[list[float]], other: list[list[float]],
 # --- throughput -------------------------------------------------------------------------------------------------------
 
 
-async def call_concurrently(call: Callable[[], Awaitable[object]], calls: int, tasks: int = TASKS) -> float:
-    """Make that many calls in so many tasks, as fast as they can; return calls per second."""
-    left = iter(range(calls))
+async def call_concurrently(
+    call: Callable[[], Awaitable[object]], calls: int, *, tasks: int = TASKS, seconds: float = math.inf
+) -> tuple[int, float]:
+    """Make that many calls in so many tasks, as fast as they can, but begin none after so many seconds.
+
+    Returns:
+        How many were made, and how many a second.
+    """
+    begun = time.perf_counter()
+    made = 0
 
     async def work() -> None:
-        for _ in left:
+        nonlocal made
+        while made < calls and time.perf_counter() - begun < seconds:
+            made += 1
             await call()
 
-    begun = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(tasks)))
-    return calls / (time.perf_counter() - begun)
+    return made, made / (time.perf_counter() - begun)
 
 
 def _measure_throughput(effort: Effort) -> Iterator[Result]:
@@ -128,7 +137,7 @@ async def _alternate_throughput(rounds: int) -> list[tuple[float, float]]:
             rate = {}
             for traced in (True, False) if number % 2 else (False, True):
                 switch(traced)
-                rate[traced] = await call_concurrently(
+                _, rate[traced] = await call_concurrently(
                     lambda: sdk.chat.completions.create(**payloads.CHAT_REQUEST), CALLS_A_ROUND
                 )
                 if traced:

@@ -71,7 +71,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
         section_seconds: Time after which a section stops adding pairs.
         loop_rounds: Alternations of the event-loop rows, `loop_seconds` for each of the sides.
         throughput_rounds: Alternations of the throughput row.
-        burst_calls: Calls of the burst.
+        burst_calls: Calls of the burst; a slow machine begins none after `burst_seconds`.
         overload_spans: Spans that are pushed faster than they can be written.
         lookups: Reads of `get_trace`.
         write_spans: Spans of one round of sustained writing, `write_rounds` of them.
@@ -86,6 +86,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     loop_seconds: float = 2.0
     throughput_rounds: int = 12
     burst_calls: int = 20_000
+    burst_seconds: float = 60.0
     overload_spans: int = 60_000
     lookups: int = 200
     write_spans: int = 20_000

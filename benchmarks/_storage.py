@@ -39,19 +39,22 @@ def _measure_burst(effort: Effort) -> Iterator[Result]:
         memory = _resident_bytes()
         with store_at(path):
             switch(True)
-            rate = asyncio.run(_burst(effort.burst_calls))
+            made, rate = asyncio.run(_burst(effort))
             flush()
             grown = _resident_bytes() - memory
             stats = tracer.stats()
-        yield _loss_row(f"burst of {effort.burst_calls:,} calls", path, effort.burst_calls, stats)
-        yield Result(name="burst: calls made", estimate=Estimate(rate), unit="calls/s")
+        yield _loss_row("burst of calls", path, made, stats)
+        yield Result(name="burst: calls made", estimate=Estimate(rate, n=made), unit="calls/s")
         yield Result(name="burst: memory growth", estimate=Estimate(grown / 2**20), unit="MiB RSS")
         yield _size_row("on disk: chat call", path, len(payloads.CHAT))
 
 
-async def _burst(calls: int) -> float:
+async def _burst(effort: Effort) -> tuple[int, float]:
     async with async_client(latency=0.0) as sdk:
-        return await call_concurrently(lambda: sdk.chat.completions.create(**payloads.CHAT_REQUEST), calls)
+        create: Any = sdk.chat.completions.create
+        return await call_concurrently(
+            lambda: create(**payloads.CHAT_REQUEST), effort.burst_calls, seconds=effort.burst_seconds
+        )
 
 
 def _measure_overload(effort: Effort) -> Iterator[Result]:
@@ -61,7 +64,7 @@ def _measure_overload(effort: Effort) -> Iterator[Result]:
             _push_spans(effort.overload_spans)
             flush()
             stats = tracer.stats()
-        yield _loss_row(f"overload by {effort.overload_spans:,} spans", path, effort.overload_spans, stats)
+        yield _loss_row("more spans than can be written", path, effort.overload_spans, stats)
 
 
 def _loss_row(name: str, path: Path, made: int, stats: tracer.Stats) -> Result:

@@ -34,6 +34,7 @@ QUICK = Effort(
     loop_seconds=1.0,
     throughput_rounds=2,
     burst_calls=2_000,
+    burst_seconds=8.0,
     overload_spans=30_000,
     lookups=40,
     write_spans=5_000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from pathlib import Path
 
 import tracer
@@ -37,9 +38,16 @@ def stored_bytes(folder: Path) -> bytes:
 
 
 def stored_rows(folder: Path) -> str:
-    """Return every value in the database as text."""
+    """Return every value in the database as text, also of what is compressed."""
     connection = sqlite3.connect(f"file:{folder}/tracer.db?mode=ro", uri=True)
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     rows = [row for table in tables for row in connection.execute(f'SELECT * FROM "{table}"')]
     connection.close()
-    return repr(rows)
+    return repr([_inflated(value) for row in rows for value in row])
+
+
+def _inflated(value: object) -> object:
+    try:
+        return zlib.decompress(value) if isinstance(value, bytes) else value
+    except zlib.error:
+        return value

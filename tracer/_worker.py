@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 
 from tracer._assembler import Assembler
 from tracer._config import Settings
-from tracer._exceptions import ClosedError, StoreError, TransientStoreError
+from tracer._exceptions import ClosedError, ConfigurationError, StoreError, TransientStoreError
 from tracer._queue import RecordQueue
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
@@ -398,7 +398,10 @@ class Worker:
         """Return the store, open. Of several who ask at once, one opens it."""
         async with self._opening:
             if self._store is None:
-                store = self._make_store()
+                try:
+                    store = self._make_store()
+                except ConfigurationError as error:  # the place was fine when it was set
+                    raise StoreError(str(error)) from error
                 await store.open()
                 self._store = store
             return self._store

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import inspect
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio.lowlevel
+import openai
 from typing_extensions import Self
 
 import tracer
@@ -17,6 +19,7 @@ from tracer._models import Span, Trace
 from tracer.testing import FakeOpenAI
 
 HELLO: list[Any] = [{"role": "user", "content": "Hi"}]
+TLS = ssl.create_default_context()  # each client would load all root certificates again, for plain HTTP
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": HELLO}
 
 
@@ -33,6 +36,9 @@ class Caller:
     def make_client(self, **options: Any) -> Any:
         """Make one more client; closed with the caller."""
         make = self.server.async_client if self.is_async else self.server.client
+        if "http_client" not in options:
+            kind = openai.DefaultAsyncHttpxClient if self.is_async else openai.DefaultHttpxClient
+            options["http_client"] = kind(verify=TLS)
         return self.keep(make(**{"max_retries": 0, **options}))
 
     def keep(self, client: Any) -> Any:

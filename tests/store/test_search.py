@@ -253,3 +253,11 @@ async def test_searches_use_an_index(store: SqliteStore, arguments: dict[str, An
     plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
     assert any(index in step for step in plan), plan
     assert "SCAN traces" not in plan
+
+
+async def test_text_that_changes_again_after_it_was_indexed_is_found_as_it_is_now(store: SqliteStore) -> None:
+    for text in ("first", "second", "third"):
+        await store.write(simple(1, text=text))
+        await store.write(simple(1, text=f"{text} again"))
+        assert await found(store, text=f"{text} again") == [1]
+    assert await found(store, text="first") == []

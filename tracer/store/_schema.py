@@ -9,7 +9,8 @@ Why it is shaped so:
   appended to, while an index led by random ids touches a page a span once it outgrows the cache.
 - ``text`` is indexed lazily and in large steps, see `tracer.store._text`: spans up to ``text_index.indexed_to`` are in
   the full-text index, but for those in ``text_changes``. The triggers only take notes, since with ``trusted_schema``
-  off a trigger may not write to a virtual table.
+  off a trigger may not write to a virtual table. They say NOT IN, since the conflict clause of the upsert that fires
+  them would override an OR IGNORE of theirs (https://sqlite.org/lang_createtrigger.html).
 """
 
 from __future__ import annotations
@@ -123,10 +124,10 @@ INSERT INTO text_index VALUES (0);
 CREATE TABLE text_changes (key INTEGER PRIMARY KEY, indexed_text TEXT);  -- NULL: no text was indexed
 CREATE TRIGGER spans_text_changed AFTER UPDATE OF text ON spans
 WHEN OLD.text IS NOT NEW.text AND OLD.key <= (SELECT indexed_to FROM text_index) BEGIN
-    INSERT OR IGNORE INTO text_changes VALUES (OLD.key, OLD.text);
+    INSERT INTO text_changes SELECT OLD.key, OLD.text WHERE OLD.key NOT IN (SELECT key FROM text_changes);
 END;
 CREATE TRIGGER spans_text_deleted AFTER DELETE ON spans WHEN OLD.key <= (SELECT indexed_to FROM text_index) BEGIN
-    INSERT OR IGNORE INTO text_changes VALUES (OLD.key, OLD.text);
+    INSERT INTO text_changes SELECT OLD.key, OLD.text WHERE OLD.key NOT IN (SELECT key FROM text_changes);
 END;
 """
 
