@@ -23,6 +23,7 @@ from benchmarks._transport import async_client, client
 __all__ = ["LOOPBACK", "SECTIONS"]
 
 CALLS = 20  # a batch, and so what one flush writes: what 50 ms of a service with 400 calls a second bring
+LATENCY = 0.15  # seconds: three looks of the worker at its queue
 STREAMS = 2
 SHORT_STREAMS = 10
 SHORT_CHUNKS = 10
@@ -78,6 +79,12 @@ def _repeat(call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, int], Await
 
 async def _chat(sdk: Any) -> None:
     await sdk.chat.completions.create(**payloads.CHAT_REQUEST)
+
+
+async def _concurrent_chats(sdk: Any, calls: int) -> float:
+    """Make the calls at once, as slow as `LATENCY` says: they start in one transaction and end in a later one."""
+    await asyncio.gather(*(_chat(sdk) for _ in range(calls)))
+    return 0.0
 
 
 async def _responses(sdk: Any) -> None:
@@ -138,6 +145,12 @@ def _measure_control(effort: Effort) -> Iterator[Result]:
     with fresh_store(), _async_batch(async_client(), _repeat(_chat)) as batch:
         costs = interleave(batch, CALLS, effort.pairs, seconds=effort.section_seconds, control=True)
     yield from _cpu_rows("A/A control, async chat", costs, CALLS, control=True)
+
+
+def _measure_slow_chat(effort: Effort) -> Iterator[Result]:
+    with fresh_store(), _async_batch(async_client(LATENCY), _concurrent_chats) as batch:
+        costs = interleave(batch, CALLS, effort.pairs, seconds=effort.section_seconds)
+    yield from _cpu_rows(f"{CALLS} slow async chats at once", costs, CALLS)
 
 
 def _measure_sync_chat(effort: Effort) -> Iterator[Result]:
@@ -205,6 +218,7 @@ SECTIONS = [
     Section("control", _measure_control),
     Section("chat-sync", _measure_sync_chat),
     _calls_section("chat-async", "async chat", _chat),
+    Section("chat-slow", _measure_slow_chat),
     _calls_section("responses", "async Responses", _responses),
     _calls_section("embeddings", "async embeddings, base64", _embeddings),
     _stream_section("chat-stream", "async chat stream", _chat_stream),

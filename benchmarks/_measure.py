@@ -34,7 +34,7 @@ class Cost(NamedTuple):
     """What one batch took, in nanoseconds.
 
     `caller` is CPU of the thread that calls, `wall` its time, both without the flush; `process` is CPU of all threads
-    until everything is persisted; `first_chunk` what the batch itself reported.
+    until everything is persisted; `reported` what the batch itself returned.
     """
 
     caller: float

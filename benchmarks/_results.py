@@ -8,6 +8,8 @@ import msgspec
 
 __all__ = ["Effort", "Estimate", "Goal", "Result", "Section"]
 
+FEWEST = 6  # values that a 95 % interval of a median needs; of fewer we know the range only
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """A value with its interval; `low` and `high` are None where a single figure was taken."""
@@ -26,9 +28,11 @@ class Goal(msgspec.Struct, frozen=True):
     at_most: bool = True
 
     def judge(self, limit: float, estimate: Estimate) -> str:
-        """Return ``pass`` or ``miss``; with a question mark where the interval allows for either."""
+        """Return ``pass`` or ``miss``; with a question mark where the interval allows for either, or is none yet."""
         met = estimate.value <= limit if self.at_most else estimate.value >= limit
-        open_question = estimate.low is not None and estimate.high is not None and estimate.low <= limit < estimate.high
+        open_question = False
+        if estimate.low is not None and estimate.high is not None:
+            open_question = estimate.n < FEWEST or estimate.low <= limit < estimate.high
         return ("pass" if met else "miss") + ("?" if open_question else "")
 
 
@@ -81,7 +85,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
 
     pairs: int = 200
     stream_pairs: int = 100
-    section_seconds: float = 18.0
+    section_seconds: float = 16.0
     loop_rounds: int = 8
     loop_seconds: float = 2.0
     throughput_rounds: int = 12

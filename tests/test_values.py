@@ -209,7 +209,9 @@ def test_odd_values_are_kept_somehow_and_spoil_nothing_beside_them(make: Callabl
     neighbours = kept({"before": 1, "odd": make(), "after": [2]})
     assert neighbours["before"] == 1
     assert neighbours["after"] == [2]
-    assert decode(encode(SpanUpdated("0", attributes=encode_attributes({"odd": make()})))).attributes.keys() == {"odd"}  # type: ignore[union-attr]
+    decoded = decode(encode(SpanUpdated("0", attributes=encode_attributes({"odd": make()}))))
+    assert isinstance(decoded, SpanUpdated)
+    assert (decoded.attributes or {}).keys() == {"odd"}
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_odd_values_are_kept_somehow_and_spoil_nothing_beside_them(make: Callabl
         (Struct(1, Text("t")), {"x": 1, "other": "t"}),
         (Model(), {"x": 1, "when": "2026-01-02"}),
         ([Model(x=2)], [{"x": 2, "when": "2026-01-02"}]),
-        (Open(thing=Text("t"), more=2), {"thing": "t", "more": 2}),
+        (Open.model_validate({"thing": Text("t"), "more": 2}), {"thing": "t", "more": 2}),
         (collections.deque([1, Text("t")]), [1, "t"]),
         (types.MappingProxyType({"a": 1}), {"a": 1}),
         (collections.OrderedDict(a=Text("t")), {"a": "t"}),

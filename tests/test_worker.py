@@ -31,7 +31,7 @@ class Bench:
         self.store = ScriptedStore()
         self.queue = RecordQueue(100_000, 2**30)
         self.settings = Settings(batch_interval=0.002)
-        self.worker = Worker(self.queue, lambda: self.store, lambda: self.settings, ErrorLog())
+        self.worker = Worker(self.queue, self.store, lambda: self.settings, ErrorLog())
 
     def push(self, *records: bytes) -> None:
         for record in records:

@@ -286,16 +286,16 @@ def _wrap_generator(func: Callable[..., Generator[Any, Any, Any]], plan: _Plan) 
         while True:
             try:
                 with steps.current:
-                    item = step()
+                    fresh = [step()]  # to be emptied as it is handed over: an item is not ours to keep alive
             except StopIteration as stop:
                 steps.end()
                 return stop.value
             except BaseException as error:
                 steps.end(error)
                 raise
-            steps.yielded(item)
+            steps.yielded(fresh[0])
             try:
-                sent = yield item
+                sent = yield fresh.pop()
             except BaseException as error:
                 # thrown in, so that the function's own handlers run; what comes of it is the next step's result
                 steps.closing = isinstance(error, GeneratorExit)
@@ -315,16 +315,16 @@ def _wrap_async_generator(func: Callable[..., AsyncGenerator[Any, Any]], plan: _
         while True:
             try:
                 with steps.current:
-                    item = await step()
+                    fresh = [await step()]  # to be emptied as it is handed over: an item is not ours to keep alive
             except StopAsyncIteration:
                 steps.end()
                 return
             except BaseException as error:
                 steps.end(error)
                 raise
-            steps.yielded(item)
+            steps.yielded(fresh[0])
             try:
-                sent = yield item
+                sent = yield fresh.pop()
             except BaseException as error:
                 steps.closing = isinstance(error, GeneratorExit)
                 step = functools.partial(cast("Callable[..., Any]", generator.athrow), error)

@@ -34,7 +34,6 @@ from tracer._values import encode_attributes
 from tracer._worker import ErrorLog, Worker
 from tracer.store import open_store
 from tracer.store.base import Store
-from tracer.store.uri import MEMORY_URI, sqlite_path
 
 __all__ = ["Pipeline", "Stats"]
 
@@ -84,7 +83,14 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline:
-    """The way of records from the caller's thread to one store. Cheap to make: starts and opens nothing."""
+    """The way of records from the caller's thread to one store. Starts and opens nothing until there is a record or a reader.
+
+    The store's module is imported here and not in the worker: that might fall into the interpreter's exit, where an
+    import can turn the exit code of a KeyboardInterrupt into 1 (`exec`, as in dataclasses, clears CPython's mark).
+
+    Raises:
+        ConfigurationError: No store can be at this URI.
+    """
 
     def __init__(self, uri: str, settings: Settings, clock: Clock, ids: Ids) -> None:
         self.uri = uri
@@ -97,8 +103,7 @@ class Pipeline:
         self._encode_failed = Tally()
         self._after_close = Tally()
         self._errors = ErrorLog()
-        place = _absolute(uri)
-        self._worker = Worker(self.queue, lambda: open_store(place), lambda: self.settings, self._errors)
+        self._worker = Worker(self.queue, open_store(uri), lambda: self.settings, self._errors)
         self._lost_before_stop = 0
 
     # --- producers ------------------------------------------------------------------------------------------------
@@ -231,11 +236,3 @@ class Pipeline:
             redaction_failed=assembly.redaction_failed,
             last_error=self._errors.last,
         )
-
-
-def _absolute(uri: str) -> str:
-    """Return the URI with an absolute path: a later change of the working directory must not move the database."""
-    if uri == MEMORY_URI:
-        return uri
-    path = str(sqlite_path(uri))
-    return uri if set(path) & set("?#") else f"sqlite:///{path}"

@@ -53,8 +53,7 @@ class Runtime:
         self._lock = threading.RLock()
         self._finalizer_pid = 0
         self._reset()
-        self._dormant = Pipeline("memory://", Settings(), self.clock, self.ids)
-        self._dormant.closed = True
+        self._dormant: Pipeline | None = None
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork_in_child)
@@ -142,7 +141,12 @@ class Runtime:
             if str(error) != self._misconfigured:
                 self._misconfigured = str(error)
                 logger.error("nothing is traced: %s", error)
-            return self._dormant
+            return self._dormant or self._make_dormant()
+
+    def _make_dormant(self) -> Pipeline:
+        self._dormant = Pipeline("memory://", Settings(), self.clock, self.ids)
+        self._dormant.closed = True
+        return self._dormant
 
     def stats(self) -> Stats:
         """The current pipeline's counts."""

@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 
 from tracer._assembler import Assembler
 from tracer._config import Settings
-from tracer._exceptions import ClosedError, ConfigurationError, StoreError, TransientStoreError
+from tracer._exceptions import ClosedError, StoreError, TransientStoreError
 from tracer._queue import RecordQueue
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
@@ -79,7 +79,7 @@ class Worker:
 
     Args:
         queue: Where records come from; this worker is its only consumer.
-        make_store: Makes the store, which is opened in the worker's own loop.
+        store: Opened in the worker's own loop when the first record or reader comes, closed when the loop ends.
         settings: Called for the current settings before each batch.
         errors: Told what goes wrong.
     """
@@ -87,7 +87,7 @@ class Worker:
     def __init__(
         self,
         queue: RecordQueue,
-        make_store: Callable[[], Store],
+        store: Store,
         settings: Callable[[], Settings],
         errors: ErrorLog,
     ) -> None:
@@ -95,7 +95,8 @@ class Worker:
         self.assembler: Assembler | None = None
         self.is_running = False
         self._queue = queue
-        self._make_store = make_store
+        self._store = store
+        self._is_open = False
         self._settings = settings
         self._errors = errors
         self._jobs: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
@@ -106,7 +107,6 @@ class Worker:
         self._stop_at = float("inf")
         self._retiring = False
         self._wake: Callable[[], object] | None = None
-        self._store: Store | None = None
         self._failing_since: float | None = None
 
     # --- called from any thread -----------------------------------------------------------------------------------
@@ -221,10 +221,10 @@ class Worker:
                 tasks.cancel_scope.cancel()
         finally:
             self._fail_jobs()
-            store, self._store = self._store, None
-            if store is not None:
+            if self._is_open:
+                self._is_open = False
                 with anyio.CancelScope(shield=True):
-                    await store.aclose()
+                    await self._store.aclose()
 
     def _look(self) -> None:
         """Let `_pump` look at its queue without waiting for the interval's end, and `_serve` at its jobs."""
@@ -397,13 +397,9 @@ class Worker:
     async def opened_store(self) -> Store:
         """Return the store, open. Of several who ask at once, one opens it."""
         async with self._opening:
-            if self._store is None:
-                try:
-                    store = self._make_store()
-                except ConfigurationError as error:  # the place was fine when it was set
-                    raise StoreError(str(error)) from error
-                await store.open()
-                self._store = store
+            if not self._is_open:
+                await self._store.open()
+                self._is_open = True
             return self._store
 
 

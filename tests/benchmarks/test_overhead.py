@@ -102,6 +102,7 @@ def test_percentile_is_the_nearest_rank(percent, value):
         (Estimate(1.5, 1.0, 2.5, 9), "pass?"),
         (Estimate(2.5, 1.0, 3.5, 9), "miss?"),
         (Estimate(2.5, 2.1, 3.5, 9), "miss"),
+        (Estimate(1.5, 1.0, 1.9, 5), "pass?"),
         (Estimate(2.0), "pass"),
     ],
 )

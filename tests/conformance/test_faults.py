@@ -16,7 +16,7 @@ from tracer import _semconv as sc
 SPOKEN = ("id", "model", "usage", "texts", "refusals", "thoughts", "tool_calls")
 FEW_EVENTS = 6
 SMALL = 4_000  # bytes of a stream that is sent 7 at a time
-PIECES = 250  # … and into how many any other is cut
+PIECES = 100  # … and into how many any other is cut
 
 
 def streams(share: list[Record], events: int = 1) -> list[Record]:

@@ -99,6 +99,8 @@ class ResponseStream:
         if kind.endswith(".delta"):
             self._note_first_token(time_ns)
         if kind in _TERMINAL or kind in _LIFECYCLE:
+            if self.ended and kind == "response.created":
+                self._begin_again()
             self._response = as_dict(body.get("response")) or self._response
             self.ended = self.ended or kind in _TERMINAL
         elif kind == "error" or (body.get("error") and not kind.startswith("response.")):
@@ -107,6 +109,13 @@ class ResponseStream:
             if kind in ("response.output_item.added", "response.output_item.done"):
                 self._note_item(time_ns, kind, body)
             self._pieces.append(event)
+
+    def _begin_again(self) -> None:
+        """Forget a response that has ended: the server goes on with another, and the last one is the call's."""
+        self.ended, self._response = False, {}
+        self._pieces.clear()
+        self._items_done.clear()
+        self.times.clear()
 
     def _note_first_token(self, time_ns: int) -> None:
         if self.first_token_ns is None:

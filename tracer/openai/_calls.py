@@ -16,7 +16,7 @@ import msgspec
 from tracer import _semconv as sc
 from tracer._context import current_span, format_traceparent
 from tracer._failures import is_cancellation
-from tracer._records import Ending, HttpFacts
+from tracer._records import Ending, HttpFacts, Payload
 from tracer._spans import LiveSpan, open_span
 from tracer._values import safe_str
 from tracer.openai._guard import guarded, report
@@ -92,12 +92,14 @@ class Call:
         """See the request as it goes out, once for each attempt. The first one begins the span."""
         self._attempts += 1
         if not self._begun:
-            self._begin(_body_of(request), request.url)
+            body, span = _body_of(request), self.span
+            inputs = span.pipeline.wire_payload(body) if body is not None and span.is_recording else None
+            self._begin(inputs, request.url, body_dropped=body is not None and inputs is None)
         if self._options.propagate and TRACEPARENT not in request.headers:
             span = self.span
             request.headers[TRACEPARENT] = format_traceparent(span.trace_id, span.span_id, sampled=span.is_recording)
 
-    def _begin(self, body: bytes | None, url: Any) -> None:
+    def _begin(self, inputs: Payload | None, url: Any = None, *, body_dropped: bool = False) -> None:
         span, operation = self.span, self._operation
         if span.is_recording:
             attributes: dict[str, Any] = {sc.PROVIDER_NAME: _provider(self._client_class), sc.OPERATION: operation.key}
@@ -106,20 +108,25 @@ class Call:
             if url is not None:
                 attributes[sc.SERVER_ADDRESS] = url.host
                 attributes[sc.SERVER_PORT] = url.port or (443 if url.scheme == "https" else 80)
-            payload = span.pipeline.wire_payload(body) if body is not None else None
             capture = self._options.capture_content
             span.begin(
-                inputs=payload,
+                inputs=inputs,
                 attributes=attributes,
                 operation=operation.key,
                 capture=span.settings.capture_content if capture is None else capture,
-                body_dropped=body is not None and payload is None,
+                body_dropped=body_dropped,
             )
         self._begun = True
+
+    def _ensure_begun(self) -> None:
+        """Begin without a request if it was not seen: nothing may be recorded of a span that has not begun."""
+        if not self._begun:
+            self._begin(None)
 
     @guarded
     def attempt_failed(self, response: Any, started_ns: int, error: BaseException | None) -> None:
         """Note an attempt that the SDK gave up, and how long it paused then."""
+        self._ensure_begun()
         delay_ns = self.span.now_ns() - started_ns
         attributes: dict[str, Any] = {"tracer.retry.attempt": self._attempts, "tracer.retry.delay": delay_ns / 1e9}
         if response is not None:
@@ -136,6 +143,7 @@ class Call:
     @guarded
     def response_came(self, response: Any) -> None:
         """See a successful response: its body if it was read, else put a tap on it."""
+        self._ensure_begun()
         self._http = _facts_of(response)
         if not self.span.is_recording:
             return
@@ -159,7 +167,7 @@ class Call:
     @guarded
     def _raised(self, error: BaseException) -> None:
         if not self._begun:  # it never got as far as a request: a bad argument, an auth hook that failed
-            self._begin(_encode_json(getattr(self.request_options, "json_data", None)), None)
+            self._begin(_unsent(self.span, getattr(self.request_options, "json_data", None)))
         response = getattr(error, "response", None)
         if self._http is None and response is not None:
             self._http = _facts_of(response)
@@ -190,8 +198,7 @@ class Call:
     def _finish(self, ending: Ending, error: BaseException | None = None, end_ns: int | None = None) -> None:
         span, payload = self.span, None
         attributes: dict[str, Any] = {}
-        if not self._begun:
-            self._begin(None, None)
+        self._ensure_begun()
         if self._body is not None:
             payload = span.pipeline.wire_payload(self._body) if span.is_recording else None
             if payload is None:
@@ -240,8 +247,9 @@ def _facts_of(response: Any) -> HttpFacts | None:
         return None
 
 
-def _encode_json(data: object) -> bytes | None:
+def _unsent(span: LiveSpan, data: object) -> Payload | None:
+    """Return a body that never became bytes: as JSON if it can be, else as a user's value."""
     try:
-        return msgspec.json.encode(data, enc_hook=safe_str)
-    except Exception:  # what could not be sent either
-        return None
+        return span.pipeline.wire_payload(msgspec.json.encode(data, enc_hook=safe_str)) if span.is_recording else None
+    except Exception:  # what the SDK could not encode either, as a lone surrogate
+        return span.snapshot(data)

@@ -1,0 +1,117 @@
+"""Runs scripts as real processes over one database, and reads what they left in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PYTHON = (sys.executable, "-X", "dev", "-W", "error")
+LIMIT = 60.0  # seconds after which a script counts as hanging
+PROLOGUE = """
+import os, sys, threading, time
+import tracer
+
+def record(name="s"):
+    with tracer.start_span(name):
+        pass
+"""
+
+
+@dataclass
+class Ended:
+    """How a script ended. `seconds` is from its mark "end" on stdout, where it prints one, else from its start."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+class Script:
+    """A script that runs, with `tracer` imported, `record()` defined and its tracking URI set."""
+
+    def __init__(self, directory: Path, source: str, *arguments: object, **environment: str) -> None:
+        file = directory / f"script{len(list(directory.glob('script*.py')))}.py"
+        file.write_text(PROLOGUE + textwrap.dedent(source))
+        self.process = subprocess.Popen(
+            [*PYTHON, str(file), *map(str, arguments)],
+            cwd=directory,
+            env={**os.environ, "TRACER_TRACKING_URI": f"sqlite:///{directory}/t.db", **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._since = time.monotonic()
+
+    def wait_for(self, mark: str) -> None:
+        """Wait until the script prints this line."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.strip() == mark:
+                self._since = time.monotonic()
+                return
+        raise AssertionError(f"the script ended before {mark!r}:\n{self.process.communicate()[1]}")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+        self._since = time.monotonic()
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        try:
+            out, err = self.process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the script hangs:\n{self.process.communicate()[1]}") from None
+        return Ended(self.process.returncode, out, err, time.monotonic() - self._since)
+
+
+def run(directory: Path, source: str, *arguments: object, **environment: str) -> Ended:
+    """Run a script to its end; time counts from its line "end", if it prints one."""
+    script = Script(directory, source, *arguments, **environment)
+    if 'print("end"' in source:
+        script.wait_for("end")
+    return script.end()
+
+
+def run_quietly(directory: Path, source: str, *arguments: object, **environment: str) -> Ended:
+    """Run a script that must succeed and say nothing."""
+    ended = run(directory, source, *arguments, **environment)
+    assert (ended.code, ended.err) == (0, "")
+    return ended
+
+
+def query(directory: Path, sql: str) -> list[Any]:
+    """Ask the database; one column comes as a flat list."""
+    with closing(sqlite3.connect(directory / "t.db")) as connection:
+        rows = connection.execute(sql).fetchall()
+    return [row[0] if len(row) == 1 else row for row in rows]
+
+
+def states(directory: Path) -> dict[str, int]:
+    """How many traces are in which state."""
+    return dict(query(directory, "SELECT state, count(*) FROM traces GROUP BY state"))
+
+
+def assert_intact(directory: Path) -> None:
+    """No page is damaged, and nothing refers to what is not there."""
+    assert query(directory, "PRAGMA integrity_check") == ["ok"]
+    assert query(directory, "PRAGMA foreign_key_check") == []
+
+
+def note(record_property: Callable[[str, object], None], **numbers: object) -> None:
+    """Put measured numbers into the test report, and on the terminal with ``-s``."""
+    for name, number in numbers.items():
+        record_property(name, number)
+        print(f"{name}: {number}")  # noqa: T201  pytest keeps it unless asked

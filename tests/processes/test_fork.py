@@ -1,0 +1,272 @@
+"""Forked processes record their own spans: nothing is lost, nothing is written twice, nobody hangs."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.processes.script import assert_intact, query, run_quietly, states
+
+pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs os.fork")
+
+BUSY = """
+stop = threading.Event()
+made = [0]
+
+def work():
+    while not stop.is_set():
+        record("parent's")
+        made[0] += 1
+        time.sleep(0.0005)
+
+thread = threading.Thread(target=work)
+thread.start()
+
+def wait_for(children):
+    for child in children:
+        deadline = time.monotonic() + 30
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            assert time.monotonic() < deadline, f"child {child} hangs"
+            time.sleep(0.005)
+"""
+
+
+def names(directory: Path) -> Counter[str]:
+    return Counter(query(directory, "SELECT name FROM traces"))
+
+
+@pytest.mark.parametrize("ending", ["sys.exit()", "tracer.sync.flush(); os._exit(0)", "raise SystemExit(0)"])
+def test_twenty_forks_of_a_process_with_a_busy_worker(ending: str, tmp_path: Path) -> None:
+    ended = run_quietly(
+        tmp_path,
+        BUSY
+        + f"""
+children = []
+for _ in range(20):
+    time.sleep(0.01)
+    child = os.fork()
+    if not child:
+        for _ in range(50):
+            record("child's")
+        assert tracer.stats().accepted == 100, tracer.stats()
+        {ending}
+    children.append(child)
+wait_for(children)
+stop.set()
+thread.join()
+print(made[0])
+""",
+    )
+    made = int(ended.out)
+    assert made > 20
+    assert names(tmp_path) == {"parent's": made, "child's": 20 * 50}
+    assert states(tmp_path) == {"OK": made + 20 * 50}
+    assert query(tmp_path, "SELECT count(*) FROM spans") == [made + 20 * 50]
+    assert_intact(tmp_path)
+
+
+def test_a_child_that_never_traces_ends_at_once(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        BUSY
+        + """
+children = [child for child in [os.fork() for _ in range(1)] if child]
+if not children:
+    assert threading.active_count() == 1
+    sys.exit()
+wait_for(children)
+stop.set()
+""",
+    )
+    assert set(names(tmp_path)) == {"parent's"}
+
+
+def test_a_fork_inside_a_span(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+        with tracer.start_span("outer"):
+            child = os.fork()
+            with tracer.start_span("inner of the " + ("parent" if child else "child")):
+                pass
+        if child:
+            os.waitpid(child, 0)
+        """,
+    )
+    assert states(tmp_path) == {"OK": 1}
+    rows = query(
+        tmp_path,
+        "SELECT span.name, parent.name FROM spans span LEFT JOIN spans parent ON parent.span_id = span.parent_id",
+    )
+    assert sorted(rows, key=str) == [
+        ("inner of the child", "outer"),
+        ("inner of the parent", "outer"),
+        ("outer", None),
+    ]
+    assert query(tmp_path, "SELECT name FROM traces") == ["outer"]
+
+
+def test_a_child_does_not_end_its_parents_span(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+        with tracer.start_span("outer") as span:
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+                assert tracer.sync.get_trace(span.trace_id).info.state == "IN_PROGRESS"
+            else:
+                record("inner")
+        tracer.sync.flush()
+        """,
+    )
+    assert states(tmp_path) == {"OK": 1}
+
+
+def test_ids_of_children_differ(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+        record()
+        children = []
+        for _ in range(5):
+            child = os.fork()
+            if not child:
+                record()
+                sys.exit()
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+        """,
+    )
+    assert states(tmp_path) == {"OK": 6}
+
+
+def test_a_fork_in_a_fork(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+        record("parent")
+        child = os.fork()
+        if not child:
+            record("child")
+            grandchild = os.fork()
+            if not grandchild:
+                record("grandchild")
+                sys.exit()
+            os.waitpid(grandchild, 0)
+            record("child again")
+            sys.exit()
+        os.waitpid(child, 0)
+        record("parent again")
+        """,
+    )
+    assert names(tmp_path) == dict.fromkeys(["parent", "child", "grandchild", "child again", "parent again"], 1)
+
+
+def test_a_read_in_the_child_of_a_process_that_reads(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+        record("parent")
+        assert len(tracer.sync.search_traces()) == 1
+        child = os.fork()
+        record("child or parent")
+        expected = 2 if not child else 3
+        if child:
+            os.waitpid(child, 0)
+        assert len(tracer.sync.search_traces()) == expected
+        """,
+    )
+    assert sum(states(tmp_path).values()) == 3
+
+
+def test_a_fork_while_a_shut_down_runs_and_after_it(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+        record("parent")
+        tracer.sync.shutdown()
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+        else:
+            record("child")
+        """,
+    )
+    assert names(tmp_path) == {"parent": 1, "child": 1}
+
+
+METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+
+
+@METHODS
+def test_children_of_multiprocessing(method: str, tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        f"""
+        import multiprocessing
+
+        def work(number):
+            for _ in range(50):
+                record("child's")
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("{method}")
+            if "{method}" == "fork":
+                record("parent's")
+            children = [context.Process(target=work, args=(number,)) for number in range(3)]
+            for child in children:
+                child.start()
+            for child in children:
+                child.join(30)
+                assert child.exitcode == 0, child.exitcode
+        """,
+    )
+    assert names(tmp_path)["child's"] == 150
+    assert_intact(tmp_path)
+
+
+@METHODS
+def test_a_pool_whose_workers_live_for_one_task(method: str, tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        f"""
+        import multiprocessing
+
+        def work(number):
+            record("child's")
+            return number
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("{method}")
+            pool = context.Pool(2, maxtasksperchild=1)
+            assert sorted(pool.map(work, range(6), chunksize=1)) == list(range(6))
+            pool.close()
+            pool.join()
+        """,
+    )
+    assert names(tmp_path) == {"child's": 6}
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="fork is no longer the default there")
+def test_a_pool_of_processes_of_concurrent_futures(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+        import concurrent.futures
+
+        def work(number):
+            record("child's")
+            return number
+
+        if __name__ == "__main__":
+            record("parent's")
+            with concurrent.futures.ProcessPoolExecutor(2) as pool:
+                assert list(pool.map(work, range(40))) == list(range(40))
+        """,
+    )
+    assert names(tmp_path) == {"parent's": 1, "child's": 40}
