@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import gc
 import sys
 import traceback
@@ -63,7 +64,7 @@ def test_raising_from_none_hides_the_context() -> None:
 if sys.version_info >= (3, 11):  # which brought exception groups
 
     def test_the_members_of_a_group_are_told() -> None:
-        group = BaseExceptionGroup("several", [raised(ValueError("one")), raised(KeyError("two"))])
+        group = builtins.BaseExceptionGroup("several", [raised(ValueError("one")), raised(KeyError("two"))])
         text = format_failure(capture_failure(raised(group)))
         assert "ExceptionGroup: several (2 sub-exceptions)" in text
         assert "ValueError: one" in text
@@ -143,8 +144,10 @@ if sys.version_info >= (3, 11):  # which brought exception groups
 
     def test_a_group_is_a_cancellation_if_nothing_else_is_in_it() -> None:
         cancelled = asyncio.CancelledError()
-        assert is_cancellation(BaseExceptionGroup("", [cancelled, BaseExceptionGroup("", [cancelled])]))
-        assert not is_cancellation(BaseExceptionGroup("", [cancelled, ValueError()]))
+        assert is_cancellation(
+            builtins.BaseExceptionGroup("", [cancelled, builtins.BaseExceptionGroup("", [cancelled])])
+        )
+        assert not is_cancellation(builtins.BaseExceptionGroup("", [cancelled, ValueError()]))
 
 
 def test_trios_cancellation_is_known() -> None:

@@ -5,6 +5,7 @@ Here privacy is applied (`capture_content=False`, ``redact=``), so nothing past 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -50,6 +51,8 @@ RAW = "raw"  # reads any body, with few attributes
 CONTENT_ATTRIBUTES = (sc.TOOL_CALLS, sc.TOOL_DEFINITIONS, sc.OUTPUT_SCHEMA, sc.REQUEST_STOP_SEQUENCES, sc.NOTE)
 KEPT_HEADERS = ("openai-processing-ms", "openai-version", "retry-after", "x-ratelimit-", "apim-request-id", "cf-ray")
 REQUEST_ID_HEADER = "x-request-id"
+CONTENT_TYPE = "content-type"
+CONTENT_ENCODING = "content-encoding"
 
 
 class Privacy(msgspec.Struct):
@@ -202,18 +205,21 @@ def _withhold_texts(view: RequestView | ResponseView) -> None:
 def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str | None]:
     """Return the attributes of a response's head, its content type and its content encoding."""
     attributes: dict[str, Any] = {sc.HTTP_STATUS_CODE: facts.status_code}
-    content_type = content_encoding = None
-    for raw_name, raw_value in facts.headers:
-        name = raw_name.decode("latin-1").lower()
-        if name == "content-type":
-            content_type = raw_value.decode("latin-1")
-        elif name == "content-encoding":
-            content_encoding = raw_value.decode("latin-1")
-        elif name == REQUEST_ID_HEADER:
-            attributes[sc.REQUEST_ID] = raw_value.decode("latin-1")
-        elif name.startswith(KEPT_HEADERS):
-            attributes[sc.HEADERS_PREFIX + name] = raw_value.decode("latin-1")
-    return attributes, content_type, content_encoding
+    for name, value in facts.headers:
+        if (key := _header_key(name)) is not None:
+            attributes[key] = value.decode("latin-1")
+    return attributes, attributes.pop(CONTENT_TYPE, None), attributes.pop(CONTENT_ENCODING, None)
+
+
+@functools.lru_cache(maxsize=512)  # a server sends the same names in every answer
+def _header_key(raw_name: bytes) -> str | None:
+    """Return what a header is kept as; None if it is not: cookies, organisation, whatever a gateway adds."""
+    name = raw_name.decode("latin-1").lower()
+    if name in (CONTENT_TYPE, CONTENT_ENCODING):
+        return name
+    if name == REQUEST_ID_HEADER:
+        return sc.REQUEST_ID
+    return sc.HEADERS_PREFIX + name if name.startswith(KEPT_HEADERS) else None
 
 
 def exception_attributes(failure: Failure, privacy: Privacy) -> dict[str, Any]:

@@ -63,27 +63,22 @@ async def test_what_existed_before_autolog_is_traced(caller: Caller) -> None:
 async def test_a_subclass_that_overrides_request_is_seen_once(caller: Caller) -> None:
     base: Any = client_class(caller)
 
-    class Tuned(base):
-        def request(self, *args: Any, **kwargs: Any) -> Any:
-            return super().request(*args, **kwargs)
+    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return base.request(self, *args, **kwargs)
 
-    client = caller.keep(Tuned(base_url=caller.server.base_url, api_key="k"))
+    client = caller.keep(type("Tuned", (base,), {"request": request})(base_url=caller.server.base_url, api_key="k"))
     await caller.settle(client.chat.completions.create, **CHAT)
     assert said(await only_span()) == "You said: Hi"
 
 
 async def test_a_subclass_that_overrides_the_pause_between_attempts_is_recorded_all_the_same(caller: Caller) -> None:
-    base: Any = client_class(caller)
+    def pause(self: Any, **_: Any) -> None: ...
 
-    class Hasty(base):
-        if caller.is_async:
+    async def pause_async(self: Any, **_: Any) -> None: ...
 
-            async def _sleep_for_retry(self, **_: Any) -> None: ...
-        else:
-
-            def _sleep_for_retry(self, **_: Any) -> None: ...
-
-    client = caller.keep(Hasty(base_url=caller.server.base_url, api_key="k"))
+    own = {"_sleep_for_retry": pause_async if caller.is_async else pause}
+    hasty: Any = type("Hasty", (client_class(caller),), own)
+    client = caller.keep(hasty(base_url=caller.server.base_url, api_key="k"))
     caller.server.enqueue(reply.error(500))
     await caller.settle(client.chat.completions.create, **CHAT)
     assert (await only_span()).attributes[sc.RETRIES] == 1
@@ -160,26 +155,15 @@ async def test_a_stream_class_that_is_both_sync_and_async_is_tapped(caller: Call
         async def __aiter__(self) -> Any:
             yield CHUNK
 
-    class Direct:
-        """Gives the response's stream to the SDK as it is, which httpx's own clients wrap."""
+    def send(self: Any, request: httpx2.Request, **_: Any) -> httpx2.Response:
+        return httpx2.Response(200, stream=Both(), headers={"content-type": "text/event-stream"}, request=request)
 
-        def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
-            return httpx2.Response(200, stream=Both(), headers={"content-type": "text/event-stream"}, request=request)
+    async def send_async(self: Any, request: httpx2.Request, **_: Any) -> httpx2.Response:
+        return send(self, request)
 
-    base: Any = httpx2.AsyncClient if caller.is_async else httpx2.Client
-    direct = Direct()
-
-    class Sending(base):
-        if caller.is_async:
-
-            async def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
-                return direct.send(request)
-        else:
-
-            def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
-                return direct.send(request)
-
-    client = caller.make_client(http_client=Sending())
+    # httpx's own clients wrap the transport's stream; one with a `send` of its own hands it to the SDK as it is.
+    base, own = (httpx2.AsyncClient, send_async) if caller.is_async else (httpx2.Client, send)
+    client = caller.make_client(http_client=type("Sending", (base,), {"send": own})())
     await caller.items(await caller.settle(client.chat.completions.create, stream=True, **CHAT))
     assert said(await only_span()) == "Hey"
 

@@ -50,9 +50,8 @@ async def test_nothing_is_current_after_a_call_nor_while_its_stream_is_read(call
 
 async def test_a_failed_child_that_was_caught_leaves_the_trace_ok(caller: Caller) -> None:
     caller.server.enqueue(reply.error(400))
-    with tracer.start_span("outer"):
-        with pytest.raises(Exception, match="400"):
-            await caller.chat()
+    with tracer.start_span("outer"), pytest.raises(Exception, match="400"):
+        await caller.chat()
     trace = await only_trace()
     assert trace.info.state == "OK"
     assert [str(span.status) for span in trace.data.spans] == ["OK", "ERROR"]
@@ -133,11 +132,11 @@ async def test_calls_of_fifty_tasks_never_cross(caller: Caller) -> None:
     assert len(recorded) == 50
     for trace in recorded:
         root, plain, stream = trace.data.spans
-        number = root.name.removeprefix("task ")
+        task = root.name.removeprefix("task ")
         for call in (plain, stream):
             assert call.parent_id == root.span_id
-            assert call.inputs["messages"][0]["content"] == f"number {number}"
-            assert call.outputs["choices"][0]["message"]["content"] == f"You said: number {number}"
+            assert call.inputs["messages"][0]["content"] == f"number {task}"
+            assert call.outputs["choices"][0]["message"]["content"] == f"You said: number {task}"
 
 
 @pytest.mark.parametrize("mode", ["sync"])
@@ -159,6 +158,6 @@ async def test_calls_of_threads_never_cross(caller: Caller, server: FakeOpenAI) 
     for trace in recorded:
         root, *calls = trace.data.spans
         assert len(calls) == 3
-        assert {call.parent_id for call in calls} == {root.span_id}
-        words = {call.inputs["messages"][0]["content"] for call in calls}
+        assert {answered.parent_id for answered in calls} == {root.span_id}
+        words = {answered.inputs["messages"][0]["content"] for answered in calls}
         assert words == {root.name.replace("thread", "number")}

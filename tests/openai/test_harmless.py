@@ -33,7 +33,7 @@ PLANTS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.fixture(params=PLANTS.values(), ids=PLANTS)
+@pytest.fixture(params=list(PLANTS.values()), ids=list(PLANTS))
 def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """One of our hooks raises."""
 
@@ -132,6 +132,10 @@ async def test_a_call_that_a_full_queue_refused_leaves_no_orphans(caller: Caller
     assert stats["accepted"] == stats["written"]
 
 
+def all_bytes(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.glob("tracer.db*"))
+
+
 async def test_secrets_in_headers_are_never_stored(caller: Caller, tmp_path: Path) -> None:
     client = caller.make_client(api_key="sk-canary-key", default_headers={"x-default": "canary-default"})
     options: dict[str, Any] = {"extra_headers": {"x-secret": "canary-header"}, "extra_query": {"q": "canary-query"}}
@@ -145,7 +149,7 @@ async def test_secrets_in_headers_are_never_stored(caller: Caller, tmp_path: Pat
     with sqlite3.connect(tmp_path / "tracer.db") as database:
         assert database.execute("select count(*) from spans").fetchone() == (3,)
     database.close()
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("tracer.db*"))
+    stored = all_bytes(tmp_path)
     assert b"You said: Hi" in stored
     assert b"canary" not in stored
 

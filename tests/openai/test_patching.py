@@ -128,7 +128,7 @@ class TestInFlight:
 class OtherLibrary:
     """Wraps ``request`` as other instrumentors do, and takes its wrapper off again by putting back what it found."""
 
-    def __init__(self, owner: type, *, tells: bool) -> None:
+    def __init__(self, owner: Any, *, tells: bool) -> None:
         self.owner = owner
         self.calls = 0
         found = self.found = owner.__dict__["request"]
@@ -138,10 +138,10 @@ class OtherLibrary:
             return found(client, *args, **kwargs)
 
         self.wrapper = functools.wraps(found)(request) if tells else request
-        setattr(owner, "request", self.wrapper)
+        owner.request = self.wrapper
 
     def undo(self) -> None:
-        setattr(self.owner, "request", self.found)
+        self.owner.request = self.found
 
 
 @pytest.fixture(params=[True, False], ids=["functools.wraps", "bare closure"])

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import openai
 import pytest
 from openai import NOT_GIVEN, omit
+from openai._models import FinalRequestOptions
 from pydantic import BaseModel
 
 import tracer
 from tests.openai.calling import CHAT, HELLO, Caller, finish, only_span, only_trace, traces
 from tracer.testing import reply
-from tracer.testing._app import RecordedRequest
 
 CHANGES_EACH_TIME = {"idempotency-key", "x-stainless-retry-count"}
 
@@ -42,7 +43,7 @@ REQUESTS: dict[str, Any] = {
 }
 
 
-async def sent(caller: Caller, make: Any) -> tuple[RecordedRequest, dict[str, str]]:
+async def sent(caller: Caller, make: Any) -> tuple[Any, dict[str, str]]:
     result = await caller.settle(make, caller)
     if hasattr(result, "close"):
         await caller.settle(result.close)
@@ -115,13 +116,9 @@ async def test_asking_for_usage_leaves_other_calls_and_the_wishes_of_the_caller_
 
 
 async def test_asking_for_usage_does_not_change_the_options_that_the_caller_passed(caller: Caller) -> None:
-    from openai._models import FinalRequestOptions
-
     tracer.openai.autolog(stream_usage=True)
     body = {**CHAT, "stream": True}
     options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=body)
-    import openai
-
     stream_class = openai.AsyncStream[Any] if caller.is_async else openai.Stream[Any]
     stream = await caller.settle(caller.client.request, dict, options, stream=True, stream_cls=stream_class)
     await caller.settle(stream.close)

@@ -37,7 +37,7 @@ TRACE_COLUMNS = (
 )
 _SPAN_COLUMNS = (
     "trace_key, span_id, parent_id, name, span_type, start_time_ns, end_time_ns, status_code, status_description, "
-    f"inputs, outputs, attributes, events, chunks, chunk_encoding, cost, {_USAGE}"
+    f"inputs, outputs, attributes, events, chunks, chunk_encoding, operation, cost, {_USAGE}"
 )
 _IN_KEYS = "trace_key IN (SELECT value FROM json_each(?))"
 _SPANS = f"SELECT {_SPAN_COLUMNS} FROM spans WHERE {_IN_KEYS} ORDER BY trace_key, start_time_ns, key"
@@ -98,11 +98,13 @@ def _info(row: tuple[Any, ...], tags: dict[str, str]) -> tuple[TraceInfo, str | 
 
 def _span(connection: sqlite3.Connection, trace_id: str, row: tuple[Any, ...]) -> Span:
     (_, span_id, parent, name, span_type, start, end, status, description, inputs, outputs, attributes) = row[:12]
-    events, chunks, encoding, cost = row[12:16]
+    events, chunks, encoding, operation, cost = row[12:17]
+    raw, partial = [], None
     if chunks is not None:
         raw = unpack_chunks(chunks)
-    else:
-        raw = read_live_chunks(connection, trace_id, span_id) if end is None else []
+    elif end is None:
+        raw = read_live_chunks(connection, trace_id, span_id)  # none unless it is a stream
+        partial = _partial_outputs(operation, raw)
     return Span(
         trace_id=trace_id,
         span_id=span_id,
@@ -113,10 +115,10 @@ def _span(connection: sqlite3.Connection, trace_id: str, row: tuple[Any, ...]) -
         end_time_ns=end,
         status=SpanStatus(SpanStatusCode(status or "UNSET"), description or ""),
         inputs=_json(inputs),
-        outputs=_json(outputs),
+        outputs=_json(outputs) if outputs is not None else partial,
         attributes=_json(attributes) or {},
         events=_events(_json(events) or [], raw, encoding),
-        token_usage=_usage(row[16:]),
+        token_usage=_usage(row[17:]),
         cost=cost,
     )
 
@@ -141,6 +143,14 @@ def _chunk_events(raw: RawChunks, encoding: str | None) -> Iterable[SpanEvent]:
     for index, (time_ns, name, data) in enumerate(stream_events(raw, content_encoding=encoding)):
         attributes = {"data": _json(data), "index": index, **({"event": name} if name else {})}
         yield SpanEvent(sc.EVENT_CHUNK, time_ns, attributes)
+
+
+def _partial_outputs(operation: str | None, raw: RawChunks) -> Any:
+    """Return what a stream that still runs, or whose process was killed, has brought so far."""
+    from tracer.interpret import interpret_stream  # only who reads a stream needs it
+
+    outputs = interpret_stream(operation, raw).outputs if operation is not None and raw else None
+    return None if outputs is None else msgspec.json.decode(outputs)
 
 
 def _usage(values: tuple[Any, ...]) -> TokenUsage | None:
