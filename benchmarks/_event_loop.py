@@ -20,6 +20,7 @@ __all__ = ["SECTIONS", "call_concurrently"]
 MAX_RATE = 150.0  # calls a second
 SHARE = 0.3  # of what this machine can do: beyond its limit we would measure that limit
 IN_FLIGHT = 100
+MAX_LATENCY = 1.0  # seconds, so that fewer calls are under way on a slow machine
 TICK = 0.001
 
 TASKS = 64
@@ -49,6 +50,10 @@ async def _sustainable_rate() -> float:
     return min(MAX_RATE, SHARE * capacity)
 
 
+def _latency(rate: float) -> float:
+    return min(MAX_LATENCY, IN_FLIGHT / rate)
+
+
 async def _call_at_pace(sdk: Any, rate: float, until: float) -> None:
     """Start calls at an even rate, whatever they take."""
     running = set()
@@ -61,8 +66,8 @@ async def _call_at_pace(sdk: Any, rate: float, until: float) -> None:
 
 
 async def _lateness(sdk: Any, rate: float, seconds: float) -> list[float]:
-    """Return the ticker's lateness in ms, measured while `IN_FLIGHT` calls are under way."""
-    latency = IN_FLIGHT / rate
+    """Return the ticker's lateness in ms, measured while rate x latency calls are under way."""
+    latency = _latency(rate)
     begun = time.perf_counter()
     calls = asyncio.ensure_future(_call_at_pace(sdk, rate, begun + latency + seconds))
     await asyncio.sleep(latency)
@@ -82,7 +87,7 @@ def _measure_lateness(effort: Effort) -> Iterator[Result]:
 
 
 async def _alternate_lateness(sides: dict[str, list[list[float]]], rate: float, effort: Effort) -> None:
-    async with async_client(latency=IN_FLIGHT / rate) as sdk:
+    async with async_client(_latency(rate)) as sdk:
         order = list(sides)
         for _ in range(effort.loop_rounds):
             for side in order:
@@ -97,7 +102,7 @@ def _lateness_row(
     name: str, rate: float, plain: list[list[float]], other: list[list[float]], goal: Goal | None
 ) -> Result:
     pairs = [(percentile(a, 99), percentile(b, 99)) for a, b in zip(plain, other, strict=True)]
-    details = {"calls_per_s": rate}
+    details = {"calls_per_s": rate, "in_flight": rate * _latency(rate)}
     for side, rounds in (("untraced", plain), ("traced" if goal else "control", other)):
         ticks = [tick for ticks in rounds for tick in ticks]
         details |= {f"{side}_p{percent}_ms": percentile(ticks, percent) for percent in (50, 99)}

@@ -118,6 +118,18 @@ async def test_after_shutdown_all_is_closed_until_a_tracking_uri_is_set() -> Non
     assert (await tracer.get_trace(record("again"))).info.name == "again"
 
 
+async def test_a_shutdown_that_is_cancelled_goes_on() -> None:
+    record()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await tracer.shutdown()
+    assert scope.cancelled_caught
+    assert await tracer.shutdown() == 0
+    assert tracer.stats().queued == 0
+    with pytest.raises(tracer.ClosedError):
+        await tracer.search_traces()
+
+
 async def test_an_experiment_holds_the_traces_that_begin_in_it() -> None:
     record("before")
     tracer.set_experiment("mine")

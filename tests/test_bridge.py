@@ -78,6 +78,14 @@ async def test_a_cancelled_wait_withdraws_its_question() -> None:
     assert future.cancelled()
 
 
+async def test_a_question_that_cannot_be_withdrawn_stays() -> None:
+    future: Future = Future()
+    with anyio.move_on_after(0.01):
+        await wait(future, withdraw=False)
+    future.set_result(5)
+    assert await wait(future) == 5
+
+
 async def test_an_answer_that_comes_too_late_disturbs_nobody() -> None:
     future: Future = Future()
     future.set_running_or_notify_cancel()

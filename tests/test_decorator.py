@@ -21,6 +21,7 @@ import pytest
 
 import tracer
 from tests.reading import last_span, last_spans, last_trace
+from tracer._binding import Binder
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -134,6 +135,22 @@ async def test_every_kind_of_callable_is_traced(call: Callable[[], Any], name: s
         inputs = {"args": span.inputs["args"]}
     assert span.inputs == inputs
     assert span.outputs == result
+
+
+def both(a: int, b: int = 2, *, c: int = 3) -> None: ...
+
+
+@pytest.mark.parametrize("args", [(), (1,), (1, 2), (1, 2, 3)], ids=len)
+@pytest.mark.parametrize("kwargs", [{}, {"a": 5}, {"b": 6}, {"c": 7}, {"c": 7, "b": 6, "a": 5}, {"d": 8}], ids=str)
+def test_simple_calls_are_bound_as_inspect_binds_them(args: tuple[int, ...], kwargs: dict[str, int]) -> None:
+    try:
+        bound = inspect.signature(both).bind(*args, **kwargs)
+    except TypeError:
+        expected: dict[str, Any] = {"args": list(args), **kwargs}
+    else:
+        bound.apply_defaults()
+        expected = dict(bound.arguments)
+    assert list(Binder(both).bind(args, kwargs).items()) == list(expected.items())
 
 
 async def test_a_plain_function_keeps_an_argument_called_self() -> None:

@@ -229,3 +229,29 @@ def test_only_listed_headers_are_kept() -> None:
 
 def test_moments_are_seconds_and_never_negative() -> None:
     assert seconds_after(1_000_000_000, [("a", 3_500_000_000), ("b", 500), ("c", None)]) == {"a": 2.5, "b": 0.0}
+
+
+FAILED = {
+    "id": "resp_1",
+    "object": "response",
+    "model": "gpt-5",
+    "status": "failed",
+    "error": {"code": "server_error", "message": "no swordfish today"},
+    "output": [],
+}
+
+
+@pytest.mark.parametrize("privacy", [HIDING, WITHHOLDING, Privacy(capture=False, hooks=(hide,))], ids=str)
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
+def test_what_the_provider_says_of_a_failure_may_quote_content(privacy: Privacy, streamed: bool) -> None:
+    if streamed:
+        event = {"type": "response.failed", "sequence_number": 1, "response": FAILED}
+        chunks = [(1, b"event: response.failed\ndata: " + json.dumps(event).encode() + b"\n\n")]
+        view = read_stream("responses", chunks, privacy, content_type="text/event-stream")
+    else:
+        view = read_response("responses", Payload(Codec.WIRE, json.dumps(FAILED).encode()), privacy)
+    assert view.finish == "failed"
+    assert SECRET not in repr(view)
+    outcome = conclude(Ending.RETURNED, view, operation="responses")
+    assert outcome.code is ERROR
+    assert outcome.description == ("content not captured" if not privacy.capture else "no *** today")

@@ -344,7 +344,12 @@ def test_the_barrier_waits_for_all_that_was_accepted_before(bench: Bench) -> Non
 
 def test_of_many_who_need_the_store_at_once_one_opens_it(bench: Bench) -> None:
     bench.store.opening_takes = 0.05
-    futures = [bench.worker.submit(bench.worker.opened_store) for _ in range(5)]
+
+    async def use() -> object:
+        async with bench.worker.open_store() as store:
+            return store
+
+    futures = [bench.worker.submit(use) for _ in range(5)]
     bench.push(started(1))
     assert {future.result(20) for future in futures} == {bench.store}
     bench.settled()

@@ -344,6 +344,7 @@ async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
     """Write what is queued and close the store. `set_tracking_uri` opens tracer again.
 
     Not needed at the end of a program: the same happens at exit. Spans that end later are counted as dropped.
+    Cancelled, it goes on by itself.
 
     Args:
         timeout: Seconds to wait at most.
@@ -357,7 +358,7 @@ async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
     seconds = check_seconds("timeout", timeout)
     if seconds is None:
         raise ConfigurationError(f"timeout must be a finite number of seconds, got {timeout!r}")
-    return await wait(runtime.shut_down(seconds))
+    return await wait(runtime.shut_down(seconds), withdraw=False)
 
 
 def stats() -> Stats:

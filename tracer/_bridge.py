@@ -23,10 +23,11 @@ R = TypeVar("R")
 _blocks: ContextVar[bool] = ContextVar("tracer_blocks", default=False)
 
 
-async def wait(future: concurrent.futures.Future[R], timeout: float | None = None) -> R:
+async def wait(future: concurrent.futures.Future[R], timeout: float | None = None, *, withdraw: bool = True) -> R:
     """Wait for a worker's answer: on asyncio (any loop), on trio, or blocking under `blocking`.
 
-    Cancellation withdraws the question. Raises TimeoutError when `timeout` seconds are over.
+    Cancellation withdraws the question, unless `withdraw` is False. Raises TimeoutError when `timeout` seconds are
+    over.
     """
     if _blocks.get():
         return _wait_in_thread(future, timeout)
@@ -37,7 +38,8 @@ async def wait(future: concurrent.futures.Future[R], timeout: float | None = Non
         with anyio.fail_after(timeout):
             await done.wait()
     except BaseException:
-        future.cancel()
+        if withdraw:
+            future.cancel()
         raise
     return future.result()
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
+from tracer._binding import Binder
 from tracer._checks import check_mapping, check_text, optional_text
 from tracer._context import Current, current_span
 from tracer._exceptions import ConfigurationError
@@ -27,7 +28,6 @@ Reducer = Callable[[list[Any]], Any]
 logger = logging.getLogger("tracer")
 
 ITEM_EVENT = "tracer.item"
-RECEIVERS = ("self", "cls")
 
 
 @overload
@@ -118,34 +118,17 @@ class _Plan:
         self.wrap = _wrapper_for(func, code)
         if self.reducer is not None and self.wrap not in (_wrap_generator, _wrap_async_generator):
             raise ConfigurationError(f"output_reducer is for generators; {self.name!r} is none")
-        try:
-            self.signature: inspect.Signature | None = inspect.signature(func)
-        except (TypeError, ValueError):  # a builtin without a signature
-            self.signature = None
-        self.receiver = _receiver(func, self.signature)
+        self._binder = Binder(func)
 
     def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LiveSpan | None:
         """Open a span for one call; None, and a log line, if that fails."""
         try:
             span = open_span(self.name, self.span_type)
-            span.begin_with(self.attributes, self._bind(args, kwargs) if span.is_recording else None)
+            span.begin_with(self.attributes, self._binder.bind(args, kwargs) if span.is_recording else None)
         except Exception:
             logger.exception("a call of %s is not traced", self.name)
             return None
         return span
-
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self.signature is None:
-            return {"args": list(args), **kwargs}
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError:  # the call itself is about to raise, in the user's own words
-            return {"args": list(args), **kwargs}
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
-        if self.receiver is not None:
-            del arguments[self.receiver]
-        return arguments
 
     def reduced(self, span: LiveSpan, items: list[Any]) -> Payload | None:
         """Return what the reducer makes of a generator's items; if it raises, that is logged, and the items kept."""
@@ -163,18 +146,6 @@ def _code_of(func: Any) -> Any:
     while isinstance(func, functools.partial):
         func = func.func
     return func if inspect.isroutine(func) or inspect.isclass(func) else func.__call__
-
-
-def _receiver(func: Callable[..., Any], signature: inspect.Signature | None) -> str | None:
-    """Return the name of the parameter that takes the object or class a method belongs to.
-
-    Whether a plain function will be a method shows in its qualified name, which then has its class before it.
-    """
-    if signature is None or not inspect.isfunction(func):
-        return None
-    owner = func.__qualname__.rpartition(".")[0]
-    first = next(iter(signature.parameters), None)
-    return first if owner and not owner.endswith("<locals>") and first in RECEIVERS else None
 
 
 def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], _Plan], Callable[..., Any]]:

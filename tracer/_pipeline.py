@@ -83,10 +83,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline:
-    """The way of records from the caller's thread to one store. Starts and opens nothing until there is a record or a reader.
+    """The way of records from the caller's thread to one store. Opens nothing until there is a record or a reader.
 
-    The store's module is imported here and not in the worker: that might fall into the interpreter's exit, where an
-    import can turn the exit code of a KeyboardInterrupt into 1 (`exec`, as in dataclasses, clears CPython's mark).
+    Its store is made here, so that a later change of the working directory doesn't move it.
 
     Raises:
         ConfigurationError: No store can be at this URI.
@@ -169,7 +168,8 @@ class Pipeline:
         async def run() -> T:
             if barrier:
                 await worker.settle_accepted()
-            return await job(await worker.opened_store())
+            async with worker.open_store() as store:
+                return await job(store)
 
         return worker.submit(run)
 
@@ -197,6 +197,14 @@ class Pipeline:
         self._worker.join(timeout)
         stats = self.stats()
         return stats.queued + stats.dropped["lost"] - self._lost_before_stop
+
+    def pause(self, timeout: float) -> None:
+        """Before a fork: close the store for a moment."""
+        self._worker.pause(timeout)
+
+    def unpause(self) -> None:
+        """After a fork, in the parent."""
+        self._worker.resume()
 
     def forget(self) -> None:
         """After a fork, in the child: this pipeline is the parent's. Nothing is written, closed or freed here.

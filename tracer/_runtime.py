@@ -28,6 +28,7 @@ T = TypeVar("T")
 logger = logging.getLogger("tracer")
 
 EXIT_TIMEOUT = 5.0
+FORK_TIMEOUT = 2.0  # seconds that a fork waits for the store to close
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
     "_settings", "_uri", "_experiment", "_pipeline", "_retired", "_misconfigured",
@@ -56,7 +57,11 @@ class Runtime:
         self._dormant: Pipeline | None = None
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork_in_child)
+            os.register_at_fork(
+                before=self._before_fork,
+                after_in_parent=self._after_fork_in_parent,
+                after_in_child=self._after_fork_in_child,
+            )
 
     # --- settings -------------------------------------------------------------------------------------------------
 
@@ -203,6 +208,14 @@ class Runtime:
         self._misconfigured = None
 
     # --- fork and exit --------------------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        for pipeline in self._pipelines():
+            pipeline.pause(FORK_TIMEOUT)
+
+    def _after_fork_in_parent(self) -> None:
+        for pipeline in self._pipelines():
+            pipeline.unpause()
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()

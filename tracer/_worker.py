@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import importlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
@@ -25,6 +27,7 @@ from tracer._exceptions import ClosedError, StoreError, TransientStoreError
 from tracer._queue import RecordQueue
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
+from tracer.store.uri import MEMORY_URI
 
 __all__ = ["ErrorLog", "Worker", "WorkerCounts"]
 
@@ -39,6 +42,10 @@ RETRY_FIRST, RETRY_LAST = 0.05, 1.0
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes after which a reader that waits for them is told so
 LOG_INTERVAL = 60.0
+PAUSE_STEP = 0.001  # seconds between two looks whether a fork is over: it takes a few of them
+# What `anyio.run` imports, imported before the thread starts: the thread may fall into the interpreter's exit, where an
+# import can turn the exit code of a KeyboardInterrupt into 1 (`exec`, as in dataclasses, clears CPython's mark of it).
+LOOP_MODULE = "anyio._backends._asyncio"
 # A loop of our own whatever policy the user has set, and without asyncio's debug mode, which is for their code.
 LOOP = {"loop_factory": asyncio.SelectorEventLoop, "debug": False}
 
@@ -97,6 +104,9 @@ class Worker:
         self._queue = queue
         self._store = store
         self._is_open = False
+        self._users = 0
+        self._paused = False
+        self._quiet = threading.Event()
         self._settings = settings
         self._errors = errors
         self._jobs: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
@@ -125,6 +135,7 @@ class Worker:
             return
         try:
             if not self.is_running:
+                importlib.import_module(LOOP_MODULE)
                 self._ended.clear()
                 self.is_running = True
                 threading.Thread(target=self._run, name="tracer-worker", daemon=True).start()
@@ -178,6 +189,25 @@ class Worker:
         """Ask the worker to end when nothing is queued and no span is open any more; or to stay after all."""
         self._retiring = retiring
         self.wake()
+
+    def pause(self, timeout: float) -> None:
+        """Let the store be finished with what it does, and close it until `resume`: this process is about to fork.
+
+        A child must not inherit an open SQLite file: SQLite keeps the locks of a file per process in memory, so the
+        child would take over what the parent held at that moment, and hold nothing that the system knows of
+        (https://sqlite.org/howtocorrupt.html section 2.6).
+        """
+        self._quiet.clear()
+        self._paused = True
+        deadline = time.monotonic() + timeout
+        while self.is_running and time.monotonic() < deadline:
+            self.wake()
+            if self._quiet.wait(0.01):
+                return
+
+    def resume(self) -> None:
+        """Take `pause` back."""
+        self._paused = False
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has ended or time is up."""
@@ -314,8 +344,8 @@ class Worker:
     async def _try_to_write(self, batch: Batch, records: int) -> bool | None:
         """Return whether the batch was written; None if trying again may help."""
         try:
-            store = await self.opened_store()
-            await store.write(batch)
+            async with self.open_store() as store:
+                await store.write(batch)
         except TransientStoreError as error:
             self._failing_since = self._failing_since or time.monotonic()
             self._count(retries=1)
@@ -357,7 +387,10 @@ class Worker:
                 job, future = self._jobs.popleft()
                 self._serving.add(future)
                 tasks.start_soon(self._run_job, job, future)
-            await self._job_event.wait()
+            if self._paused:
+                await self._close_for_fork()
+            else:
+                await self._job_event.wait()
 
     async def _run_job(self, job: Job, future: concurrent.futures.Future[Any]) -> None:
         if future.set_running_or_notify_cancel():
@@ -394,13 +427,33 @@ class Worker:
             if self._failing_since is not None and time.monotonic() - self._failing_since > READ_PATIENCE:
                 raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self._errors.last}")
 
-    async def opened_store(self) -> Store:
-        """Return the store, open. Of several who ask at once, one opens it."""
-        async with self._opening:
-            if not self._is_open:
-                await self._store.open()
-                self._is_open = True
-            return self._store
+    @contextlib.asynccontextmanager
+    async def open_store(self) -> AsyncIterator[Store]:
+        """Lend the store, open, and not in a fork. Of several who ask at once, one opens it."""
+        while self._paused:
+            await anyio.sleep(PAUSE_STEP)
+        self._users += 1
+        try:
+            async with self._opening:
+                if not self._is_open:
+                    await self._store.open()
+                    self._is_open = True
+            yield self._store
+        finally:
+            self._users -= 1
+
+    async def _close_for_fork(self) -> None:
+        while self._users:
+            await anyio.sleep(PAUSE_STEP)
+        was_open = self._is_open and self._store.uri != MEMORY_URI
+        if was_open:
+            self._is_open = False
+            await self._store.aclose()
+        while self._paused:
+            self._quiet.set()
+            await anyio.sleep(PAUSE_STEP)
+        if was_open:  # to its readers a process that has closed its file has ended: say that this one has not
+            await self._write(Batch(process=current_process()), 0)
 
 
 def _fail(future: concurrent.futures.Future[Any], error: Exception) -> None:

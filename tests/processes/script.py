@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 PYTHON = (sys.executable, "-X", "dev", "-W", "error")
-LIMIT = 60.0  # seconds after which a script counts as hanging
+LIMIT = 25.0  # seconds after which a script counts as hanging
 PROLOGUE = """
-import os, sys, threading, time
+import logging, os, sys, threading, time
 import tracer
+
+logging.getLogger("asyncio").setLevel("ERROR")  # its debug mode (-X dev) tells of every stall of a slow machine
 
 def record(name="s"):
     with tracer.start_span(name):
@@ -51,6 +53,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self._since = time.monotonic()
 
@@ -72,7 +75,7 @@ class Script:
         try:
             out, err = self.process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # with its children, which hold its pipes open
             raise AssertionError(f"the script hangs:\n{self.process.communicate()[1]}") from None
         return Ended(self.process.returncode, out, err, time.monotonic() - self._since)
 

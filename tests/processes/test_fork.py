@@ -22,7 +22,7 @@ def work():
         made[0] += 1
         time.sleep(0.0005)
 
-thread = threading.Thread(target=work)
+thread = threading.Thread(target=work, daemon=True)
 thread.start()
 
 def wait_for(children):

@@ -147,14 +147,12 @@ class Call:
         self._http = _facts_of(response)
         if not self.span.is_recording:
             return
-        try:
-            body: bytes = response.content
-        except Exception:  # ResponseNotRead of httpx2 or httpx: the body is the caller's to read
+        body = _body_of(response)
+        if body is None:
             tap(response, self)
             self._streamed = self._tapped = True
             self._last_read_ns = self.span.now_ns()
-            return
-        if body.startswith(EVENT_STREAM_STARTS):  # a transport or a hook has read the whole stream already
+        elif body.startswith(EVENT_STREAM_STARTS):  # a transport or a hook has read the whole stream already
             self._streamed = True
             self.stream_read(body)
         else:
@@ -230,11 +228,14 @@ def _provider(client_class: type) -> str:
     return "azure.ai.openai" if is_azure else "openai"
 
 
-def _body_of(request: Any) -> bytes | None:
-    """Return the body as it goes over the wire; None for multipart, which is the user's file to read."""
+def _body_of(message: Any) -> bytes | None:
+    """Return a request's or response's body.
+
+    None for a multipart request, which is the user's file to read, and for a response that the caller is to read.
+    """
     try:
-        body: bytes = request.content
-    except Exception:  # RequestNotRead
+        body: bytes = message.content
+    except Exception:  # RequestNotRead, ResponseNotRead of httpx2 or httpx
         return None
     return body
 
