@@ -223,7 +223,7 @@ def test_only_listed_headers_are_kept() -> None:
     assert attributes == {
         sc.HTTP_STATUS_CODE: 429,
         sc.REQUEST_ID: "req_1",
-        "http.response.header.x-ratelimit-remaining-tokens": "7",
+        sc.RATE_LIMIT: {"remaining-tokens": "7"},
     }
 
 

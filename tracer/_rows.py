@@ -49,7 +49,8 @@ PREVIEW_CHARS = 1_000
 WITHHELD_NOTE = "content not captured"
 RAW = "raw"  # reads any body, with few attributes
 CONTENT_ATTRIBUTES = (sc.TOOL_CALLS, sc.TOOL_DEFINITIONS, sc.OUTPUT_SCHEMA, sc.REQUEST_STOP_SEQUENCES, sc.NOTE)
-KEPT_HEADERS = ("openai-processing-ms", "openai-version", "retry-after", "x-ratelimit-", "apim-request-id", "cf-ray")
+KEPT_HEADERS = {"openai-processing-ms", "retry-after", "retry-after-ms", "apim-request-id", "cf-ray"}
+RATE_LIMIT_PREFIX = "x-ratelimit-"
 REQUEST_ID_HEADER = "x-request-id"
 CONTENT_TYPE = "content-type"
 CONTENT_ENCODING = "content-encoding"
@@ -205,21 +206,27 @@ def _withhold_texts(view: RequestView | ResponseView) -> None:
 def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str | None]:
     """Return the attributes of a response's head, its content type and its content encoding."""
     attributes: dict[str, Any] = {sc.HTTP_STATUS_CODE: facts.status_code}
+    limits: dict[str, str] = {}
     for name, value in facts.headers:
-        if (key := _header_key(name)) is not None:
-            attributes[key] = value.decode("latin-1")
+        where, key = _header_key(name)
+        if where is not None:
+            (limits if where == sc.RATE_LIMIT else attributes)[key] = value.decode("latin-1")
+    if limits:
+        attributes[sc.RATE_LIMIT] = limits
     return attributes, attributes.pop(CONTENT_TYPE, None), attributes.pop(CONTENT_ENCODING, None)
 
 
 @functools.lru_cache(maxsize=512)  # a server sends the same names in every answer
-def _header_key(raw_name: bytes) -> str | None:
-    """Return what a header is kept as; None if it is not: cookies, organisation, whatever a gateway adds."""
+def _header_key(raw_name: bytes) -> tuple[str | None, str]:
+    """Return where a header is kept and as what; None if it is not: cookies, whatever a gateway adds."""
     name = raw_name.decode("latin-1").lower()
     if name in (CONTENT_TYPE, CONTENT_ENCODING):
-        return name
+        return "attributes", name
     if name == REQUEST_ID_HEADER:
-        return sc.REQUEST_ID
-    return sc.HEADERS_PREFIX + name if name.startswith(KEPT_HEADERS) else None
+        return "attributes", sc.REQUEST_ID
+    if name.startswith(RATE_LIMIT_PREFIX):
+        return sc.RATE_LIMIT, name[len(RATE_LIMIT_PREFIX) :]
+    return ("attributes" if name in KEPT_HEADERS else None), sc.HEADERS_PREFIX + name
 
 
 def exception_attributes(failure: Failure, privacy: Privacy) -> dict[str, Any]:

@@ -41,6 +41,7 @@ async def test_page_runs_from_top_to_bottom(
     assert blocks(page)
     for source in blocks(page):
         await run(source, page, namespace)
+    await namespace["client"].close()
 
 
 def test_every_public_name_is_documented() -> None:

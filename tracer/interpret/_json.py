@@ -93,7 +93,7 @@ def _read_odd_body(data: bytes, truncated: int) -> Body:
 
 def _deeper_than(data: bytes, value: Json, limit: int) -> bool:
     """Tell whether `value` nests deeper than `limit`; free of cost for what has fewer brackets than that."""
-    if data.count(b"[") + data.count(b"{") <= limit:
+    if len(data) < 2 * limit or data.count(b"[") + data.count(b"{") <= limit:
         return False
     level = [value]
     for _ in range(limit):

@@ -46,7 +46,10 @@ _ATTRIBUTES = {
     "cache_read_input_tokens": sc.USAGE_CACHE_READ_INPUT_TOKENS,
     "cache_creation_input_tokens": sc.USAGE_CACHE_CREATION_INPUT_TOKENS,
     "reasoning_tokens": sc.REASONING_TOKENS,
+    "input_audio_tokens": sc.INPUT_AUDIO_TOKENS,
+    "output_audio_tokens": sc.OUTPUT_AUDIO_TOKENS,
 }
+_ALWAYS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
 _MAX_COUNT = 2**53  # a count beyond is no count, and would not fit into the columns it is summed in
 
 
@@ -89,8 +92,5 @@ def _as_count(value: Any) -> int | None:
 
 
 def usage_attributes(counts: dict[str, int]) -> dict[str, Any]:
-    """Return the attributes of a usage: the convention's, and the whole where a count has none of its own."""
-    attributes: dict[str, Any] = {_ATTRIBUTES[key]: count for key, count in counts.items() if key in _ATTRIBUTES}
-    if len(attributes) < len(counts):
-        attributes[sc.TOKEN_USAGE] = counts
-    return attributes
+    """Return the attributes of a usage. Details that are zero (audio of a text model) stay out of the way there."""
+    return {_ATTRIBUTES[key]: count for key, count in counts.items() if count or key in _ALWAYS}
