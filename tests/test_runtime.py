@@ -33,6 +33,8 @@ def uri(tmp_path: Path, name: str) -> str:
 def names(tmp_path: Path, name: str) -> list[tuple[str, str]]:
     """The traces in a file: (name, state)."""
     with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'traces'").fetchone():
+            return []  # its worker is about to create it
         return connection.execute("SELECT name, state FROM traces ORDER BY start_time_ns").fetchall()
 
 

@@ -210,12 +210,14 @@ class Runtime:
     # --- fork and exit --------------------------------------------------------------------------------------------
 
     def _before_fork(self) -> None:
+        self._lock.acquire()  # so that no thread is in the middle of importing a store: the child could never import it
         for pipeline in self._pipelines():
             pipeline.pause(FORK_TIMEOUT)
 
     def _after_fork_in_parent(self) -> None:
         for pipeline in self._pipelines():
             pipeline.unpause()
+        self._lock.release()
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()

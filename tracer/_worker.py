@@ -98,6 +98,7 @@ class Worker:
         settings: Callable[[], Settings],
         errors: ErrorLog,
     ) -> None:
+        importlib.import_module(LOOP_MODULE)
         self.counts = WorkerCounts()
         self.assembler: Assembler | None = None
         self.is_running = False
@@ -135,7 +136,6 @@ class Worker:
             return
         try:
             if not self.is_running:
-                importlib.import_module(LOOP_MODULE)
                 self._ended.clear()
                 self.is_running = True
                 threading.Thread(target=self._run, name="tracer-worker", daemon=True).start()
@@ -430,7 +430,7 @@ class Worker:
     @contextlib.asynccontextmanager
     async def open_store(self) -> AsyncIterator[Store]:
         """Lend the store, open, and not in a fork. Of several who ask at once, one opens it."""
-        while self._paused:
+        while self._paused:  # noqa: ASYNC110  set by another thread, in the middle of a fork
             await anyio.sleep(PAUSE_STEP)
         self._users += 1
         try:
@@ -443,7 +443,7 @@ class Worker:
             self._users -= 1
 
     async def _close_for_fork(self) -> None:
-        while self._users:
+        while self._users:  # noqa: ASYNC110  a few milliseconds, once a fork
             await anyio.sleep(PAUSE_STEP)
         was_open = self._is_open and self._store.uri != MEMORY_URI
         if was_open:

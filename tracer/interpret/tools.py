@@ -167,6 +167,7 @@ _BUILT_IN: dict[str, tuple[str, str, Callable[[dict[str, Any]], tuple[Any, Any]]
     "shell_call": ("shell", SpanType.TOOL, _acted),
     "apply_patch_call": ("apply_patch", SpanType.TOOL, _acted),
 }
+_KINDS = tuple(_BUILT_IN)  # a type may be an unhashable value of a server that errs
 _ONLY_IF_RAN = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
 _DATASTORE = frozenset({"file_search_call"})  # gen_ai.tool.type: function | extension | datastore
 
@@ -182,6 +183,8 @@ def outputs_by_call(output: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def built_in_calls(output: list[dict[str, Any]]) -> list[ChildView]:
     """Return the tool calls that OpenAI ran itself, without times, in the order of the response's ``output``."""
+    if not any(item.get("type") in _KINDS for item in output):
+        return []
     results = outputs_by_call(output)
     children: dict[str, ChildView] = {}
     for position, item in enumerate(output):

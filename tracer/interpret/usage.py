@@ -78,17 +78,13 @@ def _collect(counts: dict[str, int], source: dict[str, Any], names: Any) -> None
         target = names.get(name)
         if target is None:
             continue
-        if type(target) is dict:
-            if type(value) is dict:
-                _collect(counts, value, target)
-        elif (count := _as_count(value)) is not None and count >= counts.get(target, 0):
-            counts[target] = count
-
-
-def _as_count(value: Any) -> int | None:
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value < _MAX_COUNT else None
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is int:
+            if type(target) is str and counts.get(target, 0) <= value < _MAX_COUNT:
+                counts[target] = value
+        elif type(value) is dict and type(target) is dict:
+            _collect(counts, value, target)
 
 
 def usage_attributes(counts: dict[str, int]) -> dict[str, Any]:
