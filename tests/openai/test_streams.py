@@ -163,3 +163,20 @@ async def test_a_stream_read_in_another_thread_is_recorded(caller: Caller, serve
     assert isinstance(stream, openai.Stream)
     assert chunks
     assert finish(await only_span()) == "completed"
+
+
+async def test_a_stream_longer_than_max_payload_bytes_is_cut_and_counted(server: FakeOpenAI) -> None:
+    tracer.autolog()
+    tracer.configure(max_payload_bytes=2_000)
+    server.enqueue(reply.text("word " * 400))
+    async with server.async_client() as client:
+        stream = await client.chat.completions.create(
+            model="gpt-5", messages=[{"role": "user", "content": "Hi"}], stream=True
+        )
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    assert text.split() == ["word"] * 400
+    trace = await tracer.get_trace(tracer.get_last_active_trace_id() or "")
+    kept = trace.data.spans[0].outputs["choices"][0]["message"]["content"]
+    assert 0 < len(kept) < len(text)
+    assert text.startswith(kept)
+    assert trace.info.dropped["chunks"] > 0
