@@ -39,6 +39,9 @@ __all__ = ["Pipeline", "Stats"]
 
 T = TypeVar("T")
 
+# Members of an enum are slow to look up on Python 3.11 (0.25 µs).
+_WIRE, _CHUNK, _DETAIL = Codec.WIRE, Rank.CHUNK, Rank.DETAIL
+
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the records. Always ``accepted == written + lost + queued``; nothing is lost uncounted.
@@ -143,14 +146,14 @@ class Pipeline:
         """Return a body as a payload, cut at ``max_payload_bytes``; None if the queue is too full for bodies."""
         limit = self.settings.max_payload_bytes
         size = len(body)
-        if not self.queue.has_room(Rank.DETAIL, min(size, limit)):
-            self.queue.refuse(Rank.DETAIL)
+        if not self.queue.has_room(_DETAIL, min(size, limit)):
+            self.queue.refuse(_DETAIL)
             return None
-        return Payload(Codec.WIRE, body) if size <= limit else Payload(Codec.WIRE, body[:limit], size - limit)
+        return Payload(_WIRE, body) if size <= limit else Payload(_WIRE, body[:limit], size - limit)
 
     def push_chunk(self, span_id: str, time_ns: int, data: bytes) -> bool:
         """Queue one read of a stream."""
-        return self.push(SpanChunk(span_id, time_ns, data), Rank.CHUNK)
+        return self.push(SpanChunk(span_id, time_ns, data), _CHUNK)
 
     # --- the worker -----------------------------------------------------------------------------------------------
 

@@ -107,8 +107,10 @@ class Runtime:
 
     @property
     def experiment(self) -> str:
-        """The experiment that new traces belong to."""
-        return self._experiment or os.environ.get("TRACER_EXPERIMENT") or DEFAULT_EXPERIMENT
+        """The experiment that new traces belong to. The environment is read once: each trace asks."""
+        if self._experiment is None:
+            self._experiment = os.environ.get("TRACER_EXPERIMENT") or DEFAULT_EXPERIMENT
+        return self._experiment
 
     def set_experiment(self, name: str) -> None:
         """Put the traces that begin from now on into an experiment."""

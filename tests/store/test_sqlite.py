@@ -4,6 +4,8 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError, TransientStoreError
 from tracer._models import SpanStatusCode, TraceState
-from tracer.store import ChunkRow, TraceQuery, open_store
+from tracer.store import ChunkRow, TraceQuery, check_uri, open_store
 from tracer.store import _connection as connection_module
 from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION
 from tracer.store.sqlite import SqliteStore
@@ -380,11 +382,25 @@ async def test_a_damaged_file_is_a_store_error(path: Path) -> None:
     await store.open()
     await store.write(simple(*range(200), inputs=b'"' + b"x" * 3000 + b'"'))
     await store.aclose()
-    damage(path)
     store = open_store(f"sqlite:///{path}")
+    damage(path)
     with pytest.raises(StoreError) as caught:
         await store.open()
     assert not isinstance(caught.value, TransientStoreError)
+    await store.aclose()
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        open_store(f"sqlite:///{path}")
+
+
+async def test_looking_at_a_file_keeps_the_locks_that_this_process_holds_on_it(path: Path) -> None:
+    """POSIX drops all locks of a process on a file when it closes any descriptor of it."""
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    await store.write(simple(1))
+    check_uri(f"sqlite:///{path}")
+    script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA journal_mode = DELETE')"
+    other = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+    assert "database is locked" in other.stderr, "another process took itself for the only user of the database"
     await store.aclose()
 
 

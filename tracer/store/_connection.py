@@ -60,9 +60,9 @@ def create_file(path: Path) -> None:
     missing = [parent for parent in path.parents if not parent.exists()]
     for parent in reversed(missing):  # `mkdir(parents=True)` gives its mode to the last one only
         parent.mkdir(mode=0o700, exist_ok=True)
-    flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    if not path.exists():
-        os.close(os.open(path, flags, 0o600))
+    # Exclusively, so that no file is opened that SQLite may hold locks on: closing it would drop them.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
 
 
 async def connect(database: str, *, query_only: bool = False) -> aiosqlite.Connection:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 from pathlib import Path
 
 from tracer._exceptions import ConfigurationError
@@ -14,13 +16,12 @@ __all__ = ["MEMORY_URI", "check_uri", "redact_uri", "sqlite_path"]
 MEMORY_URI = "memory://"
 _REMEDY = "use sqlite:///tracer.db or memory://"
 _PLANNED = frozenset({"http", "https", "postgresql"})
-_MAGIC = b"SQLite format 3\x00"
 
 
 def check_uri(uri: str) -> str:
     """Return the tracking URI in normal form, having looked at the file it names, which may be missing yet.
 
-    Creates nothing and opens no database: it reads the first 100 bytes at most.
+    Creates nothing, and waits for nobody: what another process has locked is judged when it is opened.
 
     Raises:
         ConfigurationError: The URI is malformed, its scheme is not known here, or its file can't be ours. The
@@ -82,7 +83,7 @@ def _problem_with_file(path: Path) -> str | None:
         return f"{path} is not a regular file; name another"
     if not os.access(path, os.R_OK | os.W_OK):
         return f"{path} can't be read and written by this user; change its mode or name another file"
-    return _problem_with_header(path)
+    return _problem_with_database(path)
 
 
 def _problem_with_parent(parent: Path) -> str | None:
@@ -96,19 +97,26 @@ def _problem_with_parent(parent: Path) -> str | None:
     return None
 
 
-def _problem_with_header(path: Path) -> str | None:
-    """Judge by the database header, see https://sqlite.org/fileformat.html section 1.3."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        return f"{path} can't be read ({error.strerror}); name another file"
-    if not header:
+def _problem_with_database(path: Path) -> str | None:
+    """Judge by the database header, as SQLite reads it.
+
+    Not by reading the file: closing it would drop the locks that SQLite holds on it for this process, and with them
+    the protection from other processes (https://sqlite.org/howtocorrupt.html section 2.2).
+    """
+    if path.stat().st_size == 0:
         return None
-    if len(header) < 100 or not header.startswith(_MAGIC):
-        return f"{path} is not a SQLite database; name another file"
-    version, application, pages = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68, 28))
-    # A file that died while it was made has one page and no table: `migrate` makes sure under its lock.
-    if application != APPLICATION_ID and (application or version or pages > 1):
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)) as connection:
+            version, application = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")
+            )
+            # A file that died while it was made has no table: `migrate` makes sure under its lock.
+            is_in_use = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None
+    except sqlite3.OperationalError:
+        return None  # somebody has it locked just now: opening it will tell
+    except sqlite3.DatabaseError as error:
+        kind = "not a SQLite database" if "not a database" in str(error) else f"damaged ({error})"
+        return f"{path} is {kind}; name another file"
+    if application != APPLICATION_ID and (application or version or is_in_use):
         return f"{path} is another program's SQLite database; name another file"
     return f"{path} {newer_schema_message(version)}" if version > SCHEMA_VERSION else None
