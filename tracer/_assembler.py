@@ -45,6 +45,13 @@ __all__ = ["Assembler", "AssemblyCounts"]
 
 MAX_EVENTS = 10_000  # of one span: they are held, and written anew with each batch, until it ends
 
+Hooks = tuple[Callable[[str], str], ...]
+
+
+def _ignore(_what: str, _error: Exception) -> None:
+    """Report to nobody."""
+
+
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -84,16 +91,22 @@ class _OpenSpan:
 
 
 class Assembler:
-    """Turns records into batches. Single-threaded: the worker's."""
+    """Turns records into batches. Single-threaded: the worker's.
 
-    def __init__(self, process: ProcessRow) -> None:
+    Args:
+        process: Who writes.
+        report: Told of what could not be interpreted; the span is kept without it.
+    """
+
+    def __init__(self, process: ProcessRow, report: Callable[[str, Exception], None] = _ignore) -> None:
+        self._report = report
         self.counts = AssemblyCounts()
         self._process = process
         self._open: dict[str, _OpenSpan] = {}
         self._touched: dict[str, _OpenSpan] = {}
         self._batch = Batch(process=process)
         self._patches: dict[str, TracePatch] = {}
-        self._handlers: dict[type, Callable[[Any, tuple[Callable[[str], str], ...]], None]] = {
+        self._handlers: dict[type, Callable[[Any, Hooks], None]] = {
             SpanStarted: self._on_started,
             SpanChunk: self._on_chunk,
             SpanNoted: self._on_noted,
@@ -107,7 +120,7 @@ class Assembler:
         """How many spans have started and not ended."""
         return len(self._open)
 
-    def feed(self, raw: bytes, hooks: tuple[Callable[[str], str], ...] = ()) -> None:
+    def feed(self, raw: bytes, hooks: Hooks = ()) -> None:
         """Take one record in. A record that can't be understood is counted, never raised."""
         try:
             record = decode(raw)
@@ -118,28 +131,32 @@ class Assembler:
 
     def take_batch(self) -> Batch:
         """Return what the records fed since the last call amount to; it is for the caller to write."""
-        for span in self._touched.values():
-            self._add_open_row(span)
+        touched, self._touched = self._touched, {}
+        for span in touched.values():
+            try:
+                self._add_open_row(span)
+            except Exception as error:  # noqa: PERF203  one span that is odd must not take the others with it
+                self._report("a running span could not be interpreted", error)
         batch = self._batch
         batch.traces = list(self._patches.values())
-        self._batch, self._patches, self._touched = Batch(process=self._process), {}, {}
+        self._batch, self._patches = Batch(process=self._process), {}
         return batch
 
     # --- records --------------------------------------------------------------------------------------------------
 
-    def _on_started(self, record: SpanStarted, hooks: tuple[Callable[[str], str], ...]) -> None:
+    def _on_started(self, record: SpanStarted, hooks: Hooks) -> None:
         span = _OpenSpan(record, Privacy(record.capture, hooks))
         self._open[record.span_id] = self._touched[record.span_id] = span
         if record.body_dropped:
             span.attributes[sc.PAYLOAD_DROPPED] = True
             self._lose(span, {"bodies": 1})
 
-    def _on_chunk(self, record: SpanChunk, _hooks: object) -> None:
-        if span := self._touch(record.span_id):
+    def _on_chunk(self, record: SpanChunk, hooks: Hooks) -> None:
+        if span := self._touch(record.span_id, hooks):
             span.chunks.append((record.time_ns, record.data))
 
-    def _on_noted(self, record: SpanNoted, _hooks: object) -> None:
-        span = self._touch(record.span_id)
+    def _on_noted(self, record: SpanNoted, hooks: Hooks) -> None:
+        span = self._touch(record.span_id, hooks)
         if span is None:
             return
         if len(span.events) >= MAX_EVENTS:
@@ -155,8 +172,8 @@ class Assembler:
             span.items.append(attributes["value"])
         span.events.append((record.name, record.time_ns, attributes))
 
-    def _on_updated(self, record: SpanUpdated, _hooks: object) -> None:
-        if span := self._touch(record.span_id):
+    def _on_updated(self, record: SpanUpdated, hooks: Hooks) -> None:
+        if span := self._touch(record.span_id, hooks):
             span.inputs = record.inputs or span.inputs
             span.outputs = record.outputs or span.outputs
             if record.status is not None:
@@ -166,16 +183,21 @@ class Assembler:
             span.started.name = record.name or span.started.name
             span.started.span_type = record.span_type or span.started.span_type
 
-    def _on_ended(self, record: SpanEnded, _hooks: object) -> None:
+    def _on_ended(self, record: SpanEnded, hooks: Hooks) -> None:
         span = self._open.pop(record.span_id, None)
         if span is None:
             self.counts.orphaned += 1
             return
         self._touched.pop(record.span_id, None)
-        self._add_ended_rows(span, record)
+        span.privacy.hooks = hooks
+        try:
+            self._add_ended_rows(span, record)
+        except Exception as error:
+            self._report("the end of a span could not be interpreted", error)
+            self._add_bare_end(span, record)
         self.counts.redaction_failed += span.privacy.failures
 
-    def _on_trace_updated(self, record: TraceUpdated, hooks: tuple[Callable[[str], str], ...]) -> None:
+    def _on_trace_updated(self, record: TraceUpdated, hooks: Hooks) -> None:
         privacy = Privacy(hooks=hooks)
         patch = self._patch(record.trace_id, record.start_ns)
         patch.tags.update(privacy.redact(record.tags or {}))
@@ -185,11 +207,12 @@ class Assembler:
         patch.name_override = privacy.redact(record.name) or patch.name_override
         self.counts.redaction_failed += privacy.failures
 
-    def _touch(self, span_id: str) -> _OpenSpan | None:
+    def _touch(self, span_id: str, hooks: Hooks) -> _OpenSpan | None:
         span = self._open.get(span_id)
         if span is None:
             self.counts.orphaned += 1
         else:
+            span.privacy.hooks = hooks
             self._touched[span_id] = span
         return span
 
@@ -276,6 +299,16 @@ class Assembler:
         if ended.lost:
             self._lose(span, ended.lost)
         self._end_trace(span, row, view)
+
+    def _add_bare_end(self, span: _OpenSpan, ended: SpanEnded) -> None:
+        """Add the end of a span whose payloads we failed to understand: the span is whole but for them."""
+        span.inputs = span.outputs = None
+        outcome = self._outcome(span, ended, None)
+        span.attributes = {sc.NOTE: "could not be interpreted; see the log"}
+        row = self._row(span)
+        self._complete(row, span, ended, None, outcome)
+        self._batch.spans.append(row)
+        self._end_trace(span, row, None)
 
     def _read_outputs(self, span: _OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
         """Read what came back, and note what the response's head says."""

@@ -35,8 +35,11 @@ async def wait(future: concurrent.futures.Future[R], timeout: float | None = Non
     announce = _announcer(done)
     future.add_done_callback(lambda _: announce())
     try:
-        with anyio.fail_after(timeout):
+        if timeout is None:  # no cancel scope, which would mind being closed after its loop is gone
             await done.wait()
+        else:
+            with anyio.fail_after(timeout):
+                await done.wait()
     except BaseException:
         if withdraw:
             future.cancel()

@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_max_records: int = 16_384
     queue_max_bytes: int = 64 * MIB
     batch_max_records: int = 1_024
-    batch_interval: float = 0.05
+    batch_interval: float = 0.1
     max_payload_bytes: int = 16 * MIB
     sample_rate: float = 1.0
     capture_content: bool = True

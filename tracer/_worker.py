@@ -238,7 +238,7 @@ class Worker:
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
         if self.assembler is None:
-            self.assembler = Assembler(current_process())
+            self.assembler = Assembler(current_process(), self._errors.report)
         self._event = anyio.Event()
         self._job_event = anyio.Event()
         self._settled_event = anyio.Event()
@@ -278,6 +278,8 @@ class Worker:
             elif self._should_end(assembler):
                 return None
             busy = self._stopping.is_set() or time.monotonic() - last_work < BUSY_FOR
+            if not busy and await self._tidy():
+                continue
             await self._rest(settings.batch_interval if busy else None)
 
     def _should_end(self, assembler: Assembler) -> bool:
@@ -288,6 +290,17 @@ class Worker:
 
     def _is_overdue(self) -> bool:
         return time.monotonic() >= self._stop_at
+
+    async def _tidy(self) -> bool:
+        """Use the quiet for the store's own upkeep; return whether there is more to do."""
+        if not self._is_open or self._paused:
+            return False
+        try:
+            async with self.open_store() as store:
+                return await store.tidy()
+        except Exception as error:
+            self._errors.report("the store could not be tidied", error)
+            return False
 
     async def _rest(self, interval: float | None) -> None:
         """Sleep for an interval, or until woken. While there is work, producers need not wake us at all."""

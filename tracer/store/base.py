@@ -157,6 +157,10 @@ class Store(Protocol):
         """Write the batch in one transaction; all or nothing."""
         ...
 
+    async def tidy(self) -> bool:
+        """Do a short step of upkeep that can wait for a quiet moment; return whether more is left to do."""
+        ...
+
     async def read_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
         """Return the raw reads stored so far for a span that still runs, in order."""
         ...
