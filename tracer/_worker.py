@@ -132,18 +132,23 @@ class Worker:
         Raises:
             RuntimeError: The machine has no thread left, or the interpreter exits.
         """
-        if self.is_running or not self._starting.acquire(blocking=wait):
-            return
-        try:
-            if not self.is_running:
-                self._ended.clear()
-                self.is_running = True
-                threading.Thread(target=self._run, name="tracer-worker", daemon=True).start()
-        except RuntimeError:
-            self.is_running = False
-            raise
-        finally:
-            self._starting.release()
+        while not self.is_running and self._starting.acquire(blocking=wait):
+            try:
+                if not self.is_running:
+                    self._ended.clear()
+                    self.is_running = True
+                    threading.Thread(target=self._run, name="tracer-worker", daemon=True).start()
+            except RuntimeError:
+                self.is_running = False
+                raise
+            finally:
+                self._starting.release()
+            # Whoever came meanwhile did not wait for us; and the thread may have ended again already.
+            if not self._has_work():
+                return
+
+    def _has_work(self) -> bool:
+        return bool(self._jobs) or len(self._queue) > 0
 
     def try_to_start(self) -> None:
         """Start the thread unless it runs; never waits, never raises."""
@@ -232,7 +237,7 @@ class Worker:
         self.is_running = False
         self._ended.set()
         # A producer or reader that saw the thread running a moment ago relies on it: see the end of `push`, `submit`.
-        if self._jobs or len(self._queue):
+        if self._has_work():
             self.try_to_start()
 
     async def _main(self) -> None:
