@@ -209,7 +209,7 @@ def test_odd_values_are_kept_somehow_and_spoil_nothing_beside_them(make: Callabl
     neighbours = kept({"before": 1, "odd": make(), "after": [2]})
     assert neighbours["before"] == 1
     assert neighbours["after"] == [2]
-    decoded = decode(encode(SpanUpdated("0", attributes=encode_attributes({"odd": make()}))))
+    decoded = decode(encode(SpanUpdated("0", attributes=encode_attributes({"odd": make()}, 1_000_000))))
     assert isinstance(decoded, SpanUpdated)
     assert (decoded.attributes or {}).keys() == {"odd"}
 

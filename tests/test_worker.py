@@ -233,7 +233,7 @@ def test_a_batch_that_cannot_be_assembled_is_lost_alone(
     take_batch = Assembler.take_batch
     failures = iter([True])
 
-    def fail_once(self: Assembler) -> object:
+    def fail_once(self: Assembler, *_: object) -> object:
         batch = take_batch(self)
         if next(failures, False):
             raise KeyError("a bug")

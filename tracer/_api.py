@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("tracer")
+
+MLFLOW_SESSION, MLFLOW_USER = "mlflow.trace.session", "mlflow.trace.user"
 Moment = datetime | timedelta | float | str
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
@@ -123,7 +125,8 @@ def update_current_trace(
 ) -> None:
     """Set tags, metadata, session, user or name of the trace that is current; a warning is logged if none is.
 
-    Tags and metadata are merged key by key. Never blocks.
+    Tags and metadata are merged key by key. MLflow's ``mlflow.trace.session`` and ``mlflow.trace.user`` in `metadata`
+    set session and user as well. Never blocks.
 
     Raises:
         ConfigurationError: A key or value is no string.
@@ -135,6 +138,9 @@ def update_current_trace(
         "user_id": optional_text("user_id", user_id),
         "name": optional_text("name", name),
     }
+    given = changes["metadata"] or {}
+    changes["session_id"] = changes["session_id"] or given.get(MLFLOW_SESSION)
+    changes["user_id"] = changes["user_id"] or given.get(MLFLOW_USER)
     span = current_span.get()
     if span is None:
         logger.warning("update_current_trace() did nothing: no trace is current here")

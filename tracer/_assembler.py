@@ -44,6 +44,7 @@ from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 __all__ = ["Assembler", "AssemblyCounts"]
 
 MAX_EVENTS = 10_000  # of one span: they are held, and written anew with each batch, until it ends
+MAX_LIVE_EVENTS = 200  # of a span that still runs
 
 Hooks = tuple[Callable[[str], str], ...]
 
@@ -61,6 +62,7 @@ class AssemblyCounts(msgspec.Struct):
     undecodable: int = 0
     orphaned: int = 0
     truncated: int = 0
+    events: int = 0  # beyond `MAX_EVENTS` of one span
     redaction_failed: int = 0
 
 
@@ -129,14 +131,18 @@ class Assembler:
             return
         self._handlers[type(record)](record, hooks)
 
-    def take_batch(self) -> Batch:
-        """Return what the records fed since the last call amount to; it is for the caller to write."""
+    def take_batch(self, offer: Callable[[], None] = lambda: None) -> Batch:
+        """Return what the records fed since the last call amount to; it is for the caller to write.
+
+        `offer` is called after each span, for whoever should go first.
+        """
         touched, self._touched = self._touched, {}
         for span in touched.values():
             try:
                 self._add_open_row(span)
-            except Exception as error:  # noqa: PERF203  one span that is odd must not take the others with it
+            except Exception as error:  # its end may yet be understood
                 self._report("a running span could not be interpreted", error)
+            offer()
         batch = self._batch
         batch.traces = list(self._patches.values())
         self._batch, self._patches = Batch(process=self._process), {}
@@ -154,13 +160,16 @@ class Assembler:
     def _on_chunk(self, record: SpanChunk, hooks: Hooks) -> None:
         if span := self._touch(record.span_id, hooks):
             span.chunks.append((record.time_ns, record.data))
+            span.privacy.watch(record.data)
 
     def _on_noted(self, record: SpanNoted, hooks: Hooks) -> None:
+        span = self._open.get(record.span_id)
+        if span is not None and len(span.events) >= MAX_EVENTS:
+            self.counts.events += 1
+            self._lose(span, {"events": 1})
+            return
         span = self._touch(record.span_id, hooks)
         if span is None:
-            return
-        if len(span.events) >= MAX_EVENTS:
-            self._lose(span, {"events": 1})
             return
         attributes = dict(record.attributes)
         if span.started.operation is None or record.name != sc.EVENT_RETRY:
@@ -272,6 +281,8 @@ class Assembler:
 
     def _add_open_row(self, span: _OpenSpan) -> None:
         row = self._row(span)
+        if len(span.events) > MAX_LIVE_EVENTS:
+            row.events = None  # the end brings them; to write thousands again with each batch would be quadratic
         row.attributes = encode_value(span.attributes)
         if span.outputs is not None:
             row.outputs = read_response(None, span.outputs, span.privacy).outputs
@@ -317,6 +328,8 @@ class Assembler:
         if ended.http is not None:
             facts, content_type, encoding = http_attributes(ended.http)
             span.attributes.update(facts)
+        if sc.TRUNCATED in (ended.attributes or {}):
+            self.counts.truncated += 1
         span.attributes.update(span.privacy.clean(ended.attributes or {}))
         payload = ended.outputs or span.outputs
         if span.chunks and operation is not None:

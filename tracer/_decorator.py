@@ -95,7 +95,7 @@ class _Options:
 def _decorate(func: Any, *, options: _Options) -> Any:
     if isinstance(func, (classmethod, staticmethod)):
         return type(func)(_decorate(func.__func__, options=options))
-    if not callable(func):
+    if not callable(func) or inspect.isclass(func):
         raise ConfigurationError(
             f"@trace must stand above a function, got {func!r}; a name is given as @trace(name=…), "
             "and a property is traced below its @property"

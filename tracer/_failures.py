@@ -7,7 +7,7 @@ import linecache
 import textwrap
 
 from tracer._records import Failure
-from tracer._values import safe_str
+from tracer._values import clean_text, safe_str
 
 __all__ = ["capture_failure", "format_failure", "is_cancellation"]
 
@@ -61,7 +61,7 @@ def _frames(error: BaseException) -> list[tuple[str, int, str]]:
     step = error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
-        frames.append((code.co_filename, step.tb_lineno, code.co_name))
+        frames.append((clean_text(code.co_filename), step.tb_lineno, clean_text(code.co_name)))
         step = step.tb_next
     return frames if len(frames) <= MAX_FRAMES else frames[: MAX_FRAMES // 2] + frames[-MAX_FRAMES // 2 :]
 

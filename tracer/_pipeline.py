@@ -50,8 +50,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         queued: Records accepted and not yet written; `queue_bytes` their size.
         accepted: Records that the queue took; `written` those that reached the store.
         dropped: Records that were not kept, by reason: ``chunk``, ``detail``, ``start`` (refused by a full queue,
-            by rank), ``encode``, ``closed`` (made after shutdown) and ``lost`` (accepted, but the store refused
-            them for good).
+            by rank), ``encode``, ``closed`` (made after shutdown), ``event`` (beyond 10,000 of one span) and ``lost``
+            (accepted, but the store refused them for good).
         spans: Rows written, two for a span that was seen running.
         unsampled: Traces left out by ``sample_rate``: a choice, no loss.
         truncated: Bodies or values cut at ``max_payload_bytes``.
@@ -104,6 +104,7 @@ class Pipeline:
         self.closed = False
         self._encode_failed = Tally()
         self._after_close = Tally()
+        self._truncated = Tally()
         self._errors = ErrorLog()
         self._worker = Worker(self.queue, open_store(uri), lambda: self.settings, self._errors)
         self._lost_before_stop = 0
@@ -123,10 +124,16 @@ class Pipeline:
         data: bytes | None
         try:
             data = encode(record)
+            if (
+                len(data) > self.settings.max_payload_bytes
+                and _attributes_of(record, len(data)) > self.settings.max_payload_bytes
+            ):
+                self._truncated.add()
+                data = self._encode_by_hand(record)
         except Exception:  # a user's attribute that is no JSON-like data
             data = self._encode_by_hand(record)
-            if data is None:
-                return False
+        if data is None:
+            return False
         accepted = self.queue.push(data, rank)
         if not self._worker.is_running:  # after the push: a thread that ends looks at the queue after it said so
             self._worker.try_to_start()
@@ -135,7 +142,7 @@ class Pipeline:
     def _encode_by_hand(self, record: Record) -> bytes | None:
         try:
             if isinstance(record, (SpanStarted, SpanUpdated, SpanEnded, SpanNoted)) and record.attributes:
-                record.attributes = encode_attributes(record.attributes)
+                record.attributes = encode_attributes(record.attributes, self.settings.max_payload_bytes)
             return encode(record)
         except Exception as error:
             self._encode_failed.add()
@@ -161,6 +168,11 @@ class Pipeline:
     def push_chunk(self, span_id: str, time_ns: int, data: bytes) -> bool:
         """Queue one read of a stream."""
         return self.push(SpanChunk(span_id, time_ns, data), _CHUNK)
+
+    def push_last_chunk(self, span_id: str, time_ns: int, data: bytes) -> None:
+        """Queue the last read of a stream of which reads before it were refused, in any case."""
+        # It begins a line: what it continues was left out.
+        self.push(SpanChunk(span_id, time_ns, b"\n\n" + data), Rank.END)
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
@@ -237,6 +249,7 @@ class Pipeline:
             **queue.refused,
             "encode": self._encode_failed.value,
             "closed": self._after_close.value,
+            "event": assembly.events,
             "lost": counts.lost,
         }
         return Stats(
@@ -250,7 +263,13 @@ class Pipeline:
             retries=counts.retries,
             open_spans=assembler.open_spans if assembler is not None else 0,
             unsampled=self.unsampled.value,
-            truncated=assembly.truncated,
+            truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed,
             last_error=self._errors.last,
         )
+
+
+def _attributes_of(record: Record, size: int) -> int:
+    """Return about how many of an encoded record's bytes are attributes: all but its payloads."""
+    payloads = (getattr(record, name, None) for name in ("inputs", "outputs", "value"))
+    return size - sum(len(payload.data) for payload in payloads if payload is not None)

@@ -29,6 +29,7 @@ from tracer.interpret import (
     withhold,
 )
 from tracer.interpret._json import read_body
+from tracer.interpret.privacy import CREDENTIAL, hide_credentials, mentions_credentials, without_credentials
 
 __all__ = [
     "Outcome",
@@ -48,7 +49,14 @@ __all__ = [
 PREVIEW_CHARS = 1_000
 WITHHELD_NOTE = "content not captured"
 RAW = "raw"  # reads any body, with few attributes
-CONTENT_ATTRIBUTES = (sc.TOOL_CALLS, sc.TOOL_DEFINITIONS, sc.OUTPUT_SCHEMA, sc.REQUEST_STOP_SEQUENCES, sc.NOTE)
+# Attributes that hold content, and the field of a body whose form they have ("": somebody's data).
+CONTENT_ATTRIBUTES = {
+    sc.TOOL_CALLS: "tool_calls",
+    sc.TOOL_DEFINITIONS: "tools",
+    sc.OUTPUT_SCHEMA: "",
+    sc.REQUEST_STOP_SEQUENCES: "",
+    sc.NOTE: "",
+}
 KEPT_HEADERS = {"openai-processing-ms", "retry-after", "retry-after-ms", "apim-request-id", "cf-ray"}
 RATE_LIMIT_PREFIX = "x-ratelimit-"
 REQUEST_ID_HEADER = "x-request-id"
@@ -63,16 +71,24 @@ class Privacy(msgspec.Struct):
         capture: False keeps structure, model, usage and times, and no text.
         hooks: Functions from text to text that every text goes through first.
         failures: How many texts were withheld because a hook raised: it fails closed.
+        has_credentials: A body of the span held credentials for a third party; they are gone from what was read
+            since, and may still stand in the stream's raw bytes.
     """
 
     capture: bool = True
     hooks: tuple[Callable[[str], str], ...] = ()
     failures: int = 0
+    has_credentials: bool = False
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Texts are stored as they are."""
+        return self.capture and not self.hooks
 
     @property
     def is_open(self) -> bool:
         """Nothing to hide: bytes can be kept as they are."""
-        return self.capture and not self.hooks
+        return self.keeps_texts and not self.has_credentials
 
     def redact(self, value: Any) -> Any:
         """Return a JSON-like value with the hooks applied to its texts."""
@@ -83,21 +99,27 @@ class Privacy(msgspec.Struct):
         return value
 
     def clean(self, value: Any) -> Any:
-        """Return a JSON-like value with the hooks applied to its texts, or with its texts withheld."""
+        """Return a user's value with the hooks applied to its texts, or with its texts withheld, all of them."""
         value = self.redact(value)
-        return value if self.capture else withhold(value)
+        return value if self.capture else withhold(value, labels=False)
 
     def clean_note(self, text: str) -> str:
         """Return a status description, an error message or the like as it may be stored."""
         text = self.redact(text)
         return text if self.capture or not text else WITHHELD_NOTE
 
-    def redact_body(self, payload: Payload) -> bytes:
-        """Return a body with the hooks applied: the same bytes where there are none, else JSON."""
-        if not self.hooks or not payload.data:
-            return payload.data
-        body = read_body(payload.data, truncated=payload.truncated)
-        return encode_value(self.redact(body.value if body.readable else payload.data.decode("utf-8", "replace")))
+    def watch(self, data: bytes) -> None:
+        """Look for credentials in a stream's raw bytes, whose request may not have been seen to hold any."""
+        self.has_credentials = self.has_credentials or mentions_credentials(data)
+
+    def clean_body(self, payload: Payload) -> bytes:
+        """Return a wire body without credentials and with the hooks applied; the same bytes if that changes nothing."""
+        data = without_credentials(payload.data, truncated=payload.truncated)
+        self.has_credentials = self.has_credentials or data is not payload.data
+        if not self.hooks or not data:
+            return data
+        body = read_body(data, truncated=payload.truncated)
+        return encode_value(self.redact(body.value if body.readable else data.decode("utf-8", "replace")))
 
 
 def read_value(payload: Payload, privacy: Privacy) -> Any:
@@ -106,7 +128,13 @@ def read_value(payload: Payload, privacy: Privacy) -> Any:
         value = msgspec.msgpack.decode(payload.data, strict=False)
     except (msgspec.DecodeError, RecursionError) as error:  # nested as deep as the caller's stack allowed, not ours
         value = f"[could not be read: {error}]"
-    return value if privacy.is_open else privacy.clean(_bytes_as_text(value))
+    return value if privacy.keeps_texts else privacy.clean(_bytes_as_text(value))
+
+
+def _read_unsent(value: Any, privacy: Privacy) -> Any:
+    """Return a call's body that could not be made JSON of, and came as a user's value therefore."""
+    privacy.has_credentials = hide_credentials(value) or privacy.has_credentials
+    return value
 
 
 def _bytes_as_text(value: Any) -> Any:
@@ -141,11 +169,12 @@ def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
 def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:
     """Read a request's body, or the inputs of a user's span."""
     if payload.codec is Codec.VALUE:
-        return view_inputs(read_value(payload, privacy), privacy)
-    view = interpret_request(operation or RAW, privacy.redact_body(payload), truncated=payload.truncated)
+        value = read_value(payload, privacy)
+        return view_inputs(value if operation is None else _read_unsent(value, privacy), privacy)
+    view = interpret_request(operation or RAW, privacy.clean_body(payload), truncated=payload.truncated)
     view.attributes.pop(sc.TRUNCATED, None)  # the assembler counts for both sides
     if not privacy.capture:
-        view.inputs = encode_value(withhold(decode_json(view.inputs)))
+        view.inputs = encode_value(withhold(decode_json(view.inputs), labels=operation is not None))
         _withhold_texts(view)
     return view
 
@@ -156,10 +185,10 @@ def read_response(
     """Read a plain response's body, or the outputs of a user's span."""
     if payload.codec is Codec.VALUE:
         return view_outputs(read_value(payload, privacy), privacy)
-    body = privacy.redact_body(payload)
+    body = privacy.clean_body(payload)
     view = interpret_response(operation or RAW, body, content_type=content_type, truncated=payload.truncated)
     view.attributes.pop(sc.TRUNCATED, None)
-    return view if privacy.capture else _withheld(view)
+    return view if privacy.capture else _withheld(view, labels=operation is not None)
 
 
 def read_stream(
@@ -175,32 +204,43 @@ def read_stream(
     With ``redact=`` hooks the rebuilt message is redacted, not each chunk: a secret may lie across two of them.
     """
     view = interpret_stream(operation, chunks, content_type=content_type, content_encoding=content_encoding)
-    if privacy.hooks and view.outputs is not None:
-        clean = interpret_response(operation, privacy.redact_body(Payload(Codec.WIRE, view.outputs)))
-        view.outputs, view.preview, view.text = clean.outputs, clean.preview, clean.text
+    if view.outputs is not None:
+        _clean_rebuilt(operation, view, privacy)
     view.attributes, view.error = privacy.redact([view.attributes, view.error])
     for child in view.children:
+        hide_credentials([child.inputs, child.outputs])
         child.inputs, child.outputs, child.error = privacy.redact([child.inputs, child.outputs, child.error])
     return view if privacy.capture else _withheld(view)
 
 
-def _withheld(view: ResponseView) -> ResponseView:
+def _clean_rebuilt(operation: str, view: ResponseView, privacy: Privacy) -> None:
+    """Put what a stream was rebuilt to through what a plain body goes through."""
+    outputs = view.outputs or b""
+    if privacy.has_credentials and outputs.startswith(b'"'):  # could not be read: it may repeat the request's
+        outputs = encode_value(CREDENTIAL)
+    cleaned = privacy.clean_body(Payload(Codec.WIRE, outputs))
+    if cleaned is not view.outputs:
+        clean = interpret_response(operation, cleaned)
+        view.outputs, view.preview, view.text = clean.outputs, clean.preview, clean.text
+
+
+def _withheld(view: ResponseView, *, labels: bool = True) -> ResponseView:
     if view.outputs is not None:
-        view.outputs = encode_value(withhold(decode_json(view.outputs)))
+        view.outputs = encode_value(withhold(decode_json(view.outputs), labels=labels))
     _withhold_texts(view)
     if view.error and view.finish != "incomplete":  # whose reason is a label
         view.error = WITHHELD_NOTE
     for child in view.children:
-        child.inputs, child.outputs = withhold(child.inputs), withhold(child.outputs)
+        child.inputs, child.outputs = withhold([child.inputs, child.outputs], labels=False)
         child.error = WITHHELD_NOTE if child.error else None
     return view
 
 
 def _withhold_texts(view: RequestView | ResponseView) -> None:
     view.preview, view.text = None, ""
-    for key in CONTENT_ATTRIBUTES:
+    for key, field in CONTENT_ATTRIBUTES.items():
         if key in view.attributes:
-            view.attributes[key] = withhold(view.attributes[key])
+            view.attributes[key] = withhold({field: view.attributes[key]}, labels=bool(field))[field]
 
 
 def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import importlib
 import logging
 import os
 import sys
@@ -20,7 +21,10 @@ from tracer._clock import Clock, Ids, RandomIds, SystemClock
 from tracer._config import DEFAULT_EXPERIMENT, DEFAULT_TRACKING_URI, Settings, from_environment, updated
 from tracer._exceptions import ConfigurationError
 from tracer._pipeline import Pipeline, Stats
+from tracer._values import clean_text
+from tracer._worker import LOOP_MODULE
 from tracer.store import Store, check_uri
+from tracer.store.uri import MEMORY_URI
 
 __all__ = ["Runtime", "runtime"]
 
@@ -28,10 +32,11 @@ T = TypeVar("T")
 logger = logging.getLogger("tracer")
 
 EXIT_TIMEOUT = 5.0
-FORK_TIMEOUT = 2.0  # seconds that a fork waits for the store to close
+DORMANT_FOR = 60.0  # seconds until a wrong environment is looked at again
+FORK_TIMEOUT = 0.5  # seconds that a fork waits for the store to close
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
-    "_settings", "_uri", "_experiment", "_pipeline", "_retired", "_misconfigured",
+    "_settings", "_uri", "_experiment", "_pipeline", "_retired", "_misconfigured", "_dormant_until",
 )  # fmt: skip
 
 
@@ -46,6 +51,7 @@ class Runtime:
     _pipeline: Pipeline | None
     _retired: weakref.WeakSet[Pipeline]  # kept alive by what they still have to do: their worker, or spans that run
     _misconfigured: str | None
+    _dormant_until: float
 
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
@@ -76,6 +82,7 @@ class Runtime:
         """Change settings, also of the pipelines that finish their spans; what is queued stays."""
         with self._lock:
             self._settings = updated(self.settings, changes)
+            self._dormant_until = 0.0
             for pipeline in self._pipelines():
                 pipeline.configure(self._settings)
 
@@ -95,6 +102,8 @@ class Runtime:
                     self._retired.add(current)
                 self._pipeline = self._resumed(checked)
             self._uri = checked
+            self._dormant_until = 0.0
+        self.warm_up()
 
     def _resumed(self, uri: str) -> Pipeline | None:
         """Return the pipeline that still finishes its spans for a store, if there is one: one writer is enough."""
@@ -109,14 +118,14 @@ class Runtime:
     def experiment(self) -> str:
         """The experiment that new traces belong to. The environment is read once: each trace asks."""
         if self._experiment is None:
-            self._experiment = os.environ.get("TRACER_EXPERIMENT") or DEFAULT_EXPERIMENT
+            self._experiment = clean_text(os.environ.get("TRACER_EXPERIMENT") or DEFAULT_EXPERIMENT)
         return self._experiment
 
     def set_experiment(self, name: str) -> None:
         """Put the traces that begin from now on into an experiment."""
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"experiment must be a non-empty string, got {name!r}")
-        self._experiment = name
+        self._experiment = clean_text(name)
 
     # --- the pipeline ---------------------------------------------------------------------------------------------
 
@@ -142,18 +151,36 @@ class Runtime:
         pipeline = self._pipeline
         if pipeline is not None:
             return pipeline
+        if time.monotonic() < self._dormant_until and self._dormant is not None:
+            return self._dormant
         try:
             return self._make_pipeline()
-        except ConfigurationError as error:
+        except Exception as error:  # ConfigurationError, or whatever a file system comes up with
             if str(error) != self._misconfigured:
                 self._misconfigured = str(error)
                 logger.error("nothing is traced: %s", error)
-            return self._dormant or self._make_dormant()
+            return self._make_dormant()
 
     def _make_dormant(self) -> Pipeline:
-        self._dormant = Pipeline("memory://", Settings(), self.clock, self.ids)
-        self._dormant.closed = True
+        """Return a pipeline that records nothing, for a while: to look again at every span would cost too much."""
+        self._dormant_until = time.monotonic() + DORMANT_FOR
+        if self._dormant is None:
+            self._dormant = Pipeline(MEMORY_URI, Settings(), self.clock, self.ids)
+            self._dormant.closed = True
         return self._dormant
+
+    def check_environment(self) -> None:
+        """Look at everything that the environment may say. Raises ConfigurationError."""
+        _ = self.settings
+        check_uri(self.tracking_uri)
+        if not self.experiment.strip():
+            raise ConfigurationError("TRACER_EXPERIMENT must not be blank")
+
+    def warm_up(self) -> None:
+        """Import what the worker and its store will need: at the call that sets things up, not in the first span."""
+        if self.tracking_uri.startswith("sqlite"):
+            importlib.import_module("tracer.store.sqlite")
+        importlib.import_module(LOOP_MODULE)
 
     def stats(self) -> Stats:
         """The current pipeline's counts."""
@@ -166,7 +193,10 @@ class Runtime:
         answer: concurrent.futures.Future[int] = concurrent.futures.Future()
 
         def stop() -> None:
-            answer.set_result(self._stop_all(pipelines, timeout))
+            try:
+                answer.set_result(self._stop_all(pipelines, timeout))
+            except BaseException as error:
+                answer.set_exception(error)
 
         try:
             threading.Thread(target=stop, name="tracer-shutdown", daemon=True).start()
@@ -208,6 +238,7 @@ class Runtime:
         self._pipeline = None
         self._retired = weakref.WeakSet()
         self._misconfigured = None
+        self._dormant_until = 0.0
 
     # --- fork and exit --------------------------------------------------------------------------------------------
 

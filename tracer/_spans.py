@@ -37,7 +37,7 @@ __all__ = ["LiveSpan", "SpanScope", "open_span", "start_span"]
 
 # Members of an enum are slow to look up on Python 3.11 (0.25 µs).
 _DETAIL, _START, _END = Rank.DETAIL, Rank.START, Rank.END
-_RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED
+_RETURNED, _RAISED, _CANCELLED, _CLOSED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED, Ending.CLOSED
 
 _STATUS_CODES = frozenset(code.value for code in SpanStatusCode)
 
@@ -311,10 +311,10 @@ class LiveSpan:
         self._inputs = self._outputs = None
         trace = self._trace
         self.end_time_ns = end_ns = trace.now_ns() if end_ns is None else end_ns
-        if self._is_first:
-            runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
         if not self._recording:
             return
+        if self._is_first:
+            runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
         if self._is_first and trace.spans_dropped:
             self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
         failure = capture_failure(error) if error is not None else None
@@ -396,7 +396,10 @@ class SpanScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._current.__exit__()
-        self._span.finish_with(error)
+        if isinstance(error, GeneratorExit):  # the block stands in a generator that its reader left
+            self._span.finish(_CLOSED)
+        else:
+            self._span.finish_with(error)
 
     async def __aenter__(self) -> LiveSpan:
         return self.__enter__()

@@ -21,7 +21,6 @@ from tracer._records import Codec, Payload
 __all__ = ["clean_text", "encode_attributes", "safe_repr", "safe_str", "snapshot"]
 
 REPR_CHARS = 1_000
-ATTRIBUTES_BYTES = 1_000_000
 MAX_DEPTH = 100
 ITEM_BYTES = 1  # what a list's item or a dict's pair costs at least
 
@@ -46,9 +45,9 @@ def snapshot(value: object, limit: int) -> Payload:
     return Payload(Codec.VALUE, shortened, max(1, len(data) - len(shortened)))
 
 
-def encode_attributes(attributes: Mapping[str, object]) -> dict[str, Any]:
-    """Return attributes that any encoder takes: string keys; values as `snapshot` keeps them."""
-    copier = _Copier(ATTRIBUTES_BYTES)
+def encode_attributes(attributes: Mapping[str, object], limit: int) -> dict[str, Any]:
+    """Return attributes that any encoder takes, at most about `limit` bytes: values as `snapshot` keeps them."""
+    copier = _Copier(limit)
     return {safe_str(key): copier.copy(value) for key, value in attributes.items()}
 
 

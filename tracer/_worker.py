@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 
 from tracer._assembler import Assembler
 from tracer._config import Settings
-from tracer._exceptions import ClosedError, StoreError, TransientStoreError
+from tracer._exceptions import ClosedError, StoreError, TracerError, TransientStoreError
 from tracer._queue import RecordQueue
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
@@ -113,6 +113,8 @@ class Worker:
         self._jobs: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
         self._serving: set[concurrent.futures.Future[Any]] = set()
         self._starting = threading.Lock()
+        self._thread_id: int | None = None
+        self._reopened = False
         self._ended = threading.Event()
         self._stopping = threading.Event()
         self._stop_at = float("inf")
@@ -162,7 +164,10 @@ class Worker:
 
         Raises:
             StoreError: The thread could not be started.
+            TracerError: Called from that thread, as from a ``redact=`` hook.
         """
+        if threading.get_ident() == self._thread_id:
+            raise TracerError("tracer's own thread can't wait for itself: call this elsewhere than in a redact= hook")
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._jobs.append((job, future))
         try:
@@ -223,6 +228,7 @@ class Worker:
     # --- the worker's own thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._thread_id = threading.get_ident()
         while True:
             try:
                 anyio.run(self._main, backend="asyncio", backend_options=LOOP)
@@ -234,6 +240,7 @@ class Worker:
                     self._abandon()
                     break
                 self._stopping.wait(RESTART_AFTER)
+        self._thread_id = None
         self.is_running = False
         self._ended.set()
         # A producer or reader that saw the thread running a moment ago relies on it: see the end of `push`, `submit`.
@@ -270,6 +277,9 @@ class Worker:
         last_work = time.monotonic()
         while True:
             self._event = anyio.Event()
+            if self._reopened:  # to its readers a process that has closed its file has ended: say that this one has not
+                self._reopened = False
+                await self._write(Batch(process=current_process()), 0)
             settings = self._settings()
             records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
             if records:
@@ -323,7 +333,7 @@ class Worker:
         """Assemble records, write what they amount to, and count them."""
         try:
             lost = self._feed(records, settings, assembler)
-            batch = assembler.take_batch()
+            batch = assembler.take_batch(_Slices().offer)
         except Exception as error:
             self._errors.report("records could not be assembled", error, len(records))
             lost = len(records)
@@ -337,16 +347,14 @@ class Worker:
     def _feed(self, records: list[bytes], settings: Settings, assembler: Assembler) -> int:
         """Give the assembler its records, in slices; return how many of them were of no use."""
         failed, useless = 0, _useless(assembler)
-        slice_end = time.perf_counter() + SLICE
+        slices = _Slices()
         for record in records:
             try:
                 assembler.feed(record, settings.redact)
             except Exception as error:
                 self._errors.report("a record could not be interpreted", error)
                 failed += 1
-            if time.perf_counter() > slice_end:
-                time.sleep(0)  # offers the GIL, not the loop: the user's threads go first
-                slice_end = time.perf_counter() + SLICE
+            slices.offer()
         return failed + _useless(assembler) - useless
 
     async def _write(self, batch: Batch, records: int) -> bool:
@@ -371,6 +379,7 @@ class Worker:
             return None
         except Exception as error:
             self._errors.report("records could not be stored", error, records)
+            self._failing_since = None
             return False
         self._failing_since = None
         self._count(batches=1, spans=len(batch.spans))
@@ -470,8 +479,21 @@ class Worker:
         while self._paused:
             self._quiet.set()
             await anyio.sleep(PAUSE_STEP)
-        if was_open:  # to its readers a process that has closed its file has ended: say that this one has not
-            await self._write(Batch(process=current_process()), 0)
+        self._reopened = was_open
+        self._look()
+
+
+class _Slices:
+    """Work in short slices: between them the user's threads go first."""
+
+    def __init__(self) -> None:
+        self._end = time.perf_counter() + SLICE
+
+    def offer(self) -> None:
+        """Offer the GIL (not the loop), if the slice is over."""
+        if time.perf_counter() > self._end:
+            time.sleep(0)
+            self._end = time.perf_counter() + SLICE
 
 
 def _fail(future: concurrent.futures.Future[Any], error: Exception) -> None:

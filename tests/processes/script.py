@@ -91,7 +91,7 @@ def run(directory: Path, source: str, *arguments: object, **environment: str) ->
 def run_quietly(directory: Path, source: str, *arguments: object, **environment: str) -> Ended:
     """Run a script that must succeed and say nothing."""
     ended = run(directory, source, *arguments, **environment)
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err) == (0, ""), ended.err
     return ended
 
 

@@ -1,37 +1,44 @@
-"""Keeping content out of the record: withholding all of it, or redacting what the user's hooks find."""
+"""Keeping content out of the record: withholding all of it, redacting what the user's hooks find, and credentials."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracer.interpret._json import TOO_DEEP
+from tracer.interpret._json import TOO_DEEP, encode_value, read_body
 
-__all__ = ["REDACTION_FAILED", "WITHHELD", "redact", "withhold"]
+__all__ = [
+    "CREDENTIAL",
+    "REDACTION_FAILED",
+    "WITHHELD",
+    "hide_credentials",
+    "mentions_credentials",
+    "redact",
+    "withhold",
+    "without_credentials",
+]
 
 WITHHELD = "[withheld]"
 REDACTION_FAILED = "[redaction failed]"
+CREDENTIAL = "[credential]"
 
 MAX_DEPTH = 200
-_MAX_LABEL = 200  # a longer text under a structural key is no label
+_MAX_LABEL = 200  # a longer text under a label's key is no label
 
-# Fields whose text says what a thing is, not what somebody wrote.
-_STRUCTURAL = frozenset(
+# Fields of OpenAI's objects whose text says what a thing is, not what somebody wrote.
+_LABELS = frozenset(
     {
         "call_id",
-        "code",
         "effort",
         "encoding_format",
         "finish_reason",
         "id",
-        "index",
         "item_id",
         "model",
         "object",
         "output_format",
         "previous_response_id",
         "quality",
-        "reason",
         "reasoning_effort",
         "role",
         "service_tier",
@@ -43,50 +50,169 @@ _STRUCTURAL = frozenset(
         "type",
     }
 )
-# Objects whose keys are the user's own: an "id" or a "name" in there is content.
-_OPAQUE = frozenset(
-    {"attributes", "const", "default", "enum", "env", "example", "examples", "headers", "metadata", "variables"}
+# Fields that are labels in one place only: elsewhere "code" is a program, "reason" anybody's.
+_LABELS_AT = {"error": frozenset({"code"}), "incomplete_details": frozenset({"reason"})}
+# Where OpenAI's objects stand, by the step that leads there from another of them: a key, "[]" for the elements of its
+# list, "" for the body itself. An object anywhere else is the user's own data, and so is all that it holds.
+_OBJECTS = frozenset(
+    {
+        "",
+        "[]",
+        "choices[]",
+        "conversation",
+        "custom",
+        "delta",
+        "error",
+        "function",
+        "function_call",
+        "functions[]",
+        "incomplete_details",
+        "message",
+        "prompt",
+        "reasoning",
+        "text",
+        "tool_calls[]",
+        "tools[]",
+    }
 )
+# … and where only those that say what they are: a careless server or caller may put data there, too.
+_MARKED_OBJECTS = frozenset(
+    {
+        "action",
+        "annotations[]",
+        "content[]",
+        "data[]",
+        "format",
+        "input[]",
+        "item",
+        "messages[]",
+        "operation",
+        "output[]",
+        "outputs[]",
+        "part",
+        "response",
+        "response_format",
+        "summary[]",
+        "tool_choice",
+    }
+)
+_MARKS = ("object", "type", "role", "finish_reason")
+# Objects whose "name" is a tool's, by step, role and type; a message's is the name of who speaks.
+_TOOL_STEPS = frozenset(
+    {"custom", "function", "function_call", "functions[]", "tool_calls[]", "tool_choice", "tools[]"}
+)
+_TOOL_ROLES = ("function", "tool")
+_TOOL_TYPES = ("custom_tool_call", "function_call", "mcp_approval_request", "mcp_call")
 # Lists of numbers that spell out a text: tokens, their bytes, and vectors it can be estimated from.
 _NUMBERS = frozenset({"bytes", "embedding", "input", "prompt", "prompt_token_ids", "token_ids", "tokens"})
 
 
-def withhold(value: Any) -> Any:
+def withhold(value: Any, *, labels: bool = True) -> Any:
     """Return the same JSON structure with every text replaced by `WITHHELD`.
 
-    Kept are numbers, booleans, null, keys, and labels: model, role, type, ids, status, finish reasons, the names of
-    tools. Numbers that spell out content (token numbers, a token's bytes, embeddings) are withheld too.
+    Kept are numbers, booleans, null, keys and, in OpenAI's own objects, labels: model, role, type, ids, status,
+    finish reasons, error codes, the names of tools. Numbers that spell out content (token numbers, a token's bytes,
+    embeddings) are withheld too.
+
+    Args:
+        value: Decoded JSON.
+        labels: `value` is a body in OpenAI's format. False for a user's value, where no key says that a text is safe.
     """
-    return _withhold(value, key="", labels=True, depth=0)
+    return _withhold(value, step="", ours=labels, depth=0)
 
 
-def _withhold(value: Any, *, key: str, labels: bool, depth: int) -> Any:
+def _withhold(value: Any, *, step: str, ours: bool, depth: int) -> Any:
+    """Withhold what stands at `step` of an object that is OpenAI's (`ours`) or somebody's."""
     if isinstance(value, str):
-        return value if labels and key in _STRUCTURAL and len(value) <= _MAX_LABEL else WITHHELD
+        return WITHHELD
     if not isinstance(value, (dict, list, tuple)):
         return value
     if depth >= MAX_DEPTH:
         return TOO_DEEP
     if isinstance(value, dict):
-        return _withhold_object(value, labels=labels, depth=depth + 1)
-    if key in _NUMBERS and value and all(type(item) in (int, float) for item in value):
+        kept = _labels_of(value, step) if ours and _is_known(value, step) else None
+        return {
+            key: inner
+            if kept is not None and key in kept and isinstance(inner, str) and len(inner) <= _MAX_LABEL
+            else _withhold(inner, step=key, ours=kept is not None, depth=depth + 1)
+            for key, inner in value.items()
+        }
+    if step.rstrip("[]") in _NUMBERS and value and all(type(item) in (int, float) for item in value):
         return WITHHELD
-    return [_withhold(item, key=key, labels=labels, depth=depth + 1) for item in value]
+    return [_withhold(item, step=f"{step}[]", ours=ours, depth=depth + 1) for item in value]
 
 
-def _withhold_object(value: dict[str, Any], *, labels: bool, depth: int) -> dict[str, Any]:
-    kept = {}
-    for key, inner in value.items():
-        if key == "name" and labels and isinstance(inner, str) and _is_tool(value):
-            kept[key] = inner
-        else:
-            kept[key] = _withhold(inner, key=key, labels=labels and key not in _OPAQUE, depth=depth)
-    return kept
+def _is_known(value: dict[str, Any], step: str) -> bool:
+    return step in _OBJECTS or (step in _MARKED_OBJECTS and any(isinstance(value.get(mark), str) for mark in _MARKS))
 
 
-def _is_tool(value: dict[str, Any]) -> bool:
-    """Tell whether an object's ``name`` is a tool's; a message's is the name of who speaks."""
-    return value.get("role") in (None, "tool", "function")
+def _labels_of(value: dict[str, Any], step: str) -> frozenset[str]:
+    """Return the keys under which one of OpenAI's objects has labels."""
+    labels = _LABELS | _LABELS_AT.get(step, frozenset())
+    is_tool = step in _TOOL_STEPS or value.get("role") in _TOOL_ROLES or value.get("type") in _TOOL_TYPES
+    return labels | {"name"} if is_tool else labels
+
+
+# --- credentials ---------------------------------------------------------------------------------------------------
+
+_MCP = b'"mcp"'
+
+
+def without_credentials(data: bytes, *, truncated: int = 0) -> bytes:
+    """Return a body without the credentials that it has for MCP servers: the same bytes where there are none.
+
+    What mentions MCP and can't be read is given up: it may hold them.
+
+    Args:
+        data: JSON text, or its beginning.
+        truncated: How many bytes of it were left out. The field that says "mcp" may be among them.
+    """
+    if _MCP not in data and not truncated:
+        return data
+    body = read_body(data, truncated=truncated)
+    if not body.readable:
+        return encode_value(CREDENTIAL) if _may_hold_credentials(data) else data
+    return encode_value(body.value) if hide_credentials(body.value, cut=truncated > 0) else data
+
+
+def mentions_credentials(data: bytes) -> bool:
+    """Tell whether bytes of any kind may hold credentials for an MCP server."""
+    return _MCP in data and _may_hold_credentials(data)
+
+
+def _may_hold_credentials(data: bytes) -> bool:
+    return b"authorization" in data or b"headers" in data
+
+
+def hide_credentials(value: Any, *, cut: bool = False) -> bool:
+    """Replace the credentials of MCP tools in decoded JSON, in place; return whether there were any.
+
+    Args:
+        value: Any decoded JSON: tools stand in requests, in responses that repeat them, in what tool searches found.
+        cut: The end is missing, and so may be the ``type`` of the tool that stands last.
+    """
+    found, pending = False, [value]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            kind = node.get("type", "" if cut else None)
+            if kind == "mcp" or (cut and isinstance(kind, str) and "mcp".startswith(kind)):
+                found = _hide_in_tool(node) or found
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+    return found
+
+
+def _hide_in_tool(tool: dict[str, Any]) -> bool:
+    held = [key for key in ("authorization", "headers") if tool.get(key)]
+    for key in held:
+        value = tool[key]
+        tool[key] = dict.fromkeys(value, CREDENTIAL) if isinstance(value, dict) else CREDENTIAL
+    return bool(held)
+
+
+# --- hooks ---------------------------------------------------------------------------------------------------------
 
 
 def redact(value: Any, hooks: Sequence[Callable[[str], str]]) -> tuple[Any, int]:

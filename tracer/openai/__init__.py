@@ -53,5 +53,6 @@ def autolog(
     if disable:
         _patch.uninstrument()
         return
-    _ = runtime.settings  # a bad environment is told here, at the call that sets things up
+    runtime.check_environment()  # what is wrong is told here, at the call that sets things up
+    runtime.warm_up()
     _patch.instrument(_patch.Options(capture_content=capture_content, stream_usage=stream_usage, propagate=propagate))

@@ -49,7 +49,7 @@ class Call:
 
     __slots__ = (
         "_attempts", "_begun", "_body", "_call_token", "_client_class", "_http", "_last_read_ns", "_operation",
-        "_options", "_room", "_span_token", "_streamed", "_tapped", "request_options", "span",
+        "_options", "_room", "_span_token", "_streamed", "_tapped", "_unkept", "request_options", "span",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,7 @@ class Call:
         self._body: bytes | None = None
         self._http: HttpFacts | None = None
         self._last_read_ns: int | None = None
+        self._unkept: bytes | None = None
         self._room = self.span.settings.max_payload_bytes  # for what a stream brings, taken together
 
     def __enter__(self) -> None:
@@ -105,7 +106,9 @@ class Call:
 
     def _begin(self, inputs: Payload | None, url: Any = None, *, body_dropped: bool = False) -> None:
         span, operation = self.span, self._operation
-        if span.is_recording:
+        if not span.is_recording:
+            span.begin()  # which counts it, if it was left out for want of room
+        else:
             server = (None, "", None) if url is None else (url.host, url.scheme, url.port)
             capture = self._options.capture_content
             span.begin(
@@ -178,7 +181,10 @@ class Call:
             span = self.span
             self._last_read_ns = now = span.now_ns()
             self._room -= len(data)
-            if self._room < 0 or not span.pipeline.push_chunk(span.span_id, now, data):
+            if self._room >= 0 and span.pipeline.push_chunk(span.span_id, now, data):
+                self._unkept = None
+            else:
+                self._unkept = data
                 span.lose("chunks")
         except Exception:
             report("Call.stream_read")
@@ -190,6 +196,9 @@ class Call:
         The span ends with the last byte and not with the close, which may come whenever the caller likes; but a
         reader that fails or is cancelled has waited until now.
         """
+        if self._unkept is not None:  # what was left out in the middle, the end tells how the stream ended
+            self.span.pipeline.push_last_chunk(self.span.span_id, self.span.now_ns(), self._unkept)
+            self._unkept = None
         waited = ending in (_RAISED, _CANCELLED)
         self._finish(ending, error, end_ns=None if waited else self._last_read_ns)
 
@@ -202,6 +211,8 @@ class Call:
             if payload is None:
                 span.lose("bodies")
             self._body = None
+        if self._room < 0:
+            attributes[sc.TRUNCATED] = {"chunks": -self._room}
         if self._attempts > 1:
             attributes[sc.RETRIES] = self._attempts - 1
         if self._http is None and ending is _RETURNED:

@@ -117,7 +117,8 @@ def _with_usage(options: Any, kwargs: Mapping[str, Any]) -> Any:
 def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        if _options is not None and _options.stream_usage:
+        wanted = _options
+        if wanted is not None and wanted.stream_usage:
             options = _with_usage(options, kwargs) or options
         scope = _scope(self, options, kwargs, is_async=False)
         if scope is None:
@@ -131,7 +132,8 @@ def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
 def _wrap_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        if _options is not None and _options.stream_usage:
+        wanted = _options
+        if wanted is not None and wanted.stream_usage:
             options = _with_usage(options, kwargs) or options
         scope = _scope(self, options, kwargs, is_async=True)
         if scope is None:
