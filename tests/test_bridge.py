@@ -138,7 +138,7 @@ def test_a_blocking_function_looks_like_the_async_one() -> None:
     assert call.__name__ == "ask"
     assert inspect.signature(call) == inspect.signature(ask)
     assert not inspect.iscoroutinefunction(call)
-    assert "block until it is done" in (call.__doc__ or "")
+    assert (call.__doc__ or "").startswith("Block until `tracer.ask` is done")
 
 
 async def test_blocking_leaves_the_async_way_as_it_was(pool: concurrent.futures.ThreadPoolExecutor) -> None:

@@ -185,6 +185,92 @@ def test_without_content_the_model_stays_known() -> None:
         assert "swordfish" not in repr(view)
 
 
+def test_without_content_a_users_value_has_no_labels() -> None:
+    value = {key: SECRET for key in ("name", "id", "code", "reason", "status", "type", "role")}
+    hidden = dict.fromkeys(value, "[withheld]")
+    assert json.loads(read_request(None, snapshot(value, 1000), WITHHOLDING).inputs) == hidden
+    assert json.loads(read_response(None, snapshot(value, 1000), WITHHOLDING).outputs or b"") == hidden
+    assert WITHHOLDING.clean(value) == hidden
+    assert read_value(snapshot(value, 1000), WITHHOLDING) == hidden
+
+
+def test_without_content_what_a_tool_did_is_withheld_and_its_name_is_not() -> None:
+    output = [
+        {"type": "code_interpreter_call", "id": "ci_1", "code": SECRET, "outputs": [{"type": "logs", "logs": SECRET}]},
+        {"type": "file_search_call", "id": "fs_1", "queries": [SECRET], "results": [{"id": SECRET, "text": SECRET}]},
+        {"type": "mcp_call", "id": "mcp_1", "name": "look_up", "arguments": json.dumps({"name": SECRET, "id": SECRET})},
+    ]
+    body = json.dumps({"object": "response", "status": "completed", "output": output}).encode()
+    view = read_response("responses", Payload(Codec.WIRE, body), WITHHOLDING)
+    assert SECRET not in repr(view)
+    assert [child.name for child in view.children] == ["code_interpreter", "file_search", "mcp.look_up"]
+    assert json.loads(view.outputs or b"")["output"][2]["name"] == "look_up"
+
+
+def test_without_content_attributes_keep_the_names_of_tools_alone() -> None:
+    body = {
+        "tools": [
+            {"type": "function", "function": {"name": "look_up", "parameters": {"name": SECRET, "type": SECRET}}}
+        ],
+        "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": SECRET, "id": SECRET}}},
+        "stop": [SECRET],
+    }
+    view = read_request("chat", Payload(Codec.WIRE, json.dumps(body).encode()), WITHHOLDING)
+    assert SECRET not in repr(view)
+    assert view.attributes[sc.TOOL_DEFINITIONS][0]["function"]["name"] == "look_up"
+    assert view.attributes[sc.REQUEST_STOP_SEQUENCES] == ["[withheld]"]
+
+
+TOOL = {"type": "mcp", "server_label": "m", "authorization": SECRET, "headers": {"X-Key": SECRET}}
+ECHO = {"object": "response", "status": "completed", "model": "gpt-5", "output": [], "tools": [TOOL]}
+FOUND = {"type": "tool_search_call", "id": "ts_1", "call_id": "c1", "arguments": "{}"}
+FOUND_OUTPUT = {"type": "tool_search_output", "call_id": "c1", "tools": [TOOL]}
+
+
+@pytest.mark.parametrize("privacy", [Privacy(), Privacy(hooks=(str.lower,)), Privacy(capture=False)], ids=str)
+def test_credentials_are_in_no_view_and_close_the_raw_bytes(privacy: Privacy) -> None:
+    wire = [Payload(Codec.WIRE, json.dumps(body).encode()) for body in ({"model": "m", "tools": [TOOL]}, ECHO)]
+    request = read_request("responses", wire[0], privacy)
+    assert SECRET not in repr(request)
+    assert request.model == "m"
+    assert privacy.has_credentials
+    assert not privacy.is_open
+    assert SECRET not in repr(read_response("responses", wire[1], privacy))
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+def test_credentials_that_a_stream_repeats_are_in_no_view(content_type: str) -> None:
+    privacy = Privacy()
+    body = json.dumps({**ECHO, "output": [FOUND, FOUND_OUTPUT]})
+    if content_type == "text/event-stream":
+        body = f'event: response.completed\ndata: {{"type": "response.completed", "response": {body}}}\n\n'
+    view = read_stream("responses", [(1, body.encode())], privacy, content_type=content_type)
+    assert SECRET not in repr(view)
+    assert "[credential]" in repr(view.children)
+    assert view.model == "gpt-5"
+    assert not privacy.is_open
+
+
+def test_a_response_cut_off_after_credentials_were_sent_is_given_up() -> None:
+    privacy = Privacy(has_credentials=True)
+    view = read_stream("responses", [(1, json.dumps(ECHO).encode()[:-3])], privacy, content_type="application/json")
+    assert SECRET not in repr(view)
+
+
+def test_credentials_are_hidden_in_a_request_that_could_not_be_encoded() -> None:
+    privacy = Privacy()
+    assert SECRET not in repr(read_request("responses", snapshot({"input": "\ud800", "tools": [TOOL]}, 1000), privacy))
+    assert privacy.has_credentials
+
+
+def test_raw_bytes_with_credentials_close_the_span_before_it_is_read() -> None:
+    privacy = Privacy()
+    privacy.watch(b'data: {"tools": [{"type": "mcp", "headers": null}]}')
+    assert privacy.is_open
+    privacy.watch(json.dumps(ECHO).encode())
+    assert not privacy.is_open
+
+
 def test_an_exception_in_words() -> None:
     try:
         raise ValueError("the swordfish")

@@ -335,15 +335,11 @@ async def flush(timeout: float | None = None) -> bool:
     seconds = check_seconds("timeout", timeout)
     lost = stats().dropped["lost"]
     try:
-        await wait(runtime.pipeline.submit(_nothing, barrier=True), seconds)
+        await wait(runtime.pipeline.settle(), seconds)
     except (TimeoutError, StoreError) as error:
         logger.debug("flush() did not finish: %s", error)
         return False
     return stats().dropped["lost"] == lost
-
-
-async def _nothing(store: Store) -> None:
-    """Ask nothing of the store: the barrier before it is the point."""
 
 
 async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:

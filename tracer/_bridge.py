@@ -62,7 +62,9 @@ def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
             _blocks.reset(token)
         raise AssertionError(f"{function.__name__} awaited something else than the worker")
 
-    call.__doc__ = f"Do what `tracer.{function.__name__}` does, and block until it is done."
+    call.__doc__ = (
+        f"Block until `tracer.{function.__name__}` is done, whose description follows.\n\n    {function.__doc__}"
+    )
     return call
 
 

@@ -176,6 +176,10 @@ class Pipeline:
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
+    def settle(self) -> concurrent.futures.Future[None]:
+        """Wait until what was accepted so far is written. Raises as `submit` does."""
+        return self.submit(_nothing, barrier=True)
+
     def submit(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> concurrent.futures.Future[T]:
         """Run a coroutine function on the open store in the worker's loop, behind what was accepted so far.
 
@@ -267,6 +271,10 @@ class Pipeline:
             redaction_failed=assembly.redaction_failed,
             last_error=self._errors.last,
         )
+
+
+async def _nothing(store: Store) -> None:
+    """Ask nothing of the store: the barrier before it is the point."""
 
 
 def _attributes_of(record: Record, size: int) -> int:

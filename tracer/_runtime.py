@@ -23,7 +23,7 @@ from tracer._exceptions import ConfigurationError
 from tracer._pipeline import Pipeline, Stats
 from tracer._values import clean_text
 from tracer._worker import LOOP_MODULE
-from tracer.store import Store, check_uri
+from tracer.store import check_uri
 from tracer.store.uri import MEMORY_URI
 
 __all__ = ["Runtime", "runtime"]
@@ -273,7 +273,7 @@ class Runtime:
     def _flush_at_exit(self) -> None:
         """Write what is queued, and stay open: threads of the user's may still run."""
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
-        concurrent.futures.wait([pipeline.submit(_nothing, barrier=True) for pipeline in running], EXIT_TIMEOUT)
+        concurrent.futures.wait([pipeline.settle() for pipeline in running], EXIT_TIMEOUT)
         _report_left(sum(pipeline.stats().queued for pipeline in running))
 
     def _at_exit(self) -> None:
@@ -288,10 +288,6 @@ class Runtime:
         except KeyboardInterrupt:  # who presses Ctrl+C again doesn't want to wait
             left = sum(pipeline.join(0) for pipeline in running)
         _report_left(left)
-
-
-async def _nothing(store: Store) -> None:
-    """Ask nothing of the store: the barrier before it is the point."""
 
 
 def _report_left(left: int) -> None:

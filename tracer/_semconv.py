@@ -76,7 +76,6 @@ OUTPUT_AUDIO_TOKENS = "tracer.usage.output_audio_tokens"
 NOTE = "tracer.note"  # what could not be understood, and why the raw text is kept instead
 TRUNCATED = "tracer.truncated"  # {"inputs"|"outputs"|"chunks": bytes left out}
 PAYLOAD_DROPPED = "tracer.payload_dropped"  # the queue was over 90 % full: the body was not kept
-CHUNKS_DROPPED = "tracer.chunks_dropped"
 OPERATION = "tracer.operation"  # key of tracer.openai._operations
 HEADERS_PREFIX = "http.response.header."
 RATE_LIMIT = "tracer.rate_limit"  # the x-ratelimit-* headers, without that prefix: {"remaining-tokens": "1999000"}

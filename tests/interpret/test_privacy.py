@@ -8,6 +8,13 @@ from hypothesis import strategies as st
 
 from tests.interpret.wire import records
 from tracer.interpret import REDACTION_FAILED, WITHHELD, redact, withhold
+from tracer.interpret.privacy import (
+    CREDENTIAL,
+    MAX_DEPTH,
+    hide_credentials,
+    mentions_credentials,
+    without_credentials,
+)
 
 TEXTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -62,6 +69,75 @@ def test_numbers_that_spell_out_content_go_too():
     assert withhold({"embedding": [0.1, 0.2], "index": 0}) == {"embedding": WITHHELD, "index": 0}
 
 
+LABEL_KEYS = ["name", "id", "code", "reason", "status", "type", "role", "model", "object", "finish_reason", "size"]
+USER_VALUES = st.recursive(
+    st.text(min_size=1), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(LABEL_KEYS), inner)
+)
+
+
+@given(USER_VALUES)
+def test_no_text_of_a_users_value_is_taken_for_a_label(value):
+    assert set(texts_of(withhold(value, labels=False))) <= {WITHHELD}
+
+
+@given(USER_VALUES, st.sampled_from(["metadata", "parameters", "arguments", "schema", "anything"]))
+def test_no_text_of_a_users_object_in_a_body_is_taken_for_a_label(value, key):
+    tool = {"type": "function", "name": "look_up", key: value}
+    assert set(texts_of(withhold({"tools": [tool], key: value}))) <= {"function", "look_up", WITHHELD}
+
+
+def test_an_object_without_a_mark_where_openai_has_marked_ones_is_data():
+    person = {"id": "passport 7", "name": "Alice"}
+    hidden = {"id": WITHHELD, "name": WITHHELD}
+    message = {"role": "tool", "content": [person]}
+    assert withhold({"messages": [message], "input": person}) == {
+        "messages": [{"role": "tool", "content": [hidden]}],
+        "input": hidden,
+    }
+
+
+def test_code_and_reason_are_labels_in_an_error_and_incomplete_details_alone():
+    body = {
+        "object": "response",
+        "status": "incomplete",
+        "error": {"code": "server_error", "message": "Alice"},
+        "incomplete_details": {"reason": "max_output_tokens"},
+        "output": [{"type": "code_interpreter_call", "status": "completed", "code": "print('Alice')"}],
+        "code": "Alice",
+        "reason": "Alice",
+    }
+    assert withhold(body) == {
+        "object": "response",
+        "status": "incomplete",
+        "error": {"code": "server_error", "message": WITHHELD},
+        "incomplete_details": {"reason": "max_output_tokens"},
+        "output": [{"type": "code_interpreter_call", "status": "completed", "code": WITHHELD}],
+        "code": WITHHELD,
+        "reason": WITHHELD,
+    }
+
+
+def test_names_of_tools_stay_in_responses_too():
+    body = {
+        "tools": [{"type": "function", "name": "look_up", "parameters": {"properties": {"name": {"type": "string"}}}}],
+        "tool_choice": {"type": "function", "name": "look_up"},
+        "output": [
+            {"type": "function_call", "name": "look_up", "call_id": "c1", "arguments": "{}"},
+            {"type": "mcp_list_tools", "tools": [{"name": "search", "description": "Search."}]},
+        ],
+        "text": {"format": {"type": "json_schema", "name": "Alice"}},
+    }
+    assert withhold(body) == {
+        "tools": [{"type": "function", "name": "look_up", "parameters": {"properties": {"name": {"type": WITHHELD}}}}],
+        "tool_choice": {"type": "function", "name": "look_up"},
+        "output": [
+            {"type": "function_call", "name": "look_up", "call_id": "c1", "arguments": WITHHELD},
+            {"type": "mcp_list_tools", "tools": [{"name": "search", "description": WITHHELD}]},
+        ],
+        "text": {"format": {"type": "json_schema", "name": WITHHELD}},
+    }
+
+
 def test_long_text_under_a_structural_key_is_no_label():
     assert withhold({"id": "x" * 500}) == {"id": WITHHELD}
 
@@ -113,3 +189,70 @@ def test_too_deep_to_redact_is_closed():
 @given(TEXTS)
 def test_hooks_that_change_nothing_change_nothing(value):
     assert redact(value, [lambda text: text]) == (value, 0)
+
+
+MCP_TOOL = {
+    "type": "mcp",
+    "server_label": "mail",
+    "authorization": "Bearer s3cret",
+    "headers": {"X-Key": "s3cret", "X-Other": "s3cret"},
+}
+
+
+def test_credentials_for_mcp_servers_go_and_the_rest_stays():
+    hidden = {**MCP_TOOL, "authorization": CREDENTIAL, "headers": {"X-Key": CREDENTIAL, "X-Other": CREDENTIAL}}
+    nested = {"input": [{"type": "tool_search_output", "tools": [MCP_TOOL]}], "tools": [MCP_TOOL]}
+    assert json.loads(without_credentials(json.dumps(nested).encode())) == {
+        "input": [{"type": "tool_search_output", "tools": [hidden]}],
+        "tools": [hidden],
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"tools": [{"type": "function", "name": "f", "headers": {"a": "b"}}]},
+        {"tools": [{"type": "mcp", "server_label": "mail", "headers": None, "authorization": None}]},
+        {"input": "mcp"},
+    ],
+    ids=["other tool", "none given", "the word"],
+)
+def test_a_body_without_credentials_stays_the_same_bytes(body):
+    data = json.dumps(body).encode()
+    assert without_credentials(data) is data
+
+
+@pytest.mark.parametrize("tail", ["", ', "type": "mcp"}]}'])
+@pytest.mark.parametrize("length", range(60, 180, 7))
+def test_credentials_go_wherever_a_body_was_cut(length, tail):
+    tool = {key: value for key, value in MCP_TOOL.items() if key != "type"}
+    whole = (json.dumps({"model": "m", "tools": [tool]})[:-3] + tail).encode()
+    kept = without_credentials(whole[:length], truncated=max(1, len(whole) - length))
+    assert b"s3c" not in kept
+    assert json.loads(kept)["model"] == "m" if kept != whole[:length] else True
+
+
+def test_what_mentions_mcp_and_cannot_be_read_is_given_up():
+    assert without_credentials(b'?{"type": "mcp", "authorization": "s3cret"}') == json.dumps(CREDENTIAL).encode()
+    assert without_credentials(b'?{"type": "mcp"}') == b'?{"type": "mcp"}'
+
+
+def test_hiding_credentials_copes_with_any_depth():
+    value = dict(MCP_TOOL)
+    for _ in range(MAX_DEPTH * 20):
+        value = {"inner": [value]}
+    assert hide_credentials(value)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'"tools":[{"type":"mcp","authorization":"Bearer', True),
+        (b'"tools":[{"type":"mcp","headers": {"X', True),
+        (b'"tools":[{"type":"mcp","headers": null,"authorization":null}', False),
+        (b'"tools":[{"type":"mcp","headers":{}}', False),
+        (b'"tools":[{"type":"function","headers":{"a":"b"}}', False),
+    ],
+)
+def test_a_part_of_a_stream_tells_whether_credentials_were_given(data, expected):
+    assert mentions_credentials(data) is expected

@@ -180,3 +180,18 @@ async def test_a_stream_longer_than_max_payload_bytes_is_cut_and_counted(server:
     assert 0 < len(kept) < len(text)
     assert text.startswith(kept)
     assert trace.info.dropped["chunks"] > 0
+    assert tracer.stats().truncated == 1
+    assert finish(trace.data.spans[0]) == "completed", "the end was seen, whatever was left out before it"
+
+
+async def test_a_response_stream_longer_than_max_payload_bytes_still_has_its_answer(server: FakeOpenAI) -> None:
+    tracer.autolog()
+    tracer.configure(max_payload_bytes=2_000)
+    server.enqueue(reply.text("word " * 400))
+    async with server.async_client() as client, client.responses.stream(model="gpt-5", input="Hi") as stream:
+        await stream.until_done()
+    trace = await tracer.get_trace(tracer.get_last_active_trace_id() or "")
+    [span] = trace.data.spans
+    assert finish(span) == "completed"
+    assert span.token_usage is not None, "the last event has the whole response"
+    assert span.outputs["output"][0]["content"][0]["text"] == "word " * 400

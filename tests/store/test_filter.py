@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanStatusCode, TraceState
 from tracer.store import TraceQuery
+from tracer.store._regexp import checked_pattern
 from tracer.store.filter import parse_filter
 from tracer.store.sqlite import SqliteStore
 
@@ -143,6 +144,15 @@ async def test_a_filter_finds(filled: SqliteStore, filter_string: str, numbers: 
         ("name RLIKE '(a+)+b'", "a repeated group holds a repetition"),
         ("name RLIKE '((a|b))*c'", "a repeated group holds"),
         ("name RLIKE '.*.*.*x'", "more than 2 repetitions"),
+        ("name RLIKE '(a?){30}a{30}$'", "a repeated group holds a repetition"),
+        ("name RLIKE '(a{0,1})+b'", "a repeated group holds a repetition"),
+        ("name RLIKE '((?=a){9}){9}'", "a repeated group holds a repetition"),
+        ("name RLIKE '" + "a?" * 30 + "a{30}$'", "too many choices"),
+        ("name RLIKE '" + "a{0,30}" * 4 + "$'", "too many choices"),
+        ("name RLIKE '" + "(a|a)" * 30 + "$'", "too many choices"),
+        ("name RLIKE 'a{600}b{401}'", "repetitions of 1001 in all, at most 1000"),
+        ("name RLIKE '(?x)(a+) +b'", "of the groups that begin with (?"),
+        ("name RLIKE '(?P<n>a)(?P=n)'", "of the groups that begin with (?"),
         ("(" * 60 + "cost = 1" + ")" * 60, "at most 50 parentheses and NOTs, got 60"),
         ("NOT " * 60 + "cost = 1", "at most 50 parentheses and NOTs, got 60"),
         (" OR ".join(["cost = 1"] * 300), "at most 200 comparisons, got 300"),
@@ -153,6 +163,21 @@ async def test_a_wrong_filter_says_where_and_what(store: SqliteStore, filter_str
     with pytest.raises(ConfigurationError) as caught:
         await store.search_traces(TraceQuery(filter_string=filter_string))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^https?://.*\.com/.*",
+        r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}",
+        r"v\d+(\.\d+)?$",
+        r"^(gpt-4|gpt-5(-mini)?|o[134]|claude|gemini|mistral|llama)$",
+        r"(?i)error|(?:time|timed) ?out|fail(ed|ure)?",
+        r"(ab)+[*?{]{2,}a{,3}{}[)]\)",
+    ],
+)
+def test_ordinary_patterns_are_accepted(pattern: str) -> None:
+    assert checked_pattern(pattern) == pattern
 
 
 @pytest.mark.parametrize(

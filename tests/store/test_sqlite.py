@@ -14,9 +14,11 @@ import pytest
 
 from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError, TransientStoreError
 from tracer._models import SpanStatusCode, TraceState
-from tracer.store import ChunkRow, TraceQuery, check_uri, open_store
+from tracer.store import ChunkRow, ProcessRow, TraceQuery, check_uri, current_process, open_store
 from tracer.store import _connection as connection_module
-from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION
+from tracer.store._connection import run
+from tracer.store._read import read_live_chunks
+from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION, migrate
 from tracer.store.sqlite import SqliteStore
 
 from .rows import SECOND, START, batch, patch, running, simple, span, span_id, started, trace_id
@@ -198,12 +200,22 @@ async def test_stream_chunks_are_read_as_events_among_the_others(store: SqliteSt
 async def test_live_chunks_are_seen_while_the_span_runs_and_go_when_it_ends(store: SqliteStore, path: Path) -> None:
     await store.write(batch([started(1)], [running(1)], [ChunkRow(trace_id(1), span_id(1), SSE[:1])]))
     await store.write(batch([], [], [ChunkRow(trace_id(1), span_id(1), SSE[1:])]))
-    assert await store.read_chunks(trace_id(1), span_id(1)) == SSE
+    assert await run(store._reading, read_live_chunks, trace_id(1), span_id(1)) == SSE
     live = (await store.get_trace(trace_id(1))).data.spans[0]
     assert [event.attributes["data"] for event in live.events][:2] == [{"a": 1}, {"a": 2}]
     await store.write(simple(1, chunks=packed(SSE)))
-    assert await store.read_chunks(trace_id(1), span_id(1)) == []
+    assert await run(store._reading, read_live_chunks, trace_id(1), span_id(1)) == []
     assert (await store.get_trace(trace_id(1))).data.spans[0].events == live.events
+
+
+async def test_live_chunks_go_when_the_span_ends_without_any(store: SqliteStore) -> None:
+    """Redaction hooks that were set amid the stream withhold them from the end row."""
+    for number in (1, 2):
+        chunks = [ChunkRow(trace_id(number), span_id(number), SSE)]
+        await store.write(batch([started(number, operation="chat")], [running(number)], chunks))
+    await store.write(simple(1, operation="chat"))
+    assert await run(store._reading, read_live_chunks, trace_id(1), span_id(1)) == []
+    assert await run(store._reading, read_live_chunks, trace_id(2), span_id(2)) == SSE
 
 
 async def test_payloads_are_json_text_for_any_sql_tool(store: SqliteStore, path: Path) -> None:
@@ -301,7 +313,87 @@ async def test_deleting_takes_spans_tags_chunks_and_text_with_it(store: SqliteSt
 
 async def test_deleting_everything_by_accident_is_refused(store: SqliteStore) -> None:
     with pytest.raises(ConfigurationError, match="got none of them"):
-        await store.delete_traces(max_traces=5)
+        await store.delete_traces()
+
+
+async def test_a_number_alone_deletes_the_oldest(store: SqliteStore) -> None:
+    await store.write(simple(3, 1, 2))
+    assert await store.delete_traces(max_traces=2) == 2
+    assert [trace.info.trace_id for trace in await store.search_traces(TraceQuery())] == [trace_id(3)]
+
+
+async def test_the_file_shrinks_when_traces_are_deleted_and_the_store_is_idle(store: SqliteStore, path: Path) -> None:
+    await store.write(simple(*range(1_000), inputs=b'"' + b"x" * 5_000 + b'"', text="word"))
+    await store.delete_traces(max_traces=1_000)
+    steps = 0
+    while await store.tidy():
+        steps += 1
+    assert 1 < steps < 50
+    await store.aclose()
+    assert path.stat().st_size < 1_000_000
+
+
+async def test_tidying_a_file_that_cannot_shrink_comes_to_an_end(path: Path) -> None:
+    with sqlite3.connect(path) as creator:  # an empty file whose first page says: no auto_vacuum
+        creator.execute("PRAGMA user_version = 0")
+        creator.execute("VACUUM")
+    creator.close()
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    await store.write(simple(*range(100), inputs=b'"' + b"x" * 5_000 + b'"'))
+    await store.delete_traces(max_traces=100)
+    assert await run(store._writing, lambda raw: raw.execute("PRAGMA auto_vacuum").fetchone()) == (0,)
+    assert [await store.tidy() for _ in range(3)][-1] is False
+    await store.aclose()
+
+
+async def test_reading_needs_nothing_from_who_is_writing(store: SqliteStore, path: Path) -> None:
+    gone = ProcessRow(process_id="gone", host=current_process().host, pid=2**22 + 1, started="1")
+    await store.write(batch([started(1)], [running(1, process_id="gone")], process=gone))
+    await store.write(simple(2, text="word"))
+    assert len(await store.search_traces(TraceQuery(text="word"))) == 1
+    await store.write(simple(3, text="word"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store._next_sweep = 0.0
+    assert (await store.get_trace(trace_id(1))).info.state == TraceState.IN_PROGRESS
+    assert len(await store.search_traces(TraceQuery(text="word"))) == 1
+    assert not await store.tidy()
+    other.close()
+    store._next_sweep = 0.0
+    assert (await store.get_trace(trace_id(1))).info.state == TraceState.INTERRUPTED
+    assert len(await store.search_traces(TraceQuery(text="word"))) == 2
+
+
+async def test_a_text_search_indexes_what_was_there_when_it_began(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would never end while a quicker writer is at work."""
+    index_text = store.index_text
+    calls = 0
+
+    async def and_more_comes(limit: int) -> bool:
+        nonlocal calls
+        calls += 1
+        assert calls < 10
+        await store.write(simple(*range(calls * 100, calls * 100 + 10), text="word"))
+        return await index_text(limit)
+
+    monkeypatch.setattr("tracer.store.sqlite._INDEX_ROWS", 5)
+    monkeypatch.setattr(store, "index_text", and_more_comes)
+    await store.write(simple(*range(12), text="word"))
+    assert len(await store.search_traces(TraceQuery(text="word"))) >= 12
+    assert calls == 3
+
+
+def test_what_stops_a_migration_is_what_is_raised() -> None:
+    """SQLite rolls back by itself when the disk is full."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("PRAGMA max_page_count = 3")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        migrate(connection)
+    assert not connection.in_transaction
+    connection.close()
 
 
 async def test_text_index_follows_changes_and_reused_keys(store: SqliteStore, path: Path) -> None:

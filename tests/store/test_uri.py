@@ -176,11 +176,69 @@ except Exception as error:
     folder.mkdir(mode=0o755)
     try:
         (folder / "a.db").touch(mode=0o444)
-        for name, words in (("a.db", "can't be read and written"), ("new/b.db", "no file can be made in")):
+        (folder / "shut").mkdir(mode=0o700)
+        for name, words in (
+            ("a.db", "can't be read and written"),
+            ("new/b.db", "no file can be made in"),
+            ("shut/a.db", "can't be looked at (Permission denied); name one that can be reached"),
+        ):
             done = subprocess.run(
                 [sys.executable, "-c", script, f"sqlite:///{folder}/{name}"], capture_output=True, text=True, check=True
             )
             assert words in done.stdout
     finally:
+        (folder / "shut").rmdir()
         (folder / "a.db").unlink()
         folder.rmdir()
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    assert "can't be looked at (File name too long)" in refusal(tmp_path / ("x" * 300))
+
+
+def test_a_working_directory_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigurationError, match="'sqlite:///a.db': .*No such file.*by its whole path") as caught:
+        check_uri("sqlite:///a.db")
+    assert isinstance(caught.value, ValueError)
+
+
+async def test_looking_leaves_alone_what_a_killed_process_left(tmp_path: Path) -> None:
+    """Recovering the log, and moving it into the database, would be done in the user's thread."""
+    store = open_store(f"sqlite:///{tmp_path}/a.db")
+    await store.open()
+    await store.write(simple(*range(100)))
+    left = {suffix: (tmp_path / f"a.db{suffix}").read_bytes() for suffix in ("", "-wal")}
+    await store.aclose()
+    assert len(left[""]) < 10_000 < len(left["-wal"]), "all is in the log"
+    (tmp_path / "killed").mkdir()
+    for suffix, content in left.items():
+        (tmp_path / "killed" / f"a.db{suffix}").write_bytes(content)
+    check_uri(f"sqlite:///{tmp_path}/killed/a.db")
+    assert {file.name[4:]: file.read_bytes() for file in (tmp_path / "killed").iterdir()} == left
+
+
+async def test_a_file_in_the_midst_of_a_checkpoint_is_not_called_damaged(tmp_path: Path) -> None:
+    """Pages are moved in the order of their numbers, and the first one says how many there are."""
+    store = open_store(f"sqlite:///{tmp_path}/a.db")
+    await store.open()
+    await store.write(simple(*range(100)))
+    log = (tmp_path / "a.db-wal").read_bytes()
+    await store.aclose()
+    (tmp_path / "a.db").write_bytes((tmp_path / "a.db").read_bytes()[:8192])
+    assert "is damaged" in refusal(tmp_path / "a.db")
+    (tmp_path / "a.db-wal").write_bytes(log)
+    check_uri(f"sqlite:///{tmp_path}/a.db")
+
+
+async def test_the_file_is_judged_not_its_namesake_in_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store("sqlite:///a.db")
+    (tmp_path / "elsewhere" / "a.db").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    await store.open()
+    await store.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -156,6 +157,7 @@ def _labels_of(value: dict[str, Any], step: str) -> frozenset[str]:
 # --- credentials ---------------------------------------------------------------------------------------------------
 
 _MCP = b'"mcp"'
+_GIVEN = re.compile(rb'"(?:authorization|headers)\\?"\s*:\s*(?!null|\{\s*\})\S')
 
 
 def without_credentials(data: bytes, *, truncated: int = 0) -> bytes:
@@ -171,17 +173,13 @@ def without_credentials(data: bytes, *, truncated: int = 0) -> bytes:
         return data
     body = read_body(data, truncated=truncated)
     if not body.readable:
-        return encode_value(CREDENTIAL) if _may_hold_credentials(data) else data
+        return encode_value(CREDENTIAL) if b"authorization" in data or b"headers" in data else data
     return encode_value(body.value) if hide_credentials(body.value, cut=truncated > 0) else data
 
 
 def mentions_credentials(data: bytes) -> bool:
-    """Tell whether bytes of any kind may hold credentials for an MCP server."""
-    return _MCP in data and _may_hold_credentials(data)
-
-
-def _may_hold_credentials(data: bytes) -> bool:
-    return b"authorization" in data or b"headers" in data
+    """Tell whether a part of a stream seems to hold credentials for an MCP server; JSON need not be whole in it."""
+    return _MCP in data and _GIVEN.search(data) is not None
 
 
 def hide_credentials(value: Any, *, cut: bool = False) -> bool:

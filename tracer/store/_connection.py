@@ -19,7 +19,17 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["CHECKPOINT_BYTES", "checkpoint", "connect", "create_file", "run", "transaction", "translated"]
+__all__ = [
+    "CHECKPOINT_BYTES",
+    "checkpoint",
+    "connect",
+    "create_file",
+    "run",
+    "shrink",
+    "transaction",
+    "translated",
+    "unless_locked",
+]
 
 BUSY_TIMEOUT_MS = 5_000
 CHECKPOINT_BYTES = 32 * 1024 * 1024
@@ -46,7 +56,8 @@ _READER_PRAGMAS = (
     "cell_size_check = ON",
     "cache_size = -16384",
 )
-_TRANSIENT = ("locked", "busy", "disk is full", "disk i/o error", "unable to open database file")
+_LOCKED = ("locked", "busy")
+_TRANSIENT = (*_LOCKED, "disk is full", "disk i/o error", "unable to open database file")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,6 +119,19 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 
 
 @contextlib.contextmanager
+def unless_locked(connection: sqlite3.Connection) -> Iterator[None]:
+    """Wait for no lock, and leave the block quietly at one that another connection holds: for work that can wait."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if not any(word in str(error).lower() for word in _LOCKED):
+            raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+
+
+@contextlib.contextmanager
 def translated(what: str, *, opened: bool = True) -> Iterator[None]:
     """Raise sqlite3's errors as StoreError, or TransientStoreError where trying again may help."""
     try:
@@ -136,11 +160,25 @@ def checkpoint(connection: sqlite3.Connection, path: Path, *, at_least: int = CH
     with _sole_checkpointer(path) as elected:
         if not elected:
             return False
-        connection.execute("PRAGMA busy_timeout = 0")  # don't make writers wait for a slow reader
-        try:
+        with unless_locked(connection):  # don't make writers wait for a slow reader
             return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return False
+
+
+def shrink(connection: sqlite3.Connection, pages: int) -> bool:
+    """Give up to `pages` free pages back to the file system, if nobody else is writing; return whether more are left.
+
+    The file itself becomes shorter at the next checkpoint.
+    """
+    if not (free := _free_pages(connection)):
+        return False
+    with unless_locked(connection), transaction(connection):
+        connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()  # a page a row
+    return 0 < _free_pages(connection) < free  # a file that wasn't made by us may be unable to
+
+
+def _free_pages(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
 
 
 @contextlib.contextmanager

@@ -6,11 +6,12 @@ before a text search, it is off the path that has to keep up, and FTS5 merges le
 
 from __future__ import annotations
 
+import math
 import sqlite3
 
-from tracer.store._connection import transaction
+from tracer.store._connection import transaction, unless_locked
 
-__all__ = ["index_text"]
+__all__ = ["count_steps", "index_text"]
 
 _BEHIND = """
 SELECT EXISTS (SELECT 1 FROM text_changes) OR EXISTS (SELECT 1 FROM spans, text_index WHERE key > indexed_to)
@@ -23,6 +24,7 @@ _CATCH_UP = (
     SELECT key, text FROM spans JOIN text_changes USING (key) WHERE text IS NOT NULL""",
     "DELETE FROM text_changes",
 )
+_NEW = "SELECT count(*) FROM spans, text_index WHERE key > indexed_to"
 _LAST = "SELECT max(key) FROM (SELECT key FROM spans, text_index WHERE key > indexed_to ORDER BY key LIMIT ?)"
 _ADVANCE = """
 INSERT INTO span_text (rowid, text)
@@ -30,14 +32,35 @@ SELECT key, text FROM spans, text_index WHERE key > indexed_to AND key <= ? AND 
 """
 
 
+def count_steps(connection: sqlite3.Connection, limit: int) -> int:
+    """Return how many calls of `index_text` add what is there now; more may come meanwhile."""
+    if not _is_behind(connection):
+        return 0
+    new: int = connection.execute(_NEW).fetchone()[0]
+    return max(1, math.ceil(new / limit))
+
+
 def index_text(connection: sqlite3.Connection, limit: int) -> bool:
-    """Index what changed and up to `limit` new spans, in one transaction; return whether there is more to do."""
-    if not connection.execute(_BEHIND).fetchone()[0]:
+    """Index what changed and up to `limit` new spans, in one transaction; return whether there is more to do.
+
+    If somebody else is writing just now, do nothing and return False: it can wait.
+    """
+    if not _is_behind(connection):
         return False
+    with unless_locked(connection):
+        _step(connection, limit)
+        return _is_behind(connection)
+    return False
+
+
+def _step(connection: sqlite3.Connection, limit: int) -> None:
     with transaction(connection):
         for statement in _CATCH_UP:
             connection.execute(statement)
         if (last := connection.execute(_LAST, (limit,)).fetchone()[0]) is not None:
             connection.execute(_ADVANCE, (last,))
             connection.execute("UPDATE text_index SET indexed_to = ?", (last,))
+
+
+def _is_behind(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute(_BEHIND).fetchone()[0])

@@ -182,7 +182,13 @@ def _sum_up(connection: sqlite3.Connection, spans: list[SpanRow], sole: dict[str
 
 
 def _forget_live_chunks(connection: sqlite3.Connection, spans: list[SpanRow]) -> None:
-    if ended := [(row.trace_id, row.span_id) for row in spans if row.chunks is not None]:
+    """Of all spans that end, since one whose chunks are withheld at its end may have had some while it ran."""
+    ended = [
+        (row.trace_id, row.span_id)
+        for row in spans
+        if row.chunks is not None or (row.end_time_ns is not None and row.operation is not None)
+    ]
+    if ended and connection.execute("SELECT EXISTS (SELECT 1 FROM live_chunks)").fetchone()[0]:
         connection.execute(_FORGET_CHUNKS, (msgspec.json.encode(ended).decode(),))
 
 

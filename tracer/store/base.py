@@ -66,7 +66,7 @@ class SpanRow(msgspec.Struct, kw_only=True):
 
 
 class ChunkRow(msgspec.Struct):
-    """Raw reads of a stream that still runs. Removed by the span row that brings the whole stream."""
+    """Raw reads of a stream that still runs. Removed by the row that ends its span (one with an `operation`)."""
 
     trace_id: str
     span_id: str
@@ -159,10 +159,6 @@ class Store(Protocol):
 
     async def tidy(self) -> bool:
         """Do a short step of upkeep that can wait for a quiet moment; return whether more is left to do."""
-        ...
-
-    async def read_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
-        """Return the raw reads stored so far for a span that still runs, in order."""
         ...
 
     async def get_trace(self, trace_id: str) -> Trace:

@@ -13,10 +13,19 @@ import msgspec
 from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError
 from tracer._models import Trace, TracePage
 from tracer.store import _interrupted
-from tracer.store._connection import CHECKPOINT_BYTES, checkpoint, connect, create_file, run, transaction, translated
-from tracer.store._read import TRACE_COLUMNS, read_live_chunks, read_traces
+from tracer.store._connection import (
+    CHECKPOINT_BYTES,
+    checkpoint,
+    connect,
+    create_file,
+    run,
+    shrink,
+    transaction,
+    translated,
+)
+from tracer.store._read import TRACE_COLUMNS, read_traces
 from tracer.store._schema import migrate
-from tracer.store._text import index_text
+from tracer.store._text import count_steps, index_text
 from tracer.store._write import write_batch
 from tracer.store.base import Batch, TraceQuery
 from tracer.store.query import search
@@ -27,6 +36,7 @@ __all__ = ["SqliteStore"]
 _SWEEP_INTERVAL = 1.0  # seconds between two looks for traces whose process is gone
 _INDEX_ROWS = 2_000  # spans a step of the text index; 70 rare words each took 0.2 s, within which nobody else writes
 _IDLE_INDEX_ROWS = 500  # … when nobody waits for it, but records may come
+_IDLE_FREE_PAGES = 500  # pages of 4 KiB given back in a step
 
 
 class SqliteStore:
@@ -85,18 +95,15 @@ class SqliteStore:
             await self._sweep()
             return await run(self._reading, _get_trace, trace_id)
 
-    async def read_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
-        """Return the raw reads stored so far for a span that still runs, in order."""
-        with self._translated("read"):
-            return await run(self._reading, read_live_chunks, trace_id, span_id)
-
     async def search_traces(self, query: TraceQuery) -> TracePage:
-        """Return one page of the traces that match. Raises ConfigurationError for a bad query."""
+        """Return one page of the traces that match. Raises ConfigurationError for a bad query.
+
+        While another process is writing, spans whose text is not in the full-text index yet are not found by `text`.
+        """
         with self._translated("search"):
             await self._sweep()
             if query.text:
-                while await self.index_text(_INDEX_ROWS):
-                    pass
+                await self._catch_up()
             return await run(self._reading, search, query)
 
     async def index_text(self, limit: int = _INDEX_ROWS) -> bool:
@@ -108,8 +115,11 @@ class SqliteStore:
             return await run(self._writing, index_text, limit)
 
     async def tidy(self) -> bool:
-        """Bring the full-text index up to date, a step at a time."""
-        return await self.index_text(_IDLE_INDEX_ROWS)
+        """Bring the full-text index up to date and give back the pages that deleting freed, a step at a time."""
+        if await self.index_text(_IDLE_INDEX_ROWS):
+            return True
+        with self._translated("shrink"):
+            return await run(self._writing, shrink, _IDLE_FREE_PAGES)
 
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
         """Set one tag. Raises TraceNotFoundError."""
@@ -132,12 +142,13 @@ class SqliteStore:
         """Delete the traces that meet all the given conditions, oldest first, and return how many.
 
         Raises:
-            ConfigurationError: No condition is given.
+            ConfigurationError: Nothing is given, which would delete everything.
         """
         conditions = {"trace_ids": trace_ids, "experiment": experiment, "max_timestamp_ms": max_timestamp_ms}
         given = {name: value for name, value in conditions.items() if value is not None}
-        if not given:
-            raise ConfigurationError("delete_traces needs trace_ids, experiment or max_timestamp_ms, got none of them")
+        if not given and max_traces is None:
+            names = "trace_ids, experiment, max_timestamp_ms or max_traces"
+            raise ConfigurationError(f"delete_traces needs {names}, got none of them")
         with self._translated("delete"):
             return await run(self._writing, _delete, given, -1 if max_traces is None else max_traces)
 
@@ -158,7 +169,7 @@ class SqliteStore:
         if self._path is None:
             return await connect(":memory:")
         try:
-            check_uri(self.uri)
+            check_uri(f"sqlite:///{self._path}")  # the URI may be relative to another directory by now
             create_file(self._path)
         except (ConfigurationError, OSError) as error:
             raise StoreError(f"{redact_uri(self.uri)} can't be opened: {error}") from error
@@ -178,6 +189,12 @@ class SqliteStore:
         self._next_sweep = now + _SWEEP_INTERVAL
         if gone := await run(self._reading, _interrupted.find_gone_processes):
             await run(self._writing, _interrupted.mark_interrupted, gone)
+
+    async def _catch_up(self) -> None:
+        """Index the text of what is stored now, however much is written meanwhile."""
+        for _ in range(await run(self._reading, count_steps, _INDEX_ROWS)):
+            if not await self.index_text(_INDEX_ROWS):
+                break
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
         with transaction(connection):
@@ -227,7 +244,7 @@ _DELETE_CONDITIONS = {
 
 def _delete(connection: sqlite3.Connection, given: dict[str, Any], limit: int) -> int:
     """Delete in one transaction. Spans and tags go by foreign key."""
-    where = " AND ".join(_DELETE_CONDITIONS[name] for name in given)
+    where = " AND ".join(_DELETE_CONDITIONS[name] for name in given) or "TRUE"
     values = {**given, "limit": limit}
     if "trace_ids" in given:
         values["trace_ids"] = msgspec.json.encode(given["trace_ids"]).decode()

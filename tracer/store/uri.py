@@ -15,13 +15,14 @@ __all__ = ["MEMORY_URI", "check_uri", "redact_uri", "sqlite_path"]
 
 MEMORY_URI = "memory://"
 _REMEDY = "use sqlite:///tracer.db or memory://"
+_REACHABLE = "name one that can be reached, by its whole path, as in sqlite:////var/tmp/tracer.db"
 _PLANNED = frozenset({"http", "https", "postgresql"})
 
 
 def check_uri(uri: str) -> str:
     """Return the tracking URI in normal form, having looked at the file it names, which may be missing yet.
 
-    Creates nothing, and waits for nobody: what another process has locked is judged when it is opened.
+    Changes nothing, takes no locks and waits for nobody: what another process is at is judged when it is opened.
 
     Raises:
         ConfigurationError: The URI is malformed, its scheme is not known here, or its file can't be ours. The
@@ -39,7 +40,11 @@ def check_uri(uri: str) -> str:
         raise _wrong(uri, "must name a store that this version has (sqlite or memory)", _REMEDY)
     if scheme.lower() != "sqlite":
         raise _wrong(uri, "must begin with sqlite:/// or be memory://", _REMEDY)
-    if problem := _problem_with_file(sqlite_path(normal)):
+    try:
+        problem = _problem_with_file(sqlite_path(normal))
+    except OSError as error:  # also from `abspath`: the working directory is gone
+        problem = f"its file can't be looked at ({error.strerror}); {_REACHABLE}"
+    if problem:
         raise ConfigurationError(f"tracking_uri {redact_uri(uri)!r}: {problem}")
     return normal
 
@@ -98,25 +103,34 @@ def _problem_with_parent(parent: Path) -> str | None:
 
 
 def _problem_with_database(path: Path) -> str | None:
-    """Judge by the database header, as SQLite reads it.
+    """Judge by the main file's header, as SQLite reads it; `migrate` judges again, under its lock.
 
     Not by reading the file: closing it would drop the locks that SQLite holds on it for this process, and with them
-    the protection from other processes (https://sqlite.org/howtocorrupt.html section 2.2).
+    the protection from other processes (https://sqlite.org/howtocorrupt.html section 2.2). Not as a user of the
+    database either, who would recover a log that a killed process left, in this thread, and delete it on closing:
+    "immutable" looks past locks and logs (https://sqlite.org/uri.html).
     """
     if path.stat().st_size == 0:
         return None
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)) as connection:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             version, application = (
                 connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")
             )
             # A file that died while it was made has no table: `migrate` makes sure under its lock.
             is_in_use = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None
     except sqlite3.OperationalError:
-        return None  # somebody has it locked just now: opening it will tell
+        return None  # opening it will tell
     except sqlite3.DatabaseError as error:
-        kind = "not a SQLite database" if "not a database" in str(error) else f"damaged ({error})"
-        return f"{path} is {kind}; name another file"
+        if "not a database" in str(error):
+            return f"{path} is not a SQLite database; name another file"
+        return None if _has_log(path) else f"{path} is damaged ({error}); name another file"
     if application != APPLICATION_ID and (application or version or is_in_use):
         return f"{path} is another program's SQLite database; name another file"
     return f"{path} {newer_schema_message(version)}" if version > SCHEMA_VERSION else None
+
+
+def _has_log(path: Path) -> bool:
+    """Tell whether a log beside the file may complete it: amid a checkpoint its header is ahead of its pages."""
+    logs = (Path(f"{path}{suffix}") for suffix in ("-wal", "-journal"))
+    return any(log.exists() and log.stat().st_size for log in logs)
