@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+import tracer
+from tests.reading import stored_bytes, stored_rows
 from tracer import _semconv as sc
 from tracer._failures import capture_failure
 from tracer._models import SpanStatusCode
@@ -27,6 +31,7 @@ from tracer._rows import (
 )
 from tracer._values import snapshot
 from tracer.interpret import ResponseView
+from tracer.testing import FakeOpenAI
 
 OK, ERROR = SpanStatusCode.OK, SpanStatusCode.ERROR
 SECRET = "swordfish"
@@ -186,7 +191,7 @@ def test_without_content_the_model_stays_known() -> None:
 
 
 def test_without_content_a_users_value_has_no_labels() -> None:
-    value = {key: SECRET for key in ("name", "id", "code", "reason", "status", "type", "role")}
+    value = dict.fromkeys(("name", "id", "code", "reason", "status", "type", "role"), SECRET)
     hidden = dict.fromkeys(value, "[withheld]")
     assert json.loads(read_request(None, snapshot(value, 1000), WITHHOLDING).inputs) == hidden
     assert json.loads(read_response(None, snapshot(value, 1000), WITHHOLDING).outputs or b"") == hidden
@@ -263,12 +268,36 @@ def test_credentials_are_hidden_in_a_request_that_could_not_be_encoded() -> None
     assert privacy.has_credentials
 
 
-def test_raw_bytes_with_credentials_close_the_span_before_it_is_read() -> None:
-    privacy = Privacy()
-    privacy.watch(b'data: {"tools": [{"type": "mcp", "headers": null}]}')
-    assert privacy.is_open
-    privacy.watch(json.dumps(ECHO).encode())
-    assert not privacy.is_open
+def test_raw_reads_with_credentials_are_not_kept_nor_any_after_them() -> None:
+    privacy, data = Privacy(), json.dumps(ECHO).encode()
+    harmless = [(1, b'data: {"tools": [{"type": "mcp", "headers": null}]}')]
+    assert privacy.keeps_reads(harmless)
+    assert not privacy.keeps_reads([(2, data[:100]), (3, data[100:])])
+    assert not privacy.keeps_reads(harmless)
+
+
+async def read_and_flush(stream: Any) -> str:
+    """Read a stream to its end, with what came first written while it runs; return the response's id."""
+    first = await anext(stream)
+    await tracer.flush()
+    assert SECRET in first.model_dump_json()  # the server repeats the tools
+    async for _ in stream:
+        pass
+    response_id: str = first.response.id
+    return response_id
+
+
+async def test_no_credential_reaches_the_file(server: FakeOpenAI, tmp_path: Path) -> None:
+    tracer.autolog()
+    call: Any = {"model": "gpt-5", "input": "use mcp", "tools": [TOOL]}
+    async with server.async_client() as client:
+        assert SECRET in (await client.responses.create(**call)).model_dump_json()
+        response_id = await read_and_flush(await client.responses.create(**call, stream=True))
+        await read_and_flush(await client.responses.retrieve(response_id, stream=True))
+    await tracer.flush()
+    assert SECRET.encode() not in stored_bytes(tmp_path)
+    assert SECRET not in stored_rows(tmp_path)
+    assert "[credential]" in stored_rows(tmp_path)
 
 
 def test_an_exception_in_words() -> None:

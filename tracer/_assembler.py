@@ -160,7 +160,6 @@ class Assembler:
     def _on_chunk(self, record: SpanChunk, hooks: Hooks) -> None:
         if span := self._touch(record.span_id, hooks):
             span.chunks.append((record.time_ns, record.data))
-            span.privacy.watch(record.data)
 
     def _on_noted(self, record: SpanNoted, hooks: Hooks) -> None:
         span = self._open.get(record.span_id)
@@ -288,7 +287,7 @@ class Assembler:
             row.outputs = read_response(None, span.outputs, span.privacy).outputs
         self._batch.spans.append(row)
         new_chunks = span.chunks[span.chunks_written :]
-        if new_chunks and span.privacy.is_open:
+        if new_chunks and span.privacy.keeps_reads(span.chunks[max(0, span.chunks_written - 1) :]):
             self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, new_chunks))
         span.chunks_written = len(span.chunks)
         self._trace_of(span)
@@ -302,7 +301,7 @@ class Assembler:
         view, encoding = self._read_outputs(span, ended)
         outcome = self._outcome(span, ended, view)
         self._complete(row, span, ended, view, outcome)
-        if span.chunks and span.privacy.is_open:
+        if span.chunks and span.privacy.keeps_reads(span.chunks):
             row.chunks, row.chunk_encoding = zlib.compress(_pack(span.chunks), 1), encoding
         self._batch.spans.append(row)
         if view is not None:

@@ -46,7 +46,7 @@ class Codec(enum.IntEnum):
     VALUE = 1  # msgpack of a user's value
 
 
-class Payload(msgspec.Struct, array_like=True):
+class Payload(msgspec.Struct, array_like=True, gc=False):
     """A body or a value, with the number of bytes that were cut off its end."""
 
     codec: Codec
@@ -69,7 +69,7 @@ class Failure(msgspec.Struct, array_like=True):
     members: list[Failure] = msgspec.field(default_factory=list)
 
 
-class HttpFacts(msgspec.Struct, array_like=True):
+class HttpFacts(msgspec.Struct, array_like=True, gc=False):
     """The response's status line and headers. The worker keeps an allow-list of headers and forgets the rest."""
 
     status_code: int
@@ -87,7 +87,7 @@ class Ending(enum.IntEnum):
     COLLECTED = 5  # … or dropped, and found by the garbage collector
 
 
-class SpanStarted(msgspec.Struct, array_like=True, tag="s"):
+class SpanStarted(msgspec.Struct, array_like=True, gc=False, tag="s"):
     """A span began. `experiment` is set on the first span of a trace in this process only."""
 
     trace_id: str
@@ -104,7 +104,7 @@ class SpanStarted(msgspec.Struct, array_like=True, tag="s"):
     body_dropped: bool = False
 
 
-class SpanChunk(msgspec.Struct, array_like=True, tag="c"):
+class SpanChunk(msgspec.Struct, array_like=True, gc=False, tag="c"):
     """Bytes of a stream as one read brought them, still encoded as ``content-encoding`` says."""
 
     span_id: str
@@ -112,7 +112,7 @@ class SpanChunk(msgspec.Struct, array_like=True, tag="c"):
     data: bytes
 
 
-class SpanNoted(msgspec.Struct, array_like=True, tag="n"):
+class SpanNoted(msgspec.Struct, array_like=True, gc=False, tag="n"):
     """A span event; one about an exception carries it as `failure`, to be put into words by the worker.
 
     `value` is an item that a generator yielded; a span that ends without outputs has these as its outputs.
@@ -126,7 +126,7 @@ class SpanNoted(msgspec.Struct, array_like=True, tag="n"):
     value: Payload | None = None
 
 
-class SpanUpdated(msgspec.Struct, array_like=True, tag="u"):
+class SpanUpdated(msgspec.Struct, array_like=True, gc=False, tag="u"):
     """Inputs, outputs, attributes or a status that the user set on a running span; None leaves as it is."""
 
     span_id: str
@@ -138,7 +138,7 @@ class SpanUpdated(msgspec.Struct, array_like=True, tag="u"):
     span_type: str | None = None
 
 
-class SpanEnded(msgspec.Struct, array_like=True, tag="e"):
+class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
     """A span ended. `lost` counts what of it was not accepted on the way (chunks, bodies, child spans)."""
 
     span_id: str
@@ -152,7 +152,7 @@ class SpanEnded(msgspec.Struct, array_like=True, tag="e"):
     lost: dict[str, int] | None = None
 
 
-class TraceUpdated(msgspec.Struct, array_like=True, tag="t"):
+class TraceUpdated(msgspec.Struct, array_like=True, gc=False, tag="t"):
     """Tags and the like, set while the trace runs."""
 
     trace_id: str

@@ -64,7 +64,7 @@ CONTENT_TYPE = "content-type"
 CONTENT_ENCODING = "content-encoding"
 
 
-class Privacy(msgspec.Struct):
+class Privacy(msgspec.Struct, gc=False):
     """What may be stored of a span's texts.
 
     Attributes:
@@ -108,9 +108,11 @@ class Privacy(msgspec.Struct):
         text = self.redact(text)
         return text if self.capture or not text else WITHHELD_NOTE
 
-    def watch(self, data: bytes) -> None:
-        """Look for credentials in a stream's raw bytes, whose request may not have been seen to hold any."""
-        self.has_credentials = self.has_credentials or mentions_credentials(data)
+    def keeps_reads(self, reads: list[tuple[int, bytes]]) -> bool:
+        """Tell whether a stream's raw reads can be stored. A response may repeat credentials of an earlier request."""
+        if self.is_open and mentions_credentials(b"".join([data for _, data in reads])):
+            self.has_credentials = True
+        return self.is_open
 
     def clean_body(self, payload: Payload) -> bytes:
         """Return a wire body without credentials and with the hooks applied; the same bytes if that changes nothing."""
@@ -286,7 +288,7 @@ def describe_failure(failure: Failure, privacy: Privacy) -> str:
     return f"{failure.type}: {privacy.redact(failure.message)}"
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """How a span ended, in one word, as a status, and why."""
 
     finish: Finish

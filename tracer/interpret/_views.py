@@ -11,7 +11,7 @@ __all__ = ["ChildView", "Finish", "RequestView", "ResponseView"]
 Finish = Literal["completed", "incomplete", "failed", "cancelled", "abandoned"]
 
 
-class RequestView(msgspec.Struct, kw_only=True):
+class RequestView(msgspec.Struct, kw_only=True, gc=False):
     """What a request says, read from its wire bytes.
 
     Attributes:
@@ -30,7 +30,7 @@ class RequestView(msgspec.Struct, kw_only=True):
     text: str = ""
 
 
-class ChildView(msgspec.Struct, kw_only=True):
+class ChildView(msgspec.Struct, kw_only=True, gc=False):
     """A tool that OpenAI ran inside the call (web search, code interpreter, MCP, …): becomes a child span.
 
     Attributes:
@@ -49,7 +49,7 @@ class ChildView(msgspec.Struct, kw_only=True):
     error: str | None = None
 
 
-class ResponseView(msgspec.Struct, kw_only=True):
+class ResponseView(msgspec.Struct, kw_only=True, gc=False):
     """What a response says, read from its body or its stream.
 
     Attributes:

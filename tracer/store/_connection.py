@@ -172,8 +172,9 @@ def shrink(connection: sqlite3.Connection, pages: int) -> bool:
     """
     if not (free := _free_pages(connection)):
         return False
-    with unless_locked(connection), transaction(connection):
-        connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()  # a page a row
+    with unless_locked(connection):
+        # A page a step, as rows without columns, which `execute` takes for the end after the first one.
+        connection.executescript(f"PRAGMA incremental_vacuum({pages})")
     return 0 < _free_pages(connection) < free  # a file that wasn't made by us may be unable to
 
 

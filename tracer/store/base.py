@@ -27,7 +27,7 @@ class ProcessRow(msgspec.Struct, kw_only=True):
     started: str
 
 
-class SpanRow(msgspec.Struct, kw_only=True):
+class SpanRow(msgspec.Struct, kw_only=True, gc=False):
     """One span as stored. Written when it starts, again when it ends; the later row completes the earlier.
 
     On conflict of ``(trace_id, span_id)`` a field that is None leaves the stored value as it is.
@@ -73,7 +73,7 @@ class ChunkRow(msgspec.Struct):
     chunks: list[tuple[int, bytes]]
 
 
-class TracePatch(msgspec.Struct, kw_only=True):
+class TracePatch(msgspec.Struct, kw_only=True, gc=False):
     """What a batch knows anew of one trace; None (or empty) leaves the stored value as it is.
 
     Attributes:
