@@ -37,7 +37,8 @@ logger = logging.getLogger("tracer")
 
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until it is woken
-SLICE = 0.0005  # seconds of pure Python after which the GIL is offered to the user's threads
+SLICE_MIN, SLICE_MAX = 0.0005, 0.002  # seconds of pure Python after which the GIL is offered to the user's threads
+OFFER_TAKEN = 0.0002  # seconds: an offer that lasts longer was taken
 RETRY_FIRST, RETRY_LAST = 0.05, 1.0
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes after which a reader that waits for them is told so
@@ -114,6 +115,7 @@ class Worker:
         self._serving: set[concurrent.futures.Future[Any]] = set()
         self._starting = threading.Lock()
         self._thread_id: int | None = None
+        self._slices = _Slices()
         self._reopened = False
         self._ended = threading.Event()
         self._stopping = threading.Event()
@@ -343,7 +345,7 @@ class Worker:
         batch: Batch | None
         try:
             lost = self._feed(records, settings, assembler)
-            batch = assembler.take_batch(_Slices().offer)
+            batch = assembler.take_batch(self._slices.offer)
         except Exception as error:
             self._errors.report("records could not be assembled", error, len(records))
             batch, lost = None, len(records)
@@ -362,14 +364,14 @@ class Worker:
     def _feed(self, records: list[bytes], settings: Settings, assembler: Assembler) -> int:
         """Give the assembler its records, in slices; return how many of them were of no use."""
         failed, useless = 0, _useless(assembler)
-        slices = _Slices()
+        self._slices.begin()
         for record in records:
             try:
                 assembler.feed(record, settings.redact)
             except Exception as error:
                 self._errors.report("a record could not be interpreted", error)
                 failed += 1
-            slices.offer()
+            self._slices.offer()
         return failed + _useless(assembler) - useless
 
     async def _write(self, batch: Batch, records: int) -> bool:
@@ -499,16 +501,29 @@ class Worker:
 
 
 class _Slices:
-    """Work in short slices: between them the user's threads go first."""
+    """Work in short slices: between them the user's threads go first.
+
+    To let go of the GIL for so long that a thread that waits for it wakes up takes a sleep, of which even the shortest
+    lasts some 75 µs on Linux (the kernel's timer slack). So slices grow while nobody takes the offer, and are short
+    again as soon as somebody does.
+    """
 
     def __init__(self) -> None:
-        self._end = time.perf_counter() + SLICE
+        self._length = SLICE_MIN
+        self._end = 0.0
+
+    def begin(self) -> None:
+        """Begin a slice."""
+        self._end = time.perf_counter() + self._length
 
     def offer(self) -> None:
         """Offer the GIL (not the loop), if the slice is over."""
-        if time.perf_counter() > self._end:
+        now = time.perf_counter()
+        if now > self._end:
             time.sleep(0)
-            self._end = time.perf_counter() + SLICE
+            after = time.perf_counter()
+            self._length = SLICE_MIN if after - now > OFFER_TAKEN else min(self._length * 2, SLICE_MAX)
+            self._end = after + self._length
 
 
 def _fail(future: concurrent.futures.Future[Any], error: Exception) -> None:
