@@ -256,14 +256,12 @@ class Worker:
         self._event = anyio.Event()
         self._job_event = anyio.Event()
         self._settled_event = anyio.Event()
-        self._written = anyio.Event()
-        self._written.set()
         self._opening = anyio.Lock()
         self._wake = lambda: loop.call_soon_threadsafe(self._look)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._serve, tasks)
-                await self._pump(self.assembler, tasks)
+                await self._pump(self.assembler)
                 tasks.cancel_scope.cancel()
         finally:
             self._fail_jobs()
@@ -277,29 +275,25 @@ class Worker:
         self._event.set()
         self._job_event.set()
 
-    async def _pump(self, assembler: Assembler, tasks: TaskGroup) -> None:
+    async def _pump(self, assembler: Assembler) -> None:
         last_work = time.monotonic()
         while True:
             self._event = anyio.Event()
             if self._reopened:  # to its readers a process that has closed its file has ended: say that this one has not
                 self._reopened = False
-                await self._written.wait()
                 await self._write(Batch(process=current_process()), 0)
             settings = self._settings()
             records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
             if records:
-                await self._settle(records, settings, assembler, tasks)
+                await self._settle(records, settings, assembler)
                 last_work = time.monotonic()
-                if len(records) >= settings.batch_max_records:
-                    continue
-            if self._stopping.is_set() or self._retiring:
-                await self._written.wait()
                 if self._failing_since is not None and self._is_overdue():
                     return self._abandon()
-                if records:
+                if len(records) >= settings.batch_max_records or self._stopping.is_set():
+                    await anyio.lowlevel.checkpoint()
                     continue
-                if self._should_end(assembler):
-                    return None
+            elif self._should_end(assembler):
+                return None
             busy = self._stopping.is_set() or time.monotonic() - last_work < BUSY_FOR
             if not busy and await self._tidy():
                 continue
@@ -337,11 +331,8 @@ class Worker:
 
     # --- records --------------------------------------------------------------------------------------------------
 
-    async def _settle(self, records: list[bytes], settings: Settings, assembler: Assembler, tasks: TaskGroup) -> None:
-        """Assemble records, and have what they amount to written while the next ones are assembled.
-
-        SQLite works without the GIL, so the two overlap. One write at a time: this one waits for the one before.
-        """
+    async def _settle(self, records: list[bytes], settings: Settings, assembler: Assembler) -> None:
+        """Assemble records, write what they amount to, and count them."""
         batch: Batch | None
         try:
             lost = self._feed(records, settings, assembler)
@@ -349,15 +340,9 @@ class Worker:
         except Exception as error:
             self._errors.report("records could not be assembled", error, len(records))
             batch, lost = None, len(records)
-        await self._written.wait()
-        self._written = anyio.Event()
-        tasks.start_soon(self._write_and_count, batch, len(records), lost)
-
-    async def _write_and_count(self, batch: Batch | None, records: int, lost: int) -> None:
-        if batch is not None and (batch.traces or batch.spans) and not await self._write(batch, records):
-            lost = records
-        self._count(settled=records, lost=lost)
-        self._written.set()
+        if batch is not None and (batch.traces or batch.spans) and not await self._write(batch, len(records)):
+            lost = len(records)
+        self._count(settled=len(records), lost=lost)
         self._settled_event.set()
         self._settled_event = anyio.Event()
 
