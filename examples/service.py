@@ -1,12 +1,13 @@
 """An asyncio service: each request is a trace of its own, with the user and the session it belongs to.
 
 Sends itself twenty concurrent requests, then looks at what was recorded. Needs ``pip install starlette httpx``. As a
-server, from the project's root and with OPENAI_API_KEY set: ``uvicorn examples.service:app``.
+server, in this folder and with OPENAI_API_KEY set: ``uvicorn service:app``.
 """
 
 import asyncio
 
 import httpx
+from _server import MODEL, openai_or_fake
 from openai import AsyncOpenAI
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,11 +16,6 @@ from starlette.routing import Route
 
 import tracer
 from tracer import SpanType
-
-try:
-    from _server import MODEL, openai_or_fake
-except ModuleNotFoundError:  # imported as examples.service
-    from examples._server import MODEL, openai_or_fake
 
 tracer.autolog()
 tracer.set_experiment("service")

@@ -21,4 +21,6 @@ with openai_or_fake(), OpenAI() as client:
     trace = tracer.sync.get_trace(tracer.get_last_active_trace_id() or "")
     trace.print_tree()
     span = trace.data.spans[0]
-    print(f"{len(span.events)} chunks, the first after {span.get_attribute('tracer.time_to_first_chunk') * 1000:.0f} ms")
+    print(
+        f"{len(span.events)} chunks, the first after {span.get_attribute('tracer.time_to_first_chunk') * 1000:.0f} ms"
+    )

@@ -8,9 +8,7 @@ import tracer
 tracer.autolog()
 
 with openai_or_fake(), OpenAI() as client:
-    stream = client.responses.create(
-        model=MODEL, input="How fast would a glass of water freeze on Titan?", stream=True
-    )
+    stream = client.responses.create(model=MODEL, input="How fast would a glass of water freeze on Titan?", stream=True)
     for event in stream:
         if event.type == "response.output_text.delta":
             print(event.delta, end="", flush=True)

@@ -27,6 +27,7 @@ from tracer._records import (
 from tracer._rows import (
     Outcome,
     Privacy,
+    chunk_times,
     conclude,
     describe_failure,
     exception_attributes,
@@ -36,6 +37,7 @@ from tracer._rows import (
     read_stream,
     read_value,
     seconds_after,
+    stream_error_attributes,
     view_outputs,
 )
 from tracer.interpret import ChildView, ResponseView, child_span_id, encode_value
@@ -275,13 +277,12 @@ class Assembler:
             model=span.model,
             inputs=inputs,
             text=span.text,
-            events=_encode_events(span.events),
         )
 
     def _add_open_row(self, span: _OpenSpan) -> None:
         row = self._row(span)
-        if len(span.events) > MAX_LIVE_EVENTS:
-            row.events = None  # the end brings them; to write thousands again with each batch would be quadratic
+        if len(span.events) <= MAX_LIVE_EVENTS:  # the end brings more; to write them with each batch is quadratic
+            row.events = _encode_events(span.events)
         row.attributes = encode_value(span.attributes)
         if span.outputs is not None:
             row.outputs = read_response(None, span.outputs, span.privacy).outputs
@@ -303,6 +304,11 @@ class Assembler:
         self._complete(row, span, ended, view, outcome)
         if span.chunks and span.privacy.keeps_reads(span.chunks):
             row.chunks, row.chunk_encoding = zlib.compress(_pack(span.chunks), 1), encoding
+        elif span.chunks:
+            span.events.extend(chunk_times(span.chunks, encoding))
+        if view is not None and ended.failure is None and _raised_by_sdk(span, view):
+            span.events.append((sc.EVENT_EXCEPTION, ended.end_ns, stream_error_attributes(view)))
+        row.events = _encode_events(span.events)
         self._batch.spans.append(row)
         if view is not None:
             self._batch.spans.extend(_child_row(row, child) for child in view.children)
@@ -316,6 +322,7 @@ class Assembler:
         outcome = self._outcome(span, ended, None)
         span.attributes = {sc.NOTE: "could not be interpreted; see the log"}
         row = self._row(span)
+        row.events = _encode_events(span.events)
         self._complete(row, span, ended, None, outcome)
         self._batch.spans.append(row)
         self._end_trace(span, row, None)
@@ -383,6 +390,11 @@ class Assembler:
         self.counts.truncated += 1
         span.attributes[sc.TRUNCATED] = {**span.attributes.get(sc.TRUNCATED, {}), what: size}
         self._lose(span, {"truncated": 1})
+
+
+def _raised_by_sdk(span: _OpenSpan, view: ResponseView) -> bool:
+    """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
+    return bool(span.chunks) and view.finish == "failed" and span.started.operation in ("chat", "completions")
 
 
 def _encode_events(events: list[tuple[str, int, dict[str, Any]]]) -> bytes | None:

@@ -26,6 +26,7 @@ from tracer.interpret import (
     interpret_stream,
     plain_text,
     redact,
+    stream_events,
     withhold,
 )
 from tracer.interpret._json import read_body
@@ -34,6 +35,7 @@ from tracer.interpret.privacy import CREDENTIAL, hide_credentials, mentions_cred
 __all__ = [
     "Outcome",
     "Privacy",
+    "chunk_times",
     "conclude",
     "describe_failure",
     "exception_attributes",
@@ -43,6 +45,7 @@ __all__ = [
     "read_stream",
     "read_value",
     "seconds_after",
+    "stream_error_attributes",
     "view_outputs",
 ]
 
@@ -286,6 +289,20 @@ def describe_failure(failure: Failure, privacy: Privacy) -> str:
     if not privacy.capture or not failure.message:
         return failure.type
     return f"{failure.type}: {privacy.redact(failure.message)}"
+
+
+def stream_error_attributes(view: ResponseView) -> dict[str, Any]:
+    """Return the ``exception`` event's attributes for an error that came inside a stream.
+
+    The SDK raises it above the byte tap, as `openai.APIError` (``openai/_streaming.py``).
+    """
+    return {sc.EXCEPTION_TYPE: "APIError", sc.EXCEPTION_MESSAGE: view.error or "", sc.EXCEPTION_STACKTRACE: ""}
+
+
+def chunk_times(reads: list[tuple[int, bytes]], encoding: str | None) -> list[tuple[str, int, dict[str, Any]]]:
+    """Return a chunk event for each event of a stream, with its time and without its text."""
+    events = stream_events(reads, content_encoding=encoding)
+    return [(sc.EVENT_CHUNK, time_ns, {"index": i}) for i, (time_ns, _, data) in enumerate(events) if data != "[DONE]"]
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

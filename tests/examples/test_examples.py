@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 EXPECTED = {
     "basic_chat": ["You said: What is the capital of France?", "└── Completions  CHAT_MODEL"],
     "basic_responses": ["You said: What is the capital of France?", "└── Responses  CHAT_MODEL"],
-    "streaming_chat": ["You said: How fast", "15 chunks, the first after"],
+    "streaming_chat": ["You said: How fast", "14 chunks, the first after"],
     "streaming_responses": ["In the trace: You said: How fast"],
     "async_chat": ["├── AsyncCompletions_1  CHAT_MODEL", "└── AsyncCompletions_3  CHAT_MODEL"],
     "async_responses": ["└── AsyncResponses  CHAT_MODEL"],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -238,7 +239,7 @@ def test_what_mentions_mcp_and_cannot_be_read_is_given_up():
 
 
 def test_hiding_credentials_copes_with_any_depth():
-    value = dict(MCP_TOOL)
+    value: dict[str, Any] = dict(MCP_TOOL)
     for _ in range(MAX_DEPTH * 20):
         value = {"inner": [value]}
     assert hide_credentials(value)

@@ -195,3 +195,21 @@ async def test_a_response_stream_longer_than_max_payload_bytes_still_has_its_ans
     assert finish(span) == "completed"
     assert span.token_usage is not None, "the last event has the whole response"
     assert span.outputs["output"][0]["content"][0]["text"] == "word " * 400
+
+
+@pytest.mark.parametrize("settings", [{"redact": str.upper}, {"capture_content": False}], ids=str)
+async def test_chunks_keep_their_times_where_their_text_is_not_stored(
+    server: FakeOpenAI, settings: dict[str, Any]
+) -> None:
+    tracer.autolog()
+    tracer.configure(**settings)
+    server.enqueue(reply.text("one two three"))
+    async with server.async_client() as client:
+        stream = await client.chat.completions.create(
+            model="gpt-5", messages=[{"role": "user", "content": "Hi"}], stream=True
+        )
+        count = len([chunk async for chunk in stream])
+    span = await only_span()
+    events = chunk_events(span)
+    assert [event.attributes for event in events] == [{"index": index} for index in range(count)]
+    assert all(span.start_time_ns <= event.timestamp_ns <= (span.end_time_ns or 0) for event in events)

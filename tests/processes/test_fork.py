@@ -174,11 +174,12 @@ def test_a_read_in_the_child_of_a_process_that_reads(tmp_path: Path) -> None:
         record("parent")
         assert len(tracer.sync.search_traces()) == 1
         child = os.fork()
-        record("child or parent")
-        expected = 2 if not child else 3
+        record("parent again" if child else "child")
         if child:
             os.waitpid(child, 0)
-        assert len(tracer.sync.search_traces()) == expected
+        names = {trace.info.name for trace in tracer.sync.search_traces()}
+        assert names >= {"parent", "child"}, names  # to the child the parent's second may be there already
+        assert not child or len(names) == 3, names
         """,
     )
     assert sum(states(tmp_path).values()) == 3

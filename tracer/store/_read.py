@@ -141,6 +141,8 @@ def _chunk_events(raw: RawChunks, encoding: str | None) -> Iterable[SpanEvent]:
     from tracer.interpret import stream_events  # only who reads a stream needs it
 
     for index, (time_ns, name, data) in enumerate(stream_events(raw, content_encoding=encoding)):
+        if data == "[DONE]":  # ends the stream, and is no chunk of it
+            continue
         attributes = {"data": _json(data), "index": index, **({"event": name} if name else {})}
         yield SpanEvent(sc.EVENT_CHUNK, time_ns, attributes)
 

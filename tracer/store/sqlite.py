@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import sqlite3
 import time
 from typing import Any
@@ -33,6 +35,8 @@ from tracer.store.uri import MEMORY_URI, check_uri, redact_uri, sqlite_path
 
 __all__ = ["SqliteStore"]
 
+logger = logging.getLogger("tracer")
+
 _SWEEP_INTERVAL = 1.0  # seconds between two looks for traces whose process is gone
 _INDEX_ROWS = 2_000  # spans a step of the text index; 70 rare words each took 0.2 s, within which nobody else writes
 _IDLE_INDEX_ROWS = 500  # … when nobody waits for it, but records may come
@@ -58,6 +62,7 @@ class SqliteStore:
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
         self._process_id: str | None = None
+        self._opened_file: tuple[int, int] | None = None
         self._next_sweep = 0.0
 
     async def open(self) -> None:
@@ -71,6 +76,7 @@ class SqliteStore:
             try:
                 self._writer = await self._connect()
                 await run(self._writer, migrate)
+                self._opened_file = self._identity()
                 self._reader = self._writer if self._path is None else await self._connect(query_only=True)
                 await self._sweep()
             except BaseException:
@@ -85,7 +91,15 @@ class SqliteStore:
         await self._close_connections()
 
     async def write(self, batch: Batch) -> None:
-        """Write the batch in one transaction; all or nothing, also when the calling task is cancelled."""
+        """Write the batch in one transaction; all or nothing, also when the calling task is cancelled.
+
+        A file that was deleted or replaced meanwhile is made anew, with a warning: SQLite would go on writing to the
+        one that nobody can read any more.
+        """
+        if self._writer is not None and self._path is not None and self._identity() != self._opened_file:
+            logger.warning("%s was deleted or replaced while it was in use; it is opened anew", redact_uri(self.uri))
+            await self._close_connections()
+            await self.open()
         with self._translated("write"):
             await run(self._writing, self._write, batch)
 
@@ -169,7 +183,8 @@ class SqliteStore:
         if self._path is None:
             return await connect(":memory:")
         try:
-            check_uri(f"sqlite:///{self._path}")  # the URI may be relative to another directory by now
+            if not query_only:  # before anything is changed: PRAGMAs would leave their mark on a newer version's file
+                check_uri(f"sqlite:///{self._path}")  # the URI itself may be relative to another directory by now
             create_file(self._path)
         except (ConfigurationError, OSError) as error:
             raise StoreError(f"{redact_uri(self.uri)} can't be opened: {error}") from error
@@ -181,6 +196,14 @@ class SqliteStore:
             with contextlib.suppress(sqlite3.Error, ValueError):
                 await connection.close()
         self._reader = self._writer = None
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return which file the path leads to: its device and inode."""
+        try:
+            found = os.stat(self._path) if self._path is not None else None
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
 
     async def _sweep(self) -> None:
         """Mark the traces whose process is gone, at most once an interval."""

@@ -16,6 +16,7 @@ __all__ = ["MEMORY_URI", "check_uri", "redact_uri", "sqlite_path"]
 MEMORY_URI = "memory://"
 _REMEDY = "use sqlite:///tracer.db or memory://"
 _REACHABLE = "name one that can be reached, by its whole path, as in sqlite:////var/tmp/tracer.db"
+LOOKS = 3
 _PLANNED = frozenset({"http", "https", "postgresql"})
 
 
@@ -41,9 +42,11 @@ def check_uri(uri: str) -> str:
     if scheme.lower() != "sqlite":
         raise _wrong(uri, "must begin with sqlite:/// or be memory://", _REMEDY)
     try:
-        problem = _problem_with_file(sqlite_path(normal))
-    except OSError as error:  # also from `abspath`: the working directory is gone
-        problem = f"its file can't be looked at ({error.strerror}); {_REACHABLE}"
+        path = sqlite_path(normal)
+        problem = _problem_with_path(path) or _problem_with_content(path)
+    except (OSError, UnicodeError) as error:  # also from `abspath`: the working directory is gone
+        reason = getattr(error, "strerror", None) or error
+        problem = f"its file can't be looked at ({reason}); {_REACHABLE}"
     if problem:
         raise ConfigurationError(f"tracking_uri {redact_uri(uri)!r}: {problem}")
     return normal
@@ -76,7 +79,7 @@ def _path_remedy(uri: str) -> str:
     return _REMEDY
 
 
-def _problem_with_file(path: Path) -> str | None:
+def _problem_with_path(path: Path) -> str | None:
     """Say what keeps the path from being our database, and the remedy; None if nothing does."""
     if path.is_symlink():
         return f"{path} is a symbolic link, which is not followed; name the file itself"
@@ -88,7 +91,19 @@ def _problem_with_file(path: Path) -> str | None:
         return f"{path} is not a regular file; name another"
     if not os.access(path, os.R_OK | os.W_OK):
         return f"{path} can't be read and written by this user; change its mode or name another file"
-    return _problem_with_database(path)
+    return None
+
+
+def _problem_with_content(path: Path) -> str | None:
+    """Look into a file that exists; a verdict is given only if it stands.
+
+    "Immutable" sees a file that others write to in the midst of a checkpoint too, which is over a moment later.
+    """
+    problem = None
+    for _ in range(LOOKS):
+        if not path.exists() or (problem := _problem_with_database(path)) is None:
+            return None
+    return problem
 
 
 def _problem_with_parent(parent: Path) -> str | None:
