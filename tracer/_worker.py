@@ -38,6 +38,7 @@ logger = logging.getLogger("tracer")
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until it is woken
 SLICE_MIN, SLICE_MAX = 0.0005, 0.002  # seconds of pure Python after which the GIL is offered to the user's threads
+BACKLOG = 1_024  # records in the queue from which on the worker no longer lets others go first
 OFFER_TAKEN = 0.0002  # seconds: an offer that lasts longer was taken
 RETRY_FIRST, RETRY_LAST = 0.05, 1.0
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
@@ -336,7 +337,7 @@ class Worker:
         batch: Batch | None
         try:
             lost = self._feed(records, settings, assembler)
-            batch = assembler.take_batch(self._slices.offer)
+            batch = assembler.take_batch(self._offer)
         except Exception as error:
             self._errors.report("records could not be assembled", error, len(records))
             batch, lost = None, len(records)
@@ -356,8 +357,17 @@ class Worker:
             except Exception as error:
                 self._errors.report("a record could not be interpreted", error)
                 failed += 1
-            self._slices.offer()
+            self._offer()
         return failed + _useless(assembler) - useless
+
+    def _offer(self) -> None:
+        """Let the user's threads go first, but for when they make more than we can write at that pace.
+
+        A thread that computes keeps the GIL for 5 ms each time that it gets it: taking turns with it, a slice of ours
+        for each of those, could not keep up with 300 calls a second. Then we take as much as we are given.
+        """
+        if len(self._queue) < BACKLOG:
+            self._slices.offer()
 
     async def _write(self, batch: Batch, records: int) -> bool:
         """Write a batch, again and again while trying again may help; False if it is lost."""
