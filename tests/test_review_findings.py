@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import anyio
 import pytest
 
 import tracer
@@ -58,3 +63,13 @@ async def test_calls_below_a_refused_span_are_counted_too(server: FakeOpenAI, mo
             for _ in range(2):
                 await client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
     assert tracer.stats().dropped["start"] == 3
+
+
+async def test_text_is_indexed_when_the_worker_is_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer._worker.BUSY_FOR", 0.01)
+    with tracer.start_span("words") as span:
+        span.set_inputs("a needle")
+    assert await tracer.flush()
+    with anyio.fail_after(10), contextlib.closing(sqlite3.connect(tmp_path / "tracer.db")) as database:
+        while database.execute("SELECT indexed_to FROM text_index").fetchone()[0] == 0:  # noqa: ASYNC110  another thread does it
+            await anyio.sleep(0.01)
