@@ -199,13 +199,30 @@ def _insert(
     start = 0
     while start < len(rows):
         count = min(_MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
-        values = list(itertools.chain.from_iterable(rows[start : start + count]))
-        sql = _insert_sql(table, tuple(columns.items()), conflict, count)
+        filled, values = _without_empty_columns(columns, rows[start : start + count])
+        sql = _insert_sql(table, filled, conflict, count)
         try:
             connection.execute(sql, values)
         except (UnicodeEncodeError, OverflowError):  # raised while binding, so nothing of it is written yet
             connection.execute(sql, [_storable(value) for value in values])
         start += count
+
+
+def _without_empty_columns(
+    columns: dict[str, str], rows: Sequence[Row]
+) -> tuple[tuple[tuple[str, str], ...], list[Any]]:
+    """Return the columns that any of the rows fills, and all their values, row by row.
+
+    The others become NULL either way. To bind a None takes sqlite3 0.4 µs, as it looks for an adapter (Python 3.11,
+    ``Modules/_sqlite/statement.c``, need_adapt), and of a usual span's 47 values 24 are None.
+    """
+    filled = [
+        (column, values)
+        for column, values in zip(columns.items(), zip(*rows, strict=True), strict=True)
+        if values[0] is not None or values.count(None) < len(values)
+    ]
+    by_row = zip(*[values for _, values in filled], strict=True)
+    return tuple(column for column, _ in filled), list(itertools.chain.from_iterable(by_row))
 
 
 def _storable(value: Any) -> Any:
@@ -268,7 +285,7 @@ def _span_values(row: SpanRow) -> Row:
         row.chunks,
         row.chunk_encoding,
         row.cost,
-        row.counted,
+        int(row.counted),  # a bool would be looked up as None is
         row.text,
         *map((row.usage or {}).get, USAGE_KEYS),
     )
