@@ -235,8 +235,8 @@ def _assembled_batches(spans: int) -> Iterator[Batch]:
     assembler, settings = Assembler(current_process()), Settings()
     queue = RecordQueue(4 * spans, 2**40)
     for _ in range(spans):
-        for record in _chat_records():
-            queue.push(encode(record), Rank.END)
+        for made in _chat_records():
+            queue.push(encode(made), Rank.END)
     while records := queue.drain(settings.batch_max_records, BATCH_MAX_BYTES):
         for record in records:
             assembler.feed(record)

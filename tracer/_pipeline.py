@@ -16,6 +16,7 @@ import msgspec
 from tracer._assembler import AssemblyCounts
 from tracer._clock import Clock, Ids
 from tracer._config import Settings
+from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError
 from tracer._queue import RecordQueue, Tally
 from tracer._records import (
@@ -31,7 +32,7 @@ from tracer._records import (
     encode,
 )
 from tracer._values import encode_attributes
-from tracer._worker import ErrorLog, Worker
+from tracer._worker import Worker
 from tracer.store import open_store
 from tracer.store.base import Store
 
@@ -194,7 +195,7 @@ class Pipeline:
         async def run() -> T:
             if barrier:
                 await worker.settle_accepted()
-            async with worker.open_store() as store:
+            async with worker.lend_store() as store:
                 return await job(store)
 
         return worker.submit(run)

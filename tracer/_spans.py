@@ -218,6 +218,10 @@ class LiveSpan:
 
     def record_exception(self, exception: BaseException | str) -> None:
         """Note an exception as an event (type, message, stack trace) and set the status to ERROR."""
+        if not isinstance(exception, (BaseException, str)):
+            raise ConfigurationError(
+                f"exception must be an exception or a text, got {exception!r}; pass what was caught, or str(…) of it"
+            )
         if not self.is_recording:
             return
         if isinstance(exception, BaseException):
@@ -378,28 +382,40 @@ def open_span(name: str, span_type: str) -> LiveSpan:
 
 
 class SpanScope:
-    """The ``with`` (or ``async with``) of one span: current inside, ended at the end, whatever happens."""
+    """The ``with`` (or ``async with``) of a span: current inside, ended at the end, whatever happens.
+
+    Each entry is a span of its own: it may be entered again, also inside itself or by other tasks meanwhile.
+    """
 
     def __init__(self, name: str, span_type: str, attributes: dict[str, Any]) -> None:
         self._name = name
         self._span_type = span_type
         self._attributes = attributes
+        self._entered: dict[LiveSpan, Current] = {}
 
     def __enter__(self) -> LiveSpan:
-        span = self._span = open_span(self._name, self._span_type)
+        span = open_span(self._name, self._span_type)
         span.begin_with(self._attributes)
-        self._current = Current(span)
-        self._current.__enter__()
+        current = self._entered[span] = Current(span)
+        current.__enter__()
         return span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._current.__exit__()
+        span = self._leave()
         if isinstance(error, GeneratorExit):  # the block stands in a generator that its reader left
-            self._span.finish(_CLOSED)
+            span.finish(_CLOSED)
         else:
-            self._span.finish_with(error)
+            span.finish_with(error)
+
+    def _leave(self) -> LiveSpan:
+        """Return the span of the entry that ends: the current one, or the last if it ends in another context."""
+        span = current_span.get()
+        if span is None or span not in self._entered:
+            span = list(self._entered)[-1]
+        self._entered.pop(span).__exit__()
+        return span
 
     async def __aenter__(self) -> LiveSpan:
         return self.__enter__()
@@ -426,7 +442,7 @@ def start_span(
         attributes: Set from the start.
 
     Returns:
-        A context manager whose target is the `LiveSpan`.
+        A context manager whose target is the `LiveSpan`. Entered again, it opens another span.
 
     Raises:
         ConfigurationError: `name` or `span_type` is no string, or `attributes` no mapping with string keys.

@@ -16,10 +16,10 @@ import msgspec
 from tracer import _semconv as sc
 from tracer._context import current_span, format_traceparent
 from tracer._failures import is_cancellation
+from tracer._guard import guarded, report
 from tracer._records import Ending, HttpFacts, Payload
 from tracer._spans import LiveSpan, open_span
 from tracer._values import safe_str
-from tracer.openai._guard import guarded, report
 from tracer.openai._operations import Operation
 from tracer.openai._stream import tap
 

@@ -24,8 +24,8 @@ from typing import Any
 from openai import _base_client as sdk
 from openai._compat import model_copy
 
+from tracer._guard import guarded
 from tracer.openai._calls import Call, Options, current_call
-from tracer.openai._guard import guarded
 from tracer.openai._operations import find_operation
 
 __all__ = ["Options", "instrument", "uninstrument"]

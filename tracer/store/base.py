@@ -5,6 +5,7 @@ A store knows nothing of openai: it keeps what interpretation made, and gives it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -130,7 +131,7 @@ class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
     since: Any = None
     until: Any = None
     min_duration: float | None = None
-    order_by: str = "start_time desc"
+    order_by: str | Sequence[str] | None = "start_time desc"
     max_results: int = 100
     page_token: str | None = None
     include_spans: bool = True
