@@ -181,6 +181,7 @@ async def search_traces(
     tags: Mapping[str, str] | None = None,
     session_id: str | None = None,
     user_id: str | None = None,
+    linked_to: str | None = None,
     since: Moment | None = None,
     until: Moment | None = None,
     min_duration: float | None = None,
@@ -206,6 +207,8 @@ async def search_traces(
         tags: Tags it must have, with these values.
         session_id: Its session.
         user_id: Its user.
+        linked_to: A trace's id: what it continues and what continues it (Responses' ``previous_response_id`` and
+            ``conversation``), itself included, as in ``trace.info.chain``.
         since: Started at or after: a datetime, seconds since the epoch, an ISO 8601 string, or a timedelta ago.
         until: Started before; the same forms.
         min_duration: Seconds.
@@ -235,6 +238,7 @@ async def search_traces(
         tags=check_strings("tags", tags),
         session_id=session_id,
         user_id=user_id,
+        linked_to=linked_to,
         since=since,
         until=until,
         min_duration=min_duration,

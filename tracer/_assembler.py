@@ -32,6 +32,7 @@ from tracer._rows import (
     describe_failure,
     exception_attributes,
     http_attributes,
+    link_ids,
     read_request,
     read_response,
     read_stream,
@@ -283,6 +284,7 @@ class Assembler:
         row = self._row(span)
         if len(span.events) <= MAX_LIVE_EVENTS:  # the end brings more; to write them with each batch is quadratic
             row.events = _encode_events(span.events)
+        row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
         if span.outputs is not None:
             row.outputs = read_response(None, span.outputs, span.privacy).outputs
@@ -377,6 +379,7 @@ class Assembler:
             row.model = view.model or row.model
             row.text = f"{span.text}\n{view.text}" if view.text else span.text
             row.counted = view.usage is not None and row.span_type in MODEL_CALL_TYPES
+        row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
 
     def _end_trace(self, span: _OpenSpan, row: SpanRow, view: ResponseView | None) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "describe_failure",
     "exception_attributes",
     "http_attributes",
+    "link_ids",
     "read_request",
     "read_response",
     "read_stream",
@@ -65,6 +66,11 @@ REQUEST_ID_HEADER = "x-request-id"
 CONTENT_TYPE = "content-type"
 CONTENT_ENCODING = "content-encoding"
 MAX_HEADER_NAMES = 512
+LINKS = {
+    sc.RESPONSE_ID: "response",
+    sc.PREVIOUS_RESPONSE_ID: "previous_response",
+    sc.CONVERSATION_ID: "conversation",
+}
 
 
 class Privacy(msgspec.Struct, gc=False):
@@ -286,6 +292,13 @@ def _header_key(name: str) -> tuple[bool, str] | None:
     if name.startswith(RATE_LIMIT_PREFIX):
         return True, name[len(RATE_LIMIT_PREFIX) :]
     return (False, sc.HEADERS_PREFIX + name) if name in KEPT_HEADERS else None
+
+
+def link_ids(operation: str | None, attributes: dict[str, Any]) -> dict[str, str] | None:
+    """Return the ids by which traces continue one another; only Responses has any that can be continued."""
+    if operation != "responses":
+        return None
+    return {kind: value for key, kind in LINKS.items() if type(value := attributes.get(key)) is str} or None
 
 
 def exception_attributes(failure: Failure, privacy: Privacy) -> dict[str, Any]:

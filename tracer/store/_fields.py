@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tracer import _semconv as sc
 from tracer._models import USAGE_KEYS, SpanStatusCode, TraceState
 from tracer.store._sql import did_you_mean
 
@@ -49,6 +50,18 @@ _MILLISECONDS = Unit(10**6, "a number of milliseconds")
 _MOMENT = Unit(10**6, "a number, milliseconds since the epoch (since= and until= of search_traces() take dates)")
 _TOKENS = Unit(1, "a number of tokens")
 _DOLLARS = Unit(1, "a number of US dollars")
+_IDS = {
+    "response_id": sc.RESPONSE_ID,
+    "previous_response_id": sc.PREVIOUS_RESPONSE_ID,
+    "conversation_id": sc.CONVERSATION_ID,
+}
+
+
+def _id_field(attribute: str) -> Field:
+    value = f"json_extract(attributes, '$.\"{attribute}\"')"
+    return Field(value, rows=f"spans WHERE trace_key = traces.key AND {value} IS NOT NULL", each=False)
+
+
 _STATES = tuple(state.value for state in TraceState)
 _TRACE_FIELDS = {
     "status": Field("state", words=_STATES),
@@ -72,6 +85,7 @@ _TRACE_FIELDS = {
     "response": Field("response_preview"),
     "model": Field("model", rows="spans WHERE trace_key = traces.key AND model IS NOT NULL", each=False),
     "text": Field("text", rows="spans WHERE trace_key = traces.key", each=False),
+    **{name: _id_field(attribute) for name, attribute in _IDS.items()},
     **{key: Field(key, _TOKENS) for key in USAGE_KEYS},
 }
 _USAGE_FIELDS = {f"usage.{key}": _TRACE_FIELDS[key] for key in USAGE_KEYS}

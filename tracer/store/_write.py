@@ -132,6 +132,7 @@ UPDATE traces SET ({", ".join(USAGE_KEYS)}, cost, models) = (
 _ANY_KEY = 2**63 - 1
 _TAG_COLUMNS = {"trace_key": "(SELECT key FROM traces WHERE trace_id = ?)", "key": "?", "value": "?"}
 _TAG_CONFLICT = "ON CONFLICT (trace_key, key) DO UPDATE SET value = excluded.value"
+_LINK_COLUMNS = {"kind": "?", "id": "?", "trace_key": "(SELECT key FROM traces WHERE trace_id = ?)"}
 _CHUNK_COLUMNS = dict.fromkeys(("trace_id", "span_id", "chunks"), "?")
 _PROCESS = """
 INSERT INTO processes (process_id, host, pid, started) VALUES (?, ?, ?, ?)
@@ -160,6 +161,7 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "live_chunks", _CHUNK_COLUMNS, "", [_chunk_values(row) for row in batch.chunks])
     _insert(connection, "spans", _SPAN_COLUMNS, _SPAN_CONFLICT, [_span_values(row) for row in batch.spans])
     _insert(connection, "tags", _TAG_COLUMNS, _TAG_CONFLICT, list(_tag_rows(batch.traces)))
+    _insert(connection, "links", _LINK_COLUMNS, "ON CONFLICT DO NOTHING", list(_link_rows(batch.spans)))
     _sum_up(connection, batch.spans, sole, newest)
     _forget_live_chunks(connection, batch.spans)
     for patch in batch.traces:
@@ -309,3 +311,7 @@ def _chunk_values(row: ChunkRow) -> Row:
 
 def _tag_rows(patches: list[TracePatch]) -> Iterator[Row]:
     return ((patch.trace_id, key, value) for patch in patches for key, value in patch.tags.items())
+
+
+def _link_rows(spans: list[SpanRow]) -> Iterator[Row]:
+    return ((kind, id_, row.trace_id) for row in spans if row.links for kind, id_ in row.links.items())

@@ -21,6 +21,7 @@ import msgspec
 from tracer._exceptions import ConfigurationError
 from tracer._models import TracePage, TraceState
 from tracer.store._connection import transaction
+from tracer.store._links import LINKED_KEYS
 from tracer.store._read import TRACE_COLUMNS, read_traces
 from tracer.store._sql import Condition, did_you_mean
 from tracer.store.base import TraceQuery
@@ -113,6 +114,8 @@ def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
             yield Condition(f"{column} = ?", (_checked_text(column, value),))
     if query.model is not None:
         yield Condition.of_keys("SELECT trace_key FROM spans WHERE model = ?", (_checked_text("model", query.model),))
+    if query.linked_to is not None:
+        yield Condition.of_keys(LINKED_KEYS, (_checked_text("linked_to", query.linked_to),))
     for key, value in _checked_tags(query.tags).items():
         yield Condition.of_keys("SELECT trace_key FROM tags WHERE key = ? AND value = ?", (key, value))
     if query.text is not None and (match := _match_expression(_checked_text("text", query.text))):
