@@ -19,7 +19,7 @@ from tracer import _guard
 from tracer._pipeline import Pipeline
 from tracer._spans import LiveSpan
 from tracer._throttle import Throttle
-from tracer.openai import _calls
+from tracer.openai import _calls, _stream
 from tracer.testing import FakeOpenAI, reply
 
 PLANTS: dict[str, tuple[Any, str]] = {
@@ -28,7 +28,7 @@ PLANTS: dict[str, tuple[Any, str]] = {
     "reading the request": (_calls, "_body_of"),
     "reading the response": (_calls, "_facts_of"),
     "tapping the stream": (_calls, "tap"),
-    "keeping a chunk": (Pipeline, "push_chunk"),
+    "keeping a chunk": (_stream, "SpanChunk"),
     "keeping a body": (Pipeline, "wire_payload"),
     "noting a retry": (LiveSpan, "note"),
     "ending the span": (LiveSpan, "finish"),

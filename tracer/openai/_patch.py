@@ -24,7 +24,7 @@ from typing import Any
 from openai import _base_client as sdk
 from openai._compat import model_copy
 
-from tracer._guard import guarded
+from tracer._guard import guarded, report
 from tracer.openai._calls import Call, Options, current_call
 from tracer.openai._operations import find_operation
 
@@ -73,7 +73,6 @@ def _leads_to_ours(function: Any, owner: type, name: str) -> bool:
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 
-@guarded
 def _scope(
     client: Any, request_options: Any, kwargs: Mapping[str, Any], *, is_async: bool
 ) -> AbstractContextManager[None] | None:
@@ -81,13 +80,17 @@ def _scope(
     options = _options
     if options is None:
         return None
-    around = current_call.get()
-    if around is not None and around.request_options is request_options:
-        return None  # wrapped twice, as by a library that puts our wrapper back over another of ours
-    operation = find_operation(request_options.method, request_options.url)
-    if operation is None or (operation.only_streamed and not kwargs.get("stream")):
-        return None if around is None else _Hidden()
-    return Call(client, operation, request_options, options, is_async=is_async)
+    try:
+        around = current_call.get()
+        if around is not None and around.request_options is request_options:
+            return None  # wrapped twice, as by a library that puts our wrapper back over another of ours
+        operation = find_operation(request_options.method, request_options.url)
+        if operation is None or (operation.only_streamed and not kwargs.get("stream")):
+            return None if around is None else _Hidden()
+        return Call(client, operation, request_options, options, is_async=is_async)
+    except Exception:
+        report("_scope")
+        return None
 
 
 class _Hidden:
