@@ -21,7 +21,7 @@ def last_of(reads: list[bytes], limit: int = 1_000) -> bytes:
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@given(events=EVENTS, cuts=st.lists(st.integers(1, 200)), whole=st.booleans())
+@given(events=EVENTS, cuts=st.lists(st.integers(1, 200), max_size=150), whole=st.booleans())
 def test_the_last_event_is_held_however_the_reads_are_cut(
     newline: str, events: list[str], cuts: list[int], whole: bool
 ) -> None:

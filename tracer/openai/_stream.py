@@ -71,17 +71,19 @@ class Reads:
 class _LastEvent:
     """Of reads that there was no room for, what may be the stream's last event: nothing before it is held."""
 
-    __slots__ = ("_limit", "_parts", "_size")
+    __slots__ = ("_limit", "_parts", "_seam", "_size")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
+        self._seam = b""  # the last few bytes
 
     def add(self, data: bytes) -> None:
         """Take the next read, cut anywhere."""
         # A blank line ends an event (WHATWG HTML, 9.2.6), but one at the very end begins none; it may lie across reads.
-        text = (self._parts[-1][-3:] if self._parts else b"") + data
+        text = self._seam + data
+        self._seam = text[-4:]
         body = text.rstrip(b"\r\n")
         start = max(body.rfind(b"\n\n"), body.rfind(b"\r\n\r\n"))
         if start >= 0:
