@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 import tracer
+from tests.leaks import KEYS, find_leaks
 from tracer.testing import FakeOpenAI, isolated
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "dev.jsonl"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_stored_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Look for API keys in every database that the session wrote. What fails here names the tests' folders."""
+    yield
+    leaks = find_leaks(tmp_path_factory.getbasetemp(), KEYS)
+    assert not leaks, "credentials were stored:\n" + "\n".join(leaks)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import tracer
 from tracer._config import Settings, from_environment, updated
 from tracer._runtime import runtime
+from tracer.interpret.rates import read_price_list
 
 
 def shout(text: str) -> str:
@@ -35,6 +36,9 @@ BAD: list[tuple[str, Any, str]] = [
     ("capture_content", 1, "capture_content must be True or False, got 1"),
     ("redact", "secret", "redact must be a function from str to str, or a list of them, got 'secret'"),
     ("redact", [shout, 3], "redact must be a function from str to str, or a list of them, got 3"),
+    ("prices", 3, "prices must be a dict of prices by model, a function or None, got 3"),
+    ("prices", {"m": {"inputs": 1}}, "prices: 'm': unknown price 'inputs'"),
+    ("prices", {"m": {"input": -1}}, "prices: 'm': 'input' must be US dollars, 0 or more, got -1"),
     ("no_such_limit", 1, "unknown setting 'no_such_limit'; known are batch_interval"),
 ]
 
@@ -59,6 +63,9 @@ def test_a_bad_setting_is_told_by_name_value_and_remedy_and_changes_nothing(
         ("redact", None, ()),
         ("redact", shout, (shout,)),
         ("redact", [shout, str], (shout, str)),
+        ("prices", None, None),
+        ("prices", shout, shout),
+        ("prices", {"m": {"input": 1}}, read_price_list({"m": {"input": 1}})),
     ],
 )
 def test_good_settings_are_kept(name: str, value: object, kept: object) -> None:
@@ -78,6 +85,8 @@ def test_good_settings_are_kept(name: str, value: object, kept: object) -> None:
         ("capture_content", " ON ", True),
         ("redact", "tests.test_config:shout", (shout,)),
         ("redact", "tests.test_config:shout, tests.test_config:shout", (shout, shout)),
+        ("prices", '{"m": {"input": 1}}', read_price_list({"m": {"input": 1}})),
+        ("prices", "tests.test_config:shout", shout),
     ],
 )
 def test_each_setting_is_read_from_the_environment(name: str, text: str, value: object) -> None:
@@ -104,6 +113,8 @@ def test_every_setting_has_a_check_a_variable_and_a_line_of_documentation() -> N
         ("redact", "tests.test_config:BAD"),
         ("redact", "shout"),
         ("redact", ","),
+        ("prices", "{"),
+        ("prices", "no.such.module:prices"),
     ],
 )
 def test_a_bad_variable_is_told_by_its_name(name: str, text: str) -> None:

@@ -8,7 +8,7 @@ Importing starts no thread, opens no file, and imports neither openai nor any ex
 
 from __future__ import annotations
 
-from tracer import openai, sync
+from tracer import openai, redact, sync
 from tracer._api import (
     autolog,
     configure,
@@ -17,6 +17,7 @@ from tracer._api import (
     flush,
     get_current_active_span,
     get_last_active_trace_id,
+    get_media,
     get_trace,
     get_tracking_uri,
     search_traces,
@@ -32,12 +33,14 @@ from tracer._decorator import trace
 from tracer._exceptions import (
     ClosedError,
     ConfigurationError,
+    MediaNotFoundError,
     MissingDependencyError,
     StoreError,
     TraceNotFoundError,
     TracerError,
 )
 from tracer._models import (
+    Media,
     Span,
     SpanEvent,
     SpanStatus,
@@ -51,12 +54,16 @@ from tracer._models import (
 )
 from tracer._pipeline import Stats
 from tracer._spans import LiveSpan, start_span
+from tracer.interpret.cost import PricedCall
 
 __all__ = [
     "ClosedError",
     "ConfigurationError",
     "LiveSpan",
+    "Media",
+    "MediaNotFoundError",
     "MissingDependencyError",
+    "PricedCall",
     "Settings",
     "Span",
     "SpanEvent",
@@ -79,9 +86,11 @@ __all__ = [
     "flush",
     "get_current_active_span",
     "get_last_active_trace_id",
+    "get_media",
     "get_trace",
     "get_tracking_uri",
     "openai",
+    "redact",
     "search_traces",
     "set_experiment",
     "set_trace_tag",

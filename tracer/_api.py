@@ -10,12 +10,13 @@ from typing import Any
 from tracer._bridge import wait
 from tracer._checks import check_bool, check_seconds, check_strings, check_text, optional_text
 from tracer._context import current_span
-from tracer._exceptions import ConfigurationError, StoreError
-from tracer._models import Trace, TracePage
+from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError
+from tracer._models import Media, Trace, TracePage
 from tracer._pipeline import Stats
 from tracer._runtime import EXIT_TIMEOUT, runtime
 from tracer._spans import LiveSpan
 from tracer._values import clean_text
+from tracer.interpret.media import media_hash
 from tracer.store.base import Store, TraceQuery
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "flush",
     "get_current_active_span",
     "get_last_active_trace_id",
+    "get_media",
     "get_trace",
     "get_tracking_uri",
     "search_traces",
@@ -170,6 +172,27 @@ async def get_trace(trace_id: str) -> Trace:
     return await wait(runtime.pipeline.submit(lambda store: store.get_trace(wanted), barrier=True))
 
 
+async def get_media(reference: str) -> Media:
+    """Return an image, a recording or a file that was part of a call.
+
+    Base64 of a kilobyte or more is stored once, however often it was sent. In inputs, outputs, attributes and events
+    a reference stands in its place: ``media://sha256/<hash>?type=image/png&bytes=12345``, for a data URL with
+    ``&form=data`` behind it.
+
+    Args:
+        reference: That text, or the hash alone.
+
+    Raises:
+        MediaNotFoundError: Nothing with this hash is stored, or `reference` is none.
+        StoreError: The database can't be read, or has refused writes for half a minute.
+        ClosedError: After `shutdown`.
+    """
+    wanted = media_hash(check_text("reference", reference))
+    if wanted is None:
+        raise MediaNotFoundError(f"{reference[:200]!r} is no reference to media, and no SHA-256 in hex")
+    return await wait(runtime.pipeline.submit(lambda store: store.get_media(wanted), barrier=True))
+
+
 async def search_traces(
     experiment: str | None = None,
     filter_string: str | None = None,
@@ -265,7 +288,8 @@ async def set_trace_tag(trace_id: str, key: str, value: str) -> None:
     if not isinstance(value, str):
         raise ConfigurationError(f"value must be a string, got {value!r}; use str(…)")
     text = clean_text(value)
-    await wait(runtime.pipeline.submit(lambda store: store.set_trace_tag(wanted, tag, text), barrier=True))
+    pipeline = runtime.pipeline
+    await wait(pipeline.submit(lambda store: store.set_trace_tag(wanted, tag, pipeline.redact(text)), barrier=True))
 
 
 async def delete_trace_tag(trace_id: str, key: str) -> None:

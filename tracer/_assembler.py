@@ -7,12 +7,14 @@ interleaving of records can be replayed through it.
 from __future__ import annotations
 
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from tracer import _semconv as sc
+from tracer._media import take_media, take_media_from_reads
 from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
 from tracer._records import (
     Payload,
@@ -42,12 +44,15 @@ from tracer._rows import (
     view_outputs,
 )
 from tracer.interpret import ChildView, ResponseView, child_span_id, encode_value
+from tracer.interpret.cost import Prices, cost_of
 from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 
 __all__ = ["Assembler", "AssemblyCounts"]
 
 MAX_EVENTS = 10_000  # of one span: they are held, and written anew with each batch, until it ends
 MAX_LIVE_EVENTS = 200  # of a span that still runs
+RAISED_BY_SDK = frozenset({"audio_text", "chat", "completions", "images"})  # errors inside their streams
+MAX_RESPONSES = 10_000  # the latest, whose usage was counted
 
 Hooks = tuple[Callable[[str], str], ...]
 
@@ -85,6 +90,8 @@ class _OpenSpan:
         # What instrumentation sets is made of labels; a user's attributes may hold anything.
         attributes = started.attributes or {}
         self.attributes: dict[str, Any] = attributes if started.operation is not None else privacy.clean(attributes)
+        if started.operation is None:
+            started.name = privacy.redact(started.name)
         self.events: list[tuple[str, int, dict[str, Any]]] = []
         self.items: list[Any] = []
         self.chunks: list[tuple[int, bytes]] = []
@@ -106,11 +113,13 @@ class Assembler:
     def __init__(self, process: ProcessRow, report: Callable[[str, Exception], None] = _ignore) -> None:
         self._report = report
         self.counts = AssemblyCounts()
+        self.prices: Prices | None = None
         self._process = process
         self._open: dict[str, _OpenSpan] = {}
         self._touched: dict[str, _OpenSpan] = {}
         self._batch = Batch(process=process)
         self._patches: dict[str, TracePatch] = {}
+        self._responses_counted: OrderedDict[str, None] = OrderedDict()
         self._handlers: dict[type, Callable[[Any, Hooks], None]] = {
             SpanStarted: self._on_started,
             SpanChunk: self._on_chunk,
@@ -147,6 +156,7 @@ class Assembler:
                 self._report("a running span could not be interpreted", error)
             offer()
         batch = self._batch
+        self._take_media(batch, offer)
         batch.traces = list(self._patches.values())
         self._batch, self._patches = Batch(process=self._process), {}
         return batch
@@ -181,7 +191,7 @@ class Assembler:
         if record.value is not None:
             attributes["value"] = read_value(record.value, span.privacy)
             span.items.append(attributes["value"])
-        span.events.append((record.name, record.time_ns, attributes))
+        span.events.append((span.privacy.redact(record.name), record.time_ns, attributes))
 
     def _on_updated(self, record: SpanUpdated, hooks: Hooks) -> None:
         if span := self._touch(record.span_id, hooks):
@@ -191,7 +201,7 @@ class Assembler:
                 code, description = record.status
                 span.status = code, span.privacy.clean_note(description)
             span.attributes.update(span.privacy.clean(record.attributes or {}))
-            span.started.name = record.name or span.started.name
+            span.started.name = span.privacy.redact(record.name) or span.started.name
             span.started.span_type = record.span_type or span.started.span_type
 
     def _on_ended(self, record: SpanEnded, hooks: Hooks) -> None:
@@ -305,7 +315,9 @@ class Assembler:
         outcome = self._outcome(span, ended, view)
         self._complete(row, span, ended, view, outcome)
         if span.chunks and span.privacy.keeps_reads(span.chunks):
-            row.chunks, row.chunk_encoding = zlib.compress(_pack(span.chunks), 1), encoding
+            reads, encoding, media = take_media_from_reads(row.trace_id, row.span_id, span.chunks, encoding)
+            row.chunks, row.chunk_encoding = zlib.compress(_pack(reads), 1), encoding
+            self._batch.media += media
         elif span.chunks:
             span.events.extend(chunk_times(span.chunks, encoding))
         if view is not None and ended.failure is None and _raised_by_sdk(span, view):
@@ -317,6 +329,17 @@ class Assembler:
         if ended.lost:
             self._lose(span, ended.lost)
         self._end_trace(span, row, view)
+
+    def _take_media(self, batch: Batch, offer: Callable[[], None]) -> None:
+        for row in batch.spans:
+            try:
+                media = take_media(row)
+            except Exception as error:  # they stay where they are
+                self._report("media could not be taken out of a span", error)
+                continue
+            if media:
+                batch.media += media
+                offer()
 
     def _add_bare_end(self, span: _OpenSpan, ended: SpanEnded) -> None:
         """Add the end of a span whose payloads we failed to understand: the span is whole but for them."""
@@ -378,9 +401,29 @@ class Assembler:
             row.outputs, row.usage = view.outputs, view.usage
             row.model = view.model or row.model
             row.text = f"{span.text}\n{view.text}" if view.text else span.text
-            row.counted = view.usage is not None and row.span_type in MODEL_CALL_TYPES
+            row.cost = self._price(row, span.attributes)
+            is_model_call = row.operation is not None or row.span_type in MODEL_CALL_TYPES
+            row.counted = is_model_call and (row.usage is not None or row.cost is not None)
+            row.counted = row.counted and self._is_new(row.operation, span.attributes.get(sc.RESPONSE_ID))
         row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
+
+    def _is_new(self, operation: str | None, response_id: Any) -> bool:
+        """Tell whether an answer is to be counted: not if it is a response read again that was counted before."""
+        if operation not in ("responses", "retrieved") or not isinstance(response_id, str):
+            return True
+        known = response_id in self._responses_counted
+        self._responses_counted[response_id] = None
+        if len(self._responses_counted) > MAX_RESPONSES:
+            self._responses_counted.popitem(last=False)
+        return not known or operation == "responses"
+
+    def _price(self, row: SpanRow, attributes: dict[str, Any]) -> float | None:
+        try:
+            return None if row.operation is None else cost_of(row.usage, attributes, row.start_time_ns, self.prices)
+        except Exception as error:  # the user's function, or a table that is not as it was
+            self._report("a call could not be priced", error)
+            return None
 
     def _end_trace(self, span: _OpenSpan, row: SpanRow, view: ResponseView | None) -> None:
         patch = self._trace_of(span)
@@ -397,7 +440,7 @@ class Assembler:
 
 def _raised_by_sdk(span: _OpenSpan, view: ResponseView) -> bool:
     """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
-    return bool(span.chunks) and view.finish == "failed" and span.started.operation in ("chat", "completions")
+    return bool(span.chunks) and view.finish == "failed" and span.started.operation in RAISED_BY_SDK
 
 
 def _encode_events(events: list[tuple[str, int, dict[str, Any]]]) -> bytes | None:

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from tracer._exceptions import ConfigurationError
+from tracer.interpret.cost import Prices
+from tracer.interpret.rates import read_price_list
 
 __all__ = ["DEFAULT_EXPERIMENT", "DEFAULT_TRACKING_URI", "Redactor", "Settings", "from_environment", "updated"]
 
@@ -33,6 +35,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         capture_content: Whether texts are stored, or only structure, model, usage and times.
         redact: Functions from text to text, applied to every text before it is written. In the environment:
             ``module:function``, several separated by commas.
+        prices: What models cost, asked before the shipped table: a dict of US dollars per million tokens by model,
+            ``{"my-model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}`` (`tracer.interpret.rates.UNITS` lists
+            all names; ``*`` in a model's name matches anything; ``"tiers": {"flex": {…}}`` for service tiers), or a
+            function from `tracer.PricedCall` to US dollars or None. In the environment: JSON, or ``module:name``.
     """
 
     queue_max_records: int = 16_384
@@ -43,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: float = 1.0
     capture_content: bool = True
     redact: tuple[Redactor, ...] = ()
+    prices: Prices | None = None
 
 
 def updated(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -78,6 +85,8 @@ def _parse(name: str, variable: str, text: str) -> Any:
     """Read a variable's text as its setting's type; the setting's own check looks at the value."""
     if name == "redact":
         return [_import(variable, path.strip()) for path in text.split(",")]
+    if name == "prices":
+        return _prices_of(variable, text)
     if name == "capture_content":
         word = text.strip().lower()
         if word not in _BOOLEANS:
@@ -87,6 +96,15 @@ def _parse(name: str, variable: str, text: str) -> Any:
         return float(text) if name in ("batch_interval", "sample_rate") else int(text)
     except ValueError:
         raise ConfigurationError(f"{variable} must be a number, got {text!r}") from None
+
+
+def _prices_of(variable: str, text: str) -> Any:
+    if not text.lstrip().startswith("{"):
+        return _import(variable, text.strip())
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{variable} must be JSON or module:name, got {text!r} ({error})") from None
 
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -135,6 +153,18 @@ def _redactors(name: str, value: Any) -> tuple[Redactor, ...]:
     return hooks
 
 
+def _prices(name: str, value: Any) -> Prices | None:
+    if isinstance(value, Mapping):
+        try:
+            return read_price_list(value)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name} must be a dict of prices by model, a function or None, got {value!r}")
+    prices: Prices | None = value
+    return prices
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue_max_records": _whole(1),
     "queue_max_bytes": _whole(1024),
@@ -144,4 +174,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "sample_rate": _number(0, 1),
     "capture_content": _boolean,
     "redact": _redactors,
+    "prices": _prices,
 }

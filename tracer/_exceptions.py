@@ -7,6 +7,7 @@
     ├── MissingDependencyError, also ImportError  an extra is not installed; the message names it
     ├── ClosedError, also RuntimeError            used after ``shutdown()``
     ├── TraceNotFoundError, also LookupError      no such trace was ever stored
+    ├── MediaNotFoundError, also LookupError      no such image, recording or file is stored
     └── StoreError                                the database failed; the driver's error is chained
         └── TransientStoreError                   … but trying again may help (internal)
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 __all__ = [
     "ClosedError",
     "ConfigurationError",
+    "MediaNotFoundError",
     "MissingDependencyError",
     "StoreError",
     "TraceNotFoundError",
@@ -47,6 +49,10 @@ class ClosedError(TracerError, RuntimeError):
 
 class TraceNotFoundError(TracerError, LookupError):
     """No trace with this id was ever stored."""
+
+
+class MediaNotFoundError(TracerError, LookupError):
+    """No image, recording or file with this hash is stored; it goes with the last trace that refers to it."""
 
 
 class StoreError(TracerError):

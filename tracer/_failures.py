@@ -7,6 +7,7 @@ import linecache
 import textwrap
 
 from tracer._records import Failure
+from tracer._secrets import hide_secrets, sent_secrets
 from tracer._values import clean_text, safe_str
 
 __all__ = ["capture_failure", "format_failure", "is_cancellation"]
@@ -32,8 +33,22 @@ def is_cancellation(error: BaseException) -> bool:
 
 
 def capture_failure(error: BaseException) -> Failure:
-    """Take an exception apart without touching the disk; keeps neither it nor its frames alive. Never raises."""
-    return _capture(error, MAX_CAUSES)
+    """Take an exception apart without touching the disk; keeps neither it nor its frames alive. Never raises.
+
+    What the failed request had sent as a credential is left out of the messages, also of those that quote its error.
+    """
+    secrets: list[str] = []
+    failure = _capture(error, MAX_CAUSES, secrets)
+    if secrets:
+        _hide(failure, secrets)
+    return failure
+
+
+def _hide(failure: Failure, secrets: list[str]) -> None:
+    failure.message = hide_secrets(failure.message, secrets)
+    for inner in (failure.cause, *failure.members):
+        if inner is not None:
+            _hide(inner, secrets)
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
@@ -42,17 +57,20 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
     return tuple(getattr(error, "exceptions", ())) if is_group else ()
 
 
-def _capture(error: BaseException, causes_left: int) -> Failure:
+def _capture(error: BaseException, causes_left: int, secrets: list[str]) -> Failure:
+    secrets += sent_secrets(error)
     explicit = error.__cause__ is not None
     cause = error.__cause__ if explicit or error.__suppress_context__ else error.__context__
     return Failure(
         type=type(error).__name__,
         message=safe_str(error),
         frames=_frames(error),
-        cause=_capture(cause, causes_left - 1) if cause is not None and causes_left else None,
+        cause=_capture(cause, causes_left - 1, secrets) if cause is not None and causes_left else None,
         explicit=explicit,
         # Half as deep: groups of groups stay small.
-        members=[_capture(member, causes_left // 2) for member in _members(error)[:MAX_MEMBERS] if causes_left],
+        members=[
+            _capture(member, causes_left // 2, secrets) for member in _members(error)[:MAX_MEMBERS] if causes_left
+        ],
     )
 
 

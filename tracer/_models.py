@@ -17,6 +17,7 @@ import msgspec
 from tracer import _semconv as sc
 
 __all__ = [
+    "Media",
     "Span",
     "SpanEvent",
     "SpanStatus",
@@ -104,6 +105,22 @@ class SpanStatus(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return self.status_code.value
+
+
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """An image, a recording or a file of a call: what its ``media://`` reference stands for.
+
+    Attributes:
+        hash: SHA-256 of `data`, 64 lower-case hex digits.
+        content_type: ``image/png``, ``audio/wav``, …: by the first bytes, else as the call declared it.
+    """
+
+    hash: str
+    content_type: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"Media(hash={self.hash!r}, content_type={self.content_type!r}, data=<{len(self.data)} bytes>)"
 
 
 class SpanEvent(msgspec.Struct, frozen=True):
@@ -239,6 +256,12 @@ class Trace(msgspec.Struct, frozen=True):
         """Return `to_dict` as JSON text, on one line or indented by `indent` spaces."""
         encoded = msgspec.json.encode(self)
         return (encoded if indent is None else msgspec.json.format(encoded, indent=indent)).decode()
+
+    async def media(self, reference: str) -> Media:
+        """Return what a ``media://`` reference in this trace stands for. See `tracer.get_media`."""
+        from tracer._api import get_media  # the one thing here that reads: all else is a copy
+
+        return await get_media(reference)
 
     def print_tree(self) -> None:
         """Print the span tree, a line a span: name, type, duration, status, tokens."""

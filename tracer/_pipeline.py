@@ -32,6 +32,7 @@ from tracer._records import (
 )
 from tracer._values import encode_attributes
 from tracer._worker import Worker
+from tracer.interpret import redact
 from tracer.store import open_store
 from tracer.store.base import Store
 
@@ -105,6 +106,7 @@ class Pipeline:
         self._encode_failed = Tally()
         self._after_close = Tally()
         self._truncated = Tally()
+        self._redaction_failed = Tally()
         self._errors = ErrorLog()
         self._worker = Worker(self.queue, open_store(uri), lambda: self.settings, self._errors)
         self._lost_before_stop = 0
@@ -187,6 +189,13 @@ class Pipeline:
 
         return worker.submit(run)
 
+    def redact(self, text: str) -> str:
+        """Return a text that goes to the store without a record, with the hooks applied; a failure is counted."""
+        redacted, failures = redact(text, self.settings.redact)
+        if failures:
+            self._redaction_failed.add()
+        return str(redacted)
+
     @property
     def is_running(self) -> bool:
         """A worker runs, or records wait for one."""
@@ -256,7 +265,7 @@ class Pipeline:
             open_spans=assembler.open_spans if assembler is not None else 0,
             unsampled=self.unsampled.value,
             truncated=assembly.truncated + self._truncated.value,
-            redaction_failed=assembly.redaction_failed,
+            redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
             last_error=self._errors.last,
         )
 

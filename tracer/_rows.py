@@ -29,8 +29,9 @@ from tracer.interpret import (
     withhold,
 )
 from tracer.interpret._json import read_body
-from tracer.interpret.previews import PREVIEW_CHARS
+from tracer.interpret.previews import PREVIEW_CHARS, without_media
 from tracer.interpret.privacy import CREDENTIAL, hide_credentials, mentions_credentials, without_credentials
+from tracer.redact import api_keys
 
 __all__ = [
     "Outcome",
@@ -58,6 +59,8 @@ CONTENT_ATTRIBUTES = {
     sc.TOOL_DEFINITIONS: "tools",
     sc.OUTPUT_SCHEMA: "",
     sc.REQUEST_STOP_SEQUENCES: "",
+    sc.RETRIEVAL_DOCUMENTS: "",
+    sc.INPUT_TRANSCRIPT: "",
     sc.NOTE: "",
 }
 KEPT_HEADERS = {"openai-processing-ms", "retry-after", "retry-after-ms", "apim-request-id", "cf-ray"}
@@ -113,8 +116,8 @@ class Privacy(msgspec.Struct, gc=False):
         return value if self.capture else withhold(value, labels=False)
 
     def clean_note(self, text: str) -> str:
-        """Return a status description, an error message or the like as it may be stored."""
-        text = self.redact(text)
+        """Return a status description, an error message or the like as it may be stored: some servers quote the key."""
+        text = self.redact(api_keys(text))
         return text if self.capture or not text else WITHHELD_NOTE
 
     def keeps_reads(self, reads: list[tuple[int, bytes]]) -> bool:
@@ -174,7 +177,7 @@ def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
     data = encode_value(value)
     if not privacy.capture:
         return data, None, ""
-    return data, data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore")[:PREVIEW_CHARS], plain_text(value)
+    return data, without_media(data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore"))[:PREVIEW_CHARS], plain_text(value)
 
 
 def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:
@@ -197,6 +200,8 @@ def read_response(
     if payload.codec is Codec.VALUE:
         return view_outputs(read_value(payload, privacy), privacy)
     body = privacy.clean_body(payload)
+    if body is not payload.data:
+        content_type = None  # cleaned, it is JSON, whatever it was
     view = interpret_response(operation or RAW, body, content_type=content_type, truncated=payload.truncated)
     view.attributes.pop(sc.TRUNCATED, None)
     return view if privacy.capture else _withheld(view, labels=operation is not None)
@@ -221,6 +226,7 @@ def read_stream(
     for child in view.children:
         hide_credentials([child.inputs, child.outputs])
         child.inputs, child.outputs, child.error = privacy.redact([child.inputs, child.outputs, child.error])
+        child.name, child.attributes = privacy.redact([child.name, child.attributes])
     return view if privacy.capture else _withheld(view)
 
 
@@ -296,14 +302,15 @@ def _header_key(name: str) -> tuple[bool, str] | None:
 
 def link_ids(operation: str | None, attributes: dict[str, Any]) -> dict[str, str] | None:
     """Return the ids by which traces continue one another; only Responses has any that can be continued."""
-    if operation != "responses":
+    if operation not in ("responses", "retrieved"):
         return None
     return {kind: value for key, kind in LINKS.items() if type(value := attributes.get(key)) is str} or None
 
 
 def exception_attributes(failure: Failure, privacy: Privacy) -> dict[str, Any]:
     """Return an ``exception`` event's attributes (OpenTelemetry's exception conventions; the bare class name)."""
-    stacktrace = privacy.redact(format_failure(failure)) if privacy.capture else ""
+    # A stack trace quotes source code, and so may a key that somebody wrote there.
+    stacktrace = privacy.redact(api_keys(format_failure(failure))) if privacy.capture else ""
     return {
         sc.EXCEPTION_TYPE: failure.type,
         sc.EXCEPTION_MESSAGE: privacy.clean_note(failure.message),
@@ -315,7 +322,7 @@ def describe_failure(failure: Failure, privacy: Privacy) -> str:
     """Return a status description: the exception's class and message, or the class alone."""
     if not privacy.capture or not failure.message:
         return failure.type
-    return f"{failure.type}: {privacy.redact(failure.message)}"
+    return f"{failure.type}: {privacy.redact(api_keys(failure.message))}"
 
 
 def stream_error_attributes(view: ResponseView) -> dict[str, Any]:
@@ -383,8 +390,8 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
         return Outcome("cancelled", SpanStatusCode.ERROR, "cancelled")
     if ending in (Ending.CLOSED, Ending.COLLECTED):
         return Outcome("abandoned", SpanStatusCode.OK)
-    if streamed and operation == "responses":
-        # The Responses API always closes with a terminal event; a body that ends without one was cut off.
+    if streamed and operation in ("responses", "retrieved", "realtime"):
+        # These always close with a terminal event; a body that ends without one was cut off.
         return Outcome("incomplete", SpanStatusCode.OK, "the stream ended without a terminal event")
     return Outcome("completed", SpanStatusCode.OK)
 

@@ -316,6 +316,7 @@ class Worker:
     def _feed(self, records: list[bytes], settings: Settings, assembler: Assembler) -> int:
         """Give the assembler its records, in slices; return how many of them were of no use."""
         failed, useless = 0, _useless(assembler)
+        assembler.prices = settings.prices
         self._slices.begin()
         for record in records:
             try:

@@ -13,6 +13,7 @@ __all__ = [
     "delete_trace_tag",
     "delete_traces",
     "flush",
+    "get_media",
     "get_trace",
     "search_traces",
     "set_trace_tag",
@@ -22,6 +23,7 @@ __all__ = [
 delete_trace_tag = blocking(_api.delete_trace_tag)
 delete_traces = blocking(_api.delete_traces)
 flush = blocking(_api.flush)
+get_media = blocking(_api.get_media)
 get_trace = blocking(_api.get_trace)
 search_traces = blocking(_api.search_traces)
 set_trace_tag = blocking(_api.set_trace_tag)

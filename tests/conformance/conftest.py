@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conformance.corpus import FOLDER, Corpus, Record, serve_corpus
 from tests.conformance.replay import Replay
 from tests.conformance.traced import Run, run
+
+HERE = Path(__file__).parent
+THEIRS = (  # of the SDK: assistants, variations of images
+    "ignore:The Assistants API is deprecated:DeprecationWarning",
+    "ignore:deprecated:DeprecationWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings(*THEIRS))
 
 
 @pytest.fixture(scope="session")

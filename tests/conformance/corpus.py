@@ -5,8 +5,11 @@ The corpus lies beside the repository (``../shared/corpus``). It is not ours to 
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
-__all__ = ["FOLDER", "Corpus", "Record", "serve_corpus"]
+__all__ = ["FOLDER", "Corpus", "Record", "recorded_file", "serve_corpus"]
 
 FOLDER = Path(__file__).parents[3] / "shared" / "corpus"
 
@@ -27,7 +30,16 @@ _OPERATIONS = {
     ("POST", "/v1/responses/compact"): "compact",
     ("POST", "/v1/completions"): "completions",
     ("POST", "/v1/embeddings"): "embeddings",
+    ("POST", "/v1/moderations"): "moderations",
+    ("POST", "/v1/images/generations"): "images",
+    ("POST", "/v1/images/edits"): "images",
+    ("POST", "/v1/images/variations"): "images",
+    ("POST", "/v1/audio/speech"): "speech",
+    ("POST", "/v1/audio/transcriptions"): "transcriptions",
+    ("POST", "/v1/audio/translations"): "transcriptions",
 }
+_RUNS = re.compile(r"/v1/threads/(?:[^/]+/)?runs(?:/[^/]+/submit_tool_outputs)?")
+_POLLS = re.compile(r"/v1/(responses|threads/[^/]+/runs)/[^/]+")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -44,19 +56,36 @@ class Record(msgspec.Struct, frozen=True):
     request_json: Any = None
     response_content_type: str | None = None
     response_body: str | None = None
+    response_body_b64: str | None = None
     azure_deployment: str | None = None
     tags: list[str] = []
+    is_alone: bool = True  # no other record tells of the same job; else it depends on their order what is recorded
 
     @property
     def operation(self) -> str | None:
         """Which SDK method sends it; None if it is no model call of the kinds that are traced so far."""
         if self.method == "GET" and self.stream and self.path.startswith("/v1/responses/"):
             return "retrieve"
+        if self.method == "POST" and _RUNS.fullmatch(self.path):
+            return "runs"
+        if self.tells_an_end and self.is_alone:
+            return "responses" if self.path.startswith("/v1/responses") else "runs"
         return _OPERATIONS.get((self.method, self.path))
+
+    @property
+    def tells_an_end(self) -> bool:
+        """A poll that sees a job ended; of other responses it merely reads again what was told before."""
+        if self.method != "GET" or self.stream or self.status != 200 or not _POLLS.fullmatch(self.path):
+            return False
+        body = json.loads(self.response_body or "{}")
+        is_job = body.get("object") == "thread.run" or body.get("background") is True
+        return is_job and body.get("status") not in ("queued", "in_progress", "cancelling")
 
     @property
     def body(self) -> bytes:
         """The response's body, as the server sends it."""
+        if self.response_body_b64 is not None:
+            return base64.b64decode(self.response_body_b64)
         return (self.response_body or "").encode("utf-8", "surrogatepass")
 
     @property
@@ -84,8 +113,24 @@ class Corpus:
         return self.select(lambda record: record.operation in operations)
 
     def received(self, record: Record) -> dict[str, Any]:
-        """What the server saw last of a record: method, path, query, content_type, body (what GET /__last/ID tells)."""
-        return self._seen[record.id]
+        """What the server saw last of a record: method, path, query, content_type, body (what GET /__last/ID tells).
+
+        The boundary of a form, which the client draws anew for each request, is called so.
+        """
+        seen = self._seen[record.id]
+        _, form, boundary = (seen["content_type"] or "").partition("multipart/form-data; boundary=")
+        if not form:
+            return seen
+        return {key: value and value.replace(boundary, "BOUNDARY") for key, value in seen.items()}
+
+
+def recorded_file(value: Any) -> tuple[str, bytes, str | None] | None:
+    """The name, the bytes and the content type of a file in a recorded form; None for any other field."""
+    file = value.get("$file") if isinstance(value, dict) else None
+    if file is None:
+        return None
+    kind = file["content_type"]  # one source has recorded another header in its place
+    return file["filename"], base64.b64decode(file["base64"]), kind if kind and ":" not in kind else None
 
 
 @contextmanager
@@ -101,11 +146,17 @@ def serve_corpus() -> Iterator[Corpus]:
     thread.start()
     try:
         host, port = _address(server, thread)
-        records = [msgspec.convert(record, Record) for record in replay.RECORDS.values()]
+        records = [_convert(record, list(replay.RECORDS.values())) for record in replay.RECORDS.values()]
         yield Corpus(f"http://{host}:{port}", records, replay.LAST)
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+def _convert(record: dict[str, Any], others: list[dict[str, Any]]) -> Record:
+    job = record["path"].rpartition("/")[2] if record["method"] == "GET" else None
+    related = [other for other in others if job and job in f"{other['path']}{other.get('response_body')}"]
+    return msgspec.convert({**record, "is_alone": len(related) <= 1}, Record)
 
 
 def _import_replay_server() -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Answer", "read_answer", "read_events", "server_sent_data"]
+__all__ = ["Answer", "Json", "read_answer", "read_events", "reported_tokens", "server_sent_data"]
 
 Json = dict[str, Any]
 
@@ -22,6 +22,7 @@ _USAGE = {
     "total_tokens": ("total_tokens",),
     "cache_read_input_tokens": (
         "prompt_tokens_details.cached_tokens",
+        "prompt_token_details.cached_tokens",
         "input_tokens_details.cached_tokens",
         "cache_read_input_tokens",
         "prompt_cache_hit_tokens",
@@ -37,7 +38,11 @@ _USAGE = {
         "output_tokens_details.reasoning_tokens",
         "reasoning_tokens",
     ),
-    "input_audio_tokens": ("prompt_tokens_details.audio_tokens", "input_tokens_details.audio_tokens"),
+    "input_audio_tokens": (
+        "prompt_tokens_details.audio_tokens",
+        "input_tokens_details.audio_tokens",
+        "input_token_details.audio_tokens",
+    ),
     "output_audio_tokens": ("completion_tokens_details.audio_tokens", "output_tokens_details.audio_tokens"),
 }
 _RUN_BY_OPENAI = {
@@ -99,7 +104,7 @@ def read_answer(operation: str, body: Json) -> Answer:
     answer.id, answer.model, answer.usage = (
         body.get("id") or None,
         body.get("model") or None,
-        _usage(_reported_usage(body)),
+        reported_tokens(_reported_usage(body)),
     )
     if body.get("error"):
         answer.finish = "failed"
@@ -141,7 +146,7 @@ def _reported_usage(body: Json) -> Any:
     return body.get("usage") or (body.get("x_groq") or {}).get("usage")
 
 
-def _usage(usage: Any) -> dict[str, int] | None:
+def reported_tokens(usage: Any) -> dict[str, int] | None:
     """Count tokens under tracer's names. What the API leaves out of the first three follows from the others."""
     counts = _flat(usage) if isinstance(usage, dict) else {}
     found = {}
@@ -231,7 +236,7 @@ def _read_chunks(operation: str, chunks: list[Json], done: bool) -> Answer:
     answer = _read_choices(operation, {"choices": ordered})
     whole = bool(ordered) and all(choice.get("finish_reason") for choice in ordered)
     _conclude_choices(answer, ordered, "completed" if done or whole else None)
-    answer.id, answer.model, answer.usage = head.get("id"), head.get("model"), _usage(usage)
+    answer.id, answer.model, answer.usage = head.get("id"), head.get("model"), reported_tokens(usage)
     return answer
 
 

@@ -13,8 +13,9 @@ import anyio
 import httpx2
 import msgspec
 import openai
+from openai._legacy_response import HttpxBinaryResponseContent
 
-from tests.conformance.corpus import Corpus, Record
+from tests.conformance.corpus import Corpus, Record, recorded_file
 
 __all__ = ["Outcome", "Replay"]
 
@@ -27,6 +28,15 @@ _METHODS = {
     "compact": "responses.compact",
     "completions": "completions.create",
     "embeddings": "embeddings.create",
+    "moderations": "moderations.create",
+    "speech": "audio.speech.create",
+}
+_METHODS_BY_PATH = {
+    "/v1/images/generations": "images.generate",
+    "/v1/images/edits": "images.edit",
+    "/v1/images/variations": "images.create_variation",
+    "/v1/audio/transcriptions": "audio.transcriptions.create",
+    "/v1/audio/translations": "audio.translations.create",
 }
 
 
@@ -47,6 +57,8 @@ class Outcome(NamedTuple):
 
 
 def _plain(item: Any) -> Any:
+    if isinstance(item, HttpxBinaryResponseContent):
+        return item.content
     return item.model_dump(warnings=False) if hasattr(item, "model_dump") else item
 
 
@@ -147,11 +159,33 @@ def invoke(client: Any, record: Record) -> Any:
         )
     if record.operation is None:
         return send_plainly(client, record)
-    method = attrgetter(_METHODS[record.operation])(client)
+    if record.method == "GET":
+        return _poll(client, record)
+    method = _method_of(client, record)
     known = inspect.signature(method).parameters
-    given = {name: value for name, value in record.request_json.items() if name in known}
-    extra = {name: value for name, value in record.request_json.items() if name not in known}
+    fields = {name: recorded_file(value) or value for name, value in record.request_json.items()}
+    given = {name: value for name, value in fields.items() if name in known}
+    extra = {name: value for name, value in fields.items() if name not in known}
     return method(**given, **({"extra_body": extra} if extra else {}))
+
+
+def _method_of(client: Any, record: Record) -> Any:
+    if record.operation != "runs":
+        name = _METHODS_BY_PATH.get(record.path) or _METHODS[record.operation or ""]
+        return attrgetter(name)(client)
+    threads, steps = client.beta.threads, record.path.split("/")[3:]
+    if steps == ["runs"]:
+        return threads.create_and_run
+    if len(steps) == 2:
+        return functools.partial(threads.runs.create, steps[0])
+    return functools.partial(threads.runs.submit_tool_outputs, steps[2], thread_id=steps[0])
+
+
+def _poll(client: Any, record: Record) -> Any:
+    steps = record.path.split("/")[3:]
+    if record.operation == "responses":
+        return client.responses.retrieve(steps[0])
+    return client.beta.threads.runs.retrieve(steps[2], thread_id=steps[0])
 
 
 def send_plainly(client: Any, record: Record) -> Any:

@@ -24,7 +24,10 @@ def streams(share: list[Record], events: int = 1) -> list[Record]:
     return [
         record
         for record in share
-        if record.is_event_stream and "stream_error" not in record.tags and len(_events(record)) >= events
+        if record.is_event_stream
+        and record.operation != "speech"  # which the SDK reads to its end before anybody sees it
+        and "stream_error" not in record.tags
+        and len(_events(record)) >= events
     ]
 
 

@@ -9,12 +9,23 @@ import json
 from typing import Any
 
 from tests.conformance.corpus import Record
+from tests.conformance.more_reader import expected_form
 from tests.conformance.reader import Answer, server_sent_data
-from tests.conformance.traced import Failures, Run, answer_of, expected_answer
+from tests.conformance.traced import Failures, Run, answer_of, expected_answer, plain_outputs
 from tracer import Span
 from tracer import _semconv as sc
 
-NAMES = {"chat": "Completions", "completions": "Completions", "embeddings": "Embeddings"}
+NAMES = {
+    "chat": "Completions",
+    "completions": "Completions",
+    "embeddings": "Embeddings",
+    "images": "Images",
+    "moderations": "Moderations",
+    "runs": "Runs",
+    "speech": "Speech",
+    "transcriptions": "Transcriptions",
+}
+NAMES_BY_PATH = {"/v1/audio/translations": "Translations", "/v1/threads/runs": "Threads"}
 LONGEST_SEEN = 200_000  # the replay server keeps so many characters of a request
 
 
@@ -56,7 +67,7 @@ def test_server_gets_the_same_bytes_as_untraced(traced: Run, untraced: Run) -> N
 def test_span_names_the_call_and_holds_the_request_as_the_server_got_it(traced: Run, kind: str) -> None:
     failures = Failures()
     for record, span in traced.spans():
-        resource = NAMES.get(record.operation or "", "Responses")
+        resource = NAMES_BY_PATH.get(record.path) or NAMES.get(record.operation or "", "Responses")
         sent = traced.received[record.id]["body"]
         failures.compare(
             record,
@@ -68,7 +79,9 @@ def test_span_names_the_call_and_holds_the_request_as_the_server_got_it(traced: 
             request_model=(span.get_attribute(sc.REQUEST_MODEL), (record.request_json or {}).get("model")),
             http_status=(span.get_attribute(sc.HTTP_STATUS_CODE), record.status),
         )
-        if len(sent) < LONGEST_SEEN:
+        if record.request_encoding == "multipart":
+            failures.compare(record, inputs=(span.inputs, expected_form(record)))
+        elif len(sent) < LONGEST_SEEN:
             failures.compare(record, inputs=(span.inputs, _without_credentials(json.loads(sent or "null"))))
     failures.check(traced)
 
@@ -94,7 +107,7 @@ def test_outputs_are_the_response_itself_or_the_stream_put_together(traced: Run)
         if record.status >= 400:
             failures.compare(record, outputs=(span.outputs, None))
         elif not record.is_event_stream:
-            failures.compare(record, outputs=(span.outputs, _without_credentials(json.loads(record.body))))
+            failures.compare(record, outputs=(span.outputs, _without_credentials(plain_outputs(record))))
         else:
             got, expected = answer_of(record, span.outputs), expected_answer(record)
             failures.compare(record, **{name: (getattr(got, name), getattr(expected, name)) for name in _SPOKEN})

@@ -17,7 +17,12 @@ def is_management(record: Record) -> bool:
     polls = record.method == "GET" and resource in ("responses", "chat", "vector_stores")
     counts = record.path == "/v1/responses/input_tokens"
     sendable = record.request_encoding in (None, "json") and record.response_body is not None
-    return sendable and record.operation is None and (resource in MANAGEMENT or polls or counts)
+    return (
+        sendable
+        and record.operation is None
+        and not record.tells_an_end
+        and (resource in MANAGEMENT or polls or counts)
+    )
 
 
 def test_management_call_leaves_no_span_and_is_undisturbed(corpus: Corpus, kind: str, tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ import msgspec
 
 import tracer
 from tests.conformance.corpus import Record
+from tests.conformance.more_reader import read_more_answer, read_more_events
 from tests.conformance.reader import Answer, read_answer, read_events, server_sent_data
 from tests.conformance.replay import Outcome, Replay
 from tracer import _semconv as sc
+from tracer.interpret.media import restore_media
+from tracer.openai._jobs import jobs
 from tracer.testing._isolation import isolated
 
-__all__ = ["Failures", "Run", "answer_of", "expected_answer", "run"]
+__all__ = ["Failures", "Run", "answer_of", "expected_answer", "plain_outputs", "run"]
 
 PAGE = 500
 ROOM = 200_000  # overload is tested elsewhere: here no chunk may be shed, however small
@@ -63,6 +66,7 @@ def run(replay: Replay, records: list[Record], kind: str, folder: Path | None) -
         with isolated(f"sqlite:///{folder}/{kind}.db"):
             tracer.configure(queue_max_records=ROOM)
             tracer.autolog()
+            jobs.clear()
             try:
                 sent = _send(replay, records, kind)
             finally:
@@ -87,27 +91,55 @@ def _read_traces() -> dict[str | None, list[tracer.Trace]]:
         page = tracer.sync.search_traces(max_results=PAGE, page_token=token)
         for trace in page:
             request_id = trace.data.spans[0].get_attribute(sc.REQUEST_ID)
-            found.setdefault(request_id and request_id.removeprefix("req_"), []).append(trace)
+            found.setdefault(request_id and request_id.removeprefix("req_"), []).append(_with_media(trace))
         token = page.next_page_token
         if token is None:
             return found
 
 
+def _with_media(trace: tracer.Trace) -> tracer.Trace:
+    """Put the images, recordings and files back in, of which a trace holds references."""
+    data = msgspec.json.encode(trace)
+    if b"media://" not in data:
+        return trace
+    whole = restore_media(data, lambda media_hash: tracer.sync.get_media(media_hash).data)
+    return msgspec.json.decode(whole, type=tracer.Trace)
+
+
 def expected_answer(record: Record, events: int | None = None) -> Answer:
     """What a record says, read from its own bytes; of a stream as much as so many events say."""
+    shape = _shape(record)
     if record.is_event_stream:
-        return read_events(_shape(record), server_sent_data(record.body)[:events])
-    return read_answer(_shape(record), json.loads(record.body))
+        read = read_more_events if shape in _MORE else read_events
+        return read(shape, server_sent_data(record.body)[:events])
+    if shape in _MORE:
+        return read_more_answer(shape, plain_outputs(record))
+    return read_answer(shape, json.loads(record.body))
+
+
+def plain_outputs(record: Record) -> Any:
+    """What a plain response is to leave: JSON as it is, text as text, of anything else how much it was."""
+    kind = (record.response_content_type or "").partition(";")[0]
+    if kind == "application/json":
+        return json.loads(record.body)
+    if kind == "text/plain":
+        return record.body.decode()
+    return {"content_type": record.response_content_type, "size": len(record.body)}
 
 
 def answer_of(record: Record, outputs: Any) -> Answer:
     """What a span's outputs say."""
-    return read_answer(_shape(record), outputs) if isinstance(outputs, dict) else Answer()
+    if not isinstance(outputs, dict):
+        return Answer()
+    return (read_more_answer if _shape(record) in _MORE else read_answer)(_shape(record), outputs)
 
 
 def _shape(record: Record) -> str:
     assert record.operation is not None
     return "responses" if record.operation in ("compact", "retrieve") else record.operation
+
+
+_MORE = frozenset({"images", "moderations", "runs", "speech", "transcriptions"})
 
 
 class Failures:

@@ -22,7 +22,11 @@ EXPECTED = {
     "tool_agent_chat": ["get_weather for Paris: rainy", "├── get_weather  TOOL", "└── Completions_2  CHAT_MODEL"],
     "tool_agent_responses": ["get_weather for Paris: rainy", "├── get_weather  TOOL", "└── AsyncResponses_2"],
     "token_usage": ["== Total token usage: ==\n  Input tokens: 16", "Completions_1:\n  Input tokens: 7"],
+    "agents_sdk": ["└── AgentRunner.run_streamed  AGENT", "├── about_weather  GUARDRAIL", "session chat-1, gold"],
+    "cost": ["Responses_1: 0.0000", "Together: 0.0000"],
+    "redact": ["[customer] ([email]) paid with [card number]."],
     "disable": ["not traced: True"],
+    "realtime": ["You said: And of Peru?", "├── AsyncRealtime_1  CHAT_MODEL", "AsyncRealtime.connect: 6240 bytes"],
     "service": ["5 traces in session s1:", "0 dropped"],
 }
 

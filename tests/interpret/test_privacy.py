@@ -169,6 +169,24 @@ def test_hooks_apply_in_order_to_each_text_and_not_to_keys():
     assert redact({"secret": ["my secret", 1, None]}, hooks) == ({"secret": ["MY S", 1, None]}, 0)
 
 
+def test_keys_that_are_no_names_of_fields_are_texts_too() -> None:
+    hooks = [lambda text: text.replace("ada", "***")]
+    value = {"ada": 1, "Ada's ada": {"ada@x": "ada"}, "bob ada": 2}
+    assert redact(value, hooks) == ({"ada": 1, "Ada's ***": {"***@x": "***"}, "bob ***": 2}, 0)
+    assert withhold({"user_id": 1, "ada@example.com": 2, "who is ada": {"x": 3}}, labels=False) == {
+        "user_id": 1,
+        WITHHELD: 2,
+        f"{WITHHELD} (3)": {"x": 3},
+    }
+
+
+@pytest.mark.parametrize("number", [4111111111111111, -4111111111111111, 10**30])
+def test_long_numbers_are_shown_to_the_hooks_as_texts(number: int) -> None:
+    assert redact([number], [lambda text: text]) == ([number], 0)
+    assert redact([number, 4111, True], [lambda text: text.replace("1", "x")])[0][0] == str(number).replace("1", "x")
+    assert redact({"a": number}, [raising]) == ({"a": REDACTION_FAILED}, 1)
+
+
 def raising(text):
     raise RuntimeError(text)
 
@@ -221,6 +239,54 @@ def test_credentials_for_mcp_servers_go_and_the_rest_stays():
 def test_a_body_without_credentials_stays_the_same_bytes(body):
     data = json.dumps(body).encode()
     assert without_credentials(data) is data
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://mcp.example/sse", "https://mcp.example/sse"),
+        ("https://a-long-name-of-a-host.mcp.example:8443/v1/sse", "https://a-long-name-of-a-host.mcp.example:8443/v1/sse"),
+        ("https://user:s3cret@mcp.example/sse", f"https://{CREDENTIAL}@mcp.example/sse"),
+        ("https://mcp.example/sse?key=s3cret&x=1", f"https://mcp.example/sse?{CREDENTIAL}"),
+        ("https://mcp.example?key=s3cret", f"https://mcp.example?{CREDENTIAL}"),
+        ("https://mcp.example/#s3cret", f"https://mcp.example/#{CREDENTIAL}"),
+        ("https://mcp.example/s/s3crets3crets3crets3cret/mcp", f"https://mcp.example/s/{CREDENTIAL}/mcp"),
+        ("user:s3cret@mcp.example", f"{CREDENTIAL}@mcp.example"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_an_mcp_servers_url_keeps_its_address_alone(url: str, shown: str) -> None:
+    body = {"tools": [{"type": "mcp", "server_label": "mail", "server_url": url}]}
+    data = json.dumps(body).encode()
+    kept = without_credentials(data)
+    assert json.loads(kept)["tools"][0]["server_url"] == shown
+    assert (kept is data) is (url == shown)
+    assert mentions_credentials(data) is (url != shown)
+
+
+def test_secrets_of_a_containers_network_policy_go() -> None:
+    secret = {"domain": "api.example", "name": "KEY", "value": "s3cret"}
+    policy = {"type": "allowlist", "allowed_domains": ["api.example"], "domain_secrets": [secret]}
+    data = json.dumps({"tools": [{"type": "shell", "environment": {"network_policy": policy}}]}).encode()
+    kept = json.loads(without_credentials(data))
+    assert kept["tools"][0]["environment"]["network_policy"] == {
+        **policy,
+        "domain_secrets": [{**secret, "value": CREDENTIAL}],
+    }
+    assert mentions_credentials(data)
+    assert not mentions_credentials(b'"domain_secrets": null, "domain_secrets": []')
+    assert without_credentials(data[:-30], truncated=30).find(b"s3cret") == -1
+
+
+def test_a_gateways_key_goes_and_a_schema_that_names_one_stays() -> None:
+    body = {"api_key": "s3cret", "tools": [{"parameters": {"properties": {"api_key": {"type": "string"}}}}]}
+    kept = json.loads(without_credentials(json.dumps(body).encode()))
+    assert kept == {**body, "api_key": CREDENTIAL}
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [3, None, "x"], {"value": "x"}, [{"value": None}]], ids=repr)
+def test_secrets_of_another_shape_are_no_reason_to_fail(value: Any) -> None:
+    assert not hide_credentials({"domain_secrets": value, "type": "mcp", "server_url": 3})
 
 
 @pytest.mark.parametrize("tail", ["", ', "type": "mcp"}]}'])

@@ -173,7 +173,7 @@ def test_embedding_parameters():
 
 
 def test_unknown_operation_is_kept_raw():
-    view = view_of("images", prompt="a cat")
+    view = view_of("unknown", prompt="a cat")
     assert view.attributes == {sc.REQUEST_MODEL: "gpt-4o"}
     assert json.loads(view.inputs) == {"model": "gpt-4o", "prompt": "a cat"}
 

@@ -10,6 +10,7 @@ import anyio
 import openai
 import pytest
 from openai import _base_client as sdk
+from openai._resource import AsyncAPIResource, SyncAPIResource
 
 import tracer
 from tests.openai.calling import CHAT, Caller, finish, only_span, said, traces
@@ -17,7 +18,7 @@ from tracer import _semconv as sc
 from tracer.openai import _patch
 from tracer.testing import FakeOpenAI, reply
 
-CLASSES = (sdk.BaseClient, sdk.SyncAPIClient, sdk.AsyncAPIClient)
+CLASSES = (sdk.BaseClient, sdk.SyncAPIClient, sdk.AsyncAPIClient, SyncAPIResource, AsyncAPIResource)
 
 
 def snapshot() -> list[dict[str, Any]]:

@@ -105,7 +105,8 @@ async def test_a_file_of_version_1_is_migrated_and_its_traces_linked(
     await write(store, call(1), call(2, after="resp_1"), call(3, conversation="conv"), simple(5, operation="chat"))
     await store.aclose()
     with closing(sqlite3.connect(path)) as connection:  # as version 1 left it
-        connection.execute("DROP TABLE links")
+        for table in ("links", "span_media", "media"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
     store = open_store(f"sqlite:///{path}")
     await store.open()

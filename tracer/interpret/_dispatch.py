@@ -9,7 +9,22 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tracer import _semconv as sc
-from tracer.interpret import chat, completions, embeddings, raw, responses
+from tracer.interpret import (
+    assistants,
+    audio,
+    chat,
+    completions,
+    decisions,
+    embeddings,
+    images,
+    jobs,
+    moderations,
+    raw,
+    realtime,
+    responses,
+    retrieval,
+    videos,
+)
 from tracer.interpret._decompress import decompress
 from tracer.interpret._json import Body, encode_value, read_body
 from tracer.interpret._views import RequestView, ResponseView
@@ -26,21 +41,38 @@ class Operation(NamedTuple):
         read_response: Takes the decoded plain response.
         read_stream: Takes a stream's events; returns the rebuilt response, None if nothing came.
         decode_response: A faster way to decode a response, which may refuse.
+        read_text: Takes a response that is plain text by design.
     """
 
     read_request: Callable[[dict[str, Any], RequestView], None]
     read_response: Callable[[dict[str, Any], ResponseView], None]
     read_stream: Callable[[list[Event], ResponseView], Any] = raw.read_stream
     decode_response: Callable[[bytes], dict[str, Any]] | None = None
+    read_text: Callable[[str, ResponseView], None] | None = None
 
+
+_RESPONSES = Operation(responses.read_request, jobs.read_background, jobs.read_background_stream)
+_SESSION = Operation(realtime.read_session_request, realtime.read_session_response, realtime.read_session_stream)
 
 OPERATIONS: dict[str, Operation] = {
     "chat": Operation(chat.read_request, chat.read_response, chat.read_stream),
-    "responses": Operation(responses.read_request, responses.read_response, responses.read_stream),
+    "responses": _RESPONSES,
+    "retrieved": _RESPONSES,
+    "responses.session": _SESSION,
+    "realtime": Operation(realtime.read_request, realtime.read_response, realtime.read_stream),
+    "realtime.session": _SESSION,
     "completions": Operation(completions.read_request, completions.read_response, completions.read_stream),
     "embeddings": Operation(
         embeddings.read_request, embeddings.read_response, decode_response=embeddings.decode_response
     ),
+    "decisions": Operation(decisions.read_request, decisions.read_response),
+    "moderations": Operation(moderations.read_request, moderations.read_response),
+    "images": Operation(images.read_request, images.read_response, images.read_stream),
+    "speech": Operation(audio.read_speech_request, audio.read_speech_response, audio.read_speech_stream),
+    "audio_text": Operation(audio.read_request, audio.read_response, audio.read_stream, read_text=audio.read_text),
+    "retrieval": Operation(retrieval.read_request, retrieval.read_response),
+    "videos": Operation(videos.read_request, videos.read_response),
+    "runs": Operation(assistants.read_request, assistants.read_response, assistants.read_stream),
 }
 _RAW = Operation(raw.read_request, raw.read_response)
 
@@ -76,10 +108,14 @@ def interpret_response(
     if not body and not truncated:
         return view
     reader = OPERATIONS.get(operation, _RAW)
-    read = _read_response_body(reader, body, truncated)
+    read_text = reader.read_text
+    is_text = read_text is not None and _is_plain_text(content_type)
+    read = _text_body(body) if is_text else _read_response_body(reader, body, truncated)
     view.outputs = read.text
     if type(value := _only(read.value)) is dict:
         _guarded(lambda: reader.read_response(value, view), view)
+    elif type(value) is str and read_text is not None:
+        _guarded(lambda: read_text(value, view), view)
     _annotate(view, read.note, truncated, "outputs")
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
@@ -93,6 +129,17 @@ def _read_response_body(reader: Operation, body: bytes, truncated: int) -> Body:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # not as documented: read like any other
     return read_body(body, truncated=truncated)
+
+
+def _is_plain_text(content_type: str | None) -> bool:
+    """Tell text that was asked for (also srt and vtt) from a gateway's page and from events."""
+    kind = (content_type or "").lower().lstrip()
+    return kind.startswith("text/") and not kind.startswith(("text/html", "text/event-stream"))
+
+
+def _text_body(body: bytes) -> Body:
+    text = body.decode("utf-8", "replace")
+    return Body(text, encode_value(text))
 
 
 def _only(value: Any) -> Any:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["PREVIEW_CHARS", "TEXT_CHARS", "content_text", "join_texts", "media_label", "one_line", "plain_text"]
+__all__ = [
+    "PREVIEW_CHARS",
+    "TEXT_CHARS",
+    "content_text",
+    "join_texts",
+    "media_label",
+    "one_line",
+    "plain_text",
+    "without_media",
+]
 
 PREVIEW_CHARS = 300  # more than a line of a list shows; it is kept twice for each trace
 TEXT_CHARS = 16_000
@@ -15,16 +25,18 @@ _LONGEST_WORD = 512  # of a text, not of base64
 # where the parts of a message keep their words: text, input_text, output_text, summary_text, refusal, audio, file, …
 _PART_TEXTS = ("text", "refusal", "transcript", "content", "filename")
 
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
+
 
 def one_line(text: str | None) -> str | None:
     """Return `text` on one line of at most `PREVIEW_CHARS` characters; None if there is none."""
     if not text:
         return None
     start = text[: PREVIEW_CHARS + 1]
-    if not start.isprintable() or "  " in start:
+    if not start.isprintable() or "  " in start or ";base64," in text[: 4 * PREVIEW_CHARS]:
         # White space shrinks, so a few times the length is enough to look at (and a megabyte is not).
         start = text[: 4 * PREVIEW_CHARS]
-        line = " ".join(start.split())
+        line = " ".join(without_media(start).split())
     else:  # one line already, as most are
         line = start.strip()
     if len(line) > PREVIEW_CHARS or (len(text) > len(start) and line):
@@ -65,6 +77,11 @@ def _is_media(text: str) -> bool:
     if text.startswith("data:") and ";base64," in text[:100]:
         return True
     return len(text) > _LONGEST_WORD and text.isascii() and " " not in text[:_LONGEST_WORD]
+
+
+def without_media(text: str) -> str:
+    """Return the beginning of a JSON text for people: without the base64 that may stand in it."""
+    return _BASE64.sub("…", text) if len(text) >= _LONGEST_WORD else text
 
 
 def plain_text(value: Any) -> str:

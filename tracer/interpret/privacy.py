@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tracer.interpret._json import TOO_DEEP, encode_value, read_body
@@ -25,6 +25,10 @@ CREDENTIAL = "[credential]"
 
 MAX_DEPTH = 200
 _MAX_LABEL = 200  # a longer text under a label's key is no label
+# Names of fields; any other key of an object is somebody's data. "" is none.
+_NAME = re.compile(r"(?:[A-Za-z_$][\w.$-]{0,63})?", re.ASCII)
+_FIELD = re.compile(r"[a-z_][a-z0-9_.]{0,47}")  # … of one of OpenAI's, or an attribute: no address or key looks so
+_LONG_NUMBER = 10**11  # has as many digits as the shortest of card numbers; a count or a time in seconds has not
 
 # Fields of OpenAI's objects whose text says what a thing is, not what somebody wrote.
 _LABELS = frozenset(
@@ -111,9 +115,9 @@ _NUMBERS = frozenset({"bytes", "embedding", "input", "prompt", "prompt_token_ids
 def withhold(value: Any, *, labels: bool = True) -> Any:
     """Return the same JSON structure with every text replaced by `WITHHELD`.
 
-    Kept are numbers, booleans, null, keys and, in OpenAI's own objects, labels: model, role, type, ids, status,
-    finish reasons, error codes, the names of tools. Numbers that spell out content (token numbers, a token's bytes,
-    embeddings) are withheld too.
+    Kept are numbers, booleans, null, keys that may be names of fields and, in OpenAI's own objects, labels: model,
+    role, type, ids, status, finish reasons, error codes, the names of tools. Numbers that spell out content (token
+    numbers, a token's bytes, embeddings) are withheld too.
 
     Args:
         value: Decoded JSON.
@@ -133,14 +137,29 @@ def _withhold(value: Any, *, step: str, ours: bool, depth: int) -> Any:
     if isinstance(value, dict):
         kept = _labels_of(value, step) if ours and _is_known(value, step) else None
         return {
-            key: inner
+            name: inner
             if kept is not None and key in kept and isinstance(inner, str) and len(inner) <= _MAX_LABEL
             else _withhold(inner, step=key, ours=kept is not None, depth=depth + 1)
-            for key, inner in value.items()
+            for key, name, inner in _renamed(value, _withhold_key)
         }
     if step.rstrip("[]") in _NUMBERS and value and all(type(item) in (int, float) for item in value):
         return WITHHELD
     return [_withhold(item, step=f"{step}[]", ours=ours, depth=depth + 1) for item in value]
+
+
+def _withhold_key(key: str) -> str:
+    return key if _NAME.fullmatch(key) else WITHHELD
+
+
+def _renamed(value: dict[Any, Any], rename: Callable[[str], str]) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield each key, what it is to be called, and its value; two that would be called the same are numbered."""
+    used: set[Any] = set()
+    for key, inner in value.items():
+        name = wanted = rename(key) if isinstance(key, str) else key
+        while name in used:
+            name = f"{wanted} ({len(used) + 1})"
+        used.add(name)
+        yield key, name, inner
 
 
 def _is_known(value: dict[str, Any], step: str) -> bool:
@@ -156,34 +175,46 @@ def _labels_of(value: dict[str, Any], step: str) -> frozenset[str]:
 
 # --- credentials ---------------------------------------------------------------------------------------------------
 
-_MCP = b'"mcp"'
-_GIVEN = re.compile(rb'"(?:authorization|headers)\\?"\s*:\s*(?!null|\{\s*\})\S')
+# What credentials for third parties stand under. Most bodies have none of these, and are not even read for them.
+_SIGNS = (b'"mcp"', b'"domain_secrets"', b'"api_key"')
+_GIVEN = re.compile(
+    rb'"(?:authorization|headers)\\?"\s*:\s*(?!null|\{\s*\})\S'
+    rb'|"server_url\\?"\s*:\s*\\?"(?:[^"/]*//|(?![^"/]*//))[^"/?#]*(?:[@?#]|/[^"]*(?:[?#]|[^/"]{20}))'
+    rb'|"domain_secrets\\?"\s*:\s*(?!null|\[\s*\])\S'
+    rb'|"api_key\\?"\s*:\s*\\?"[^"]'
+)
+_LONG_STEP = 20  # characters of a step of a URL's path from which on it may be a key: https://mcp.example/s/<key>/sse
 
 
 def without_credentials(data: bytes, *, truncated: int = 0) -> bytes:
-    """Return a body without the credentials that it has for MCP servers: the same bytes where there are none.
+    """Return a body without the credentials that it has for third parties: the same bytes where there are none.
 
-    What mentions MCP and can't be read is given up: it may hold them.
+    Those are an MCP tool's ``authorization``, ``headers`` and what is secret in its ``server_url``, the values of
+    ``domain_secrets``, and a gateway's ``api_key``. What seems to have any and can't be read is given up.
 
     Args:
         data: JSON text, or its beginning.
         truncated: How many bytes of it were left out. The field that says "mcp" may be among them.
     """
-    if _MCP not in data and not truncated:
+    if not truncated and not _has_signs(data):
         return data
     body = read_body(data, truncated=truncated)
     if not body.readable:
-        return encode_value(CREDENTIAL) if b"authorization" in data or b"headers" in data else data
+        return encode_value(CREDENTIAL) if _GIVEN.search(data) or b"authorization" in data else data
     return encode_value(body.value) if hide_credentials(body.value, cut=truncated > 0) else data
 
 
 def mentions_credentials(data: bytes) -> bool:
-    """Tell whether a part of a stream seems to hold credentials for an MCP server; JSON need not be whole in it."""
-    return _MCP in data and _GIVEN.search(data) is not None
+    """Tell whether a part of a stream seems to hold credentials for a third party; JSON need not be whole in it."""
+    return _has_signs(data) and _GIVEN.search(data) is not None
+
+
+def _has_signs(data: bytes) -> bool:
+    return any(sign in data for sign in _SIGNS)
 
 
 def hide_credentials(value: Any, *, cut: bool = False) -> bool:
-    """Replace the credentials of MCP tools in decoded JSON, in place; return whether there were any.
+    """Replace credentials for third parties in decoded JSON, in place; return whether there were any.
 
     Args:
         value: Any decoded JSON: tools stand in requests, in responses that repeat them, in what tool searches found.
@@ -196,6 +227,7 @@ def hide_credentials(value: Any, *, cut: bool = False) -> bool:
             kind = node.get("type", "" if cut else None)
             if kind == "mcp" or (cut and isinstance(kind, str) and "mcp".startswith(kind)):
                 found = _hide_in_tool(node) or found
+            found = _hide_secrets(node) or found
             pending.extend(node.values())
         elif isinstance(node, list):
             pending.extend(node)
@@ -207,14 +239,43 @@ def _hide_in_tool(tool: dict[str, Any]) -> bool:
     for key in held:
         value = tool[key]
         tool[key] = dict.fromkeys(value, CREDENTIAL) if isinstance(value, dict) else CREDENTIAL
+    url = tool.get("server_url")
+    if isinstance(url, str) and (shown := _without_secrets(url)) != url:
+        tool["server_url"] = shown
+        return True
     return bool(held)
+
+
+def _without_secrets(url: str) -> str:
+    """Return a URL without what may be secret in it: user, query, fragment, and long steps of its path."""
+    address, separator, _ = re.match(r"([^?#]*)([?#]?)(.*)", url, re.DOTALL).groups()  # type: ignore[union-attr]  # matches any text
+    scheme, slashes, rest = address.rpartition("//")
+    host, *steps = rest.split("/")
+    host = f"{CREDENTIAL}@{host.rpartition('@')[2]}" if "@" in host else host
+    steps = [CREDENTIAL if len(step) >= _LONG_STEP else step for step in steps]
+    return f"{scheme}{slashes}{'/'.join([host, *steps])}{separator}{CREDENTIAL if separator else ''}"
+
+
+def _hide_secrets(node: dict[str, Any]) -> bool:
+    """Hide what a container's network policy sends to its domains, and the key that a gateway is to use."""
+    found = False
+    secrets = node.get("domain_secrets")
+    for secret in secrets if isinstance(secrets, list) else ():
+        if isinstance(secret, dict) and secret.get("value"):
+            secret["value"], found = CREDENTIAL, True
+    if isinstance(node.get("api_key"), str) and node["api_key"]:
+        node["api_key"], found = CREDENTIAL, True
+    return found
 
 
 # --- hooks ---------------------------------------------------------------------------------------------------------
 
 
 def redact(value: Any, hooks: Sequence[Callable[[str], str]]) -> tuple[Any, int]:
-    """Return `value` with each text put through the hooks, and how often one failed. Keys stay as they are.
+    """Return `value` with each text put through the hooks, and how often one failed.
+
+    Keys that may be fields of OpenAI's objects (``tool_calls``) stay as they are, others are texts like any other. Long
+    numbers are shown to the hooks as texts, and stay numbers if that changes nothing.
 
     It fails closed: where a hook raises, or returns something else than a text, `REDACTION_FAILED` stands.
 
@@ -231,22 +292,29 @@ def redact(value: Any, hooks: Sequence[Callable[[str], str]]) -> tuple[Any, int]
                 text = hook(text)
                 if not isinstance(text, str):
                     raise TypeError
-        except Exception:  # the hook is the user's code
+        except BaseException:  # the hook is the user's code: `sys.exit()` in it must not open what it was to close
             failures += 1
             return REDACTION_FAILED
         return text
+
+    def redact_key(key: str) -> str:
+        return key if _FIELD.fullmatch(key) else redact_text(key)
+
+    def redact_number(number: int) -> Any:
+        text = redact_text(digits := str(number))
+        return number if text == digits else text
 
     def walk(node: Any, depth: int) -> Any:
         nonlocal failures
         if isinstance(node, str):
             return redact_text(node)
         if not isinstance(node, (dict, list, tuple)):
-            return node
+            return redact_number(node) if type(node) is int and abs(node) >= _LONG_NUMBER else node
         if depth >= MAX_DEPTH:
             failures += 1
             return REDACTION_FAILED
         if isinstance(node, dict):
-            return {key: walk(inner, depth + 1) for key, inner in node.items()}
+            return {name: walk(inner, depth + 1) for _, name, inner in _renamed(node, redact_key)}
         return [walk(inner, depth + 1) for inner in node]
 
     return walk(value, 0), failures

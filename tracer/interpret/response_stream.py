@@ -12,7 +12,15 @@ from tracer.interpret.sse import DONE, Event
 __all__ = ["ResponseStream"]
 
 _LIFECYCLE = frozenset({"response.created", "response.queued", "response.in_progress"})
-_TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+_TERMINAL = frozenset(
+    {
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "response.cancelled",
+        "response.done",  # Realtime
+    }
+)
 
 # Events ``response.{kind}.delta`` and ``.done``: the place of the text in the output item, in which a name in braces
 # stands for the event's own field; and the field of the ``.done`` event that holds the whole.
@@ -27,6 +35,10 @@ _TEXTS: dict[str, tuple[tuple[str, ...], str]] = {
     "code_interpreter_call_code": (("code",), "code"),
     "apply_patch_call_operation_diff": (("operation", "diff"), "diff"),
     "shell_call_command": (("action", "commands", "{command_index}"), "command"),
+    # Realtime, and its beta
+    "output_audio_transcript": (("content", "{content_index}", "transcript"), "transcript"),
+    "audio_transcript": (("content", "{content_index}", "transcript"), "transcript"),
+    "text": (("content", "{content_index}", "text"), "text"),
 }
 # What a part or an item is when its own ``added`` event is missing (a resumed stream).
 _PART_TYPES = {
@@ -34,6 +46,9 @@ _PART_TYPES = {
     "refusal": "refusal",
     "reasoning_text": "reasoning_text",
     "reasoning_summary_text": "summary_text",
+    "output_audio_transcript": "output_audio",
+    "audio_transcript": "audio",
+    "text": "text",
 }
 _ITEM_TYPES = {
     "output_text": "message",
@@ -46,6 +61,9 @@ _ITEM_TYPES = {
     "code_interpreter_call_code": "code_interpreter_call",
     "apply_patch_call_operation_diff": "apply_patch_call",
     "shell_call_command": "shell_call",
+    "output_audio_transcript": "message",
+    "audio_transcript": "message",
+    "text": "message",
 }
 # Events ``response.{kind}.added`` and ``.done`` that bring a whole part: the list it stands in, the index's field.
 _PARTS = {

@@ -9,6 +9,7 @@ from tracer.interpret._json import as_dict, as_dicts, as_text
 from tracer.interpret._params import read_format, read_params, read_tools
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import describe_error, read_head
+from tracer.interpret.cost import billed_searches
 from tracer.interpret.previews import content_text, join_texts, media_label, one_line
 from tracer.interpret.response_stream import ResponseStream
 from tracer.interpret.sse import Event
@@ -80,6 +81,7 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     view.preview = one_line("\n".join(spoken) or asked or "\n".join(refusals))
     view.text = join_texts([*spoken, asked, *refusals])
     view.children = built_in_calls(output)
+    view.attributes.update(billed_searches(body))
     _read_status(body, view)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from tracer._checks import check_bool
 from tracer._exceptions import ConfigurationError, MissingDependencyError
 from tracer._runtime import runtime
+from tracer.interpret.cost import load_table
+from tracer.openai import agents
 
 __all__ = ["autolog"]
 
@@ -19,6 +21,7 @@ def autolog(
     disable_openai_agent_tracer: bool = True,
     stream_usage: bool = False,
     propagate: bool = False,
+    capture_audio: bool = False,
 ) -> None:
     """Trace every call made through the ``openai`` package from now on, or stop.
 
@@ -30,11 +33,14 @@ def autolog(
         disable: Put the classes back as they were. Streams that run go on being recorded to their end.
         capture_content: False stores structure, model, usage and times, and no text. None: as
             ``tracer.configure(capture_content=…)`` says.
-        disable_openai_agent_tracer: For the Agents SDK: replace its exporter, which posts to OpenAI, while on.
+        disable_openai_agent_tracer: For the Agents SDK: take its own processor, which posts traces to OpenAI, away
+            while tracing is on; others that you added stay. False: ours is added beside it.
         stream_usage: Ask for usage in chat streams (``stream_options.include_usage``), which changes the request:
             the stream then ends with a chunk whose ``choices`` are empty. Off unless asked for.
         propagate: Send a W3C ``traceparent`` header along, unless the caller set one. Off unless asked for: some
             gateways reject unknown headers.
+        capture_audio: Store the audio of Realtime sessions, too. Off, its bytes are counted and its transcripts
+            kept. Nothing is stored of it with ``capture_content=False``.
 
     Raises:
         ConfigurationError: An option of the wrong type, or ``TRACER_…`` in the environment can't be understood.
@@ -44,6 +50,7 @@ def autolog(
         ("disable_openai_agent_tracer", disable_openai_agent_tracer),
         ("stream_usage", stream_usage),
         ("propagate", propagate),
+        ("capture_audio", capture_audio),
     ):
         check_bool(name, value)
     if capture_content is not None and not isinstance(capture_content, bool):
@@ -56,7 +63,17 @@ def autolog(
         raise MissingDependencyError("tracer.openai.autolog()", package="openai", extra="all") from error
     if disable:
         _patch.uninstrument()
+        agents.uninstrument()
         return
     runtime.check_environment()  # what is wrong is told here, at the call that sets things up
     runtime.warm_up()
-    _patch.instrument(_patch.Options(capture_content=capture_content, stream_usage=stream_usage, propagate=propagate))
+    load_table()  # here and not in the worker, beside which your event loop would run late
+    _patch.instrument(
+        _patch.Options(
+            capture_content=capture_content,
+            stream_usage=stream_usage,
+            propagate=propagate,
+            capture_audio=capture_audio,
+        )
+    )
+    agents.instrument(agents.Options(capture_content=capture_content, replace_exporter=disable_openai_agent_tracer))

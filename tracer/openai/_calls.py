@@ -20,6 +20,8 @@ from tracer._guard import guarded, report
 from tracer._records import Ending, HttpFacts, Payload
 from tracer._spans import LiveSpan, open_span
 from tracer._values import safe_str
+from tracer.openai._model_call import current_model_call
+from tracer.openai._multipart import form_of
 from tracer.openai._operations import Operation
 from tracer.openai._stream import Reads, tap
 
@@ -39,6 +41,7 @@ class Options(msgspec.Struct, frozen=True):
     capture_content: bool | None = None
     stream_usage: bool = False
     propagate: bool = False
+    capture_audio: bool = False
 
 
 class Call:
@@ -58,6 +61,10 @@ class Call:
         self.span: LiveSpan = open_span(
             operation.async_resource if is_async else operation.resource, operation.span_type
         )
+        around = current_model_call.get()
+        if around is not None:
+            around.saw(operation.span_type)
+            options = msgspec.structs.replace(options, capture_content=False) if around.withholds else options
         self.request_options = request_options
         self._client_class: type = type(client)
         self._operation = operation
@@ -102,6 +109,8 @@ class Call:
             span = self.span
             if not self._begun:
                 body = _body_of(request)
+                if body is None:
+                    body = form_of(request)
                 inputs = span.pipeline.wire_payload(body) if body is not None and span.is_recording else None
                 self._begin(inputs, request.url, body_dropped=body is not None and inputs is None)
             if self._options.propagate and TRACEPARENT not in request.headers:
@@ -117,9 +126,10 @@ class Call:
         else:
             server = (None, "", None) if url is None else (url.host, url.scheme, url.port)
             capture = self._options.capture_content
+            attributes = _start_attributes(self._client_class, operation.key, operation.name, *server)
             span.begin(
                 inputs=inputs,
-                attributes=_start_attributes(self._client_class, operation.key, operation.name, *server),
+                attributes={**attributes, **dict(operation.attributes)} if operation.attributes else attributes,
                 operation=operation.key,
                 capture=span.pipeline.settings.capture_content if capture is None else capture,
                 body_dropped=body_dropped,
@@ -158,16 +168,19 @@ class Call:
                 return
             body = _body_of(response)
             if body is None:
-                reads = Reads(self.span)
+                reads = self._new_reads()
                 tap(response, self)
                 self.reads, self._tapped = reads, True
             elif body.startswith(EVENT_STREAM_STARTS):  # a transport or a hook has read the whole stream already
-                self.reads = Reads(self.span)
+                self.reads = self._new_reads()
                 self.reads.keep(body)
             else:
                 self._body = body
         except Exception:
             report("Call.response_came")
+
+    def _new_reads(self) -> Reads:
+        return Reads(self.span)
 
     def _raised(self, error: BaseException) -> None:
         if not self._begun:  # it never got as far as a request: a bad argument, an auth hook that failed

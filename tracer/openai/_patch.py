@@ -5,6 +5,7 @@
 ``…._process_response``                     sees the response before anybody reads its body
 ``…._sleep_for_retry``                      sees the attempts that failed
 ``BaseClient._build_request``               sees the bytes as they go out
+``SyncAPIResource.__init__``, async alike   sees modules with WebSockets imported (`tracer.openai._websocket`)
 ==========================================  ==========================================================
 
 Patching the class reaches clients, resources and bound methods that exist already (openai-sdk-notes, 2), and leaves
@@ -16,16 +17,19 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from contextvars import Token
 from typing import Any
 
 from openai import _base_client as sdk
 from openai._compat import model_copy
+from openai._resource import AsyncAPIResource, SyncAPIResource
 
 from tracer._guard import guarded, report
+from tracer.openai import _websocket
 from tracer.openai._calls import Call, Options, current_call
+from tracer.openai._kinds import call_class
 from tracer.openai._operations import find_operation
 
 __all__ = ["Options", "instrument", "uninstrument"]
@@ -40,11 +44,20 @@ def instrument(options: Options) -> None:
     global _options
     with _lock:
         _options = options
-        for owner, name, wrap in _SEAM:
-            current = owner.__dict__.get(name)  # older versions of the SDK lack some
-            if current is not None and not _leads_to_ours(current, owner, name):
-                _patched[owner, name] = current, wrap(current)
-                setattr(owner, name, _patched[owner, name][1])
+        _apply(_SEAM)
+        _apply(_websocket.seam(_get_options))
+
+
+def _apply(seam: Iterable[_websocket.Patch]) -> None:
+    for owner, name, wrap in seam:
+        current = owner.__dict__.get(name)  # older versions of the SDK lack some
+        if current is not None and not _leads_to_ours(current, owner, name):
+            _patched[owner, name] = current, wrap(current)
+            setattr(owner, name, _patched[owner, name][1])
+
+
+def _get_options() -> Options | None:
+    return _options
 
 
 def uninstrument() -> None:
@@ -85,9 +98,10 @@ def _scope(
         if around is not None and around.request_options is request_options:
             return None  # wrapped twice, as by a library that puts our wrapper back over another of ours
         operation = find_operation(request_options.method, request_options.url)
-        if operation is None or (operation.only_streamed and not kwargs.get("stream")):
+        if operation is None:
             return None if around is None else _Hidden()
-        return Call(client, operation, request_options, options, is_async=is_async)
+        watch = call_class(operation, request_options.json_data, streamed=bool(kwargs.get("stream")))
+        return watch(client, operation, request_options, options, is_async=is_async)
     except Exception:
         report("_scope")
         return None
@@ -219,7 +233,28 @@ def _wrap_async_sleep(original: Callable[..., Any]) -> Callable[..., Any]:
     return _sleep_for_retry
 
 
-_SEAM: list[tuple[type, str, Callable[[Any], Any]]] = [
+# --- resources ------------------------------------------------------------------------------------------------------
+
+
+def _wrap_resource(original: Callable[..., Any]) -> Callable[..., Any]:
+    # A client makes each resource at its first use, and imports its module then.
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if _options is not None and _websocket.has_news():
+            _patch_news()
+
+    return init
+
+
+@guarded
+def _patch_news() -> None:
+    with _lock:
+        if _options is not None:
+            _apply(_websocket.seam(_get_options))
+
+
+_SEAM: list[_websocket.Patch] = [
     (sdk.SyncAPIClient, "request", _wrap_sync_request),
     (sdk.AsyncAPIClient, "request", _wrap_async_request),
     (sdk.SyncAPIClient, "_process_response", _wrap_process_response),
@@ -227,4 +262,6 @@ _SEAM: list[tuple[type, str, Callable[[Any], Any]]] = [
     (sdk.SyncAPIClient, "_sleep_for_retry", _wrap_sync_sleep),
     (sdk.AsyncAPIClient, "_sleep_for_retry", _wrap_async_sleep),
     (sdk.BaseClient, "_build_request", _wrap_build_request),
+    (SyncAPIResource, "__init__", _wrap_resource),
+    (AsyncAPIResource, "__init__", _wrap_resource),
 ]

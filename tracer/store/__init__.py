@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
+from tracer.store.base import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.uri import check_uri
 
 __all__ = [
     "Batch",
     "ChunkRow",
+    "MediaRow",
     "ProcessRow",
     "SpanRow",
     "Store",

@@ -1,7 +1,7 @@
 """The SQLite schema and how a file comes to it: numbered forward migrations, the number in ``user_version``.
 
-Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``processes`` and the view ``span_list`` (spans
-with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')`` works. The rest is plumbing.
+Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``processes`` and the view
+``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')`` works. The rest is plumbing.
 
 Why it is shaped so:
 
@@ -146,8 +146,28 @@ JOIN json_each('{"gen_ai.response.id": "response", "tracer.request.previous_resp
 JOIN json_each(spans.attributes) AS attribute ON attribute.key = kinds.key
 WHERE operation = 'responses' AND attribute.type = 'text';
 """
+# What no span refers to any more goes with the last that did, in the same transaction, whoever deleted it.
+_V3 = """
+CREATE TABLE media (
+    key INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,              -- SHA-256 in hex
+    content_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE TABLE span_media (
+    span_key INTEGER NOT NULL REFERENCES spans (key) ON DELETE CASCADE,
+    media_key INTEGER NOT NULL REFERENCES media (key),
+    PRIMARY KEY (span_key, media_key)
+) WITHOUT ROWID;
+CREATE INDEX span_media_by_media ON span_media (media_key);
+CREATE TRIGGER span_media_deleted AFTER DELETE ON span_media
+WHEN NOT EXISTS (SELECT 1 FROM span_media WHERE media_key = OLD.media_key) BEGIN
+    DELETE FROM media WHERE key = OLD.media_key;
+END;
+"""
 
-_MIGRATIONS = (_V1, _V2)
+_MIGRATIONS = (_V1, _V2, _V3)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from tracer._models import USAGE_KEYS, SpanStatusCode
-from tracer.store.base import Batch, ChunkRow, SpanRow, TracePatch
+from tracer.store.base import Batch, ChunkRow, MediaRow, SpanRow, TracePatch
 
 __all__ = ["write_batch"]
 
@@ -148,6 +148,11 @@ DELETE FROM live_chunks WHERE (trace_id, span_id) IN (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
 )
 """
+_LINK = """
+INSERT OR IGNORE INTO span_media (span_key, media_key)
+SELECT spans.key, media.key FROM spans, media
+WHERE trace_key = (SELECT key FROM traces WHERE trace_id = ?) AND span_id = ? AND hash = ?
+"""
 
 
 def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -160,6 +165,7 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "traces", _TRACE_COLUMNS, _TRACE_CONFLICT, patches)
     _insert(connection, "live_chunks", _CHUNK_COLUMNS, "", [_chunk_values(row) for row in batch.chunks])
     _insert(connection, "spans", _SPAN_COLUMNS, _SPAN_CONFLICT, [_span_values(row) for row in batch.spans])
+    _write_media(connection, batch.media)
     _insert(connection, "tags", _TAG_COLUMNS, _TAG_CONFLICT, list(_tag_rows(batch.traces)))
     _insert(connection, "links", _LINK_COLUMNS, "ON CONFLICT DO NOTHING", list(_link_rows(batch.spans)))
     _sum_up(connection, batch.spans, sole, newest)
@@ -167,6 +173,23 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     for patch in batch.traces:
         for kind, count in patch.dropped.items():
             connection.execute(_DROP, (patch.trace_id, f'"{kind}"', count))
+
+
+def _write_media(connection: sqlite3.Connection, media: list[MediaRow]) -> None:
+    """Write what is not stored yet, a statement each, as one may have megabytes; then who refers to what."""
+    if not media:
+        return
+    missing = {row.hash: row for row in media}
+    known = connection.execute(
+        "SELECT hash FROM media WHERE hash IN (SELECT value FROM json_each(?))", (_json([*missing]),)
+    )
+    for (stored,) in known.fetchall():
+        del missing[stored]
+    for row in missing.values():
+        values = (row.hash, row.content_type, len(row.data), row.data)
+        connection.execute("INSERT INTO media (hash, content_type, size, data) VALUES (?, ?, ?, ?)", values)
+    for link in {(row.trace_id, row.span_id, row.hash) for row in media}:
+        connection.execute(_LINK, link)
 
 
 def _sole_spans(spans: list[SpanRow]) -> dict[str, SpanRow]:

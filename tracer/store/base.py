@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tracer._models import SpanStatusCode, Trace, TracePage, TraceState
+from tracer._models import Media, SpanStatusCode, Trace, TracePage, TraceState
 
-__all__ = ["Batch", "ChunkRow", "ProcessRow", "SpanRow", "Store", "TracePatch", "TraceQuery"]
+__all__ = ["Batch", "ChunkRow", "MediaRow", "ProcessRow", "SpanRow", "Store", "TracePatch", "TraceQuery"]
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):
@@ -77,6 +77,20 @@ class ChunkRow(msgspec.Struct):
     chunks: list[tuple[int, bytes]]
 
 
+class MediaRow(msgspec.Struct, kw_only=True, gc=False):
+    """An image, a recording, a file that a span refers to. Stored once for all spans that do.
+
+    Attributes:
+        hash: SHA-256 of `data`, 64 hex digits.
+    """
+
+    trace_id: str
+    span_id: str
+    hash: str
+    content_type: str
+    data: bytes
+
+
 class TracePatch(msgspec.Struct, kw_only=True, gc=False):
     """What a batch knows anew of one trace; None (or empty) leaves the stored value as it is.
 
@@ -110,13 +124,14 @@ class TracePatch(msgspec.Struct, kw_only=True, gc=False):
 class Batch(msgspec.Struct, kw_only=True):
     """What is written in one transaction: all of it or nothing.
 
-    Every span's trace is among `traces`.
+    Every span's trace is among `traces`, the span of every medium among `spans` or stored already.
     """
 
     process: ProcessRow
     traces: list[TracePatch] = msgspec.field(default_factory=list)
     spans: list[SpanRow] = msgspec.field(default_factory=list)
     chunks: list[ChunkRow] = msgspec.field(default_factory=list)
+    media: list[MediaRow] = msgspec.field(default_factory=list)
 
 
 class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
@@ -168,6 +183,10 @@ class Store(Protocol):
 
     async def get_trace(self, trace_id: str) -> Trace:
         """Return one trace. Raises TraceNotFoundError."""
+        ...
+
+    async def get_media(self, media_hash: str) -> Media:
+        """Return one medium by its hash. Raises MediaNotFoundError."""
         ...
 
     async def search_traces(self, query: TraceQuery) -> TracePage:

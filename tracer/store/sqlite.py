@@ -12,8 +12,8 @@ from typing import Any
 import aiosqlite
 import msgspec
 
-from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError
-from tracer._models import Trace, TracePage
+from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError, TraceNotFoundError
+from tracer._models import Media, Trace, TracePage
 from tracer.store import _interrupted
 from tracer.store._connection import (
     CHECKPOINT_BYTES,
@@ -108,6 +108,11 @@ class SqliteStore:
         with self._translated("read"):
             await self._sweep()
             return await run(self._reading, _get_trace, trace_id)
+
+    async def get_media(self, media_hash: str) -> Media:
+        """Return one medium. Raises MediaNotFoundError."""
+        with self._translated("read"):
+            return await run(self._reading, _get_media, media_hash)
 
     async def search_traces(self, query: TraceQuery) -> TracePage:
         """Return one page of the traces that match. Raises ConfigurationError for a bad query.
@@ -242,6 +247,13 @@ def _get_trace(connection: sqlite3.Connection, trace_id: str) -> Trace:
         return read_traces(connection, [row])[0]
 
 
+def _get_media(connection: sqlite3.Connection, media_hash: str) -> Media:
+    row = connection.execute("SELECT content_type, data FROM media WHERE hash = ?", (media_hash,)).fetchone()
+    if row is None:
+        raise MediaNotFoundError(f"no media with the hash {media_hash!r} are stored")
+    return Media(hash=media_hash, content_type=row[0], data=row[1])
+
+
 def _set_tag(connection: sqlite3.Connection, trace_id: str, key: str, value: str) -> None:
     sql = (
         "INSERT INTO tags SELECT key, ?, ? FROM traces WHERE trace_id = ? "
@@ -266,7 +278,7 @@ _DELETE_CONDITIONS = {
 
 
 def _delete(connection: sqlite3.Connection, given: dict[str, Any], limit: int) -> int:
-    """Delete in one transaction. Spans and tags go by foreign key."""
+    """Delete in one transaction. Spans, tags and media go by foreign key and trigger."""
     where = " AND ".join(_DELETE_CONDITIONS[name] for name in given) or "TRUE"
     values = {**given, "limit": limit}
     if "trace_ids" in given:

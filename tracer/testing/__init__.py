@@ -9,6 +9,17 @@ from tracer.testing._clock import FakeClock, SequentialIds
 from tracer.testing._isolation import isolated
 from tracer.testing._script import RecordedRequest
 from tracer.testing._server import FakeOpenAI
+from tracer.testing._websocket import FakeConnection, FakeWebSockets
 from tracer.testing.reply import Reply
 
-__all__ = ["FakeClock", "FakeOpenAI", "RecordedRequest", "Reply", "SequentialIds", "isolated", "reply"]
+__all__ = [
+    "FakeClock",
+    "FakeConnection",
+    "FakeOpenAI",
+    "FakeWebSockets",
+    "RecordedRequest",
+    "Reply",
+    "SequentialIds",
+    "isolated",
+    "reply",
+]

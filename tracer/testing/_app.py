@@ -14,6 +14,8 @@ import msgspec
 
 from tracer.testing import _chat, _embeddings, _model, _prompts, _responses
 from tracer.testing._answer import Answer, Json, Prompt
+from tracer.testing._jobs import Jobs
+from tracer.testing._more import MoreEndpoints, succeeded
 from tracer.testing._script import RecordedRequest, ReplySource, Script, operation
 from tracer.testing._transmit import Headers, Receive, Send, Transmission, wire_pieces
 from tracer.testing._wire import Mint, Payload, RefusedError, error_body, json_payload, stream_payload
@@ -46,6 +48,8 @@ class API:
         self._record = record
         self._hold = hold
         self._mint = Mint()
+        self._jobs = Jobs()
+        self._more = MoreEndpoints(self._mint, self._jobs)
         self._stored: OrderedDict[str, tuple[Json, list[Json]]] = OrderedDict()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -83,6 +87,8 @@ class API:
     def _answer(self, answer: Answer | None, request: RecordedRequest, path: str, deployment: str | None) -> Payload:
         if path.startswith("/responses/") and request.method == "GET":
             return self._retrieve(path.removeprefix("/responses/"), parse_qs(request.query))
+        if (payload := self._more.answer(request, path, answer)) is not None:
+            return payload
         endpoint = _ENDPOINTS.get(path)
         if endpoint is None or request.method != "POST":
             raise RefusedError(f"Invalid URL ({request.method} {request.path})", status=404)
@@ -116,7 +122,7 @@ class API:
         if not isinstance(body.get("messages"), list):
             raise RefusedError("Missing required parameter: 'messages'.", param="messages")
         prompt = _prompts.from_chat(body)
-        answers = _numbered(_succeeded(answer) or _model.respond(prompt), body.get("n") or 1, scripted=bool(answer))
+        answers = _numbered(succeeded(answer) or _model.respond(prompt), body.get("n") or 1, scripted=bool(answer))
         completion = _chat.chat_completion(body, answers, prompt.words, self._mint)
         if not body.get("stream"):
             return json_payload(completion)
@@ -125,7 +131,7 @@ class API:
     def _completions(self, body: Json, answer: Answer | None) -> Payload:
         given = body.get("prompt")
         text = " ".join(map(str, given)) if isinstance(given, list) else str(given or "")
-        spoken = _succeeded(answer) or _model.respond(Prompt(text=text, max_words=body.get("max_tokens")))
+        spoken = succeeded(answer) or _model.respond(Prompt(text=text, max_words=body.get("max_tokens")))
         answers = _numbered(spoken, body.get("n") or 1, scripted=bool(answer))
         completion = _chat.text_completion(body, answers, _chat.prompt_words(given), self._mint)
         if not body.get("stream"):
@@ -133,7 +139,7 @@ class API:
         return stream_payload(_chat.text_chunks(completion, include_usage=_include_usage(body)), named=False)
 
     def _embeddings(self, body: Json, answer: Answer | None) -> Payload:
-        _succeeded(answer)
+        succeeded(answer)
         return json_payload(_embeddings.embeddings(body))
 
     def _responses(self, body: Json, answer: Answer | None) -> Payload:
@@ -142,6 +148,10 @@ class API:
         response = _responses.response_object(body, answer or _model.respond(prompt), prompt.words, self._mint)
         if body.get("store") is not False:
             self._store(response, history, body.get("input") or [])
+        if body.get("background"):
+            response["background"] = True
+            if not body.get("stream"):
+                return json_payload(self._jobs.start(response))
         if not body.get("stream"):
             return json_payload(response)
         images = [tool.get("partial_images") or 0 for tool in body.get("tools") or ()]
@@ -150,7 +160,7 @@ class API:
     def _retrieve(self, response_id: str, query: dict[str, list[str]]) -> Payload:
         response, _ = self._find(response_id)
         if query.get("stream") != ["true"]:
-            return json_payload(response)
+            return json_payload(self._jobs.look(response_id) or response)
         after = int(query.get("starting_after", ["-1"])[0])
         events = _responses.response_events(response)
         return stream_payload((event for event in events if event["sequence_number"] > after), named=True)
@@ -184,6 +194,7 @@ _ENDPOINTS: dict[str, Callable[[API, Json, Answer | None], Payload]] = {
 _CONSTANT_HEADERS = {
     "openai-organization": "org-fake",
     "openai-version": "2020-10-01",
+    "openai-poll-after-ms": "1",
     "x-ratelimit-limit-requests": "10000",
     "x-ratelimit-limit-tokens": "2000000",
     "x-ratelimit-remaining-requests": "9999",
@@ -204,14 +215,6 @@ async def _read(scope: Mapping[str, Any], receive: Receive) -> RecordedRequest:
     return RecordedRequest(
         scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, b"".join(parts)
     )
-
-
-def _succeeded(answer: Answer | None) -> Answer | None:
-    """The answer, unless the model failed: only a response can say so with HTTP 200."""
-    if answer is not None and answer.failure:
-        code, message = answer.failure
-        raise RefusedError(message, code=code, status=500, kind="server_error")
-    return answer
 
 
 def _numbered(answer: Answer, count: int, *, scripted: bool) -> list[Answer]:

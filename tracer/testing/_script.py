@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from tracer.testing._answer import Json
+from tracer.testing._forms import read_form
 from tracer.testing.reply import Reply
 
 __all__ = ["RecordedRequest", "ReplySource", "Script", "operation"]
@@ -40,6 +42,11 @@ class RecordedRequest(msgspec.Struct, frozen=True):
             return msgspec.json.decode(self.body)
         except msgspec.DecodeError:
             return None
+
+    @property
+    def form(self) -> Json | None:
+        """A multipart form's fields, of files `{"filename", "content_type", "size"}`; `None` when it isn't one."""
+        return read_form(self.headers.get("content-type", ""), self.body)
 
 
 ReplySource = Reply | Callable[[RecordedRequest], Reply]

@@ -41,8 +41,10 @@ class FakeOpenAI:
 
     Unscripted, a small deterministic model answers: it calls the tools that fit the question, fills schemas, echoes.
     `enqueue` scripts what comes next. Serves `/v1/chat/completions`, `/v1/responses` (also GET by id),
-    `/v1/embeddings`, `/v1/completions`, and the same below `/openai/v1` and Azure's `/openai/deployments/{model}`;
-    a scripted reply answers on any path.
+    `/v1/embeddings`, `/v1/completions`, `/v1/images/*`, `/v1/audio/*`, `/v1/moderations`, `/v1/decisions`,
+    `/v1/vector_stores/*/search`, `/v1/videos`, runs of assistants, and the same below `/openai/v1` and Azure's
+    `/openai/deployments/{model}`; a scripted reply answers on any path. Jobs (background responses, videos, runs) are
+    `queued` at the first look, `in_progress` at the second, ended at the third.
 
     The server has its own thread and event loop, so callers may use asyncio, trio or no event loop. `with` and
     `async with` both work, as do `start` and `stop`; all methods may be called from any thread.

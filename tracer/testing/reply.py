@@ -119,7 +119,10 @@ def held(*, after_events: int = 0) -> Reply:
 
 
 def text(text: str, *, reasoning: str | None = None, truncated: bool = False) -> Reply:
-    """A message; `reasoning` is thought before, `truncated` says that it hit the limit of tokens."""
+    """A message; `reasoning` is thought before, `truncated` says that it hit the limit of tokens.
+
+    Elsewhere the text is what was heard (audio), found (a search), or made of a prompt (images).
+    """
     return Reply(content=Answer(text=text, reasoning=reasoning, truncated=truncated))
 
 
@@ -140,7 +143,7 @@ def output(*items: Json, text: str | None = None) -> Reply:
 
 
 def failed(message: str = "The model failed.", *, code: str = "server_error", text: str | None = None) -> Reply:
-    """A response that ends `failed` after it said `text`; other endpoints answer with HTTP 500."""
+    """A response (or video, or run) that ends `failed` after it said `text`; others answer with HTTP 500."""
     return Reply(content=Answer(text=text, failure=(code, message)))
 
 

@@ -1,0 +1,58 @@
+"""Keys that a failed call had sent: servers and gateways quote them in error messages ("Invalid API key: sk-…").
+
+An exception of openai's or httpx's leads to its request, so what was secret in it is known to the letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+__all__ = ["hide_secrets", "sent_secrets"]
+
+HIDDEN = "[credential]"
+_HEADERS = (
+    "authorization",
+    "api-key",
+    "x-api-key",
+    "proxy-authorization",
+    "openai-organization",
+    "openai-project",
+)
+_SHORTEST = 6  # characters: less is a word like any other, and no key
+
+
+def sent_secrets(error: BaseException) -> list[str]:
+    """Return the keys, tokens and passwords in the request that an exception belongs to, longest first.
+
+    Empty for any other exception. Never raises: an exception's ``request`` may be anything, or raise itself.
+    """
+    try:
+        request = error.request  # type: ignore[attr-defined]  # that of openai.APIError or httpx.HTTPError
+        found = {text.strip() for text in _secrets_of(request)}
+    except Exception:
+        return []
+    return sorted((text for text in found if len(text) >= _SHORTEST), key=len, reverse=True)
+
+
+def _secrets_of(request: Any) -> Iterator[str]:
+    for name in _HEADERS:
+        if value := request.headers.get(name):
+            yield value
+            yield value.partition(" ")[2]  # Bearer …
+    url = request.url
+    for part in (url.userinfo, url.query):
+        text = part.decode("ascii", "replace")
+        yield text
+        yield unquote(text)
+    yield url.password
+    yield from url.params.values()
+
+
+def hide_secrets(text: str, secrets: list[str]) -> str:
+    """Replace each of the secrets in a text."""
+    for secret in secrets:
+        if secret in text:
+            text = text.replace(secret, HIDDEN)
+    return text

@@ -1,0 +1,238 @@
+"""What a call cost: an estimate in US dollars, from list prices and the usage that the API reported.
+
+Prices come from the user (``tracer.configure(prices=…)``), else from the table that the package genai-prices ships
+(extra ``cost``; no network). Only its table is used: one look-up there takes 0.2 ms, so rates are kept and multiplied
+here. What nobody has a price for costs None, never 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from tracer import _semconv as sc
+from tracer.interpret._json import as_dict, as_dicts, as_text
+from tracer.interpret.rates import UNITS, PriceList, Rate, charge
+
+__all__ = ["PriceFunction", "PricedCall", "Prices", "billed_searches", "cost_of", "load_table", "price"]
+
+
+class PricedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a price depends on: what ``tracer.configure(prices=function)`` is asked about.
+
+    Attributes:
+        model: As the response names it, else as the request does.
+        requested_model: As the request names it; for Azure the deployment.
+        provider: ``gen_ai.provider.name``: ``openai``, ``azure.ai.openai``.
+        server: The host that was called.
+        tier: The service tier that the response reports, else the one that was asked for: ``default``, ``flex``, ….
+        usage: Token usage (`tracer.TokenUsage`'s keys) and, where there were any, ``input_image_tokens``,
+            ``output_image_tokens``, ``web_searches`` and ``file_searches``; for speech and transcriptions without token
+            usage ``characters`` or ``audio_seconds``.
+        time_ns: When the call began, nanoseconds since the epoch: prices change.
+    """
+
+    model: str
+    requested_model: str | None = None
+    provider: str | None = None
+    server: str | None = None
+    tier: str | None = None
+    usage: Mapping[str, float]
+    time_ns: int = 0
+
+
+PriceFunction = Callable[[PricedCall], "float | None"]
+Prices = PriceList | PriceFunction
+
+
+def cost_of(
+    usage: Mapping[str, int] | None, attributes: Mapping[str, Any], time_ns: int, prices: Prices | None = None
+) -> float | None:
+    """Return what a call cost in US dollars; None where the usage, or a price for it, is not known.
+
+    Args:
+        usage: What the API reported.
+        attributes: The span's, by `tracer._semconv`: models, provider, server, tier, searches.
+        time_ns: When the call began.
+        prices: The user's, asked first.
+    """
+    requested = as_text(attributes.get(sc.REQUEST_MODEL))
+    model = as_text(attributes.get(sc.RESPONSE_MODEL)) or requested
+    counts = _counts(usage, attributes)
+    if not model or not counts:
+        return None
+    call = PricedCall(
+        model=model,
+        requested_model=requested,
+        provider=as_text(attributes.get(sc.PROVIDER_NAME)),
+        server=as_text(attributes.get(sc.SERVER_ADDRESS)),
+        tier=_tier(attributes),
+        usage=counts,
+        time_ns=time_ns,
+    )
+    return price(call, prices)
+
+
+_BESIDE_USAGE = {
+    "input_image_tokens": sc.INPUT_IMAGE_TOKENS,
+    "output_image_tokens": sc.OUTPUT_IMAGE_TOKENS,
+    "web_searches": sc.WEB_SEARCHES,
+    "file_searches": sc.FILE_SEARCHES,
+}
+_INSTEAD_OF_USAGE = {"audio_seconds": sc.AUDIO_SECONDS, "characters": sc.INPUT_CHARACTERS}
+
+
+def _counts(usage: Mapping[str, int] | None, attributes: Mapping[str, Any]) -> dict[str, float]:
+    """Return all that can be charged; what the API reports no tokens of is charged by duration or by length."""
+    names = _INSTEAD_OF_USAGE if usage is None else _BESIDE_USAGE
+    counted = {key: attributes[name] for key, name in names.items() if type(attributes.get(name)) in (int, float)}
+    return {**(usage or {}), **counted}
+
+
+def _tier(attributes: Mapping[str, Any]) -> str | None:
+    """Return the tier that was served; ``auto`` names none."""
+    tier = as_text(attributes.get(sc.RESPONSE_SERVICE_TIER)) or as_text(attributes.get(sc.REQUEST_SERVICE_TIER))
+    return None if tier == "auto" else tier
+
+
+def price(call: PricedCall, prices: Prices | None = None) -> float | None:
+    """Return what a call cost in US dollars, by the user's prices, else by the shipped table; None if unknown.
+
+    Raises:
+        ValueError: The user's function returned something that is no price.
+    """
+    if isinstance(prices, PriceList):
+        given = prices.find(call.model) or (prices.find(call.requested_model) if call.requested_model else None)
+        if given is not None:
+            return charge(given.at(call.tier), call.usage)
+    elif prices is not None:
+        cost = prices(call)
+        if cost is not None:
+            return _checked(cost)
+    rates = _list_rates(call)
+    return None if not rates else charge(rates, call.usage)
+
+
+def _checked(cost: object) -> float:
+    if isinstance(cost, bool) or not isinstance(cost, (int, float)) or not cost >= 0 or not math.isfinite(cost):
+        raise ValueError(f"prices returned {cost!r}, which is neither None nor US dollars")
+    return float(cost)
+
+
+def billed_searches(body: dict[str, Any]) -> dict[str, int]:
+    """Return attributes that count a response's searches that OpenAI charges for by the call.
+
+    ``tool_usage`` says how many, where there is one (openai ``types/responses/response.py``). Else they are counted
+    among the output; to open a page or to look for something in it is no search.
+    """
+    output = as_dicts(body.get("output"))
+    searched = [as_dict(item.get("action")) for item in output if item.get("type") == "web_search_call"]
+    counted = as_dict(as_dict(body.get("tool_usage")).get("web_search")).get("num_requests")
+    web = counted if type(counted) is int else sum(action.get("type", "search") == "search" for action in searched)
+    files = sum(item.get("type") == "file_search_call" for item in output)
+    return {key: count for key, count in ((sc.WEB_SEARCHES, web), (sc.FILE_SEARCHES, files)) if count}
+
+
+# --- the shipped table ------------------------------------------------------------------------------------------------
+
+# Anybody runs these: what the table says of them under "openai" is what some host asks.
+_OPEN_WEIGHTS = "gpt-oss"
+# Under these names the gateways' own tables and the shipped one know a model's seller: "anthropic/claude-…".
+_BY_PREFIX = "litellm"
+_TABLE_UNITS = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cached_input",
+    "cache_write_mtok": "cache_write",
+    "output_reasoning_mtok": "reasoning",
+    "input_audio_mtok": "input_audio",
+    "cache_audio_read_mtok": "cached_audio",
+    "output_audio_mtok": "output_audio",
+    "input_image_mtok": "input_image",
+    "cache_image_read_mtok": "cached_image",
+    "output_image_mtok": "output_image",
+    "input_mchars": "characters",
+    "audio_hours": "audio_hour",
+    "input_audio_hours": "audio_hour",
+    "web_searches_kcount": "web_search",
+    "storage_searches_kcount": "file_search",
+    "requests_kcount": "request",
+}
+
+
+@functools.cache
+def load_table() -> Any:
+    """Import genai-prices, which takes some 30 ms, and its table, as much again. None if that fails."""
+    try:
+        import genai_prices
+        from genai_prices import data  # noqa: F401  else the first call would have to wait for it
+    except Exception:  # not installed, or at odds with the pydantic that is
+        return None
+    return genai_prices
+
+
+def _list_rates(call: PricedCall) -> dict[str, Rate] | None:
+    minute = call.time_ns // 60_000_000_000  # some prices hold for a part of the day
+    rates = _rates(call.model, call.provider, call.server, call.tier, minute)
+    # A snapshot that is newer than the table has the price of the model that was asked for.
+    alias = call.requested_model
+    if rates is None and alias and alias != call.model and call.model.startswith(f"{alias}-"):
+        rates = _rates(alias, call.provider, call.server, call.tier, minute)
+    return rates
+
+
+@functools.lru_cache(maxsize=1024)
+def _rates(
+    model: str, provider: str | None, server: str | None, tier: str | None, minute: int
+) -> dict[str, Rate] | None:
+    table = load_table()
+    if table is None:
+        return None
+    when = datetime.fromtimestamp(minute * 60, timezone.utc)
+    context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier} if tier else None
+    for seller in _sellers(model, provider, server):
+        try:
+            found = table.calc_price(
+                table.Usage(), model, genai_request_timestamp=when, price_context=context, **seller
+            )
+        except LookupError:  # no such seller, or not such a model
+            continue
+        return _translated(vars(found.model_price))
+    return None
+
+
+def _sellers(model: str, provider: str | None, server: str | None) -> list[dict[str, str]]:
+    """Return how to ask for a price: of the host, if the table knows it; else of who stands behind a gateway."""
+    if provider == "azure.ai.openai":
+        return [{"provider_id": "azure"}]
+    if server and _is_listed(server):
+        return [{"provider_api_url": f"https://{server}"}]
+    if "/" in model:
+        return [{"provider_id": _BY_PREFIX}]
+    return [] if model.startswith(_OPEN_WEIGHTS) else [{"provider_id": "openai"}]
+
+
+@functools.lru_cache(maxsize=256)
+def _is_listed(server: str) -> bool:
+    table = load_table()
+    try:
+        table.data_snapshot.get_snapshot().find_provider(None, None, f"https://{server}")
+    except LookupError:
+        return False
+    return True
+
+
+def _translated(prices: Mapping[str, Any]) -> dict[str, Rate]:
+    given = {_TABLE_UNITS[key]: price for key, price in prices.items() if key in _TABLE_UNITS and price is not None}
+    return {name: _steps(price, UNITS[name]) for name, price in given.items()}
+
+
+def _steps(price: Any, unit: float) -> Rate:
+    """Return a price as steps; a long context may cost more, and then all of it does."""
+    base, tiers = getattr(price, "base", price), getattr(price, "tiers", ())
+    return ((-1.0, float(base) / unit), *((tier.start, float(tier.price) / unit) for tier in tiers))

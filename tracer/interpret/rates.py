@@ -1,0 +1,181 @@
+"""Rates: what one model's usage costs, a part at a time. One arithmetic for the shipped table and the user's prices.
+
+A price list is what `tracer.configure(prices=…)` takes: model names, each with US dollars per million tokens
+(``input``, ``output``, ``cached_input``, …; see `UNITS`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+__all__ = ["UNITS", "ModelRates", "PriceList", "Rate", "charge", "read_price_list"]
+
+Rate = tuple[tuple[float, float], ...]
+"""(more than so many input tokens, US dollars for one), ascending. The last that applies is charged for all of them."""
+
+_MILLION, _THOUSAND, _HOUR = 1e6, 1e3, 3600.0
+UNITS: dict[str, float] = {
+    "input": _MILLION,
+    "output": _MILLION,
+    "cached_input": _MILLION,
+    "cache_write": _MILLION,
+    "reasoning": _MILLION,
+    "input_audio": _MILLION,
+    "cached_audio": _MILLION,
+    "output_audio": _MILLION,
+    "input_image": _MILLION,
+    "cached_image": _MILLION,
+    "output_image": _MILLION,
+    "characters": _MILLION,
+    "audio_hour": _HOUR,
+    "web_search": _THOUSAND,
+    "file_search": _THOUSAND,
+    "request": _THOUSAND,
+}
+"""What can be charged, and for how many a price is given: tokens and characters a million, audio seconds an hour,
+calls a thousand."""
+
+# A part without a rate of its own is charged as what it is a part of. Audio is not: it costs many times a text's token.
+_CHARGED_AS = {
+    "cached_image": "cached_input",
+    "cached_input": "input",
+    "cache_write": "input",
+    "input_image": "input",
+    "output_image": "output",
+    "reasoning": "output",
+}
+# Where a count goes: as which part, off which side's rest, and the parts that have been counted in it before.
+_TOKEN_PARTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "cached_audio_tokens": ("cached_audio", "input", ()),
+    "cached_image_tokens": ("cached_image", "input", ()),
+    "cache_read_input_tokens": ("cached_input", "input", ("cached_audio", "cached_image")),
+    "cache_creation_input_tokens": ("cache_write", "input", ()),
+    "input_audio_tokens": ("input_audio", "input", ("cached_audio",)),
+    "input_image_tokens": ("input_image", "input", ("cached_image",)),
+    "reasoning_tokens": ("reasoning", "output", ()),
+    "output_audio_tokens": ("output_audio", "output", ()),
+    "output_image_tokens": ("output_image", "output", ()),
+}
+_COUNTS = {
+    "audio_seconds": "audio_hour",
+    "characters": "characters",
+    "web_searches": "web_search",
+    "file_searches": "file_search",
+}
+# What a list may leave out where it says nothing of it: charged extra where it does, and only there.
+_EXTRAS = frozenset({"web_search", "file_search", "request"})
+
+
+class ModelRates(msgspec.Struct, frozen=True):
+    """One model's rates by service tier; ``""`` holds those of every tier that is not among them."""
+
+    tiers: dict[str, dict[str, Rate]]
+
+    def at(self, tier: str | None) -> dict[str, Rate]:
+        """Return the rates that hold in a service tier (``flex``, ``priority``, ``batch``, …)."""
+        return self.tiers.get(tier or "", self.tiers[""])
+
+
+class PriceList(msgspec.Struct, frozen=True):
+    """Rates by model. A name with ``*`` stands for all that match; an exact one goes first, then the list's order."""
+
+    models: dict[str, ModelRates]
+
+    def find(self, model: str) -> ModelRates | None:
+        """Return a model's rates, None if the list has none."""
+        exact = self.models.get(model)
+        if exact is not None:
+            return exact
+        return next((rates for name, rates in self.models.items() if "*" in name and fnmatchcase(model, name)), None)
+
+
+# --- charging ---------------------------------------------------------------------------------------------------------
+
+
+def charge(rates: Mapping[str, Rate], usage: Mapping[str, float]) -> float | None:
+    """Return what a usage costs in US dollars; None if a part of it has no rate.
+
+    Args:
+        rates: By the names in `UNITS`.
+        usage: Keys of `_TOKEN_PARTS` and `_COUNTS` beside ``input_tokens`` and ``output_tokens``.
+    """
+    total = 0.0
+    for part, count in _parts(usage):
+        if count <= 0:
+            continue
+        rate = rates.get(part) or _rate_of_whole(part, rates)
+        if rate is not None:
+            total += count * (rate[0][1] if len(rate) == 1 else _step(rate, usage.get("input_tokens", 0)))
+        elif part not in _EXTRAS:
+            return None
+    return total
+
+
+def _step(rate: Rate, size: float) -> float:
+    return next(price for above, price in reversed(rate) if size > above)
+
+
+def _rate_of_whole(part: str, rates: Mapping[str, Rate]) -> Rate | None:
+    whole = _CHARGED_AS.get(part)
+    while whole is not None and whole not in rates:
+        whole = _CHARGED_AS.get(whole)
+    return None if whole is None else rates[whole]
+
+
+def _parts(usage: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    """Split a usage into parts that don't overlap: of the input tokens some were cached, some stand for audio."""
+    rest = {"input": usage.get("input_tokens", 0), "output": usage.get("output_tokens", 0)}
+    seen: dict[str, float] = {}
+    for key, (part, side, holders) in _TOKEN_PARTS.items():
+        count = usage.get(key)
+        if count:
+            count = max(0, count - sum(seen.get(holder, 0) for holder in holders))
+            seen[part] = count
+            rest[side] -= count
+            yield part, count
+    yield from rest.items()
+    for key, part in _COUNTS.items():
+        if key in usage:
+            yield part, usage[key]
+    yield "request", 1
+
+
+# --- reading a user's list --------------------------------------------------------------------------------------------
+
+
+def read_price_list(prices: Mapping[str, Any]) -> PriceList:
+    """Check a user's prices.
+
+    Raises:
+        ValueError: Something in it is no price; the message says what and where.
+    """
+    return PriceList({name: _model_rates(name, given) for name, given in prices.items()})
+
+
+def _model_rates(model: object, given: object) -> ModelRates:
+    if not isinstance(model, str) or not model:
+        raise ValueError(f"the name of a model must be a text, got {model!r}")
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{model!r} must have a dict of prices, got {given!r}")
+    tiers = given.get("tiers", {})
+    if not isinstance(tiers, Mapping) or not all(isinstance(rates, Mapping) for rates in tiers.values()):
+        raise ValueError(f"{model!r}: 'tiers' must be a dict of dicts of prices, got {tiers!r}")
+    base = _rates(model, {name: price for name, price in given.items() if name != "tiers"})
+    return ModelRates({"": base, **{str(tier): {**base, **_rates(model, rates)} for tier, rates in tiers.items()}})
+
+
+def _rates(model: str, given: Mapping[Any, Any]) -> dict[str, Rate]:
+    return {name: _rate(model, name, price) for name, price in given.items()}
+
+
+def _rate(model: str, name: object, price: object) -> Rate:
+    if not isinstance(name, str) or name not in UNITS:
+        raise ValueError(f"{model!r}: unknown price {name!r}; known are {', '.join(UNITS)}, tiers")
+    if isinstance(price, bool) or not isinstance(price, (int, float)) or not price >= 0 or not math.isfinite(price):
+        raise ValueError(f"{model!r}: {name!r} must be US dollars, 0 or more, got {price!r}")
+    return ((-1.0, price / UNITS[name]),)

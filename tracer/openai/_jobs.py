@@ -1,0 +1,190 @@
+"""Calls that only start something: background responses, videos, runs of assistants.
+
+The call that starts a job has its own span, which ends with the job's first status (``queued``). The caller then asks
+how the job stands, again and again. Of these polls the one that first sees the job ended (or waiting for the caller)
+is recorded as a span of its own: it carries the answer and the usage, which so counts once, and says which span
+started the job, how often was asked, and how long it took. The others leave nothing.
+
+What is known of running jobs is known to this process only. A job that was started elsewhere is recorded when its end
+is first seen here, without those facts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from tracer import _semconv as sc
+from tracer._context import Current, current_span
+from tracer._guard import guarded
+from tracer._spans import LiveSpan
+from tracer.openai._calls import Call, _body_of, current_call
+
+__all__ = ["JobCall", "Poll", "jobs"]
+
+MAX_JOBS = 4_096  # remembered; the oldest are forgotten
+_RUNNING = frozenset({"queued", "in_progress", "cancelling"})
+
+
+class Job:
+    """A job that this process started, until its end is seen.
+
+    Attributes:
+        span: Of the call that started it.
+        polls: How often was asked for it.
+        running_ns: When it was first seen to run; None if it was not.
+    """
+
+    __slots__ = ("polls", "running_ns", "span")
+
+    def __init__(self, span: LiveSpan) -> None:
+        self.span = span
+        self.polls = 0
+        self.running_ns: int | None = None
+
+    def saw(self, status: str | None) -> None:
+        """Note a status, be it the first or a poll's."""
+        if self.running_ns is None and status == "in_progress":
+            self.running_ns = self.span.now_ns()
+
+    def facts(self) -> tuple[tuple[str, str | int | float], ...]:
+        """Return what is known of it as attributes."""
+        span, start = self.span, self.span.start_time_ns
+        facts: list[tuple[str, str | int | float]] = [
+            (sc.JOB_TRACE_ID, span.trace_id),
+            (sc.JOB_SPAN_ID, span.span_id),
+            (sc.JOB_POLLS, self.polls),
+            (sc.JOB_ELAPSED, (span.now_ns() - start) / 1e9),
+        ]
+        if self.running_ns is not None:
+            facts.append((sc.JOB_QUEUE_TIME, (self.running_ns - start) / 1e9))
+        return tuple(facts)
+
+
+class Jobs:
+    """The jobs of this process. Takes no lock: each step is one operation on a dict."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, Job] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def start(self, job_id: str, span: LiveSpan, status: str | None) -> None:
+        """Remember a job; one that waited for its caller goes on as another."""
+        job = Job(span)
+        job.saw(status)
+        self._ended.pop(job_id, None)
+        _put(self._open, job_id, job)
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a job that runs, if it was started here."""
+        return self._open.get(job_id)
+
+    def end(self, job_id: str) -> bool:
+        """Note that a job's end was seen; return whether that is news."""
+        self._open.pop(job_id, None)
+        if job_id in self._ended:
+            return False
+        _put(self._ended, job_id, None)
+        return True
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._open.clear()
+        self._ended.clear()
+
+
+def _put(known: OrderedDict[str, Any], key: str, value: Any) -> None:
+    known[key] = value
+    if len(known) > MAX_JOBS:
+        known.popitem(last=False)
+
+
+jobs = Jobs()
+
+
+class _Head(msgspec.Struct):
+    id: Any = None
+    status: Any = None
+    background: Any = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def _head_of(body: bytes | None) -> _Head:
+    try:
+        return _decode_head(body or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Head()
+
+
+class JobCall(Call):
+    """A call that starts a job: remembers it."""
+
+    __slots__ = ()
+
+    @guarded
+    def response_came(self, response: Any) -> None:
+        """See a successful response, and which job it tells of."""
+        super().response_came(response)
+        head = _head_of(_body_of(response))  # nothing of a stream, which brings the job's end itself
+        if isinstance(head.id, str) and head.status in _RUNNING:
+            jobs.start(head.id, self.span, head.status)
+
+
+class Poll(Call):
+    """A look at a job: a call if it is the first to see the job ended, else nothing.
+
+    Where no span is current, it belongs below the call that started the job.
+    """
+
+    __slots__ = ("_is_wanted", "_job", "_job_id", "_request")
+
+    def __init__(self, client: Any, operation: Any, *args: Any, **kwargs: Any) -> None:
+        self._job_id: str = dict(operation.attributes)[sc.RESPONSE_ID]
+        self._job = jobs.find(self._job_id)
+        self._is_wanted = False
+        self._request: Any = None
+        parent = current_span.get()
+        with Current(self._job.span if parent is None and self._job is not None else parent):
+            super().__init__(client, operation, *args, **kwargs)
+
+    def __enter__(self) -> None:
+        # Our span is not current until it is known to be wanted.
+        self._tokens = current_call.set(self), current_span.set(current_span.get())
+
+    def __exit__(self, *error: Any) -> None:
+        if not self._is_wanted:
+            self._begun = self._tapped = True  # so that nothing is recorded
+            error = (None, None, None)
+        super().__exit__(*error)
+
+    def request_built(self, request: Any) -> None:
+        """Keep the request until it is known whether it is wanted."""
+        self._request = request
+
+    def attempt_failed(self, response: Any, started_ns: int, error: BaseException | None) -> None:
+        """Leave failed attempts out: most polls are nothing."""
+
+    @guarded
+    def response_came(self, response: Any) -> None:
+        """See how the job stands; if it has ended now, record this call after all."""
+        head = _head_of(_body_of(response))  # nothing, if the caller is to read it (``with_streaming_response``)
+        status = head.status if isinstance(head.status, str) else None
+        if self._job is not None:
+            self._job.polls += 1
+            self._job.saw(status)
+        if status is None or status in _RUNNING or (self._operation.key == "retrieved" and not head.background):
+            return
+        if jobs.end(self._job_id):
+            self._is_wanted = True
+            self._record(response)
+
+    def _record(self, response: Any) -> None:
+        if self._job is not None:
+            known = (*self._operation.attributes, *self._job.facts())
+            self._operation = msgspec.structs.replace(self._operation, attributes=known)
+        self._begin(None, self._request.url)
+        super().response_came(response)

@@ -1,0 +1,95 @@
+"""What a WebSocket's own objects say: its handshake, a refusal of it, a close.
+
+The objects are those of the websockets package, read by attribute: none is imported here, as nobody else may need it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from tracer import _semconv as sc
+from tracer._records import HttpFacts
+
+__all__ = ["Handshake", "close_attributes", "is_clean", "is_closed"]
+
+# What of a URL's query is kept. The rest may be anything: Azure took an `api-key` there once.
+_QUERY = frozenset({"model", "deployment", "call_id", "intent", "api-version"})
+
+
+class Handshake(NamedTuple):
+    """What was agreed on when the connection was made; nothing of the request's headers but the host.
+
+    Attributes:
+        http: Status and headers of the answer.
+        query: Of the URL, what is no secret.
+        server: Attributes that say where the server is.
+    """
+
+    http: HttpFacts | None
+    query: dict[str, str]
+    server: dict[str, Any]
+
+    @property
+    def status_code(self) -> int | None:
+        """The answer's status, 101 if all is well."""
+        return self.http.status_code if self.http is not None else None
+
+    @classmethod
+    def of(cls, connection: Any) -> Handshake:
+        """Read a connection of the websockets package (since 13)."""
+        request = getattr(connection, "request", None)
+        http = _facts_of(getattr(connection, "response", None))
+        if request is None:
+            return cls(http, {}, {})
+        query = dict(parse_qsl(urlsplit(request.path).query))
+        kept = {key: value for key, value in query.items() if key in _QUERY}
+        return cls(http, kept, _server_of(connection, request.headers.get("Host")))
+
+    @staticmethod
+    def refusal(error: BaseException) -> HttpFacts | None:
+        """Return the head of the answer that refused the handshake, if there was one."""
+        return _facts_of(getattr(error, "response", None))
+
+
+def _facts_of(response: Any) -> HttpFacts | None:
+    try:
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.raw_items()]
+        return HttpFacts(response.status_code, headers)
+    except Exception:  # no response, or none of the websockets package
+        return None
+
+
+def _server_of(connection: Any, host: str | None) -> dict[str, Any]:
+    if not host:
+        return {}
+    parts = urlsplit(f"//{host}")
+    is_secure = getattr(getattr(connection, "protocol", None), "wsuri", None)
+    port = parts.port or (443 if is_secure is None or is_secure.secure else 80)
+    return {sc.SERVER_ADDRESS: parts.hostname, sc.SERVER_PORT: port}
+
+
+def _exceptions() -> Any:
+    return sys.modules.get("websockets.exceptions")
+
+
+def is_closed(error: BaseException) -> bool:
+    """Tell whether an exception means that the connection is gone."""
+    known = _exceptions()
+    return known is not None and isinstance(error, known.ConnectionClosed)
+
+
+def is_clean(error: BaseException) -> bool:
+    """Tell whether the connection was closed in good order (1000, 1001)."""
+    known = _exceptions()
+    return known is not None and isinstance(error, known.ConnectionClosedOK)
+
+
+def close_attributes(error: Any) -> dict[str, Any]:
+    """Return the code and reason of a close; 1006 if there was no close frame (RFC 6455, 7.1.5)."""
+    frame = error.rcvd or error.sent
+    if frame is None:
+        return {sc.WEBSOCKET_CLOSE_CODE: 1006}
+    reason = {sc.WEBSOCKET_CLOSE_REASON: frame.reason} if frame.reason else {}
+    return {sc.WEBSOCKET_CLOSE_CODE: frame.code, **reason}

@@ -1,0 +1,77 @@
+"""A model call that did not come through the seam, in the wire form that interpretation reads.
+
+Custom model providers, LiteLLM, the SDK's WebSocket transport, models in tests: all that is known of such a call is
+what the SDK's span was told. Put into the shape of a request and a response, it is read like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tracer._guard import report
+from tracer._records import Codec, Payload
+from tracer._values import snapshot
+
+__all__ = ["Bodies", "bodies_of", "usage_bodies"]
+
+LEFT_OUT = frozenset({"base_url", "model_impl"})  # of a model's configuration: no parameters of the request
+
+
+class Bodies(NamedTuple):
+    """A call's request and response as JSON; None for what the SDK was not told."""
+
+    operation: str
+    request: Payload | None
+    response: Payload | None
+
+
+def bodies_of(data: Any, limit: int) -> Bodies:
+    """Read the data of an ended ``response`` or ``generation`` span; bodies of at most about `limit` bytes.
+
+    Data of a shape that nobody foresaw makes no bodies.
+    """
+    try:
+        return _response_bodies(data, limit) if data.type == "response" else _generation_bodies(data, limit)
+    except Exception:
+        report("bodies_of")
+        return Bodies("responses", None, None)
+
+
+def usage_bodies(usage: Any, limit: int) -> Bodies:
+    """Return a call of which nothing but its usage is known."""
+    return Bodies("responses", None, _wire({"object": "response", "usage": usage}, limit))
+
+
+def _response_bodies(data: Any, limit: int) -> Bodies:
+    response = data.response
+    if response is None:
+        known = {"object": "response", "id": getattr(data, "_response_id", None), "usage": getattr(data, "usage", None)}
+        said = {key: value for key, value in known.items() if value is not None}
+        return Bodies("responses", None, _wire(said, limit) if len(said) > 1 else None)
+    names = ("model", "instructions", "temperature", "top_p", "max_output_tokens", "previous_response_id")
+    request = {name: value for name in names if (value := getattr(response, name, None)) is not None}
+    return Bodies("responses", _wire({**request, "input": data.input}, limit), _wire(response, limit))
+
+
+def _generation_bodies(data: Any, limit: int) -> Bodies:
+    config = data.model_config or {}
+    request = {key: value for key, value in config.items() if value is not None and key not in LEFT_OUT}
+    output = list(data.output or ())
+    first = output[0] if output else None
+    usage = {"usage": data.usage} if data.usage else {}
+    model = {"model": data.model} if data.model else {}
+    if isinstance(first, dict) and first.get("object") == "response":  # a stream, which the SDK converts
+        sent, operation, body = "input", "responses", {**first, **usage}
+    else:
+        choices = [{"index": index, "message": message} for index, message in enumerate(output)]
+        sent, operation, body = "messages", "chat", {"object": "chat.completion", **model, "choices": choices, **usage}
+    told = None if data.input is None else _wire({**request, **model, sent: data.input}, limit)
+    return Bodies(operation, told, _wire(body, limit) if output or usage else None)
+
+
+def _wire(value: Any, limit: int) -> Payload | None:
+    """Return a value as a JSON body. By way of a snapshot, which takes whatever users put in, and is bounded."""
+    copied = snapshot(value, limit)
+    return Payload(Codec.WIRE, msgspec.json.encode(msgspec.msgpack.decode(copied.data, strict=False)))

@@ -1,0 +1,76 @@
+"""A function that is called once a certain module has been imported, without importing it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from tracer._guard import guarded
+
+__all__ = ["ImportHook"]
+
+
+class ImportHook:
+    """A finder (PEP 451) that finds nothing itself: it looks over the shoulder of the one that finds the module.
+
+    Costs the import of any other module one comparison of names. Removed when the module has been imported.
+    """
+
+    def __init__(self, name: str, imported: Callable[[], None]) -> None:
+        self._name = name
+        self._imported = guarded(imported)
+
+    def add(self) -> None:
+        """Begin to watch."""
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+
+    def remove(self) -> None:
+        """Watch no more."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Let the others find the module, and be told when it has been executed. Called by the import system."""
+        if name != self._name:
+            return None
+        for finder in list(sys.meta_path):
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Loader(spec.loader, self)
+                return spec
+        return None
+
+    def executed(self) -> None:
+        """The module can be used."""
+        self.remove()
+        self._imported()
+
+
+class _Loader(Loader):
+    """Stands in for a module's loader until the module has been executed."""
+
+    def __init__(self, loader: Any, hook: ImportHook) -> None:
+        self._loader = loader
+        self._hook = hook
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._hook.executed()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)

@@ -1,0 +1,209 @@
+"""The runner's own spans: ``AgentRunner.run`` and ``AgentRunner.run_streamed``, with what went in and came out.
+
+The SDK tells its processors neither a run's input nor its result, so the runner's methods are wrapped. The span
+begins with the first trace or span of the SDK's inside: where its tracing is disabled there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from tracer._context import current_span
+from tracer._failures import is_cancellation
+from tracer._guard import guarded
+from tracer._models import SpanType
+from tracer._records import Ending, Payload
+from tracer._spans import LiveSpan, open_span
+from tracer.openai.agents._describe import OPERATION, describe_error, run_attributes
+from tracer.openai.agents._options import Options
+
+if TYPE_CHECKING:
+    from tracer.openai.agents._processor import TracerProcessor
+
+__all__ = ["Run", "current_run", "wrap_run", "wrap_run_streamed"]
+
+SENSITIVE_VARIABLE = "OPENAI_AGENTS_TRACE_INCLUDE_SENSITIVE_DATA"
+
+
+class Run:
+    """One call of the runner, from the call to the end of its work.
+
+    Attributes:
+        span: None until the SDK's first trace or span begins.
+        inputs: The run's input, as it was when the span began.
+        around: What was current before.
+        withholds: The user told the SDK to leave texts out (``trace_include_sensitive_data=False``).
+        session_id: Of the memory session that the run was given.
+    """
+
+    __slots__ = (
+        "_agent", "_error", "_input", "_name", "_noted", "_result", "around", "inputs", "session_id", "span",
+        "withholds",
+    )  # fmt: skip
+
+    def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._name = name
+        self._agent = args[0] if args else kwargs.get("starting_agent")
+        self._input = args[1] if len(args) > 1 else kwargs.get("input")
+        self._result: Any = None
+        self.withholds = not _includes_sensitive_data(kwargs.get("run_config"))
+        self.session_id = getattr(kwargs.get("session"), "session_id", None)
+        self.span: LiveSpan | None = None
+        self.inputs: Payload | None = None
+        self.around: LiveSpan | None = None
+        self._error: BaseException | None = None
+        self._noted: str | None = None
+
+    def open(self, options: Options) -> LiveSpan:
+        """Begin the span and make it current in this context."""
+        self.around = current_span.get()
+        self.span = span = open_span(self._name, SpanType.AGENT)
+        if isinstance(self._input, (str, list)):  # else a paused run's state, with the user's own objects in it
+            self.inputs = span.snapshot(self._input)
+        span.begin(
+            inputs=self.inputs,
+            attributes=run_attributes(self._agent, resumed=not isinstance(self._input, (str, list))),
+            operation=OPERATION,
+            capture=captures(span, options, self),
+        )
+        self._agent = self._input = None
+        current_span.set(span)
+        return span
+
+    @guarded
+    def close(self, result: Any = None, error: BaseException | None = None, *, cancelled: bool = False) -> None:
+        """End the span with the run's result, or with what it raised."""
+        span, noted = self.span, self._noted
+        self._agent = self._input = self._error = self._result = None
+        if span is None:
+            return
+        if current_span.get() is span:
+            current_span.set(self.around)
+        if cancelled:
+            span.finish(Ending.CANCELLED)
+        elif error is not None:
+            span.finish_with(error)
+        else:
+            output = getattr(result, "final_output", None)
+            if output is None and noted is not None:  # a streamed run's task ends well: who reads its events is told
+                span.set_status("ERROR", noted)
+            span.finish_with(None, None if output is None else span.snapshot(output))
+
+    def task_done(self, task: asyncio.Future[Any]) -> None:
+        """End the span of a streamed run that has no trace of its own, when its task is done.
+
+        Its exception is not asked for, as asyncio would no longer complain of one that nobody retrieved.
+        """
+        self.close(self._result, self._error, cancelled=task.cancelled())
+
+    def trace_ended(self) -> None:
+        """End the span of a streamed run with the trace that the run began, while its exception is on its way."""
+        if self._result is None:
+            return  # the caller waits for this one
+        raised = sys.exc_info()[1] or self._error
+        cancelled = raised is not None and is_cancellation(raised)
+        self.close(self._result, None if cancelled else raised, cancelled=cancelled)
+
+    def note(self, kind: str, error: Any, raised: BaseException | None) -> None:
+        """Keep what went wrong in the run's task or in one of its agents, as its span ends."""
+        self._error = None if raised is None or is_cancellation(raised) else raised
+        if kind == "agent":
+            self._noted = None if error is None else describe_error(error)
+
+    @guarded
+    def follow(self, result: Any) -> None:
+        """Wait for a streamed run, which goes on in a task of its own, whether or not its events are read."""
+        tasks = (getattr(result, name, None) for name in ("run_loop_task", "_run_impl_task"))  # the latter before 0.7
+        task = next(filter(None, tasks), None)
+        if task is not None:  # else it ends when it is collected
+            self._result = result
+            task.add_done_callback(self.task_done)
+
+    def __del__(self) -> None:
+        # A run whose event loop was dropped with it. Runs inside the garbage collector: one queue append, no lock.
+        span = getattr(self, "span", None)
+        if span is not None:
+            span.finish(Ending.COLLECTED)
+
+
+current_run: ContextVar[Run | None] = ContextVar("tracer_current_run", default=None)
+"""The innermost run of this task or thread."""
+
+
+def captures(span: LiveSpan, options: Options, run: Run | None) -> bool:
+    """Tell whether a span's texts may be stored."""
+    capture = options.capture_content
+    allowed = span.settings.capture_content if capture is None else capture
+    return allowed and not (run is not None and run.withholds)
+
+
+@guarded
+def _new_run(processor: TracerProcessor, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:
+    return None if processor.options is None else Run(f"AgentRunner.{name}", args, kwargs)
+
+
+def wrap_run(original: Callable[..., Any], processor: TracerProcessor) -> Callable[..., Any]:
+    """Return ``AgentRunner.run`` with a span around it; ``run_sync`` comes through here as well."""
+
+    @functools.wraps(original)
+    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        around = _new_run(processor, "run", args, kwargs)
+        running = original(self, *args, **kwargs)
+        del args, kwargs  # the SDK takes care that a redacted exception's traceback doesn't hold the input
+        if around is None:
+            return await running
+        token = current_run.set(around)
+        try:
+            result = await running
+        except BaseException as error:
+            around.close(error=error)
+            raise
+        finally:
+            _reset(token)
+        around.close(result)
+        return result
+
+    return run
+
+
+def wrap_run_streamed(original: Callable[..., Any], processor: TracerProcessor) -> Callable[..., Any]:
+    """Return ``AgentRunner.run_streamed`` with a span that lasts as long as the task it starts."""
+
+    @functools.wraps(original)
+    def run_streamed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        run = _new_run(processor, "run_streamed", args, kwargs)
+        if run is None:
+            return original(self, *args, **kwargs)
+        token = current_run.set(run)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            run.close(error=error)
+            raise
+        finally:
+            _reset(token)
+        run.follow(result)
+        return result
+
+    return run_streamed
+
+
+def _reset(token: Any) -> None:
+    with contextlib.suppress(ValueError):  # a coroutine that the garbage collector closes, in another context
+        current_run.reset(token)
+
+
+def _includes_sensitive_data(run_config: Any) -> bool:
+    """Read ``RunConfig.trace_include_sensitive_data``, and its default where there is none."""
+    get = run_config.get if isinstance(run_config, dict) else functools.partial(getattr, run_config)
+    given = get("trace_include_sensitive_data", None)
+    if isinstance(given, bool):
+        return given
+    return os.environ.get(SENSITIVE_VARIABLE, "true").strip().lower() in ("1", "true", "yes", "on")

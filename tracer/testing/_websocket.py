@@ -1,0 +1,258 @@
+"""The fake OpenAI's WebSockets: `/v1/realtime` and `/v1/responses` on loopback, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import anyio.to_thread
+
+from tracer._exceptions import MissingDependencyError
+from tracer.testing import _realtime
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import openai
+    from typing_extensions import Self
+    from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request, Response
+
+__all__ = ["FakeConnection", "FakeWebSockets", "Session"]
+
+Json = dict[str, Any]
+
+_WAIT = 5.0
+
+
+class FakeConnection:
+    """The server's end of one connection, for a scripted session; used in the server's event loop.
+
+    Attributes:
+        path: Such as ``/v1/realtime``.
+        query: The URL's query, such as ``{"model": "gpt-realtime"}``.
+    """
+
+    def __init__(self, websocket: ServerConnection, record: Callable[[Json], None]) -> None:
+        self._websocket = websocket
+        self._record = record
+        url = urlsplit(websocket.request.path if websocket.request is not None else "")
+        self.path = url.path
+        self.query = dict(parse_qsl(url.query))
+
+    async def receive(self, *types: str) -> Json:
+        """Wait for the client's next event; given types, for the next of one of these.
+
+        Raises:
+            ConnectionClosed: Of the websockets package: the client has gone.
+        """
+        while True:
+            event: Json = json.loads(await self._websocket.recv())
+            self._record(event)
+            if not types or event.get("type") in types:
+                return event
+
+    async def send(self, *events: Json | str | bytes) -> None:
+        """Send events; text and bytes as they are."""
+        for event in events:
+            await self._websocket.send(json.dumps(event) if isinstance(event, dict) else event)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection in good order."""
+        await self._websocket.close(code, reason)
+
+    def abort(self) -> None:
+        """Cut the connection without a close frame, as when a network fails."""
+        self._websocket.transport.abort()
+
+
+Session = Callable[[FakeConnection], Awaitable[None]]
+"""Plays one connection; the connection is closed when it returns."""
+
+
+class FakeWebSockets:
+    """A server that speaks OpenAI's WebSocket APIs on loopback, without a key.
+
+    ::
+
+        with FakeWebSockets() as server, server.client().realtime.connect(model="gpt-realtime") as connection:
+            connection.conversation.item.create(item={"type": "message", "role": "user", "content": [
+                {"type": "input_text", "text": "Hi"}]})
+            connection.response.create()
+            for event in connection:
+                if event.type == "response.done":
+                    break
+
+    Unscripted, the same small deterministic model as `FakeOpenAI`'s answers: on `/v1/realtime` in words and in a kind
+    of audio, on `/v1/responses` as over HTTP. `enqueue` scripts the next connections. The server has its own thread
+    and event loop; all methods may be called from any thread.
+
+    Raises:
+        MissingDependencyError: On start, when the websockets package is not installed (`openai[realtime]`).
+    """
+
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._address: tuple[str, int] = (host, port)
+        self._script: deque[Session] = deque()
+        self._refusals: deque[int] = deque()
+        self._events: list[Json] = []
+        self._connections = 0
+        self._changed = threading.Condition()
+        self._clients: list[openai.OpenAI] = []
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping: asyncio.Event
+
+    def start(self) -> Self:
+        """Listen; returns when connections can be made."""
+        if self._thread is not None:
+            raise RuntimeError("this FakeWebSockets is already running")
+        ready: Future[None] = Future()
+        thread = threading.Thread(target=self._run, args=(ready,), name="tracer-fake-websockets", daemon=True)
+        thread.start()
+        ready.result()
+        self._thread = thread
+        return self
+
+    def stop(self) -> None:
+        """Close every connection and end the thread. May be called again."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._clients:
+            self._clients.pop().close()
+        self.stop()
+
+    @property
+    def base_url(self) -> str:
+        """The API's address for the client's `base_url`, such as `http://127.0.0.1:4711/v1`."""
+        host, port = self._address
+        return f"http://{host}:{port}/v1"
+
+    @property
+    def websocket_base_url(self) -> str:
+        """The same for the client's `websocket_base_url`."""
+        return f"ws{self.base_url.removeprefix('http')}"
+
+    def env(self) -> dict[str, str]:
+        """Environment variables that point the `openai` package here (its versions 3.x, or `websocket_base_url`)."""
+        return {"OPENAI_BASE_URL": self.base_url, "OPENAI_API_KEY": "sk-fake"}
+
+    def client(self, **options: Any) -> openai.OpenAI:
+        """A client for this server; closed on exit, if not by the caller."""
+        import openai
+
+        client = openai.OpenAI(**self._options(options))
+        self._clients.append(client)
+        return client
+
+    def async_client(self, **options: Any) -> openai.AsyncOpenAI:
+        """An async client for this server, which the caller closes."""
+        import openai
+
+        return openai.AsyncOpenAI(**self._options(options))
+
+    def _options(self, options: Json) -> Json:
+        urls = {"base_url": self.base_url, "websocket_base_url": self.websocket_base_url}
+        return {**urls, "api_key": "sk-fake", **options}
+
+    def enqueue(self, *sessions: Session) -> None:
+        """Let these play the next connections, in order."""
+        self._script.extend(sessions)
+
+    def refuse(self, status: int) -> None:
+        """Refuse the next handshake with this HTTP status."""
+        self._refusals.append(status)
+
+    def clear(self) -> None:
+        """Forget the script and what came."""
+        with self._changed:
+            self._script.clear()
+            self._refusals.clear()
+            self._events.clear()
+            self._connections = 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections were made."""
+        return self._connections
+
+    @property
+    def events(self) -> list[Json]:
+        """The events that clients sent, oldest first."""
+        with self._changed:
+            return list(self._events)
+
+    def wait_for_events(self, count: int = 1, *, timeout: float = _WAIT) -> list[Json]:
+        """Block until so many events have come from clients.
+
+        Raises:
+            TimeoutError: Fewer came within `timeout` seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._events) >= count, timeout):
+                raise TimeoutError(f"waited {timeout:g} s for {count} events; {len(self._events)} came")
+        return self.events
+
+    async def async_wait_for_events(self, count: int = 1, *, timeout: float = _WAIT) -> list[Json]:
+        """As `wait_for_events`, without blocking the event loop."""
+        return await anyio.to_thread.run_sync(lambda: self.wait_for_events(count, timeout=timeout))
+
+    # In the server's thread.
+
+    def _run(self, ready: Future[None]) -> None:
+        try:
+            asyncio.run(self._serve(ready))
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    async def _serve(self, ready: Future[None]) -> None:
+        try:
+            from websockets.asyncio.server import serve
+        except ImportError as error:
+            raise MissingDependencyError(
+                "tracer.testing.FakeWebSockets", package="websockets", extra="testing"
+            ) from error
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        host, port = self._address
+        options: Json = {"compression": None, "max_size": None, "close_timeout": 1, "process_request": self._admit}
+        async with serve(self._play, host, port, **options) as server:
+            self._address = next(iter(server.sockets)).getsockname()[:2]
+            ready.set_result(None)
+            await self._stopping.wait()
+
+    def _admit(self, websocket: ServerConnection, request: Request) -> Response | None:
+        return websocket.respond(self._refusals.popleft(), "refused") if self._refusals else None
+
+    async def _play(self, websocket: ServerConnection) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        connection = FakeConnection(websocket, self._record)
+        with self._changed:
+            self._connections += 1
+        default = _realtime.respond if connection.path.endswith("/responses") else _realtime.converse
+        with suppress(ConnectionClosed):  # the client has gone
+            await (self._script.popleft() if self._script else default)(connection)
+
+    def _record(self, event: Json) -> None:
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
