@@ -90,8 +90,8 @@ _INSTEAD_OF_USAGE = {"audio_seconds": sc.AUDIO_SECONDS, "characters": sc.INPUT_C
 def _counts(usage: Mapping[str, int] | None, attributes: Mapping[str, Any]) -> dict[str, float]:
     """Return all that can be charged; what the API reports no tokens of is charged by duration or by length."""
     names = _INSTEAD_OF_USAGE if usage is None else _BESIDE_USAGE
-    counted = {key: attributes[name] for key, name in names.items() if type(attributes.get(name)) in (int, float)}
-    return {**(usage or {}), **counted}
+    counted = {key: attributes[name] for key, name in names.items() if name in attributes}
+    return {**(usage or {}), **{key: count for key, count in counted.items() if type(count) in (int, float)}}
 
 
 def _tier(attributes: Mapping[str, Any]) -> str | None:

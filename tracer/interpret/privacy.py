@@ -210,7 +210,10 @@ def mentions_credentials(data: bytes) -> bool:
 
 
 def _has_signs(data: bytes) -> bool:
-    return any(sign in data for sign in _SIGNS)
+    for sign in _SIGNS:  # noqa: SIM110  `any` costs three times as much, for every body
+        if sign in data:
+            return True
+    return False
 
 
 def hide_credentials(value: Any, *, cut: bool = False) -> bool:
