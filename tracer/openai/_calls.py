@@ -217,7 +217,7 @@ class Call:
         attributes: dict[str, Any] = {}
         self._ensure_begun()
         if self._body is not None:
-            payload = span.pipeline.wire_payload(self._body) if span.is_recording else None
+            payload = self._payload_of(self._body) if span.is_recording else None
             if payload is None:
                 span.lose("bodies")
             self._body = None
@@ -236,6 +236,9 @@ class Call:
             streamed=self._streamed,
             attributes=attributes or None,
         )
+
+    def _payload_of(self, body: bytes) -> Payload | None:
+        return self.span.pipeline.wire_payload(body)
 
 
 current_call: ContextVar[Call | None] = ContextVar("tracer_current_call", default=None)
