@@ -90,7 +90,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     loop_seconds: float = 2.0
     throughput_rounds: int = 12
     burst_calls: int = 20_000
-    burst_seconds: float = 60.0
+    burst_seconds: float = 300.0
     overload_spans: int = 60_000
     lookups: int = 200
     write_spans: int = 20_000

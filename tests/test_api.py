@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 import tracer
 from tests.reading import last_trace
+from tracer.store import TraceQuery
 
 NOWHERE = "f" * 32
 
@@ -45,6 +47,30 @@ async def test_what_ended_before_the_call_is_in_the_answer() -> None:
     assert [trace.info.name for trace in page] == ["19", "18", "17", "16", "15"]
     rest = await tracer.search_traces(max_results=100, page_token=page.next_page_token)
     assert (len(rest), rest.next_page_token) == (15, None)
+
+
+async def test_mlflows_names_are_taken_and_answered() -> None:
+    with tracer.start_span("first"):
+        tracer.update_current_trace(
+            tags={"mlflow.traceName": "renamed"},
+            metadata={"mlflow.trace.session": "s-1", "mlflow.trace.user": "u-1"},
+        )
+    record(a="1")
+    [trace] = await tracer.search_traces(
+        filter_string="tags.`mlflow.traceName` = 'renamed' AND metadata.`mlflow.trace.session` = 's-1'",
+        order_by=["timestamp_ms DESC"],
+    )
+    assert (trace.info.name, trace.info.session_id, trace.info.user_id) == ("renamed", "s-1", "u-1")
+    page = await tracer.search_traces(order_by=["attributes.status ASC", "timestamp ASC"], max_results=1)
+    assert [trace.info.name for trace in page] == ["renamed"]
+
+
+def test_search_traces_asks_what_a_query_holds() -> None:
+    asked = inspect.signature(tracer.search_traces).parameters.values()
+    fields = msgspec.structs.fields(TraceQuery)
+    assert [(parameter.name, parameter.default) for parameter in asked] == [
+        (field.name, field.default) for field in fields
+    ]
 
 
 async def test_tags_are_set_and_deleted() -> None:

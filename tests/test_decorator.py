@@ -21,7 +21,9 @@ import pytest
 
 import tracer
 from tests.reading import last_span, last_spans, last_trace
+from tracer import _guard
 from tracer._binding import Binder
+from tracer._throttle import Throttle
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -587,16 +589,82 @@ async def test_a_reducer_makes_the_outputs() -> None:
     assert (await last_span()).outputs == "abc"
 
 
-async def test_a_reducer_that_raises_is_told_and_the_items_kept(tracer_log: list[logging.LogRecord]) -> None:
+async def test_a_reducer_that_raises_is_told_once_and_the_items_kept(
+    tracer_log: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_guard, "_throttle", Throttle())
+
     @tracer.trace(output_reducer=lambda items: 1 / 0)
     def count() -> Generator[int, None, None]:
         yield 1
 
-    assert list(count()) == [1]
+    assert [list(count()) for _ in range(3)] == [[1]] * 3
     assert (await last_span()).outputs == [1]
     [record] = tracer_log
-    assert record.getMessage() == "output_reducer of count raised; its items are kept instead"
+    told = "output_reducer of count failed; its items are kept instead (told at most once a minute)"
+    assert record.getMessage() == told
+    assert record.exc_info is not None
     tracer_log.clear()
+
+
+async def numbers_of_each_kind() -> list[object]:
+    """Call a traced function of each kind twice."""
+
+    @tracer.trace
+    def function() -> int:
+        return 1
+
+    @tracer.trace
+    async def coroutine() -> int:
+        return 2
+
+    @tracer.trace(output_reducer=sum)
+    def generator() -> Generator[int, None, None]:
+        yield 3
+
+    @tracer.trace(output_reducer=sum)
+    async def async_generator() -> AsyncGenerator[int, None]:
+        yield 4
+
+    got: list[object] = []
+    for _ in range(2):
+        got += [function(), await coroutine(), *generator(), *[item async for item in async_generator()]]
+    return got
+
+
+@pytest.mark.parametrize("method", ["begin_with", "note", "snapshot", "finish_with"])
+async def test_a_fault_of_ours_changes_no_call_and_is_told_once_for_each_function(
+    method: str, tracer_log: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(_guard, "_throttle", Throttle())
+    monkeypatch.setattr(tracer.LiveSpan, method, fail)
+    assert await numbers_of_each_kind() == [1, 2, 3, 4] * 2
+    lines = [record.getMessage() for record in tracer_log]
+    assert lines
+    assert len(set(lines)) == len(lines), "the same line twice"
+    assert all("told at most once a minute" in line and "0x" not in line for line in lines)
+    tracer_log.clear()
+
+
+async def test_what_was_thrown_in_is_let_go_with_its_generator() -> None:
+    class ToldError(Exception):
+        pass
+
+    gc.disable()
+    try:
+        steps = echo("a")
+        next(steps)
+        error = ToldError()
+        gone = weakref.ref(error)
+        with contextlib.suppress(ToldError):
+            steps.throw(error)
+        del steps, error
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @tracer.trace

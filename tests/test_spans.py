@@ -101,6 +101,69 @@ async def test_an_exception_is_noted_and_makes_the_span_fail(
     assert (await last_trace()).info.state == "ERROR"
 
 
+@pytest.mark.parametrize("wrong", [None, 5, ValueError, {"error": "x"}], ids=str)
+async def test_what_is_neither_exception_nor_text_is_refused(wrong: object) -> None:
+    with tracer.start_span() as span:
+        with pytest.raises(tracer.ConfigurationError, match="exception must be an exception or a text, got ") as told:
+            span.record_exception(wrong)  # type: ignore[arg-type]
+        assert repr(wrong) in str(told.value)
+    with pytest.raises(tracer.ConfigurationError):
+        span.record_exception(wrong)  # type: ignore[arg-type]  # also where nothing is recorded
+    stored = await last_span()
+    assert (stored.events, stored.status.status_code) == ([], "OK")
+
+
+async def test_each_entry_of_one_scope_is_a_span_of_its_own() -> None:
+    scope = tracer.start_span("again", attributes={"k": 1})
+    with scope as first:
+        first.set_attribute("only", "first")
+        async with scope as inside:
+            assert tracer.get_current_active_span() is inside
+        assert tracer.get_current_active_span() is first
+    assert tracer.get_current_active_span() is None
+    async with scope as second:
+        pass
+    with contextlib.suppress(ValueError), scope, scope:
+        raise ValueError("both")
+    outer, inner = (await tracer.get_trace(first.trace_id)).data.spans
+    assert (outer.span_id, inner.span_id, inner.parent_id) == (first.span_id, inside.span_id, first.span_id)
+    assert (outer.attributes["only"], outer.attributes["k"], inner.attributes["k"]) == ("first", 1, 1)
+    assert "only" not in inner.attributes
+    [alone] = (await tracer.get_trace(second.trace_id)).data.spans
+    assert alone.parent_id is None
+    assert [span.status.status_code for span in (await last_trace()).data.spans] == ["ERROR", "ERROR"]
+
+
+async def test_tasks_that_share_a_scope_do_not_end_each_others_spans() -> None:
+    scope = tracer.start_span("shared")
+    entered, leave = [anyio.Event() for _ in range(3)], [anyio.Event() for _ in range(3)]
+    spans: dict[int, tracer.LiveSpan] = {}
+
+    async def hold(number: int) -> None:
+        async with scope as span:
+            spans[number] = span
+            entered[number].set()
+            await leave[number].wait()
+
+    async with anyio.create_task_group() as group:
+        for number in range(3):
+            group.start_soon(hold, number)
+            await entered[number].wait()
+        for ending, still_open in ((0, {1, 2}), (2, {1}), (1, set())):  # neither in the order of entry nor against it
+            leave[ending].set()
+            await anyio.wait_all_tasks_blocked()
+            assert {number for number, span in spans.items() if span.end_time_ns is None} == still_open
+    assert len({span.trace_id for span in spans.values()}) == 3
+
+
+async def test_a_scope_that_ends_in_another_context_ends_its_span() -> None:
+    scope = tracer.start_span("moved")
+    span = contextvars.copy_context().run(scope.__enter__)
+    scope.__exit__(None, None, None)
+    assert span.end_time_ns is not None
+    assert (await last_span()).name == "moved"
+
+
 async def test_a_status_may_be_given_as_an_object() -> None:
     with tracer.start_span() as span:
         span.set_status(tracer.SpanStatus(tracer.SpanStatusCode.ERROR, "bad"))

@@ -16,10 +16,11 @@ import tracer._worker as worker_module
 from tests.scripted_store import ScriptedStore, ended, eventually, started
 from tracer._assembler import Assembler
 from tracer._config import Settings
+from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError, StoreError, TransientStoreError
 from tracer._queue import RecordQueue
 from tracer._records import Codec, Payload, Rank, SpanChunk, encode
-from tracer._worker import ErrorLog, Worker
+from tracer._worker import Worker
 
 Log = list[logging.LogRecord]
 
@@ -346,7 +347,7 @@ def test_of_many_who_need_the_store_at_once_one_opens_it(bench: Bench) -> None:
     bench.store.opening_takes = 0.05
 
     async def use() -> object:
-        async with bench.worker.open_store() as store:
+        async with bench.worker.lend_store() as store:
             return store
 
     futures = [bench.worker.submit(use) for _ in range(5)]

@@ -41,7 +41,7 @@ __all__ = [
 
 logger = logging.getLogger("tracer")
 
-MLFLOW_SESSION, MLFLOW_USER = "mlflow.trace.session", "mlflow.trace.user"
+MLFLOW_NAME, MLFLOW_SESSION, MLFLOW_USER = "mlflow.traceName", "mlflow.trace.session", "mlflow.trace.user"
 Moment = datetime | timedelta | float | str
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def update_current_trace(
     """Set tags, metadata, session, user or name of the trace that is current; a warning is logged if none is.
 
     Tags and metadata are merged key by key. MLflow's ``mlflow.trace.session`` and ``mlflow.trace.user`` in `metadata`
-    set session and user as well. Never blocks.
+    set session and user as well, its ``mlflow.traceName`` in `tags` the name. Never blocks.
 
     Raises:
         ConfigurationError: A key or value is no string.
@@ -143,6 +143,7 @@ def update_current_trace(
     given = changes["metadata"] or {}
     changes["session_id"] = changes["session_id"] or given.get(MLFLOW_SESSION)
     changes["user_id"] = changes["user_id"] or given.get(MLFLOW_USER)
+    changes["name"] = changes["name"] or (changes["tags"] or {}).get(MLFLOW_NAME)
     span = current_span.get()
     if span is None:
         logger.warning("update_current_trace() did nothing: no trace is current here")
@@ -203,10 +204,11 @@ async def search_traces(
     tags: Mapping[str, str] | None = None,
     session_id: str | None = None,
     user_id: str | None = None,
+    linked_to: str | None = None,
     since: Moment | None = None,
     until: Moment | None = None,
     min_duration: float | None = None,
-    order_by: str = "start_time desc",
+    order_by: str | Sequence[str] | None = "start_time desc",
     max_results: int = 100,
     page_token: str | None = None,
     include_spans: bool = True,
@@ -228,11 +230,14 @@ async def search_traces(
         tags: Tags it must have, with these values.
         session_id: Its session.
         user_id: Its user.
+        linked_to: A trace's id: what it continues and what continues it (Responses' ``previous_response_id`` and
+            ``conversation``), itself included, as in ``trace.info.chain``.
         since: Started at or after: a datetime, seconds since the epoch, an ISO 8601 string, or a timedelta ago.
         until: Started before; the same forms.
         min_duration: Seconds.
-        order_by: ``start_time``, ``duration``, ``total_tokens``, ``input_tokens``, ``output_tokens``, ``cost`` or
-            ``name``, with ``asc`` or ``desc``.
+        order_by: ``start_time``, ``duration``, ``total_tokens``, ``input_tokens``, ``output_tokens``, ``cost``,
+            ``name`` or ``status``, with ``asc`` or ``desc``; or a list of such, also under MLflow's names:
+            ``["status ASC", "timestamp_ms DESC"]``.
         max_results: Traces on a page, 1 to 10,000.
         page_token: ``next_page_token`` of the page before; the other arguments must be the same.
         include_spans: False leaves ``trace.data.spans`` empty, which is faster.
@@ -256,6 +261,7 @@ async def search_traces(
         tags=check_strings("tags", tags),
         session_id=session_id,
         user_id=user_id,
+        linked_to=linked_to,
         since=since,
         until=until,
         min_duration=min_duration,

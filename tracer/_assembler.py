@@ -35,6 +35,7 @@ from tracer._rows import (
     describe_failure,
     exception_attributes,
     http_attributes,
+    link_ids,
     read_request,
     read_response,
     read_stream,
@@ -294,6 +295,7 @@ class Assembler:
         row = self._row(span)
         if len(span.events) <= MAX_LIVE_EVENTS:  # the end brings more; to write them with each batch is quadratic
             row.events = _encode_events(span.events)
+        row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
         if span.outputs is not None:
             row.outputs = read_response(None, span.outputs, span.privacy).outputs
@@ -408,6 +410,7 @@ class Assembler:
             is_model_call = row.operation is not None or row.span_type in MODEL_CALL_TYPES
             row.counted = is_model_call and (row.usage is not None or row.cost is not None)
             row.counted = row.counted and self._is_new(row.operation, span.attributes.get(sc.RESPONSE_ID))
+        row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
 
     def _is_new(self, operation: str | None, response_id: Any) -> bool:

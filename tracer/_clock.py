@@ -51,8 +51,8 @@ class RandomIds:
 
     def trace_id(self) -> str:
         """32 hex digits. ``getrandbits`` is one C call and so safe between threads."""
-        return f"{self._random.getrandbits(128) or 1:032x}"
+        return (self._random.getrandbits(128) or 1).to_bytes(16, "big").hex()
 
     def span_id(self) -> str:
         """16 hex digits."""
-        return f"{self._random.getrandbits(64) or 1:016x}"
+        return (self._random.getrandbits(64) or 1).to_bytes(8, "big").hex()

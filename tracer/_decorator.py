@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from tracer._binding import Binder
 from tracer._checks import check_mapping, check_text, optional_text
 from tracer._context import Current, current_span
 from tracer._exceptions import ConfigurationError
+from tracer._guard import report
 from tracer._models import SpanType
 from tracer._records import Ending, Payload
 from tracer._spans import LiveSpan, open_span
@@ -25,7 +25,6 @@ __all__ = ["trace"]
 P = ParamSpec("P")
 R = TypeVar("R")
 Reducer = Callable[[list[Any]], Any]
-logger = logging.getLogger("tracer")
 
 ITEM_EVENT = "tracer.item"
 
@@ -126,7 +125,7 @@ class _Plan:
             span = open_span(self.name, self.span_type)
             span.begin_with(self.attributes, self._binder.bind(args, kwargs) if span.is_recording else None)
         except Exception:
-            logger.exception("a call of %s is not traced", self.name)
+            report(f"tracing a call of {self.name}")
             return None
         return span
 
@@ -137,7 +136,7 @@ class _Plan:
             try:
                 outputs = self.reducer(items)
             except Exception:
-                logger.exception("output_reducer of %s raised; its items are kept instead", self.name)
+                report(f"output_reducer of {self.name}", "its items are kept instead")
         return span.snapshot(outputs)
 
 
@@ -164,7 +163,7 @@ def _finish(span: LiveSpan, error: BaseException | None = None, result: object =
     try:
         span.finish_with(error, None if error is not None else span.snapshot(result))
     except Exception:
-        logger.exception("the end of %r was not traced", span)
+        report(f"tracing the end of {span.name}")
 
 
 def _wrap_function(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
@@ -204,19 +203,49 @@ def _wrap_coroutine(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]
 
 
 class _Steps:
-    """The span of one run of a generator: opened by its first step, told of each item, ended once.
+    """One run of a generator, and its span: opened by the first step, told of each item, ended once.
+
+    A driver calls `step`, hands the item over, and tells how its reader came back: `send` or `throw`. Sync and async
+    drivers differ in their ``await`` and in nothing else.
+
+    Args:
+        resume: The generator's ``send`` or ``asend``.
+        throw: Its ``throw`` or ``athrow``.
+        stop: What it raises at its end.
 
     Attributes:
-        closing: Its reader wants no more (``close()``, or dropped).
+        current: A ``with`` for each step.
+        step: Takes the next step: returns an item or an awaitable of one.
     """
 
-    def __init__(self, plan: _Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        plan: _Plan,
+        span: LiveSpan | None,
+        *,
+        resume: Callable[[Any], Any],
+        throw: Callable[..., Any],
+        stop: type[BaseException],
+    ) -> None:
         self._plan = plan
+        self._span = span
+        self._resume = resume
+        self._throw = throw
+        self._stop = stop
         self._items: list[Any] = []
         self._count = 0
-        self._span = plan.open(args, kwargs)
-        self.closing = False
-        self.current = Current(self._span if self._span is not None else current_span.get())
+        self._closing = False  # its reader wants no more (``close()``, or dropped)
+        self.current = Current(span if span is not None else current_span.get())
+        self.step: Callable[[], Any] = functools.partial(resume, None)
+
+    def send(self, value: object) -> None:
+        """The reader wants the next item, and has sent this."""
+        self.step = functools.partial(self._resume, value)
+
+    def throw(self, error: BaseException) -> None:
+        """The reader has thrown this in: the function's own handlers run, and what comes of it is the next step's."""
+        self._closing = isinstance(error, GeneratorExit)
+        self.step = functools.partial(self._throw, error)
 
     def yielded(self, item: object) -> None:
         """Note one item."""
@@ -226,12 +255,19 @@ class _Steps:
         try:
             span.note(ITEM_EVENT, {"index": self._count}, value=span.snapshot(item))
         except Exception:
-            logger.exception("an item of %r was not traced", span)
+            report(f"tracing an item of {self._plan.name}")
         self._count += 1
         if self._plan.reducer is not None:
             self._items.append(item)
 
-    def end(self, error: BaseException | None = None) -> None:
+    def is_over(self, error: BaseException) -> bool:
+        """End the span for what a step raised; False if that is no regular end and has to be raised on."""
+        del self.step  # it may hold what was thrown in, whose traceback holds the driver's frame, which holds this
+        is_stop = isinstance(error, self._stop)
+        self._end(None if is_stop else error)
+        return is_stop
+
+    def _end(self, error: BaseException | None) -> None:
         """End the span: as completed, abandoned (closed by its reader), cancelled or failed."""
         span = self._span
         if span is None:
@@ -240,39 +276,32 @@ class _Steps:
             # Without outputs of its own the span has the items, which the worker knows already.
             own = self._plan.reducer is not None or not self._count
             outputs = self._plan.reduced(span, self._items) if own else None
-            if self.closing and (error is None or isinstance(error, GeneratorExit)):
+            if self._closing and (error is None or isinstance(error, GeneratorExit)):
                 span.finish(Ending.CLOSED, outputs=outputs)
             else:
                 span.finish_with(error, outputs)
         except Exception:
-            logger.exception("the end of %r was not traced", span)
+            report(f"tracing the end of {self._plan.name}")
 
 
 def _wrap_generator(func: Callable[..., Generator[Any, Any, Any]], plan: _Plan) -> Callable[..., Any]:
     @functools.wraps(func)
     def traced(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        generator = func(*args, **kwargs)
-        steps = _Steps(plan, args, kwargs)
-        step: Callable[[], Any] = functools.partial(next, generator)
+        run = func(*args, **kwargs)
+        steps = _Steps(plan, plan.open(args, kwargs), resume=run.send, throw=run.throw, stop=StopIteration)
         while True:
             try:
                 with steps.current:
-                    fresh = [step()]  # to be emptied as it is handed over: an item is not ours to keep alive
-            except StopIteration as stop:
-                steps.end()
-                return stop.value
+                    fresh = [steps.step()]  # to be emptied as it is handed over: an item is not ours to keep alive
             except BaseException as error:
-                steps.end(error)
+                if steps.is_over(error):
+                    return getattr(error, "value", None)
                 raise
             steps.yielded(fresh[0])
             try:
-                sent = yield fresh.pop()
+                steps.send((yield fresh.pop()))
             except BaseException as error:
-                # thrown in, so that the function's own handlers run; what comes of it is the next step's result
-                steps.closing = isinstance(error, GeneratorExit)
-                step = functools.partial(cast("Callable[..., Any]", generator.throw), error)
-            else:
-                step = functools.partial(generator.send, sent)
+                steps.throw(error)
 
     return traced
 
@@ -280,26 +309,20 @@ def _wrap_generator(func: Callable[..., Generator[Any, Any, Any]], plan: _Plan) 
 def _wrap_async_generator(func: Callable[..., AsyncGenerator[Any, Any]], plan: _Plan) -> Callable[..., Any]:
     @functools.wraps(func)
     async def traced(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        generator = func(*args, **kwargs)
-        steps = _Steps(plan, args, kwargs)
-        step: Callable[[], Any] = functools.partial(generator.asend, None)
+        run = func(*args, **kwargs)
+        steps = _Steps(plan, plan.open(args, kwargs), resume=run.asend, throw=run.athrow, stop=StopAsyncIteration)
         while True:
             try:
                 with steps.current:
-                    fresh = [await step()]  # to be emptied as it is handed over: an item is not ours to keep alive
-            except StopAsyncIteration:
-                steps.end()
-                return
+                    fresh = [await steps.step()]
             except BaseException as error:
-                steps.end(error)
+                if steps.is_over(error):
+                    return
                 raise
             steps.yielded(fresh[0])
             try:
-                sent = yield fresh.pop()
+                steps.send((yield fresh.pop()))
             except BaseException as error:
-                steps.closing = isinstance(error, GeneratorExit)
-                step = functools.partial(cast("Callable[..., Any]", generator.athrow), error)
-            else:
-                step = functools.partial(generator.asend, sent)
+                steps.throw(error)
 
     return traced

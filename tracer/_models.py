@@ -213,6 +213,8 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
         token_usage: Summed over the trace's model calls, each counted once; None when none reported any.
         cost: US dollars, summed likewise; None when unknown.
         dropped: Records of this trace that overload, size limits or failures took away, by kind; empty when whole.
+        chain: Ids of the traces that continue one another through ``previous_response_id`` or ``conversation``
+            (Responses), this one included, the oldest first; empty if it stands alone. At most 1,000.
     """
 
     trace_id: str
@@ -230,6 +232,7 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     user_id: str | None = None
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
+    chain: list[str] = msgspec.field(default_factory=list)
 
 
 class TraceData(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ import msgspec
 from tracer._assembler import AssemblyCounts
 from tracer._clock import Clock, Ids
 from tracer._config import Settings
+from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError
 from tracer._queue import RecordQueue, Tally
 from tracer._records import (
@@ -23,7 +24,6 @@ from tracer._records import (
     Payload,
     Rank,
     Record,
-    SpanChunk,
     SpanEnded,
     SpanNoted,
     SpanStarted,
@@ -31,7 +31,7 @@ from tracer._records import (
     encode,
 )
 from tracer._values import encode_attributes
-from tracer._worker import ErrorLog, Worker
+from tracer._worker import Worker
 from tracer.interpret import redact
 from tracer.store import open_store
 from tracer.store.base import Store
@@ -41,7 +41,7 @@ __all__ = ["Pipeline", "Stats"]
 T = TypeVar("T")
 
 # Members of an enum are slow to look up on Python 3.11 (0.25 µs).
-_WIRE, _CHUNK, _DETAIL, _START = Codec.WIRE, Rank.CHUNK, Rank.DETAIL, Rank.START
+_WIRE, _DETAIL, _START = Codec.WIRE, Rank.DETAIL, Rank.START
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,10 +126,7 @@ class Pipeline:
         data: bytes | None
         try:
             data = encode(record)
-            if (
-                len(data) > self.settings.max_payload_bytes
-                and _attributes_of(record, len(data)) > self.settings.max_payload_bytes
-            ):
+            if len(data) > (limit := self.settings.max_payload_bytes) and _attributes_of(record, len(data)) > limit:
                 self._truncated.add()
                 data = self._encode_by_hand(record)
         except Exception:  # a user's attribute that is no JSON-like data
@@ -153,12 +150,12 @@ class Pipeline:
 
     def wire_payload(self, body: bytes) -> Payload | None:
         """Return a body as a payload, cut at ``max_payload_bytes``; None if the queue is too full for bodies."""
-        limit = self.settings.max_payload_bytes
         size = len(body)
-        if not self.queue.has_room(_DETAIL, min(size, limit)):
+        cut = max(0, size - self.settings.max_payload_bytes)
+        if not self.queue.has_room(_DETAIL, size - cut):
             self.queue.refuse(_DETAIL)
             return None
-        return Payload(_WIRE, body) if size <= limit else Payload(_WIRE, body[:limit], size - limit)
+        return Payload(_WIRE, body[: size - cut], cut)  # which copies nothing if nothing is cut
 
     def refuse_start(self) -> None:
         """Count a span whose start was not even made."""
@@ -166,15 +163,6 @@ class Pipeline:
             self._after_close.add()
         else:
             self.queue.refuse(_START)
-
-    def push_chunk(self, span_id: str, time_ns: int, data: bytes) -> bool:
-        """Queue one read of a stream."""
-        return self.push(SpanChunk(span_id, time_ns, data), _CHUNK)
-
-    def push_last_chunk(self, span_id: str, time_ns: int, data: bytes) -> None:
-        """Queue the last read of a stream of which reads before it were refused, in any case."""
-        # It begins a line: what it continues was left out.
-        self.push(SpanChunk(span_id, time_ns, b"\n\n" + data), Rank.END)
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
@@ -196,7 +184,7 @@ class Pipeline:
         async def run() -> T:
             if barrier:
                 await worker.settle_accepted()
-            async with worker.open_store() as store:
+            async with worker.lend_store() as store:
                 return await job(store)
 
         return worker.submit(run)

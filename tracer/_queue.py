@@ -51,18 +51,25 @@ class QueueStatistics(msgspec.Struct, frozen=True):
 
 
 class _Alarm:
-    """One request of the consumer's to be woken. It rings once, or a few times if producers race: that is harmless.
+    """One request of the consumer's to be woken, by the record that finds so many before it, or so many bytes with it.
 
-    Each sleep has its own, so that a producer who comes late can only silence a sleep that is over. The mark is set
-    after the ring: if a KeyboardInterrupt comes between, the next producer rings again.
+    It rings once, or a few times if producers race: that is harmless. Each sleep has its own, so that a producer who
+    comes late can only silence a sleep that is over. The mark is set after the ring: if a KeyboardInterrupt comes
+    between, the next producer rings again.
     """
 
-    __slots__ = ("at_once", "ring", "rung")
+    __slots__ = ("_ring", "_rung", "at_bytes", "at_records")
 
-    def __init__(self, ring: Callable[[], None], at_once: bool) -> None:
-        self.ring = ring
-        self.at_once = at_once
-        self.rung = False
+    def __init__(self, ring: Callable[[], None], at_records: int, at_bytes: int) -> None:
+        self._ring = ring
+        self._rung = False
+        self.at_records = at_records
+        self.at_bytes = at_bytes
+
+    def ring(self) -> None:
+        if not self._rung:
+            self._ring()
+            self._rung = True
 
 
 class RecordQueue:
@@ -78,13 +85,14 @@ class RecordQueue:
         self._bytes = 0
         self._drained = 0
         self._refused = {rank: Tally() for rank in SHED_AT}
-        self._alarm: _Alarm | None = None
+        self._alarm = _Alarm(lambda: None, UNBOUNDED, UNBOUNDED)
         self.set_limits(max_records, max_bytes)
 
     def set_limits(self, max_records: int, max_bytes: int) -> None:
         """Change the bounds; what is queued stays."""
         self._max_records = [int(max_records * share) for share in SHED_AT.values()] + [UNBOUNDED]
         self._max_bytes = [int(max_bytes * share) for share in SHED_AT.values()] + [UNBOUNDED]
+        self._least_records, self._least_bytes = self._max_records[Rank.CHUNK], self._max_bytes[Rank.CHUNK]
         self._high_records = int(max_records * HIGH_WATER)
         self._high_bytes = int(max_bytes * HIGH_WATER)
 
@@ -96,20 +104,16 @@ class RecordQueue:
         """Append a record, or refuse and count it. Safe in any thread, in a finalizer and in a signal handler."""
         depth = len(self._records)
         size = self._bytes + len(record)
-        if depth >= self._max_records[rank] or size > self._max_bytes[rank]:
+        # Within the least bounds any rank is accepted: one look, for nearly all records.
+        if (depth >= self._least_records or size > self._least_bytes) and not self.has_room(rank, len(record)):
             self._refused[rank].add()
             return False
         # Not atomic in theory; an update lost here is put right when the queue is next empty (see `drain`).
-        self._bytes += len(record)
+        self._bytes = size
         self._records.append(record)
-        alarm = self._alarm
-        if (
-            alarm is not None
-            and not alarm.rung
-            and (alarm.at_once or depth >= self._high_records or size >= self._high_bytes)
-        ):
+        alarm = self._alarm  # not before the record is there: see `call_when`
+        if depth >= alarm.at_records or size >= alarm.at_bytes:
             alarm.ring()
-            alarm.rung = True
         return True
 
     def refuse(self, rank: Rank) -> None:
@@ -138,7 +142,7 @@ class RecordQueue:
         A wake-up costs that producer a system call, so the consumer asks for the next record only when it is about
         to sleep for long. Records that came before this call ring nothing: look at the queue after it.
         """
-        self._alarm = _Alarm(wake, at_once)
+        self._alarm = _Alarm(wake, 0, 0) if at_once else _Alarm(wake, self._high_records, self._high_bytes)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -5,7 +5,6 @@ Here privacy is applied (`capture_content=False`, ``redact=``), so nothing past 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +29,7 @@ from tracer.interpret import (
     withhold,
 )
 from tracer.interpret._json import read_body
-from tracer.interpret.previews import without_media
+from tracer.interpret.previews import PREVIEW_CHARS, without_media
 from tracer.interpret.privacy import CREDENTIAL, hide_credentials, mentions_credentials, without_credentials
 from tracer.redact import api_keys
 
@@ -43,6 +42,7 @@ __all__ = [
     "describe_failure",
     "exception_attributes",
     "http_attributes",
+    "link_ids",
     "read_request",
     "read_response",
     "read_stream",
@@ -52,7 +52,6 @@ __all__ = [
     "view_outputs",
 ]
 
-PREVIEW_CHARS = 1_000
 WITHHELD_NOTE = "content not captured"
 RAW = "raw"  # reads any body, with few attributes
 # Attributes that hold content, and the field of a body whose form they have ("": somebody's data).
@@ -70,6 +69,12 @@ RATE_LIMIT_PREFIX = "x-ratelimit-"
 REQUEST_ID_HEADER = "x-request-id"
 CONTENT_TYPE = "content-type"
 CONTENT_ENCODING = "content-encoding"
+MAX_HEADER_NAMES = 512
+LINKS = {
+    sc.RESPONSE_ID: "response",
+    sc.PREVIOUS_RESPONSE_ID: "previous_response",
+    sc.CONVERSATION_ID: "conversation",
+}
 
 
 class Privacy(msgspec.Struct, gc=False):
@@ -269,25 +274,46 @@ def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str |
     attributes: dict[str, Any] = {sc.HTTP_STATUS_CODE: facts.status_code}
     limits: dict[str, str] = {}
     for name, value in facts.headers:
-        where, key = _header_key(name)
-        if where is not None:
-            (limits if where == sc.RATE_LIMIT else attributes)[key] = value.decode("latin-1")
+        kept = _HEADER_KEYS[name]
+        if kept is not None:
+            is_limit, key = kept
+            (limits if is_limit else attributes)[key] = value.decode("latin-1")
     if limits:
         attributes[sc.RATE_LIMIT] = limits
     return attributes, attributes.pop(CONTENT_TYPE, None), attributes.pop(CONTENT_ENCODING, None)
 
 
-@functools.lru_cache(maxsize=512)  # a server sends the same names in every answer
-def _header_key(raw_name: bytes) -> tuple[str | None, str]:
-    """Return where a header is kept and as what; None if it is not: cookies, whatever a gateway adds."""
-    name = raw_name.decode("latin-1").lower()
+class _HeaderKeys(dict[bytes, "tuple[bool, str] | None"]):
+    """Where a header is kept: among the rate limits or not, and as what. None for cookies and whatever else comes.
+
+    Remembered, as a server sends the same names in every answer.
+    """
+
+    def __missing__(self, raw_name: bytes) -> tuple[bool, str] | None:
+        if len(self) >= MAX_HEADER_NAMES:
+            self.clear()
+        kept = self[raw_name] = _header_key(raw_name.decode("latin-1").lower())
+        return kept
+
+
+_HEADER_KEYS = _HeaderKeys()
+
+
+def _header_key(name: str) -> tuple[bool, str] | None:
     if name in (CONTENT_TYPE, CONTENT_ENCODING):
-        return "attributes", name
+        return False, name
     if name == REQUEST_ID_HEADER:
-        return "attributes", sc.REQUEST_ID
+        return False, sc.REQUEST_ID
     if name.startswith(RATE_LIMIT_PREFIX):
-        return sc.RATE_LIMIT, name[len(RATE_LIMIT_PREFIX) :]
-    return ("attributes" if name in KEPT_HEADERS else None), sc.HEADERS_PREFIX + name
+        return True, name[len(RATE_LIMIT_PREFIX) :]
+    return (False, sc.HEADERS_PREFIX + name) if name in KEPT_HEADERS else None
+
+
+def link_ids(operation: str | None, attributes: dict[str, Any]) -> dict[str, str] | None:
+    """Return the ids by which traces continue one another; only Responses has any that can be continued."""
+    if operation not in ("responses", "retrieved"):
+        return None
+    return {kind: value for key, kind in LINKS.items() if type(value := attributes.get(key)) is str} or None
 
 
 def exception_attributes(failure: Failure, privacy: Privacy) -> dict[str, Any]:

@@ -63,14 +63,14 @@ class TraceContext:
         self.clock_offset = self.start_ns - clock.perf_counter_ns()
         self.experiment = runtime.experiment
         self.spans_dropped = 0
-        self.recording = self._is_sampled()
+        rate = pipeline.settings.sample_rate
+        self.recording = rate >= 1.0 or self._is_sampled(rate)
         if not self.recording:
             pipeline.unsampled.add()
 
-    def _is_sampled(self) -> bool:
+    def _is_sampled(self, rate: float) -> bool:
         """Decide by the trace id's last 56 bits, so that every process decides alike (W3C trace context level 2)."""
-        rate = self.pipeline.settings.sample_rate
-        return rate >= 1.0 or int(self.trace_id[-14:], 16) < rate * 2**56
+        return int(self.trace_id[-14:], 16) < rate * 2**56
 
     def now_ns(self) -> int:
         """Nanoseconds since the epoch, never going back within the trace."""
@@ -89,11 +89,14 @@ class LiveSpan:
         parent_id: The parent's span id; None for the root.
         start_time_ns: Nanoseconds since the epoch.
         end_time_ns: The same; None while the span is open.
+        is_recording: False once it has ended, if its trace is not sampled, or if a full queue refused it.
+        pipeline: What its records go through.
     """
 
     __slots__ = (
         "__weakref__", "_attributes", "_ended", "_inputs", "_is_first", "_lost", "_outputs", "_recording", "_status",
-        "_trace", "end_time_ns", "name", "parent_id", "span_id", "span_type", "start_time_ns",
+        "_trace", "end_time_ns", "is_recording", "name", "parent_id", "pipeline", "span_id", "span_type",
+        "start_time_ns",
     )  # fmt: skip
 
     def __init__(
@@ -101,13 +104,15 @@ class LiveSpan:
     ) -> None:
         self._trace = trace
         self._is_first = is_first
-        self._recording: bool = trace.recording and (parent is None or parent._recording)
+        self._recording: bool = trace.recording and (parent is None or parent._recording)  # also what is below it
         self._ended = False
         self._lost: dict[str, int] | None = None
         self._attributes: dict[str, Any] | None = None
         self._inputs: object = None
         self._outputs: object = None
         self._status: SpanStatus | None = None
+        self.is_recording = self._recording
+        self.pipeline = trace.pipeline
         self.name = name
         self.span_type = span_type
         self.end_time_ns: int | None = None
@@ -123,19 +128,14 @@ class LiveSpan:
         return self._trace.trace_id
 
     @property
-    def is_recording(self) -> bool:
-        """False once it has ended, if its trace is not sampled, or if a full queue refused it."""
-        return self._recording and not self._ended
-
-    @property
     def settings(self) -> Settings:
         """The settings of the pipeline that it goes through."""
-        return self._trace.pipeline.settings
+        return self.pipeline.settings
 
     @property
-    def pipeline(self) -> Pipeline:
-        """The pipeline that it goes through."""
-        return self._trace.pipeline
+    def clock_offset(self) -> int:
+        """What to add to the monotonic clock's nanoseconds, to have nanoseconds since the epoch."""
+        return self._trace.clock_offset
 
     def now_ns(self) -> int:
         """Nanoseconds since the epoch, never going back within the trace."""
@@ -218,6 +218,10 @@ class LiveSpan:
 
     def record_exception(self, exception: BaseException | str) -> None:
         """Note an exception as an event (type, message, stack trace) and set the status to ERROR."""
+        if not isinstance(exception, (BaseException, str)):
+            raise ConfigurationError(
+                f"exception must be an exception or a text, got {exception!r}; pass what was caught, or str(…) of it"
+            )
         if not self.is_recording:
             return
         if isinstance(exception, BaseException):
@@ -270,8 +274,8 @@ class LiveSpan:
             capture,
             body_dropped,
         )
-        if not trace.pipeline.push(record, _START):
-            self._recording = False
+        if not self.pipeline.push(record, _START):
+            self._recording = self.is_recording = False
             trace.spans_dropped += 1
 
     def begin_with(self, attributes: dict[str, Any] | None, inputs: object = None) -> None:
@@ -307,7 +311,7 @@ class LiveSpan:
         """Put the span's end on the queue, once. Safe in a finalizer."""
         if self._ended:
             return
-        self._ended = True
+        self._ended, self.is_recording = True, False
         self._inputs = self._outputs = None
         trace = self._trace
         self.end_time_ns = end_ns = trace.now_ns() if end_ns is None else end_ns
@@ -315,15 +319,15 @@ class LiveSpan:
             return
         if self._is_first:
             runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
-        if self._is_first and trace.spans_dropped:
-            self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
+            if trace.spans_dropped:
+                self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
         failure = capture_failure(error) if error is not None else None
         if ending is _CANCELLED:
             self._status = SpanStatus(SpanStatusCode.ERROR, "cancelled")
         elif failure is not None:
             self._status = SpanStatus(SpanStatusCode.ERROR, f"{failure.type}: {failure.message}")
         record = SpanEnded(self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost)
-        trace.pipeline.push(record, _END)
+        self.pipeline.push(record, _END)
 
     def finish_with(self, error: BaseException | None, outputs: Payload | None = None) -> None:
         """End the span of a piece of user code that returned, or that raised `error`."""
@@ -344,7 +348,7 @@ class LiveSpan:
         """Encode a value as it is now; None, and counted, if it is not recorded or the queue is too full."""
         if not self.is_recording:
             return None
-        pipeline = self._trace.pipeline
+        pipeline = self.pipeline
         if not pipeline.queue.has_room(_DETAIL):
             pipeline.queue.refuse(_DETAIL)
             self.lose("bodies")
@@ -355,7 +359,7 @@ class LiveSpan:
         self._push(SpanUpdated(self.span_id, **changes), _DETAIL)
 
     def _push(self, record: SpanNoted | SpanUpdated | TraceUpdated, rank: Rank) -> None:
-        if not self._trace.pipeline.push(record, rank):
+        if not self.pipeline.push(record, rank):
             self.lose("details")
 
     def __repr__(self) -> str:
@@ -371,35 +375,47 @@ def open_span(name: str, span_type: str) -> LiveSpan:
     parent = current_span.get()
     if parent is None:
         return LiveSpan(TraceContext(runtime.pipeline_for_spans()), None, name, span_type, is_first=True)
-    if parent._trace.pipeline.closed:
+    if parent.pipeline.closed:
         trace = TraceContext(runtime.pipeline_for_spans(), parent.trace_id)
         return LiveSpan(trace, parent, name, span_type, is_first=True)
     return LiveSpan(parent._trace, parent, name, span_type, is_first=False)
 
 
 class SpanScope:
-    """The ``with`` (or ``async with``) of one span: current inside, ended at the end, whatever happens."""
+    """The ``with`` (or ``async with``) of a span: current inside, ended at the end, whatever happens.
+
+    Each entry is a span of its own: it may be entered again, also inside itself or by other tasks meanwhile.
+    """
 
     def __init__(self, name: str, span_type: str, attributes: dict[str, Any]) -> None:
         self._name = name
         self._span_type = span_type
         self._attributes = attributes
+        self._entered: dict[LiveSpan, Current] = {}
 
     def __enter__(self) -> LiveSpan:
-        span = self._span = open_span(self._name, self._span_type)
+        span = open_span(self._name, self._span_type)
         span.begin_with(self._attributes)
-        self._current = Current(span)
-        self._current.__enter__()
+        current = self._entered[span] = Current(span)
+        current.__enter__()
         return span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._current.__exit__()
+        span = self._leave()
         if isinstance(error, GeneratorExit):  # the block stands in a generator that its reader left
-            self._span.finish(_CLOSED)
+            span.finish(_CLOSED)
         else:
-            self._span.finish_with(error)
+            span.finish_with(error)
+
+    def _leave(self) -> LiveSpan:
+        """Return the span of the entry that ends: the current one, or the last if it ends in another context."""
+        span = current_span.get()
+        if span is None or span not in self._entered:
+            span = list(self._entered)[-1]
+        self._entered.pop(span).__exit__()
+        return span
 
     async def __aenter__(self) -> LiveSpan:
         return self.__enter__()
@@ -426,7 +442,7 @@ def start_span(
         attributes: Set from the start.
 
     Returns:
-        A context manager whose target is the `LiveSpan`.
+        A context manager whose target is the `LiveSpan`. Entered again, it opens another span.
 
     Raises:
         ConfigurationError: `name` or `span_type` is no string, or `attributes` no mapping with string keys.

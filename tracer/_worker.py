@@ -13,9 +13,8 @@ import importlib
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 import msgspec
@@ -23,50 +22,31 @@ from anyio.abc import TaskGroup
 
 from tracer._assembler import Assembler
 from tracer._config import Settings
+from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError, StoreError, TracerError, TransientStoreError
+from tracer._jobs import Jobs
 from tracer._queue import RecordQueue
+from tracer._slices import Slices
+from tracer._store_keeper import StoreKeeper
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
-from tracer.store.uri import MEMORY_URI
 
-__all__ = ["ErrorLog", "Worker", "WorkerCounts"]
+__all__ = ["LOOP_MODULE", "Worker", "WorkerCounts"]
 
 T = TypeVar("T")
-Job = Callable[[], Awaitable[Any]]
 logger = logging.getLogger("tracer")
 
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until it is woken
-SLICE_MIN, SLICE_MAX = 0.0005, 0.002  # seconds of pure Python after which the GIL is offered to the user's threads
 BACKLOG = 1_024  # records in the queue from which on the worker no longer lets others go first
-OFFER_TAKEN = 0.0002  # seconds: an offer that lasts longer was taken
 RETRY_FIRST, RETRY_LAST = 0.05, 1.0
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes after which a reader that waits for them is told so
-LOG_INTERVAL = 60.0
-PAUSE_STEP = 0.001  # seconds between two looks whether a fork is over: it takes a few of them
 # What `anyio.run` imports, imported before the thread starts: the thread may fall into the interpreter's exit, where an
 # import can turn the exit code of a KeyboardInterrupt into 1 (`exec`, as in dataclasses, clears CPython's mark of it).
 LOOP_MODULE = "anyio._backends._asyncio"
 # A loop of our own whatever policy the user has set, and without asyncio's debug mode, which is for their code.
 LOOP = {"loop_factory": asyncio.SelectorEventLoop, "debug": False}
-
-
-class ErrorLog:
-    """Tells what goes wrong, each kind once a minute at most: a full disk must not fill the log as well."""
-
-    def __init__(self) -> None:
-        self.last: str | None = None
-        self._logged_at: dict[str, float] = {}
-
-    def report(self, what: str, error: BaseException, count: int | None = None) -> None:
-        """Log and keep an error. `what` names its kind; `count` says how many records or spans it cost."""
-        self.last = f"{type(error).__name__}: {error}"
-        now = time.monotonic()
-        if now - self._logged_at.get(what, -LOG_INTERVAL) >= LOG_INTERVAL:
-            self._logged_at[what] = now
-            text = what if count is None else f"{count} {what}"
-            logger.error("%s: %s (told at most once a minute; see tracer.stats())", text, error, exc_info=error)
 
 
 class WorkerCounts(msgspec.Struct, frozen=True):
@@ -105,18 +85,13 @@ class Worker:
         self.assembler: Assembler | None = None
         self.is_running = False
         self._queue = queue
-        self._store = store
-        self._is_open = False
-        self._users = 0
-        self._paused = False
-        self._quiet = threading.Event()
+        self._keeper = StoreKeeper(store)
         self._settings = settings
         self._errors = errors
-        self._jobs: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
-        self._serving: set[concurrent.futures.Future[Any]] = set()
+        self._jobs = Jobs()
         self._starting = threading.Lock()
         self._thread_id: int | None = None
-        self._slices = _Slices()
+        self._slices = Slices()
         self._reopened = False
         self._ended = threading.Event()
         self._stopping = threading.Event()
@@ -153,7 +128,7 @@ class Worker:
                 return
 
     def _has_work(self) -> bool:
-        return bool(self._jobs) or len(self._queue) > 0
+        return self._jobs.waiting or len(self._queue) > 0
 
     def try_to_start(self) -> None:
         """Start the thread unless it runs; never waits, never raises."""
@@ -171,8 +146,7 @@ class Worker:
         """
         if threading.get_ident() == self._thread_id:
             raise TracerError("tracer's own thread can't wait for itself: call this elsewhere than in a redact= hook")
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._jobs.append((job, future))
+        future = self._jobs.add(job)
         try:
             self.start()
         except RuntimeError as error:
@@ -204,23 +178,17 @@ class Worker:
         self.wake()
 
     def pause(self, timeout: float) -> None:
-        """Let the store be finished with what it does, and close it until `resume`: this process is about to fork.
-
-        A child must not inherit an open SQLite file: SQLite keeps the locks of a file per process in memory, so the
-        child would take over what the parent held at that moment, and hold nothing that the system knows of
-        (https://sqlite.org/howtocorrupt.html section 2.6).
-        """
-        self._quiet.clear()
-        self._paused = True
+        """Let the store be finished with what it does, and close it until `resume`: this process is about to fork."""
+        self._keeper.pause()
         deadline = time.monotonic() + timeout
         while self.is_running and time.monotonic() < deadline:
             self.wake()
-            if self._quiet.wait(0.01):
+            if self._keeper.wait_until_quiet(0.01):
                 return
 
     def resume(self) -> None:
         """Take `pause` back."""
-        self._paused = False
+        self._keeper.resume()
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has ended or time is up."""
@@ -257,7 +225,7 @@ class Worker:
         self._event = anyio.Event()
         self._job_event = anyio.Event()
         self._settled_event = anyio.Event()
-        self._opening = anyio.Lock()
+        self._keeper.enter_loop()
         self._wake = lambda: loop.call_soon_threadsafe(self._look)
         try:
             async with anyio.create_task_group() as tasks:
@@ -265,11 +233,9 @@ class Worker:
                 await self._pump(self.assembler)
                 tasks.cancel_scope.cancel()
         finally:
-            self._fail_jobs()
-            if self._is_open:
-                self._is_open = False
-                with anyio.CancelScope(shield=True):
-                    await self._store.aclose()
+            self._jobs.fail_running(self._cut_off)
+            with anyio.CancelScope(shield=True):
+                await self._keeper.aclose()
 
     def _look(self) -> None:
         """Let `_pump` look at its queue without waiting for the interval's end, and `_serve` at its jobs."""
@@ -303,18 +269,18 @@ class Worker:
     def _should_end(self, assembler: Assembler) -> bool:
         """Called when the queue is empty. Readers that are being served may finish, within the deadline."""
         if self._stopping.is_set():
-            return not (self._jobs or self._serving) or self._is_overdue()
-        return self._retiring and not (self._jobs or self._serving or assembler.open_spans)
+            return not (self._jobs.waiting or self._jobs.running) or self._is_overdue()
+        return self._retiring and not (self._jobs.waiting or self._jobs.running or assembler.open_spans)
 
     def _is_overdue(self) -> bool:
         return time.monotonic() >= self._stop_at
 
     async def _tidy(self) -> bool:
         """Use the quiet for the store's own upkeep; return whether there is more to do."""
-        if not self._is_open or self._paused:
+        if not self._keeper.is_open or self._keeper.is_paused:
             return False
         try:
-            async with self.open_store() as store:
+            async with self._keeper.lend() as store:
                 return await store.tidy()
         except Exception as error:
             self._errors.report("the store could not be tidied", error)
@@ -383,7 +349,7 @@ class Worker:
     async def _try_to_write(self, batch: Batch, records: int) -> bool | None:
         """Return whether the batch was written; None if trying again may help."""
         try:
-            async with self.open_store() as store:
+            async with self._keeper.lend() as store:
                 await store.write(batch)
         except TransientStoreError as error:
             self._failing_since = self._failing_since or time.monotonic()
@@ -414,8 +380,7 @@ class Worker:
         """Give up: count what is still queued as lost, and tell those who wait for answers."""
         while records := self._queue.drain(1_024, BATCH_MAX_BYTES):
             self._count(settled=len(records), lost=len(records))
-        while self._jobs:
-            _fail(self._jobs.popleft()[1], ClosedError("tracer was shut down"))
+        self._jobs.fail_waiting(lambda: ClosedError("tracer was shut down"))
 
     # --- jobs: run in the worker's loop ---------------------------------------------------------------------------
 
@@ -423,34 +388,17 @@ class Worker:
         """Start jobs as they come: beside `_pump`, which may be held up by a store that is busy."""
         while True:
             self._job_event = anyio.Event()
-            while self._jobs:
-                job, future = self._jobs.popleft()
-                self._serving.add(future)
-                tasks.start_soon(self._run_job, job, future)
-            if self._paused:
-                await self._close_for_fork()
+            self._jobs.start(tasks.start_soon, self._look)
+            if self._keeper.is_paused:
+                self._reopened = await self._keeper.close_for_fork()
+                self._look()
             else:
                 await self._job_event.wait()
 
-    async def _run_job(self, job: Job, future: concurrent.futures.Future[Any]) -> None:
-        if future.set_running_or_notify_cancel():
-            try:
-                result = await job()
-            except Exception as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-        self._serving.discard(future)
-        self._look()
-
-    def _fail_jobs(self) -> None:
-        """Tell those whose jobs were cut off, or cancelled before their first step."""
-        while self._serving:
-            future = self._serving.pop()
-            if self._stopping.is_set():
-                _fail(future, ClosedError("tracer was shut down while the call ran"))
-            else:
-                _fail(future, StoreError("tracer's worker failed while the call ran; see the log"))
+    def _cut_off(self) -> Exception:
+        if self._stopping.is_set():
+            return ClosedError("tracer was shut down while the call ran")
+        return StoreError("tracer's worker failed while the call ran; see the log")
 
     async def settle_accepted(self) -> None:
         """Wait until every record that was accepted before this call is written, or lost and counted.
@@ -467,64 +415,9 @@ class Worker:
             if self._failing_since is not None and time.monotonic() - self._failing_since > READ_PATIENCE:
                 raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self._errors.last}")
 
-    @contextlib.asynccontextmanager
-    async def open_store(self) -> AsyncIterator[Store]:
-        """Lend the store, open, and not in a fork. Of several who ask at once, one opens it."""
-        while self._paused:  # noqa: ASYNC110  set by another thread, in the middle of a fork
-            await anyio.sleep(PAUSE_STEP)
-        self._users += 1
-        try:
-            async with self._opening:
-                if not self._is_open:
-                    await self._store.open()
-                    self._is_open = True
-            yield self._store
-        finally:
-            self._users -= 1
-
-    async def _close_for_fork(self) -> None:
-        while self._users:  # noqa: ASYNC110  a few milliseconds, once a fork
-            await anyio.sleep(PAUSE_STEP)
-        was_open = self._is_open and self._store.uri != MEMORY_URI
-        if was_open:
-            self._is_open = False
-            await self._store.aclose()
-        while self._paused:
-            self._quiet.set()
-            await anyio.sleep(PAUSE_STEP)
-        self._reopened = was_open
-        self._look()
-
-
-class _Slices:
-    """Work in short slices: between them the user's threads go first.
-
-    To let go of the GIL for so long that a thread that waits for it wakes up takes a sleep, of which even the shortest
-    lasts some 75 µs on Linux (the kernel's timer slack). So slices grow while nobody takes the offer, and are short
-    again as soon as somebody does.
-    """
-
-    def __init__(self) -> None:
-        self._length = SLICE_MIN
-        self._end = 0.0
-
-    def begin(self) -> None:
-        """Begin a slice."""
-        self._end = time.perf_counter() + self._length
-
-    def offer(self) -> None:
-        """Offer the GIL (not the loop), if the slice is over."""
-        now = time.perf_counter()
-        if now > self._end:
-            time.sleep(0)
-            after = time.perf_counter()
-            self._length = SLICE_MIN if after - now > OFFER_TAKEN else min(self._length * 2, SLICE_MAX)
-            self._end = after + self._length
-
-
-def _fail(future: concurrent.futures.Future[Any], error: Exception) -> None:
-    if future.running() or future.set_running_or_notify_cancel():
-        future.set_exception(error)
+    def lend_store(self) -> contextlib.AbstractAsyncContextManager[Store]:
+        """Lend the store to a job, open."""
+        return self._keeper.lend()
 
 
 def _useless(assembler: Assembler) -> int:

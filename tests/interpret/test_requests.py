@@ -7,6 +7,7 @@ import pytest
 from tests.interpret.wire import body
 from tracer import _semconv as sc
 from tracer.interpret import interpret_request
+from tracer.interpret.previews import PREVIEW_CHARS
 
 USER = {"role": "user", "content": "Hello\n  there"}
 
@@ -140,7 +141,7 @@ def test_preview(operation, fields, preview):
 def test_preview_and_text_are_bounded_and_text_keeps_the_latest():
     messages = [{"role": "user", "content": f"word{n} " * 1000} for n in range(10)]
     view = view_of(messages=messages)
-    assert len(view.preview) == 1000
+    assert len(view.preview) == PREVIEW_CHARS
     assert len(view.text) <= 16_000
     assert "word9" in view.text
     assert "word0" not in view.text
@@ -172,7 +173,7 @@ def test_embedding_parameters():
 
 
 def test_unknown_operation_is_kept_raw():
-    view = view_of("images", prompt="a cat")
+    view = view_of("unknown", prompt="a cat")
     assert view.attributes == {sc.REQUEST_MODEL: "gpt-4o"}
     assert json.loads(view.inputs) == {"model": "gpt-4o", "prompt": "a cat"}
 

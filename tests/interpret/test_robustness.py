@@ -13,6 +13,7 @@ from tests.interpret.wire import OPERATIONS, reads, records, sse
 from tracer import _semconv as sc
 from tracer.interpret import interpret_request, interpret_response, interpret_stream, plain_text, stream_events
 from tracer.interpret._dispatch import OPERATIONS as READERS
+from tracer.interpret.previews import PREVIEW_CHARS
 
 OPERATION = st.sampled_from([*(key for key in READERS if not key.endswith(".session")), "unknown"])
 KEYS = [
@@ -41,7 +42,7 @@ def storable(view):
             json.loads(data.decode())
     json.loads(msgspec.json.encode(view))
     assert "could not be interpreted" not in view.attributes.get(sc.NOTE, "")
-    assert len(view.preview or "") <= 1000
+    assert len(view.preview or "") <= PREVIEW_CHARS
     assert len(view.text) <= 16_000
 
 

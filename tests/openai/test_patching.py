@@ -60,12 +60,13 @@ def test_the_patched_methods_keep_their_names_and_signatures(off: None) -> None:
         assert method.__name__ == name
 
 
-def test_an_option_of_the_wrong_type_is_refused() -> None:
-    wrong: Any = "yes"
-    with pytest.raises(tracer.ConfigurationError, match="propagate must be True or False"):
-        tracer.openai.autolog(propagate=wrong)
-    with pytest.raises(tracer.ConfigurationError, match="capture_content must be"):
-        tracer.openai.autolog(capture_content=wrong)
+@pytest.mark.parametrize(
+    "option", ["disable", "capture_content", "disable_openai_agent_tracer", "stream_usage", "propagate"]
+)
+def test_an_option_of_the_wrong_type_is_refused(option: str) -> None:
+    wrong: dict[str, Any] = {option: "yes"}
+    with pytest.raises(tracer.ConfigurationError, match=f"^{option} must be True(,| or) False.*, got 'yes'"):
+        tracer.openai.autolog(**wrong)
 
 
 async def test_switching_on_twice_leaves_one_span(caller: Caller) -> None:

@@ -23,14 +23,14 @@ def spans():
         time.sleep(0.0005)
 
 def streams():
-    from tracer._records import Ending
+    from tracer._records import Ending, Rank, SpanChunk
     from tracer._spans import open_span
     number = 0
     while True:
         span = open_span("stream", "CHAT_MODEL")
         span.begin(operation="chat")
         for _ in range(20):
-            span.pipeline.push_chunk(span.span_id, span.now_ns(), b'data: {"choices": []}\\n\\n')
+            span.pipeline.push(SpanChunk(span.span_id, span.now_ns(), b'data: {"choices": []}\\n\\n'), Rank.CHUNK)
             time.sleep(0.0005)
         span.finish(Ending.EXHAUSTED, streamed=True)
         os.write(1, b"stream\\n")

@@ -88,7 +88,21 @@ async def filled(store: SqliteStore) -> SqliteStore:
         ("trace.text ILIKE '%needle%'", [2]),
         ("text LIKE '%100[%]%'", []),
         ("text LIKE 'a %hay_stack'", [2]),
+        ("tags.mlflow.traceName = 'plain'", [1]),
+        ("tags.\"mlflow.traceName\" LIKE 'pla%'", [1]),
+        ("tag.`mlflow.traceName` != 'plain'", [4, 3, 2]),
+        ("metadata.`mlflow.trace.session` = 's'", [2]),
+        ("request_metadata.mlflow.trace.user = 'u'", [2]),
+        ("attributes.name = 'plain' AND attributes.execution_time < 5000", [1]),
+        (f"attributes.end_time >= {START // 10**6 + 14_000}", [4]),
+        ("trace.tags.env = 'prod'", [2]),
+        ("attributes.usage.total_tokens = 5", [1]),
         # what goes beyond
+        ("span.attributes.ok = true", [2]),
+        ("span.attributes.ok = 'true'", [2]),
+        ("span.attributes.ok != TRUE", []),
+        ("span.attributes.ok IN (false)", []),
+        ("span.attributes.`server.port` IN ('http', 443)", [2]),
         ("status = 'ERROR' OR name = 'plain'", [2, 1]),
         ("status = 'OK' AND name = 'plain' OR status = 'ERROR'", [2, 1]),
         ("status = 'OK' AND (name = 'plain' OR name = 'slow')", [4, 1]),
@@ -135,10 +149,8 @@ async def test_a_filter_finds(filled: SqliteStore, filter_string: str, numbers: 
         ("name == 'a'", "position 7: found \"= 'a'\""),
         ("name = 'a", "position 8"),
         ("name = 'a'; DROP TABLE traces", "position 11: found '; DROP TABLE traces'"),
-        ("name = 5", "text must be compared with 'text' in quotes, got 5"),
-        ("duration = '5'", "a number must be compared"),
-        ("duration LIKE 5", "a number must be compared"),
-        ("status = 'GOOD'", "must be one of IN_PROGRESS, OK, ERROR, INTERRUPTED, got 'GOOD'"),
+        ("name = 5", "name is compared with text here: write '5' in quotes, got 5"),
+        ("status = 'GOOD'", "status is one of IN_PROGRESS, OK, ERROR, INTERRUPTED, got 'GOOD'"),
         ("name IN ()", "position 10"),
         ("name RLIKE '('", "RLIKE needs a regular expression"),
         ("name RLIKE '(a+)+b'", "a repeated group holds a repetition"),
@@ -163,6 +175,66 @@ async def test_a_wrong_filter_says_where_and_what(store: SqliteStore, filter_str
     with pytest.raises(ConfigurationError) as caught:
         await store.search_traces(TraceQuery(filter_string=filter_string))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("filter_string", "place", "words"),
+    [
+        ("status > 'OK'", ">", "status has no order: compare it with = != or IN, not >"),
+        ("name = 'a' AND\n  span.status <= 'OK'", "<=", "span.status has no order"),
+        ("status = 5", "5", "status is one of IN_PROGRESS, OK, ERROR, INTERRUPTED, got 5"),
+        ("status IN ('OK', 'BAD')", "'BAD'", "got 'BAD'"),
+        ("span.status = true", "true", "span.status is one of OK, ERROR, UNSET, got true"),
+        ("status = OK", "OK", "found 'OK', expected 'text' in quotes or a number; write 'OK' in quotes if it is text"),
+        ("tags.ok = true", "true", "tags.ok is compared with text here: write 'true' in quotes, got true"),
+        ("name IN ('a', 5)", "5", "write '5' in quotes, got 5"),
+        ("name LIKE 5", "5", "write '5' in quotes, got 5"),
+        ("span.attributes.x LIKE 5", "5", "write '5' in quotes, got 5"),
+        ("span.attributes.ok > true", ">", "true has no order: compare it with = or !=, not >"),
+        ("span.attributes.ok LIKE false", "LIKE", "false has no order"),
+        ("name = 'a' AND duration = '5'", "'5'", "duration is a number of seconds: write it without quotes, got '5'"),
+        ("duration > 'long'", "'long'", "duration is a number of seconds, got 'long'"),
+        ("total_tokens = TRUE", "TRUE", "total_tokens is a number of tokens, got TRUE"),
+        ("duration LIKE '5%'", "LIKE", "duration is a number of seconds: compare it with = != > >= < <= or IN"),
+        ("timestamp_ms > '2026-01-01'", "'2026", "since= and until= of search_traces() take dates"),
+        ("duration = 1e400", "1e400", "the number is too large, got 1e400"),
+        ("cost > " + "9" * 5_000, "9", "the number is too large"),
+        ("timestamp_ms > 1e19", "1e19", "the number is too large"),
+        ("total_tokens IN (5, 9223372036854775808)", "922", "the number is too large"),
+        ("span.attributes.x = -1e999", "-1e999", "the number is too large"),
+        ("tags.env == 'prod'", "= 'p", "equality is a single ="),
+        ("name <> 'a'", "> 'a'", "inequality is !="),
+        ("name = NULL", "NULL", "write IS NULL or IS NOT NULL"),
+        ("name = 'a\" AND cost > 1", "'a", "this quote is never closed"),
+        ("name = \u201ca\u201d", "\u201ca", "text stands in straight quotes"),
+        ("duration > 5s", "s", "write a number without unit and separators"),
+        ("duration > 1,000", ",000", "write a number without unit and separators"),
+        ("name = 'a' && cost > 1", "&&", "write AND"),
+        ("name = 'a' || cost > 1", "||", "write OR"),
+        ("duration BETWEEN 1 AND 2", "BETWEEN", "write … >= low AND … <= high"),
+        ("name NOT LIKE 'x'", "LIKE", "write the NOT before the field"),
+        ("'a' = name", "'a'", "the field comes first"),
+        ("name IN 'a'", "'a'", "IN takes a list in parentheses"),
+        ("cost > 1 AND tags = 'a'", "tags", "tags needs a name behind it: tags.<key>"),
+        ("cost > 1 OR span = 'a'", "span", "span needs a name behind it: span.name"),
+        ("span.name RLIKE '('", "'('", "RLIKE needs a regular expression that is quick to search"),
+    ],
+)
+def test_a_wrong_filter_is_marked_where_it_is_wrong(filter_string: str, place: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_filter(filter_string)
+    message, line, mark = str(caught.value).rsplit("\n", 2)
+    assert words in message
+    assert line[mark.index("^") :].startswith(place[:50]), str(caught.value)
+    assert filter_string[int(message.split("position ")[1].split(":")[0]) - 1 :].startswith(place)
+
+
+def test_of_a_long_filter_the_part_around_the_mistake_is_shown() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_filter("name = 'a' OR " * 100 + "statu = 'OK'" + " OR name = 'a'" * 50)
+    _, line, mark = str(caught.value).split("\n")
+    assert line[mark.index("^") :].startswith("statu = 'OK'")
+    assert len(line) < 150
 
 
 @pytest.mark.parametrize(

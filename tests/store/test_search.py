@@ -131,10 +131,21 @@ async def test_times_may_be_given_in_four_forms(store: SqliteStore) -> None:
         ("cost desc", [3, 1, 4, 2]),
         ("name asc", [2, 3, 1, 4]),
         ("name desc", [1, 3, 2, 4]),
+        (None, [4, 3, 2, 1]),
+        ([], [4, 3, 2, 1]),
         ("timestamp_ms DESC", [4, 3, 2, 1]),
+        (["timestamp_ms DESC"], [4, 3, 2, 1]),
+        (["attributes.timestamp ASC"], [1, 2, 3, 4]),
+        (["execution_time DESC"], [2, 1, 3, 4]),
+        (("trace.execution_time_ms",), [3, 1, 2, 4]),
+        (["status"], [4, 1, 2, 3]),
+        (["status DESC", "timestamp_ms ASC"], [1, 2, 3, 4]),
+        (["state ASC", "execution_time DESC"], [4, 2, 1, 3]),
+        (["total_tokens DESC", "name DESC"], [1, 3, 2, 4]),
+        (["total_tokens DESC", "name DESC", "total_tokens ASC"], [1, 3, 2, 4]),
     ],
 )
-async def test_orders_put_what_is_unknown_last(store: SqliteStore, order_by: str, numbers: list[int]) -> None:
+async def test_orders_put_what_is_unknown_last(store: SqliteStore, order_by: Any, numbers: list[int]) -> None:
     def at(number: int, seconds: int) -> int:
         return START + (number + seconds) * SECOND
 
@@ -156,10 +167,18 @@ async def test_orders_put_what_is_unknown_last(store: SqliteStore, order_by: str
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     starts=st.lists(st.integers(0, 5), min_size=1, max_size=20),
-    order=st.sampled_from(["start_time desc", "start_time asc", "duration desc", "name asc"]),
+    order=st.sampled_from(
+        [
+            "start_time desc",
+            "start_time asc",
+            "duration desc",
+            "name asc",
+            ["status desc", "name asc", "start_time desc"],
+        ]
+    ),
     seed=st.integers(0, 1_000),
 )
-async def test_pages_hold_still_while_traces_arrive_and_go(starts: list[int], order: str, seed: int) -> None:
+async def test_pages_hold_still_while_traces_arrive_and_go(starts: list[int], order: Any, seed: int) -> None:
     """All traces that were there come once, in order, whatever is written between pages; none that came later does."""
     rng = random.Random(seed)
     asked: dict[str, Any] = {"order_by": order, "since": timedelta(days=20_000)}
@@ -206,6 +225,10 @@ async def test_a_broken_page_token_is_refused(store: SqliteStore, token: str) ->
         ({"max_results": True}, "got True"),
         ({"order_by": "price desc"}, "order_by must be one of start_time"),
         ({"order_by": "duraton"}, "did you mean 'duration'"),
+        ({"order_by": "timestamp_m"}, "did you mean 'timestamp_ms'"),
+        ({"order_by": ["name", "price desc"]}, "or a list of such, got 'price desc'"),
+        ({"order_by": ["name", 5]}, "or a list of such, got 5"),
+        ({"order_by": {"name": "asc"}}, "or a list of such, got {'name': 'asc'}"),
         ({"order_by": "start_time; DROP TABLE traces"}, "order_by must be one of"),
         ({"status": "FAILED"}, "status must be one of IN_PROGRESS, OK"),
         ({"status": "EROR"}, "did you mean 'ERROR'"),

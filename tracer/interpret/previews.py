@@ -17,7 +17,7 @@ __all__ = [
     "without_media",
 ]
 
-PREVIEW_CHARS = 1_000
+PREVIEW_CHARS = 300  # more than a line of a list shows; it is kept twice for each trace
 TEXT_CHARS = 16_000
 
 _LONGEST_WORD = 512  # of a text, not of base64
@@ -32,12 +32,13 @@ def one_line(text: str | None) -> str | None:
     """Return `text` on one line of at most `PREVIEW_CHARS` characters; None if there is none."""
     if not text:
         return None
-    # White space shrinks, so a few times the length is enough to look at (and a megabyte is not).
-    start = text[: 4 * PREVIEW_CHARS]
-    if ";base64," in start:
-        start = without_media(start)
-    # Texts that are one line already need not be taken apart word by word.
-    line = start.strip() if start.isprintable() and "  " not in start else " ".join(start.split())
+    start = text[: PREVIEW_CHARS + 1]
+    if not start.isprintable() or "  " in start or ";base64," in text[: 4 * PREVIEW_CHARS]:
+        # White space shrinks, so a few times the length is enough to look at (and a megabyte is not).
+        start = text[: 4 * PREVIEW_CHARS]
+        line = " ".join(without_media(start).split())
+    else:  # one line already, as most are
+        line = start.strip()
     if len(line) > PREVIEW_CHARS or (len(text) > len(start) and line):
         line = line[: PREVIEW_CHARS - 1] + "…"
     return line or None

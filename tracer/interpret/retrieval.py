@@ -9,9 +9,11 @@ from tracer.interpret._json import as_dicts, as_text
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import read_head
 from tracer.interpret.completions import prompt_texts
-from tracer.interpret.previews import PREVIEW_CHARS, content_text, join_texts, one_line
+from tracer.interpret.previews import content_text, join_texts, one_line
 
 __all__ = ["read_request", "read_response"]
+
+EXCERPT_CHARS = 1_000  # of a document, among the attributes; the outputs have all of it
 
 
 def read_request(body: dict[str, Any], view: RequestView) -> None:
@@ -27,7 +29,7 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     found = as_dicts(body["data"])
     texts = [content_text(document.get("content")) for document in found]
     view.attributes[sc.RETRIEVAL_DOCUMENTS] = [
-        {"id": document.get("file_id"), "score": document.get("score"), "text": text[:PREVIEW_CHARS]}
+        {"id": document.get("file_id"), "score": document.get("score"), "text": text[:EXCERPT_CHARS]}
         for document, text in zip(found, texts, strict=True)
     ]
     names = [as_text(document.get("filename")) or str(document.get("file_id")) for document in found]

@@ -78,13 +78,18 @@ def _collect(counts: dict[str, int], source: dict[str, Any], names: Any) -> None
         target = names.get(name)
         if target is None:
             continue
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is int:
-            if type(target) is str and counts.get(target, 0) <= value < _MAX_COUNT:
-                counts[target] = value
-        elif type(value) is dict and type(target) is dict:
-            _collect(counts, value, target)
+        if type(target) is dict:
+            if type(value) is dict:
+                _collect(counts, value, target)
+        elif type(value) is not int and (value := _whole(value)) is None:
+            continue
+        elif counts.get(target, 0) <= value < _MAX_COUNT:
+            counts[target] = value
+
+
+def _whole(value: Any) -> int | None:
+    """Return a count that came as a float."""
+    return int(value) if type(value) is float and value.is_integer() else None
 
 
 def usage_attributes(counts: dict[str, int]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Importing this module imports nothing of the openai package; `autolog` does.
 
 from __future__ import annotations
 
+from tracer._checks import check_bool
 from tracer._exceptions import ConfigurationError, MissingDependencyError
 from tracer._runtime import runtime
 from tracer.interpret.cost import load_table
@@ -44,16 +45,14 @@ def autolog(
     Raises:
         ConfigurationError: An option of the wrong type, or ``TRACER_…`` in the environment can't be understood.
     """
-    options = {
-        "disable": disable,
-        "disable_openai_agent_tracer": disable_openai_agent_tracer,
-        "stream_usage": stream_usage,
-        "propagate": propagate,
-        "capture_audio": capture_audio,
-    }
-    for name, value in options.items():
-        if not isinstance(value, bool):
-            raise ConfigurationError(f"{name} must be True or False, got {value!r}")
+    for name, value in (
+        ("disable", disable),
+        ("disable_openai_agent_tracer", disable_openai_agent_tracer),
+        ("stream_usage", stream_usage),
+        ("propagate", propagate),
+        ("capture_audio", capture_audio),
+    ):
+        check_bool(name, value)
     if capture_content is not None and not isinstance(capture_content, bool):
         raise ConfigurationError(f"capture_content must be True, False or None, got {capture_content!r}")
     try:

@@ -1,7 +1,7 @@
 """One call through the seam: from ``request`` to the end of its body.
 
 Every method is called from inside the SDK, so each is guarded: what fails in here is logged, and the user's call goes
-on as if we were not there.
+on as if we were not there. What each call or each chunk passes guards itself, as a decorator would cost it a tenth.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import msgspec
 from tracer import _semconv as sc
 from tracer._context import current_span, format_traceparent
 from tracer._failures import is_cancellation
+from tracer._guard import guarded, report
 from tracer._records import Ending, HttpFacts, Payload
 from tracer._spans import LiveSpan, open_span
 from tracer._values import safe_str
-from tracer.openai._guard import guarded, report
 from tracer.openai._model_call import current_model_call
 from tracer.openai._multipart import form_of
 from tracer.openai._operations import Operation
-from tracer.openai._stream import tap
+from tracer.openai._stream import Reads, tap
 
 __all__ = ["Call", "Options", "current_call"]
 
@@ -51,8 +51,8 @@ class Call:
     """
 
     __slots__ = (
-        "_attempts", "_begun", "_body", "_call_token", "_client_class", "_http", "_last_read_ns", "_operation",
-        "_options", "_room", "_span_token", "_streamed", "_tapped", "_unkept", "request_options", "span",
+        "_attempts", "_begun", "_body", "_client_class", "_http", "_operation", "_options", "_tapped", "_tokens",
+        "reads", "request_options", "span",
     )  # fmt: skip
 
     def __init__(
@@ -70,48 +70,54 @@ class Call:
         self._operation = operation
         self._options = options
         self._attempts = 0
-        self._begun = False
-        self._streamed = self._tapped = False
+        self._begun = self._tapped = False
         self._body: bytes | None = None
         self._http: HttpFacts | None = None
-        self._last_read_ns: int | None = None
-        self._unkept: bytes | None = None
-        self._room = self.span.settings.max_payload_bytes  # for what a stream brings, taken together
+        self.reads: Reads | None = None
 
     def __enter__(self) -> None:
-        self._call_token: Token[Call | None] = current_call.set(self)
-        self._span_token: Token[LiveSpan | None] = current_span.set(self.span)
+        self._tokens: tuple[Token[Call | None], Token[LiveSpan | None]] = (
+            current_call.set(self),
+            current_span.set(self.span),
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        call_token, span_token = self._tokens
         try:
-            current_span.reset(self._span_token)
-            current_call.reset(self._call_token)
+            current_span.reset(span_token)
+            current_call.reset(call_token)
         except ValueError:
             pass  # a coroutine that the garbage collector closes, in another context
-        del self._span_token, self._call_token  # they would keep the whole context alive as long as the stream
-        if error is not None:
-            self._raised(error)
-        elif not self._tapped:
-            self._returned()
+        del self._tokens  # they would keep the whole context alive as long as the stream
+        try:
+            if error is not None:
+                self._raised(error)
+            elif not self._tapped:
+                self._finish(_RETURNED)
+        except Exception:
+            report("Call.__exit__")
         self.request_options = None
 
     # --- the request ----------------------------------------------------------------------------------------------
 
-    @guarded
     def request_built(self, request: Any) -> None:
         """See the request as it goes out, once for each attempt. The first one begins the span."""
-        self._attempts += 1
-        if not self._begun:
-            body, span = _body_of(request), self.span
-            if body is None:
-                body = form_of(request)
-            inputs = span.pipeline.wire_payload(body) if body is not None and span.is_recording else None
-            self._begin(inputs, request.url, body_dropped=body is not None and inputs is None)
-        if self._options.propagate and TRACEPARENT not in request.headers:
+        try:
+            self._attempts += 1
             span = self.span
-            request.headers[TRACEPARENT] = format_traceparent(span.trace_id, span.span_id, sampled=span.is_recording)
+            if not self._begun:
+                body = _body_of(request)
+                if body is None:
+                    body = form_of(request)
+                inputs = span.pipeline.wire_payload(body) if body is not None and span.is_recording else None
+                self._begin(inputs, request.url, body_dropped=body is not None and inputs is None)
+            if self._options.propagate and TRACEPARENT not in request.headers:
+                sampled = span.is_recording
+                request.headers[TRACEPARENT] = format_traceparent(span.trace_id, span.span_id, sampled=sampled)
+        except Exception:
+            report("Call.request_built")
 
     def _begin(self, inputs: Payload | None, url: Any = None, *, body_dropped: bool = False) -> None:
         span, operation = self.span, self._operation
@@ -125,20 +131,20 @@ class Call:
                 inputs=inputs,
                 attributes={**attributes, **dict(operation.attributes)} if operation.attributes else attributes,
                 operation=operation.key,
-                capture=span.settings.capture_content if capture is None else capture,
+                capture=span.pipeline.settings.capture_content if capture is None else capture,
                 body_dropped=body_dropped,
             )
         self._begun = True
 
-    def _ensure_begun(self) -> None:
-        """Begin without a request if it was not seen: nothing may be recorded of a span that has not begun."""
-        if not self._begun:
-            self._begin(None)
+    def _begin_unseen(self) -> None:
+        """Begin without a request, as it was not seen: nothing may be recorded of a span that has not begun."""
+        self._begin(None)
 
     @guarded
     def attempt_failed(self, response: Any, started_ns: int, error: BaseException | None) -> None:
         """Note an attempt that the SDK gave up, and how long it paused then."""
-        self._ensure_begun()
+        if not self._begun:
+            self._begin_unseen()
         delay_ns = self.span.now_ns() - started_ns
         attributes: dict[str, Any] = {"tracer.retry.attempt": self._attempts, "tracer.retry.delay": delay_ns / 1e9}
         if response is not None:
@@ -152,29 +158,30 @@ class Call:
 
     # --- the response ---------------------------------------------------------------------------------------------
 
-    @guarded
     def response_came(self, response: Any) -> None:
         """See a successful response: its body if it was read, else put a tap on it."""
-        self._ensure_begun()
-        self._http = _facts_of(response)
-        if not self.span.is_recording:
-            return
-        body = _body_of(response)
-        if body is None:
-            tap(response, self)
-            self._streamed = self._tapped = True
-            self._last_read_ns = self.span.now_ns()
-        elif body.startswith(EVENT_STREAM_STARTS):  # a transport or a hook has read the whole stream already
-            self._streamed = True
-            self.stream_read(body)
-        else:
-            self._body = body
+        try:
+            if not self._begun:
+                self._begin_unseen()
+            self._http = _facts_of(response)
+            if not self.span.is_recording:
+                return
+            body = _body_of(response)
+            if body is None:
+                reads = self._new_reads()
+                tap(response, self)
+                self.reads, self._tapped = reads, True
+            elif body.startswith(EVENT_STREAM_STARTS):  # a transport or a hook has read the whole stream already
+                self.reads = self._new_reads()
+                self.reads.keep(body)
+            else:
+                self._body = body
+        except Exception:
+            report("Call.response_came")
 
-    @guarded
-    def _returned(self) -> None:
-        self._finish(_RETURNED)
+    def _new_reads(self) -> Reads:
+        return Reads(self.span)
 
-    @guarded
     def _raised(self, error: BaseException) -> None:
         if not self._begun:  # it never got as far as a request: a bad argument, an auth hook that failed
             self._begin(_unsent(self.span, getattr(self.request_options, "json_data", None)))
@@ -185,20 +192,6 @@ class Call:
 
     # --- the body of a stream -------------------------------------------------------------------------------------
 
-    def stream_read(self, data: bytes) -> None:
-        """Keep one read of the body; called for each, so it does nothing else."""
-        try:
-            span = self.span
-            self._last_read_ns = now = span.now_ns()
-            self._room -= len(data)
-            if self._room >= 0 and span.pipeline.push_chunk(span.span_id, now, data):
-                self._unkept = None
-            else:
-                self._unkept = data
-                span.lose("chunks")
-        except Exception:
-            report("Call.stream_read")
-
     @guarded
     def stream_ended(self, ending: Ending, error: BaseException | None = None) -> None:
         """The body is over. Whoever sees it first says how.
@@ -206,23 +199,24 @@ class Call:
         The span ends with the last byte and not with the close, which may come whenever the caller likes; but a
         reader that fails or is cancelled has waited until now.
         """
-        if self._unkept is not None:  # what was left out in the middle, the end tells how the stream ended
-            self.span.pipeline.push_last_chunk(self.span.span_id, self.span.now_ns(), self._unkept)
-            self._unkept = None
+        reads = self.reads
+        if reads is not None:
+            reads.keep_last()
         waited = ending in (_RAISED, _CANCELLED)
-        self._finish(ending, error, end_ns=None if waited else self._last_read_ns)
+        self._finish(ending, error, end_ns=None if waited or reads is None else reads.last_ns)
 
     def _finish(self, ending: Ending, error: BaseException | None = None, end_ns: int | None = None) -> None:
-        span, payload = self.span, None
+        span, payload, reads = self.span, None, self.reads
         attributes: dict[str, Any] = {}
-        self._ensure_begun()
+        if not self._begun:
+            self._begin_unseen()
         if self._body is not None:
             payload = self._payload_of(self._body) if span.is_recording else None
             if payload is None:
                 span.lose("bodies")
             self._body = None
-        if self._room < 0:
-            attributes[sc.TRUNCATED] = {"chunks": -self._room}
+        if reads is not None and reads.room < 0:
+            attributes[sc.TRUNCATED] = {"chunks": -reads.room}
         if self._attempts > 1:
             attributes[sc.RETRIES] = self._attempts - 1
         if self._http is None and ending is _RETURNED:
@@ -233,7 +227,7 @@ class Call:
             outputs=payload,
             error=error if ending is _RAISED else None,
             http=self._http,
-            streamed=self._streamed,
+            streamed=reads is not None,
             attributes=attributes or None,
         )
 

@@ -18,9 +18,9 @@ import msgspec
 
 from tracer import _semconv as sc
 from tracer._context import Current, current_span
+from tracer._guard import guarded
 from tracer._spans import LiveSpan
 from tracer.openai._calls import Call, _body_of, current_call
-from tracer.openai._guard import guarded
 
 __all__ = ["JobCall", "Poll", "jobs"]
 
@@ -152,8 +152,8 @@ class Poll(Call):
             super().__init__(client, operation, *args, **kwargs)
 
     def __enter__(self) -> None:
-        self._call_token = current_call.set(self)
-        self._span_token = current_span.set(current_span.get())  # ours is not there until it is known to be wanted
+        # Our span is not current until it is known to be wanted.
+        self._tokens = current_call.set(self), current_span.set(current_span.get())
 
     def __exit__(self, *error: Any) -> None:
         if not self._is_wanted:

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
+from tracer._guard import guarded, report
 from tracer._records import Codec, Ending, Payload, Rank
+from tracer._spans import LiveSpan
 from tracer.openai._calls import Call
-from tracer.openai._guard import guarded
+from tracer.openai._stream import Reads
 
 __all__ = ["MediaCall"]
 
@@ -43,19 +45,13 @@ class MediaCall(Call):
         if body is not None and (self._is_media or _is_binary(body)):
             self._is_media, self._body, self._media, self._size = True, None, body, len(body)
 
-    def stream_read(self, data: bytes) -> None:
-        """Count one read of a binary body, and keep it."""
-        super().stream_read(data)
-        if not self._is_media:
-            return
-        if not self._size and data and self._tapped:
-            span = self.span
-            seconds = (span.now_ns() - span.start_time_ns) / 1e9
-            guarded(span.set_attribute)(sc.TIME_TO_FIRST_CHUNK, seconds)
-        self._size += len(data)
+    def _new_reads(self) -> Reads:
+        return _CountedReads(self.span) if self._is_media else super()._new_reads()
 
     def _finish(self, ending: Ending, error: BaseException | None = None, end_ns: int | None = None) -> None:
         if self._is_media:
+            if isinstance(self.reads, _CountedReads):
+                self._size = self.reads.size
             self._body = msgspec.json.encode({"content_type": self._content_type, "size": self._size})
         super()._finish(ending, error, end_ns)
 
@@ -68,6 +64,26 @@ class MediaCall(Call):
             return super()._payload_of(body)
         value = {"content_type": self._content_type, "size": self._size, "data": media}
         return Payload(Codec.VALUE, msgspec.msgpack.encode(value))
+
+
+class _CountedReads(Reads):
+    """Keeps the reads of a binary body, and counts their bytes."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, span: LiveSpan) -> None:
+        super().__init__(span)
+        self.size = 0
+
+    def keep(self, data: bytes) -> None:
+        """Keep and count one read."""
+        super().keep(data)
+        try:
+            if not self.size and data:
+                self._span.set_attribute(sc.TIME_TO_FIRST_CHUNK, (self.last_ns - self._span.start_time_ns) / 1e9)
+            self.size += len(data)
+        except Exception:
+            report("_CountedReads.keep")
 
 
 def _is_binary(body: bytes) -> bool:

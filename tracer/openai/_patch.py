@@ -26,9 +26,9 @@ from openai import _base_client as sdk
 from openai._compat import model_copy
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
+from tracer._guard import guarded, report
 from tracer.openai import _websocket
 from tracer.openai._calls import Call, Options, current_call
-from tracer.openai._guard import guarded
 from tracer.openai._kinds import call_class
 from tracer.openai._operations import find_operation
 
@@ -86,7 +86,6 @@ def _leads_to_ours(function: Any, owner: type, name: str) -> bool:
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 
-@guarded
 def _scope(
     client: Any, request_options: Any, kwargs: Mapping[str, Any], *, is_async: bool
 ) -> AbstractContextManager[None] | None:
@@ -94,14 +93,18 @@ def _scope(
     options = _options
     if options is None:
         return None
-    around = current_call.get()
-    if around is not None and around.request_options is request_options:
-        return None  # wrapped twice, as by a library that puts our wrapper back over another of ours
-    operation = find_operation(request_options.method, request_options.url)
-    if operation is None:
-        return None if around is None else _Hidden()
-    watch = call_class(operation, request_options.json_data, streamed=bool(kwargs.get("stream")))
-    return watch(client, operation, request_options, options, is_async=is_async)
+    try:
+        around = current_call.get()
+        if around is not None and around.request_options is request_options:
+            return None  # wrapped twice, as by a library that puts our wrapper back over another of ours
+        operation = find_operation(request_options.method, request_options.url)
+        if operation is None:
+            return None if around is None else _Hidden()
+        watch = call_class(operation, request_options.json_data, streamed=bool(kwargs.get("stream")))
+        return watch(client, operation, request_options, options, is_async=is_async)
+    except Exception:
+        report("_scope")
+        return None
 
 
 class _Hidden:

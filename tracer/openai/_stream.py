@@ -9,16 +9,94 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tracer._failures import is_cancellation
-from tracer._records import Ending
+from tracer._guard import report
+from tracer._records import Ending, Rank, SpanChunk
 
 if TYPE_CHECKING:
+    from tracer._spans import LiveSpan
     from tracer.openai._calls import Call
 
-__all__ = ["tap"]
+__all__ = ["Reads", "tap"]
+
+_CHUNK = Rank.CHUNK  # members of an enum are slow to look up on Python 3.11 (0.25 µs)
+
+
+class Reads:
+    """What came of a stream's body.
+
+    Attributes:
+        last_ns: When the last read came, or if none did, when the response came.
+        room: Bytes that may still be kept; what was beyond it, as a negative number.
+    """
+
+    __slots__ = ("_clock_offset", "_end", "_perf_counter_ns", "_push", "_span", "_span_id", "last_ns", "room")
+
+    def __init__(self, span: LiveSpan) -> None:
+        pipeline = span.pipeline
+        self._span = span
+        self._span_id = span.span_id
+        self._clock_offset = span.clock_offset
+        self._perf_counter_ns = pipeline.clock.perf_counter_ns
+        self._push = pipeline.push
+        self._end: _LastEvent | None = None  # of what there was no room for
+        self.last_ns = span.now_ns()
+        self.room = pipeline.settings.max_payload_bytes
+
+    def keep(self, data: bytes) -> None:
+        """Keep one read; called for each, so it does nothing else."""
+        try:
+            self.last_ns = now = self._clock_offset + self._perf_counter_ns()
+            self.room -= len(data)
+            if self.room >= 0 and self._push(SpanChunk(self._span_id, now, data), _CHUNK):
+                self._end = None
+            else:
+                if self._end is None:
+                    self._end = _LastEvent(self._span.settings.max_payload_bytes)
+                self._end.add(data)
+                self._span.lose("chunks")
+        except Exception:
+            report("Reads.keep")
+
+    def keep_last(self) -> None:
+        """Keep the last event even if there was no room: it tells how the stream ended, and Responses' has it all."""
+        if self._end is not None:
+            self._push(SpanChunk(self._span_id, self._span.now_ns(), self._end.take()), Rank.END)
+            self._end = None
+
+
+class _LastEvent:
+    """Of reads that there was no room for, what may be the stream's last event: nothing before it is held."""
+
+    __slots__ = ("_limit", "_parts", "_seam", "_size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._seam = b""  # the last few bytes
+
+    def add(self, data: bytes) -> None:
+        """Take the next read, cut anywhere."""
+        # A blank line ends an event (WHATWG HTML, 9.2.6), but one at the very end begins none; it may lie across reads.
+        text = self._seam + data
+        self._seam = text[-4:]
+        body = text.rstrip(b"\r\n")
+        start = max(body.rfind(b"\n\n"), body.rfind(b"\r\n\r\n"))
+        if start >= 0:
+            self._parts, self._size = [text[start:]], len(text) - start
+        elif self._size + len(data) > self._limit:  # no event at all, as of a file that is downloaded
+            self._parts, self._size = [b"\n\n", data], len(data)
+        else:
+            self._parts.append(data)
+            self._size += len(data)
+
+    def take(self) -> bytes:
+        """Return it. Begins with a blank line if something was left out before it; else continues what was kept."""
+        return b"".join(self._parts)
 
 
 def tap(response: Any, call: Call) -> None:
@@ -58,6 +136,16 @@ class _Tap:
             raise AttributeError(name)
         return getattr(self._stream, name)
 
+    def _first_reads(self) -> Reads | None:
+        """Return where to keep what is read, for the first pass over the body only.
+
+        Those who read on for its rest after ``[DONE]``, as the SDK does to reuse the connection, are not recorded.
+        """
+        if self._is_read or self._call is None:
+            return None
+        self._is_read = True
+        return self._call.reads
+
     def _end(self, ending: Ending, error: BaseException | None = None) -> None:
         call, self._call = self._call, None
         if call is not None:
@@ -79,22 +167,15 @@ class _Tap:
         self._end(Ending.COLLECTED)
 
 
-# Only the first pass over a body is recorded: the SDK reads on for its rest after [DONE], to reuse the connection.
-
-
 class _SyncTap(_Tap):
     def __iter__(self) -> Iterator[bytes]:
-        call = self._call
-        if self._is_read or call is None:
-            return iter(self._stream)
-        self._is_read = True
-        return self._read_sync(call)
+        reads = self._first_reads()
+        return iter(self._stream) if reads is None else self._read_sync(reads.keep)
 
-    def _read_sync(self, call: Call) -> Iterator[bytes]:
-        read = call.stream_read
+    def _read_sync(self, keep: Callable[[bytes], None]) -> Iterator[bytes]:
         try:
             for data in self._stream:
-                read(data)
+                keep(data)
                 yield data
         except BaseException as error:
             self._end_by(error)
@@ -110,11 +191,8 @@ class _SyncTap(_Tap):
 
 class _AsyncTap(_Tap):
     def __aiter__(self) -> AsyncIterator[bytes]:
-        call = self._call
-        if self._is_read or call is None:
-            return aiter(self._stream)
-        self._is_read = True
-        return _AsyncReader(self, call, aiter(self._stream))
+        reads = self._first_reads()
+        return aiter(self._stream) if reads is None else _AsyncReader(self, reads.keep, aiter(self._stream))
 
     async def aclose(self) -> None:
         try:
@@ -129,9 +207,9 @@ class _AsyncReader(AsyncGenerator[bytes, None]):
     An async generator in form only: event loops want real ones closed, which httpx2 does and httpx does not.
     """
 
-    def __init__(self, tap: _Tap, call: Call, stream: AsyncIterator[bytes]) -> None:
+    def __init__(self, tap: _Tap, keep: Callable[[bytes], None], stream: AsyncIterator[bytes]) -> None:
         self._tap = tap
-        self._keep = call.stream_read
+        self._keep = keep
         self._stream = stream
 
     async def __anext__(self) -> bytes:

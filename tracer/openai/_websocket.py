@@ -30,9 +30,9 @@ from types import FrameType
 from typing import Any
 
 from tracer._context import Current
+from tracer._guard import guarded
 from tracer._records import Ending
 from tracer.openai._calls import Options
-from tracer.openai._guard import guarded
 from tracer.openai._websocket_session import Kind, Session
 
 __all__ = ["Patch", "has_news", "seam"]

@@ -20,12 +20,12 @@ import msgspec
 from tracer import _semconv as sc
 from tracer._context import Current
 from tracer._failures import is_cancellation
+from tracer._guard import guarded, report
 from tracer._models import SpanType
-from tracer._records import Ending, HttpFacts
+from tracer._records import Ending, HttpFacts, Rank, SpanChunk
 from tracer._spans import open_span
 from tracer.openai._calls import Options
 from tracer.openai._calls import _provider as provider_of
-from tracer.openai._guard import guarded, report
 from tracer.openai._websocket_events import (
     EDGE,
     NO_HEAD,
@@ -426,5 +426,5 @@ class Session:
         """Keep an event of the session, as long as there is room."""
         span, event = self.span, framed(data)
         self._room -= len(event)
-        if self._room < 0 or not span.pipeline.push_chunk(span.span_id, now_ns, event):
+        if self._room < 0 or not span.pipeline.push(SpanChunk(span.span_id, now_ns, event), Rank.CHUNK):
             span.lose("chunks")

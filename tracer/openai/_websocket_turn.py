@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tracer import _semconv as sc
-from tracer._records import Ending
+from tracer._records import Ending, Rank, SpanChunk
 from tracer._spans import LiveSpan
 
 __all__ = ["Turn", "framed"]
+
+_CHUNK = Rank.CHUNK  # members of an enum are slow to look up on Python 3.11 (0.25 µs)
 
 
 class Turn:
@@ -33,7 +35,7 @@ class Turn:
             return
         span, event = self.span, framed(data)
         self._room -= len(event)
-        if self._room >= 0 and span.pipeline.push_chunk(span.span_id, now_ns, event):
+        if self._room >= 0 and span.pipeline.push(SpanChunk(span.span_id, now_ns, event), _CHUNK):
             self._unkept = None
         else:
             self._unkept = event
@@ -49,7 +51,7 @@ class Turn:
         """End the span; a second end does nothing."""
         span = self.span
         if self._unkept is not None:  # what was left out before it, the last event tells how the response ended
-            span.pipeline.push_last_chunk(span.span_id, span.now_ns(), self._unkept)
+            span.pipeline.push(SpanChunk(span.span_id, span.now_ns(), self._unkept), Rank.END)
             self._unkept = None
         attributes: dict[str, Any] = {}
         if self._heard:

@@ -43,6 +43,8 @@ _WRITER_PRAGMAS = (
     f"wal_autocheckpoint = {0 if fcntl else 4_000}",  # see `checkpoint`
     "journal_size_limit = 67108864",
     "mmap_size = 0",  # a truncated file would be a SIGBUS in the user's process
+    # Until a statement succeeds SQLite keeps the pages as they were: by default in /var/tmp, no place for prompts.
+    "temp_store = MEMORY",
     "foreign_keys = ON",
     "trusted_schema = OFF",  # a crafted file must not run functions through its views and triggers
     "cell_size_check = ON",
@@ -51,6 +53,7 @@ _WRITER_PRAGMAS = (
 _READER_PRAGMAS = (
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
     "query_only = ON",  # rather than mode=ro, which can't recover a database after kill -9
+    "temp_store = MEMORY",
     "mmap_size = 0",
     "trusted_schema = OFF",
     "cell_size_check = ON",

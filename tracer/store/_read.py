@@ -25,6 +25,7 @@ from tracer._models import (
     TraceState,
     number_model_calls,
 )
+from tracer.store._links import chains
 
 __all__ = ["TRACE_COLUMNS", "read_live_chunks", "read_traces"]
 
@@ -55,7 +56,9 @@ def read_traces(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], *, 
     if spans:
         for row in connection.execute(_SPANS, (keys,)):
             found[row[0]].append(row)
-    return [_trace(connection, row, tags[row[0]], found[row[0]]) for row in rows]
+    linked = chains(connection, [row[0] for row in rows])
+    infos = [_info(row, tags[row[0]], linked.get(row[0], [])) for row in rows]
+    return [_trace(connection, info, root, found[row[0]]) for row, (info, root) in zip(rows, infos, strict=True)]
 
 
 def read_live_chunks(connection: sqlite3.Connection, trace_id: str, span_id: str) -> RawChunks:
@@ -64,16 +67,13 @@ def read_live_chunks(connection: sqlite3.Connection, trace_id: str, span_id: str
     return [chunk for (packed,) in rows for chunk in _decode_chunks(packed)]
 
 
-def _trace(
-    connection: sqlite3.Connection, row: tuple[Any, ...], tags: dict[str, str], spans: list[tuple[Any, ...]]
-) -> Trace:
-    info, root = _info(row, tags)
+def _trace(connection: sqlite3.Connection, info: TraceInfo, root: str | None, spans: list[tuple[Any, ...]]) -> Trace:
     built = [_span(connection, info.trace_id, span) for span in spans]
     built.sort(key=lambda span: span.span_id != root)  # stable: the others stay in start order
     return Trace(info=info, data=TraceData(spans=number_model_calls(built)))
 
 
-def _info(row: tuple[Any, ...], tags: dict[str, str]) -> tuple[TraceInfo, str | None]:
+def _info(row: tuple[Any, ...], tags: dict[str, str], chain: list[str]) -> tuple[TraceInfo, str | None]:
     _, trace_id, experiment, name, state, start, duration, request, response = row[:9]
     metadata, dropped, session, user, cost, root = row[9:15]
     info = TraceInfo(
@@ -92,6 +92,7 @@ def _info(row: tuple[Any, ...], tags: dict[str, str]) -> tuple[TraceInfo, str | 
         session_id=session,
         user_id=user,
         dropped=_json(dropped) or {},
+        chain=chain,
     )
     return info, root
 

@@ -132,8 +132,23 @@ CREATE TRIGGER spans_text_deleted AFTER DELETE ON spans WHEN OLD.key <= (SELECT 
 END;
 """
 
-# What no span refers to any more goes with the last that did, in the same transaction, whoever deleted it.
 _V2 = """
+CREATE TABLE links (
+    kind TEXT NOT NULL,                     -- response, previous_response, conversation
+    id TEXT NOT NULL,
+    trace_key INTEGER NOT NULL REFERENCES traces (key) ON DELETE CASCADE,
+    PRIMARY KEY (kind, id, trace_key)
+) WITHOUT ROWID;
+CREATE INDEX links_by_trace ON links (trace_key, kind, id);
+INSERT INTO links SELECT DISTINCT kinds.value, attribute.value, trace_key
+FROM spans
+JOIN json_each('{"gen_ai.response.id": "response", "tracer.request.previous_response_id": "previous_response",
+    "gen_ai.conversation.id": "conversation"}') AS kinds
+JOIN json_each(spans.attributes) AS attribute ON attribute.key = kinds.key
+WHERE operation = 'responses' AND attribute.type = 'text';
+"""
+# What no span refers to any more goes with the last that did, in the same transaction, whoever deleted it.
+_V3 = """
 CREATE TABLE media (
     key INTEGER PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE,              -- SHA-256 in hex
@@ -153,7 +168,7 @@ WHEN NOT EXISTS (SELECT 1 FROM span_media WHERE media_key = OLD.media_key) BEGIN
 END;
 """
 
-_MIGRATIONS = (_V1, _V2)
+_MIGRATIONS = (_V1, _V2, _V3)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

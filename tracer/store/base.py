@@ -5,6 +5,7 @@ A store knows nothing of openai: it keeps what interpretation made, and gives it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -39,6 +40,8 @@ class SpanRow(msgspec.Struct, kw_only=True, gc=False):
             `chunk_encoding` the HTTP content-encoding of those bytes.
         counted: The usage counts towards the trace's (a model call that is not a duplicate of another span).
         text: Plain text for full-text search.
+        links: Ids by which calls of other traces may continue this one: ``response``, ``previous_response``,
+            ``conversation``.
     """
 
     trace_id: str
@@ -63,6 +66,7 @@ class SpanRow(msgspec.Struct, kw_only=True, gc=False):
     cost: float | None = None
     counted: bool = False
     text: str | None = None
+    links: dict[str, str] | None = None
 
 
 class ChunkRow(msgspec.Struct):
@@ -142,10 +146,11 @@ class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
     tags: dict[str, str] | None = None
     session_id: str | None = None
     user_id: str | None = None
+    linked_to: str | None = None
     since: Any = None
     until: Any = None
     min_duration: float | None = None
-    order_by: str = "start_time desc"
+    order_by: str | Sequence[str] | None = "start_time desc"
     max_results: int = 100
     page_token: str | None = None
     include_spans: bool = True

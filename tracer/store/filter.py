@@ -2,7 +2,8 @@ r"""``filter_string``: MLflow's search grammar (https://mlflow.org/docs/latest/g
 
 ``trace.status = 'ERROR' AND tags.`env.name` = 'prod' AND NOT (duration < 1.5 OR span.name LIKE '%search%')``
 
-The grammar is ``filter.lark``. A field is looked up in the tables below and nowhere else; a value is only ever bound.
+The grammar is ``filter.lark``. A field is looked up in `tracer.store._fields` and nowhere else; a value is only
+ever bound.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError
-from tracer._models import USAGE_KEYS, SpanStatusCode, TraceState
+from tracer.store._fields import Field, Unit, find_field
 from tracer.store._regexp import checked_pattern
-from tracer.store._sql import Condition, did_you_mean
+from tracer.store._sql import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
     from lark import Lark, Token, Tree
 
@@ -28,99 +29,77 @@ _MAX_CHARS = 10_000
 _MAX_COMPARISONS = 200
 _MAX_NESTING = 50  # parentheses and NOTs; SQLite's own parser gives up at 100
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`", re.DOTALL)
-
-
-class _Field(NamedTuple):
-    """What a field name stands for.
-
-    Attributes:
-        sql: The expression to compare.
-        unit: What a number of the field's unit is multiplied by; None for text.
-        rows: The table of many-a-trace rows that `sql` belongs to, up to its WHERE clause; None for ``traces``.
-        parameters: Bound in `rows` or `sql`, before the value.
-        words: The only values it can have.
-        each: ``!=`` asks for a row with another value, as in MLflow, not for no row with this one.
-    """
-
-    sql: str
-    unit: float | None = None
-    rows: str | None = None
-    parameters: tuple[Any, ...] = ()
-    words: tuple[str, ...] = ()
-    each: bool = True
-
-
-_STATES = tuple(state.value for state in TraceState)
-_MS, _S = 1e6, 1e9
-_TRACE_FIELDS = {
-    "status": _Field("state", words=_STATES),
-    "state": _Field("state", words=_STATES),
-    "name": _Field("name"),
-    "trace_id": _Field("trace_id"),
-    "request_id": _Field("trace_id"),
-    "experiment": _Field("experiment"),
-    "session_id": _Field("session_id"),
-    "user_id": _Field("user_id"),
-    "timestamp": _Field("start_time_ns", _MS),
-    "timestamp_ms": _Field("start_time_ns", _MS),
-    "end_time_ms": _Field("end_time_ns", _MS),
-    "execution_time": _Field("duration_ns", _MS),
-    "execution_time_ms": _Field("duration_ns", _MS),
-    "duration": _Field("duration_ns", _S),
-    "latency": _Field("duration_ns", _S),
-    "cost": _Field("cost", 1),
-    "request": _Field("request_preview"),
-    "response": _Field("response_preview"),
-    "model": _Field("model", rows="spans WHERE trace_key = traces.key AND model IS NOT NULL", each=False),
-    "text": _Field("text", rows="spans WHERE trace_key = traces.key", each=False),
-    **{f"usage.{key}": _Field(key, 1) for key in USAGE_KEYS},
-    **{key: _Field(key, 1) for key in USAGE_KEYS},
-}
-_SPANS = "spans WHERE trace_key = traces.key"
-_SPAN_FIELDS = {
-    "name": _Field("name", rows=_SPANS),
-    "type": _Field("span_type", rows=_SPANS),
-    "status": _Field("ifnull(status_code, 'UNSET')", rows=_SPANS, words=tuple(code.value for code in SpanStatusCode)),
-    "model": _Field("model", rows=_SPANS),
-    "content": _Field("ifnull(inputs, '') || ' ' || ifnull(outputs, '')", rows=_SPANS),
-    "text": _Field("text", rows=_SPANS),
-    "duration": _Field("end_time_ns - start_time_ns", _S, rows=_SPANS),
-}
-_SPAN_ATTRIBUTES = "spans, json_each(spans.attributes) AS attribute WHERE trace_key = traces.key AND attribute.key = ?"
-_KEYED = {
-    "tag": "tags WHERE trace_key = traces.key AND key = ?",
-    "metadata": "json_each(traces.metadata) WHERE key = ?",
-}
-_PREFIXES = {
-    "trace": "trace",
-    "attribute": "trace",
-    "attributes": "trace",
-    "tag": "tag",
-    "tags": "tag",
-    "metadata": "metadata",
-    "request_metadata": "metadata",
-    "span": "span",
-}
 _NEGATED = {"!=": "=", "NOT IN": "IN"}
-_SHOWN = (
-    *_TRACE_FIELDS,
-    *(f"span.{name}" for name in _SPAN_FIELDS),
-    "span.attributes.<key>",
-    "tags.<key>",
-    "metadata.<key>",
+_TERMINALS = {
+    "$END": "the end",
+    "STRING": "'text' in quotes",
+    "DOUBLE_QUOTED": "",
+    "NUMBER": "a number",
+    "BOOLEAN": "",
+    "NAME": "a field",
+    "QUOTED_KEY": "",
+    "COMPARATOR": "= != > >= < <= LIKE ILIKE RLIKE",
+    "LPAR": "(",
+    "RPAR": ")",
+    "COMMA": ",",
+    "DOT": ".",
+}
+_SLIPS = tuple(
+    (wanted, re.compile(pattern, re.IGNORECASE), remedy)
+    for wanted, pattern, remedy in (
+        ("STRING", r"=", "; equality is a single ="),
+        ("STRING", r"(?<=<)>", "; inequality is !="),
+        ("STRING", r"NULL\b", "; write IS NULL or IS NOT NULL"),
+        ("STRING", r"['\"]", "; this quote is never closed"),
+        ("STRING", "[\u2018\u2019\u201c\u201d`]", "; text stands in straight quotes, ' or \""),
+        ("STRING", r"[\w.-]*[^\W\d][\w.-]*", "; write '{found}' in quotes if it is text"),
+        ("_AND", r"(?<=\d)(\w|,\d)", "; write a number without unit and separators"),
+        ("_AND", r"&", "; write AND"),
+        ("_AND", r"\|", "; write OR"),
+        ("COMPARATOR", r"BETWEEN\b", "; write … >= low AND … <= high"),
+        ("_IN", r"\w?LIKE\b", "; write the NOT before the field"),
+        ("NAME", r"['\"\d]", "; the field comes first"),
+        ("LPAR", r"['\"\d]", "; IN takes a list in parentheses"),
+    )
 )
-_KNOWN = (*_SHOWN, *(f"trace.{name}" for name in _TRACE_FIELDS))
+"""What is often meant: where one terminal is expected, text like this is found."""
+
+
+class _FilterError(Exception):
+    """Something is wrong at a place in the filter, counted from 0."""
+
+    def __init__(self, at: int, words: str) -> None:
+        self.at = at
+        self.words = words
+
+
+class _Value(NamedTuple):
+    value: str | int | float | bool
+    at: int
+    written: str
 
 
 def parse_filter(text: str) -> Condition:
     """Return the condition that a filter string states.
 
     Raises:
-        ConfigurationError: With the position, what stands there, and what could.
+        ConfigurationError: With the position, what stands there, what could, and the line with a mark below.
         MissingDependencyError: lark is not installed.
     """
     _check_size(text)
-    return _condition(_parse(text), text)
+    try:
+        return _condition(_parse(text))
+    except _FilterError as problem:
+        raise ConfigurationError(
+            f"filter_string, position {problem.at + 1}: {problem.words}\n{_marked(text, problem.at)}"
+        ) from None
+
+
+def _marked(text: str, at: int) -> str:
+    """Return the line, or what fits of it, with a mark below the place."""
+    begin, end = max(text.rfind("\n", 0, at) + 1, at - 60), at + 60
+    line = text[begin:end].partition("\n")[0].replace("\t", " ")
+    return f"    {line}\n    {' ' * (at - begin)}^"
 
 
 def _check_size(text: str) -> None:
@@ -147,7 +126,7 @@ def _parse(text: str) -> Tree[Token]:
         # A token out of place knows what would be accepted, characters that are no token what was allowed.
         expected = getattr(error, "accepts", None) or getattr(error, "allowed", None) or ()
         at_end = getattr(getattr(error, "token", None), "type", "") == "$END"
-        raise _unexpected(text, len(text) if at_end else error.pos_in_stream or 0, expected) from None
+        raise _unexpected(text, len(text) if at_end else error.pos_in_stream or 0, set(expected)) from None
 
 
 @functools.cache
@@ -160,60 +139,52 @@ def _parser() -> Lark:
     return Lark(grammar, parser="lalr", propagate_positions=True)
 
 
-_TERMINALS = {
-    "$END": "the end",
-    "STRING": "'text' in quotes",
-    "DOUBLE_QUOTED": "",
-    "NUMBER": "a number",
-    "NAME": "a field",
-    "QUOTED_KEY": "",
-    "COMPARATOR": "= != > >= < <= LIKE ILIKE RLIKE",
-    "LPAR": "(",
-    "RPAR": ")",
-    "COMMA": ",",
-    "DOT": ".",
-}
-
-
-def _unexpected(text: str, at: int, expected: Iterable[str]) -> ConfigurationError:
+def _unexpected(text: str, at: int, expected: set[str]) -> _FilterError:
     wanted = sorted({_TERMINALS.get(name, name.strip("_")) for name in expected} - {""})
-    found = repr(text[at : at + 20]) if at < len(text) else "the end"
-    return _error(text, at, f"found {found}, expected {' or '.join(wanted) or 'something else'}")
-
-
-def _error(text: str, at: int, problem: str) -> ConfigurationError:
-    shown = text if len(text) <= 200 else f"{text[:200]}…"
-    return ConfigurationError(f"filter_string, position {at + 1}: {problem}; got {shown!r}")
+    found = repr(text[at : at + 20].partition("\n")[0]) if at < len(text) else "the end"
+    hints = (
+        remedy.format(found=match[0])
+        for terminal, pattern, remedy in _SLIPS
+        if terminal in expected and (match := pattern.match(text, at))
+    )
+    return _FilterError(at, f"found {found}, expected {' or '.join(wanted) or 'something else'}{next(hints, '')}")
 
 
 # --- from the tree to SQL -----------------------------------------------------------------------------------------
-def _condition(node: Any, text: str) -> Condition:
+def _condition(node: Any) -> Condition:
     """Build the SQL of a node: a connective or a comparison."""
     if node.data in ("and_expression", "or_expression"):
-        parts = [_condition(child, text) for child in node.children]
+        parts = [_condition(child) for child in node.children]
         word = " AND " if node.data == "and_expression" else " OR "
         return Condition(
             word.join(f"({part.sql})" for part in parts), tuple(value for part in parts for value in part.parameters)
         )
     if node.data == "negation":
-        inner = _condition(node.children[0], text)
+        inner = _condition(node.children[0])
         return Condition(f"NOT ifnull(({inner.sql}), 0)", inner.parameters)  # unknown is not true, so its NOT is
-    return _comparison(node, text)
+    return _comparison(node)
 
 
-def _comparison(node: Any, text: str) -> Condition:
-    at = node.meta.start_pos
+def _comparison(node: Any) -> Condition:
+    named, *compared = node.children
+    keys = [_key(key) for key in named.children]
     try:
-        field = _field([_key(key) for key in node.children[0].children])
-        if node.data in ("is_null", "is_not_null"):
-            return _exists(field, f"{field.sql} IS NOT NULL", (), negated=node.data == "is_null")
-        if node.data == "compare":
-            _, comparator, value = node.children
-            return _compare(field, str(comparator).upper(), [_value(value)])
-        values = [_value(value) for value in node.children[1].children]
-        return _compare(field, "IN" if node.data == "is_in" else "NOT IN", values)
+        field = find_field(keys)
     except ValueError as error:
-        raise _error(text, at, str(error)) from None
+        raise _FilterError(named.meta.start_pos, str(error)) from None
+    if node.data in ("is_null", "is_not_null"):
+        return _exists(field, f"{field.sql} IS NOT NULL", (), negated=node.data == "is_null")
+    name = ".".join(keys)
+    if node.data == "compare":
+        operator, value = compared
+        comparator, values = str(operator).upper(), [_value(value)]
+        _check_operator(name, field, comparator, operator.start_pos, values[0])
+    else:
+        comparator, values = (
+            "IN" if node.data == "is_in" else "NOT IN",
+            [_value(value) for value in compared[0].children],
+        )
+    return _compare(field, comparator, [_bindable(name, field, comparator, value) for value in values])
 
 
 def _key(node: Any) -> str:
@@ -221,11 +192,13 @@ def _key(node: Any) -> str:
     return token if node.data == "plain_key" else _unquoted(token)
 
 
-def _value(node: Any) -> str | float | int:
+def _value(node: Any) -> _Value:
     token = str(node.children[0])
-    if node.data == "string":
-        return _unquoted(token)
-    return float(token) if re.search(r"[.eE]", token) else int(token)
+    return _Value(_VALUES[node.data](token), node.meta.start_pos, token)
+
+
+def _number(token: str) -> float | int:
+    return int(token) if len(token) < 20 and not re.search(r"[.eE]", token) else float(token)
 
 
 def _unquoted(token: str) -> str:
@@ -236,29 +209,22 @@ def _unquoted(token: str) -> str:
     return re.sub(r"\\(['\"\\])", r"\1", body.replace("''", "'") if token[0] == "'" else body)
 
 
-def _field(keys: list[str]) -> _Field:
-    """Look a field up. Raises ValueError with what is known."""
-    prefix = _PREFIXES.get(keys[0].lower()) if len(keys) > 1 else "trace"
-    rest = keys[1:] if prefix and len(keys) > 1 else keys
-    if prefix in _KEYED:
-        return _Field("value", rows=_KEYED[prefix], parameters=(".".join(rest),))
-    if prefix == "span" and rest[0].lower() in ("attributes", "attribute") and len(rest) > 1:
-        return _Field("attribute.value", rows=_SPAN_ATTRIBUTES, parameters=(".".join(rest[1:]),))
-    table = _SPAN_FIELDS if prefix == "span" else _TRACE_FIELDS
-    if field := table.get(".".join(rest).lower()):
-        return field
-    name = ".".join(keys)
-    raise ValueError(f"unknown field {name!r}{did_you_mean(name, _KNOWN)} (known: {', '.join(_SHOWN)})")
+_VALUES: dict[str, Callable[[str], str | float | bool]] = {
+    "string": _unquoted,
+    "number": _number,
+    "boolean": lambda token: token.lower() == "true",
+}
 
 
-def _compare(field: _Field, comparator: str, values: list[Any]) -> Condition:
+def _compare(field: Field, comparator: str, bound: list[Any]) -> Condition:
     negated = comparator in _NEGATED and field.rows is not None and field.unit is None and not field.each
     comparator = _NEGATED[comparator] if negated else comparator
-    bound = tuple(_bindable(field, comparator, value) for value in values)
     if field.sql == "state" and comparator in ("=", "!="):
         return Condition.state(comparator, bound[0])
-    sql = f"CAST({field.sql} AS TEXT)" if field.rows == _SPAN_ATTRIBUTES and isinstance(bound[0], str) else field.sql
-    return _exists(field, f"{sql} {_operator(comparator, len(bound))}", bound, negated=negated)
+    sql = field.sql
+    if field.as_text and any(isinstance(value, str) for value in bound):
+        sql, bound = field.as_text, [str(value) for value in bound]
+    return _exists(field, f"{sql} {_operator(comparator, len(bound))}", tuple(bound), negated=negated)
 
 
 def _operator(comparator: str, count: int) -> str:
@@ -268,29 +234,63 @@ def _operator(comparator: str, count: int) -> str:
     return {"LIKE": "GLOB ?", "ILIKE": "LIKE ?", "RLIKE": "REGEXP ?"}.get(comparator, f"{comparator} ?")
 
 
-def _exists(field: _Field, test: str, bound: tuple[Any, ...], *, negated: bool = False) -> Condition:
+def _exists(field: Field, test: str, bound: tuple[Any, ...], *, negated: bool = False) -> Condition:
     if field.rows is not None:
         test = f"EXISTS (SELECT 1 FROM {field.rows} AND {test})"
     return Condition(f"NOT ({test})" if negated else test, (*field.parameters, *bound))
 
 
-def _bindable(field: _Field, comparator: str, value: Any) -> Any:
-    """Return the value as it is stored. Raises ValueError if the field can't have such a value."""
-    if field.unit is not None:
-        if isinstance(value, str) or comparator.endswith("LIKE"):
-            raise ValueError(f"a number must be compared with = != > >= < <= or IN, got {comparator} {value!r}")
-        return value if field.unit == 1 else round(value * field.unit)
-    if isinstance(value, (int, float)):
-        if field.rows == _SPAN_ATTRIBUTES and not comparator.endswith("LIKE"):
-            return value
-        raise ValueError(f"text must be compared with 'text' in quotes, got {value!r}")
-    if field.words and not comparator.endswith("LIKE"):
-        if value.upper() not in field.words:
-            raise ValueError(f"must be one of {', '.join(field.words)}, got {value!r}")
-        return value.upper()
-    if comparator == "RLIKE":
-        return checked_pattern(value)
-    return _glob(value) if comparator == "LIKE" else value
+# --- what can be compared with what -----------------------------------------------------------------------------------
+def _check_operator(name: str, field: Field, operator: str, at: int, value: _Value) -> None:
+    """Refuse an operator that this field, or this value, has no use for."""
+    is_pattern, is_order = operator.endswith("LIKE"), operator[0] in "<>"
+    if field.unit is not None and is_pattern:
+        raise _FilterError(at, f"{name} is {field.unit.words}: compare it with = != > >= < <= or IN, not {operator}")
+    if field.words and is_order:
+        raise _FilterError(at, f"{name} has no order: compare it with = != or IN, not {operator}")
+    if field.as_text and isinstance(value.value, bool) and (is_pattern or is_order):
+        raise _FilterError(at, f"{value.written} has no order: compare it with = or !=, not {operator}")
+
+
+def _bindable(name: str, field: Field, comparator: str, value: _Value) -> Any:
+    """Return the value as it is stored."""
+    try:
+        if field.unit is not None:
+            return _as_number(name, field.unit, value.value)
+        return _as_stored(name, field, comparator, value)
+    except ValueError as error:
+        raise _FilterError(value.at, f"{error}, got {value.written}") from None
+
+
+def _as_stored(name: str, field: Field, comparator: str, value: _Value) -> Any:
+    """Return text, or for a field of any type also a number; true and false are words there."""
+    if comparator == "RLIKE" and isinstance(value.value, str):
+        return checked_pattern(value.value)
+    if comparator.endswith("LIKE") and isinstance(value.value, str):
+        return _glob(value.value) if comparator == "LIKE" else value.value
+    if field.words:
+        if (word := str(value.value).upper()) not in field.words:
+            raise ValueError(f"{name} is one of {', '.join(field.words)}")
+        return word
+    if isinstance(value.value, str):
+        return value.value
+    if not field.as_text or comparator.endswith("LIKE"):
+        raise ValueError(f"{name} is compared with text here: write '{value.written}' in quotes")
+    return str(value.value).lower() if isinstance(value.value, bool) else _bounded(value.value)
+
+
+def _as_number(name: str, unit: Unit, value: str | float | bool) -> int | float:
+    if isinstance(value, (str, bool)):
+        is_number = re.fullmatch(r"\s*[+-]?\d+(\.\d+)?\s*", str(value))
+        raise ValueError(f"{name} is {unit.words}" + (": write it without quotes" if is_number else ""))
+    number = _bounded(value * unit.factor)
+    return number if unit.factor == 1 else round(number)
+
+
+def _bounded(number: int | float) -> int | float:
+    if not abs(number) < 2**63:
+        raise ValueError("the number is too large")
+    return number
 
 
 def _glob(pattern: str) -> str:

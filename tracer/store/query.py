@@ -1,6 +1,6 @@
 """``search_traces``: arguments to SQL, and pages that hold still while traces keep arriving.
 
-A page's token carries the sort key of its last trace, the highest trace key at the time of the first page (what came
+A page's token carries the sort keys of its last trace, the highest trace key at the time of the first page (what came
 later is on no page of that search) and that time itself, so that "one hour ago" means the same on each page.
 """
 
@@ -21,6 +21,7 @@ import msgspec
 from tracer._exceptions import ConfigurationError
 from tracer._models import TracePage, TraceState
 from tracer.store._connection import transaction
+from tracer.store._links import LINKED_KEYS
 from tracer.store._read import TRACE_COLUMNS, read_traces
 from tracer.store._sql import Condition, did_you_mean
 from tracer.store.base import TraceQuery
@@ -38,11 +39,19 @@ _NUMERIC_ORDERS = {
     "output_tokens": "output_tokens",
     "cost": "cost",
 }
-_ORDER_ALIASES = {"timestamp": "start_time", "timestamp_ms": "start_time", "execution_time_ms": "duration"}
-_ORDERS = ("start_time", "name", *_NUMERIC_ORDERS)
+_PLAIN_ORDERS = {"start_time": "start_time_ns", "status": "state"}
+_ORDER_ALIASES = {
+    "timestamp": "start_time",
+    "timestamp_ms": "start_time",
+    "execution_time": "duration",
+    "execution_time_ms": "duration",
+    "state": "status",
+}
+_ORDERS = (*_PLAIN_ORDERS, "name", *_NUMERIC_ORDERS)
+_DEFAULT_ORDER = "start_time desc"
 
 
-class _Order(NamedTuple):
+class _Sort(NamedTuple):
     """A sort expression that is never NULL: what is unknown sorts last in either direction."""
 
     expression: str
@@ -50,48 +59,45 @@ class _Order(NamedTuple):
 
     @property
     def sql(self) -> str:
-        direction = "DESC" if self.descending else "ASC"
-        return f"ORDER BY {self.expression} {direction}, key {direction}"
-
-    def after(self, token: _Token) -> Condition:
-        sign = "<" if self.descending else ">"
-        return Condition(f"({self.expression}, key) {sign} (?, ?)", (token.last_value, token.last_key))
+        return f"{self.expression} {'DESC' if self.descending else 'ASC'}"
 
 
 class _Token(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     fingerprint: bytes
     now_ns: int
     newest_key: int
-    last_value: int | float | str
-    last_key: int
+    last: list[int | float | str]
 
 
 def search(connection: sqlite3.Connection, query: TraceQuery) -> TracePage:
     """Return one page. Raises ConfigurationError naming the argument that is wrong."""
     limit = _checked_limit(query.max_results)
-    order = _parse_order(query.order_by)
+    order = _parse_order(query.order_by)  # the last of it is unique: the trace's key
     fingerprint = _fingerprint(query)
-    token = _decode_token(query.page_token, fingerprint)
+    token = _decode_token(query.page_token, fingerprint, len(order))
     now_ns = token.now_ns if token else time.time_ns()
     conditions = list(_conditions(query, now_ns))
     with transaction(connection, "DEFERRED"):  # one snapshot for traces, tags and spans
         newest = token.newest_key if token else _newest_key(connection)
         conditions.append(Condition("+key <= ?", (newest,)))  # "+": not a reason to walk by key
         if token:
-            conditions.append(order.after(token))
+            conditions.append(_after(order, token.last))
         rows = _select(connection, [condition.chosen(connection, _FEW) for condition in conditions], order, limit + 1)
-        traces = read_traces(connection, [row[1:] for row in rows[:limit]], spans=query.include_spans)
+        columns = [row[len(order) :] for row in rows[:limit]]
+        traces = read_traces(connection, columns, spans=query.include_spans)
     if len(rows) <= limit:
         return TracePage(traces)
-    last_value, last_key = rows[limit - 1][:2]
-    return TracePage(traces, next_page_token=_encode(_Token(fingerprint, now_ns, newest, last_value, last_key)))
+    last = list(rows[limit - 1][: len(order)])
+    return TracePage(traces, next_page_token=_encode(_Token(fingerprint, now_ns, newest, last)))
 
 
 def _select(
-    connection: sqlite3.Connection, conditions: list[Condition], order: _Order, limit: int
+    connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], limit: int
 ) -> list[tuple[Any, ...]]:
     where = " AND ".join(f"({condition.sql})" for condition in conditions)
-    sql = f"SELECT {order.expression}, {TRACE_COLUMNS} FROM traces WHERE {where} {order.sql} LIMIT ?"
+    sorts = ", ".join(sort.expression for sort in order)
+    ordered = ", ".join(sort.sql for sort in order)
+    sql = f"SELECT {sorts}, {TRACE_COLUMNS} FROM traces WHERE {where} ORDER BY {ordered} LIMIT ?"
     parameters = [value for condition in conditions for value in condition.parameters]
     return connection.execute(sql, [*parameters, limit]).fetchall()
 
@@ -108,6 +114,8 @@ def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
             yield Condition(f"{column} = ?", (_checked_text(column, value),))
     if query.model is not None:
         yield Condition.of_keys("SELECT trace_key FROM spans WHERE model = ?", (_checked_text("model", query.model),))
+    if query.linked_to is not None:
+        yield Condition.of_keys(LINKED_KEYS, (_checked_text("linked_to", query.linked_to),))
     for key, value in _checked_tags(query.tags).items():
         yield Condition.of_keys("SELECT trace_key FROM tags WHERE key = ? AND value = ?", (key, value))
     if query.text is not None and (match := _match_expression(_checked_text("text", query.text))):
@@ -187,22 +195,52 @@ def _wrong_moment(parameter: str, value: Any) -> ConfigurationError:
     )
 
 
-def _parse_order(order_by: str) -> _Order:
-    match = re.fullmatch(r"\s*(?:trace\.|attributes?\.)?(\w+)(?:\s+(asc|desc))?\s*", str(order_by), re.IGNORECASE)
+def _parse_order(order_by: Any) -> list[_Sort]:
+    """Read ``"duration desc"`` or MLflow's ``["status ASC", "timestamp_ms DESC"]``; what is equal goes by age."""
+    items = [order_by] if isinstance(order_by, str) else order_by or [_DEFAULT_ORDER]
+    if not isinstance(items, (list, tuple)):
+        raise _wrong_order(items)
+    columns: dict[str, bool] = {}
+    for item in items:
+        column, descending = _parse_sort(item)
+        columns.setdefault(column, descending)  # sorting by it once more changes nothing
+    sorts = [_Sort(_sort_expression(column, descending), descending) for column, descending in columns.items()]
+    return [*sorts, _Sort("key", sorts[-1].descending)]
+
+
+def _parse_sort(item: Any) -> tuple[str, bool]:
+    pattern = r"\s*(?:trace\.|attributes?\.)?(\w+)(?:\s+(asc|desc))?\s*"
+    match = re.fullmatch(pattern, item, re.IGNORECASE) if isinstance(item, str) else None
     column = match[1].lower() if match else ""
     column = _ORDER_ALIASES.get(column, column)
     if match is None or column not in _ORDERS:
-        hint = did_you_mean(column, _ORDERS)
-        raise ConfigurationError(
-            f"order_by must be one of {', '.join(_ORDERS)}, with asc or desc behind it, got {order_by!r}{hint}"
-        )
-    return _Order(_sort_expression(column, descending := (match[2] or "asc").lower() == "desc"), descending)
+        raise _wrong_order(item, did_you_mean(column, (*_ORDERS, *_ORDER_ALIASES)))
+    return column, (match[2] or "asc").lower() == "desc"
+
+
+def _wrong_order(got: Any, hint: str = "") -> ConfigurationError:
+    return ConfigurationError(
+        f"order_by must be one of {', '.join(_ORDERS)}, with asc or desc behind it, or a list of such, "
+        f"got {got!r}{hint}"
+    )
+
+
+def _after(order: list[_Sort], last: list[int | float | str]) -> Condition:
+    """Return the condition that a trace comes behind the one with these sort keys."""
+    (sort, *rest), (value, *values) = order, last
+    sign = "<" if sort.descending else ">"
+    if not rest:
+        return Condition(f"{sort.expression} {sign} ?", (value,))
+    among_equals = _after(rest, values)
+    # The first half is implied by the second, and is what an index can be searched for.
+    sql = f"{sort.expression} {sign}= ? AND ({sort.expression} {sign} ? OR ({among_equals.sql}))"
+    return Condition(sql, (value, value, *among_equals.parameters))
 
 
 def _sort_expression(column: str, descending: bool) -> str:
     """`duration` descending is spelled as its index is."""
-    if column == "start_time":
-        return "start_time_ns"
+    if column in _PLAIN_ORDERS:
+        return _PLAIN_ORDERS[column]
     if column == "name":
         return "ifnull(name, '')" if descending else "ifnull(name, char(1114111))"
     return f"ifnull({_NUMERIC_ORDERS[column]}, {'-1' if descending else '9e999'})"
@@ -221,7 +259,7 @@ def _encode(token: _Token) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).rstrip(b"=").decode()
 
 
-def _decode_token(text: str | None, fingerprint: bytes) -> _Token | None:
+def _decode_token(text: str | None, fingerprint: bytes, count: int) -> _Token | None:
     if text is None:
         return None
     try:
@@ -231,7 +269,7 @@ def _decode_token(text: str | None, fingerprint: bytes) -> _Token | None:
         raise ConfigurationError(
             f"page_token must be a page's next_page_token, got {str(text)[:60]!r}; leave it out for the first page"
         ) from None
-    if token.fingerprint != fingerprint:
+    if token.fingerprint != fingerprint or len(token.last) != count:
         raise ConfigurationError(
             "page_token belongs to a search with other arguments; pass the same, or leave it out for the first page"
         )

@@ -9,7 +9,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from tracer.openai._guard import guarded
+from tracer._guard import guarded
 
 __all__ = ["ImportHook"]
 

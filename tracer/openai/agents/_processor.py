@@ -14,11 +14,11 @@ from agents.tracing import Span, Trace, TracingProcessor, get_current_span, get_
 
 from tracer import _semconv as sc
 from tracer._context import Current, current_span
+from tracer._guard import guarded
 from tracer._models import SpanType
 from tracer._runtime import runtime
 from tracer._spans import LiveSpan, open_span
 from tracer._values import safe_str
-from tracer.openai._guard import guarded
 from tracer.openai.agents._describe import OPERATION, Kind, kind_of, name_of, start_attributes
 from tracer.openai.agents._open import OpenModelSpan, OpenSpan, OpenTurn, inner
 from tracer.openai.agents._options import Options

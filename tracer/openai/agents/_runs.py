@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracer._context import current_span
 from tracer._failures import is_cancellation
+from tracer._guard import guarded
 from tracer._models import SpanType
 from tracer._records import Ending, Payload
 from tracer._spans import LiveSpan, open_span
-from tracer.openai._guard import guarded
 from tracer.openai.agents._describe import OPERATION, describe_error, run_attributes
 from tracer.openai.agents._options import Options
 

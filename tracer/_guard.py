@@ -1,12 +1,13 @@
-"""The guard at the seam: nothing of ours raises into the user's call."""
+"""The guard where tracer meets user code: nothing of ours raises into a traced call."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+from tracer._throttle import Throttle
 
 __all__ = ["guarded", "report"]
 
@@ -14,8 +15,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 logger = logging.getLogger("tracer")
 
-LOG_INTERVAL = 60.0
-_logged_at: dict[str, float] = {}
+_throttle = Throttle()
 
 
 def guarded(method: Callable[P, R]) -> Callable[P, R | None]:
@@ -33,9 +33,7 @@ def guarded(method: Callable[P, R]) -> Callable[P, R | None]:
     return guard
 
 
-def report(what: str) -> None:
-    """Log the exception being handled; once a minute for each hook, as a fault here comes with each call."""
-    now = time.monotonic()
-    if now - _logged_at.get(what, -LOG_INTERVAL) >= LOG_INTERVAL:
-        _logged_at[what] = now
-        logger.exception("%s failed; the call goes on without it (told at most once a minute)", what)
+def report(what: str, consequence: str = "the call goes on without it") -> None:
+    """Log the exception being handled; once a minute for each `what`, as a fault here comes with each call."""
+    if _throttle.allows(what):
+        logger.exception("%s failed; %s (told at most once a minute)", what, consequence)

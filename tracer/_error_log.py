@@ -1,0 +1,30 @@
+"""What goes wrong in the worker: told once in a while, and kept for `tracer.stats`."""
+
+from __future__ import annotations
+
+import logging
+
+from tracer._throttle import Throttle
+
+__all__ = ["ErrorLog"]
+
+logger = logging.getLogger("tracer")
+
+
+class ErrorLog:
+    """Tells what goes wrong, each kind once a minute at most: a full disk must not fill the log as well.
+
+    Attributes:
+        last: The last error in words; None before any.
+    """
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+        self._throttle = Throttle()
+
+    def report(self, what: str, error: BaseException, count: int | None = None) -> None:
+        """Log and keep an error. `what` names its kind; `count` says how many records or spans it cost."""
+        self.last = f"{type(error).__name__}: {error}"
+        if self._throttle.allows(what):
+            text = what if count is None else f"{count} {what}"
+            logger.error("%s: %s (told at most once a minute; see tracer.stats())", text, error, exc_info=error)

@@ -1,0 +1,73 @@
+"""Jobs: what other threads ask of the worker's event loop, where the store lives."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+__all__ = ["Job", "Jobs"]
+
+T = TypeVar("T")
+Job = Callable[[], Awaitable[Any]]
+
+
+class Jobs:
+    """Coroutine functions on their way into the loop, each with the future of whoever waits for it.
+
+    `add` and the properties are for any thread, the rest for the worker's.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
+        self._running: set[concurrent.futures.Future[Any]] = set()
+
+    @property
+    def waiting(self) -> bool:
+        """There are some that nobody has started."""
+        return bool(self._waiting)
+
+    @property
+    def running(self) -> bool:
+        """There are some that have started and not ended."""
+        return bool(self._running)
+
+    def add(self, job: Callable[[], Awaitable[T]]) -> concurrent.futures.Future[T]:
+        """Ask for a job; its future can be waited for in any thread."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._waiting.append((job, future))
+        return future
+
+    def start(self, start_soon: Callable[..., object], done: Callable[[], None]) -> None:
+        """Have the waiting ones started; `done` is called as each ends."""
+        while self._waiting:
+            job, future = self._waiting.popleft()
+            self._running.add(future)
+            start_soon(self._run, job, future, done)
+
+    async def _run(self, job: Job, future: concurrent.futures.Future[Any], done: Callable[[], None]) -> None:
+        if future.set_running_or_notify_cancel():
+            try:
+                result = await job()
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        self._running.discard(future)
+        done()
+
+    def fail_running(self, error: Callable[[], Exception]) -> None:
+        """Tell those whose jobs were cut off, or cancelled before their first step."""
+        while self._running:
+            _fail(self._running.pop(), error())
+
+    def fail_waiting(self, error: Callable[[], Exception]) -> None:
+        """Tell those whose jobs nobody will start."""
+        while self._waiting:
+            _fail(self._waiting.popleft()[1], error())
+
+
+def _fail(future: concurrent.futures.Future[Any], error: Exception) -> None:
+    if future.running() or future.set_running_or_notify_cancel():
+        future.set_exception(error)

@@ -1,0 +1,146 @@
+"""What the names in a ``filter_string`` stand for: the only place where a name becomes SQL."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tracer import _semconv as sc
+from tracer._models import USAGE_KEYS, SpanStatusCode, TraceState
+from tracer.store._sql import did_you_mean
+
+__all__ = ["Field", "Unit", "find_field"]
+
+
+class Unit(NamedTuple):
+    """What a number of a field counts.
+
+    Attributes:
+        factor: What it is multiplied by to be compared with what is stored.
+        words: Its name in messages.
+    """
+
+    factor: int
+    words: str
+
+
+class Field(NamedTuple):
+    """What a field name stands for.
+
+    Attributes:
+        sql: The expression to compare.
+        unit: Of a number; None for text.
+        rows: The table of many-a-trace rows that `sql` belongs to, up to its WHERE clause; None for ``traces``.
+        parameters: Bound in `rows` or `sql`, before the value.
+        words: The only values it can have.
+        each: ``!=`` asks for a row with another value, as in MLflow, not for no row with this one.
+        as_text: The expression to compare with text, where values may be of any type; else None.
+    """
+
+    sql: str
+    unit: Unit | None = None
+    rows: str | None = None
+    parameters: tuple[Any, ...] = ()
+    words: tuple[str, ...] = ()
+    each: bool = True
+    as_text: str | None = None
+
+
+_SECONDS = Unit(10**9, "a number of seconds")
+_MILLISECONDS = Unit(10**6, "a number of milliseconds")
+_MOMENT = Unit(10**6, "a number, milliseconds since the epoch (since= and until= of search_traces() take dates)")
+_TOKENS = Unit(1, "a number of tokens")
+_DOLLARS = Unit(1, "a number of US dollars")
+_IDS = {
+    "response_id": sc.RESPONSE_ID,
+    "previous_response_id": sc.PREVIOUS_RESPONSE_ID,
+    "conversation_id": sc.CONVERSATION_ID,
+}
+
+
+def _id_field(attribute: str) -> Field:
+    value = f"json_extract(attributes, '$.\"{attribute}\"')"
+    return Field(value, rows=f"spans WHERE trace_key = traces.key AND {value} IS NOT NULL", each=False)
+
+
+_STATES = tuple(state.value for state in TraceState)
+_TRACE_FIELDS = {
+    "status": Field("state", words=_STATES),
+    "state": Field("state", words=_STATES),
+    "name": Field("name"),
+    "trace_id": Field("trace_id"),
+    "request_id": Field("trace_id"),
+    "experiment": Field("experiment"),
+    "session_id": Field("session_id"),
+    "user_id": Field("user_id"),
+    "timestamp": Field("start_time_ns", _MOMENT),
+    "timestamp_ms": Field("start_time_ns", _MOMENT),
+    "end_time": Field("end_time_ns", _MOMENT),
+    "end_time_ms": Field("end_time_ns", _MOMENT),
+    "execution_time": Field("duration_ns", _MILLISECONDS),
+    "execution_time_ms": Field("duration_ns", _MILLISECONDS),
+    "duration": Field("duration_ns", _SECONDS),
+    "latency": Field("duration_ns", _SECONDS),
+    "cost": Field("cost", _DOLLARS),
+    "request": Field("request_preview"),
+    "response": Field("response_preview"),
+    "model": Field("model", rows="spans WHERE trace_key = traces.key AND model IS NOT NULL", each=False),
+    "text": Field("text", rows="spans WHERE trace_key = traces.key", each=False),
+    **{name: _id_field(attribute) for name, attribute in _IDS.items()},
+    **{key: Field(key, _TOKENS) for key in USAGE_KEYS},
+}
+_USAGE_FIELDS = {f"usage.{key}": _TRACE_FIELDS[key] for key in USAGE_KEYS}
+_SPANS = "spans WHERE trace_key = traces.key"
+_SPAN_FIELDS = {
+    "name": Field("name", rows=_SPANS),
+    "type": Field("span_type", rows=_SPANS),
+    "status": Field("ifnull(status_code, 'UNSET')", rows=_SPANS, words=tuple(code.value for code in SpanStatusCode)),
+    "model": Field("model", rows=_SPANS),
+    "content": Field("ifnull(inputs, '') || ' ' || ifnull(outputs, '')", rows=_SPANS),
+    "text": Field("text", rows=_SPANS),
+    "duration": Field("end_time_ns - start_time_ns", _SECONDS, rows=_SPANS),
+}
+_SPAN_ATTRIBUTE = Field(
+    "attribute.value",
+    rows="spans, json_each(spans.attributes) AS attribute WHERE trace_key = traces.key AND attribute.key = ?",
+    # json_each gives 1 and 0 for true and false
+    as_text="CASE WHEN attribute.type IN ('true', 'false') THEN attribute.type ELSE CAST(attribute.value AS TEXT) END",
+)
+_KEYED = {
+    "tag": Field("value", rows="tags WHERE trace_key = traces.key AND key = ?"),
+    "metadata": Field("value", rows="json_each(traces.metadata) WHERE key = ?"),
+}
+_MLFLOW_KEYS = {
+    ("tag", "mlflow.traceName"): "name",
+    ("metadata", "mlflow.trace.session"): "session_id",
+    ("metadata", "mlflow.trace.user"): "user_id",
+}
+"""Where MLflow keeps what is a field of its own here."""
+_PREFIXES = {"tag": "tag", "tags": "tag", "metadata": "metadata", "request_metadata": "metadata", "span": "span"}
+_OF_TRACE = ("trace", "attribute", "attributes")
+_SHOWN = (
+    *_TRACE_FIELDS,
+    *(f"span.{name}" for name in _SPAN_FIELDS),
+    "span.attributes.<key>",
+    "tags.<key>",
+    "metadata.<key>",
+)
+_KNOWN = (*_SHOWN, *_USAGE_FIELDS, *(f"trace.{name}" for name in _TRACE_FIELDS))
+
+
+def find_field(keys: list[str]) -> Field:
+    """Look up a field by the parts of its name. Raises ValueError that tells what is known."""
+    rest = keys[1:] if len(keys) > 1 and keys[0].lower() in _OF_TRACE else keys
+    prefix, key = _PREFIXES.get(rest[0].lower()), ".".join(rest[1:])
+    if prefix and not key:
+        raise ValueError(f"{rest[0]} needs a name behind it: {rest[0]}.{'name' if prefix == 'span' else '<key>'}")
+    if alias := _MLFLOW_KEYS.get((prefix or "", key)):
+        return _TRACE_FIELDS[alias]
+    if prefix in _KEYED:
+        return _KEYED[prefix]._replace(parameters=(key,))
+    if prefix == "span" and rest[1].lower() in ("attributes", "attribute") and len(rest) > 2:
+        return _SPAN_ATTRIBUTE._replace(parameters=(".".join(rest[2:]),))
+    name = ".".join(rest).lower()
+    if field := _SPAN_FIELDS.get(key.lower()) if prefix else _TRACE_FIELDS.get(name) or _USAGE_FIELDS.get(name):
+        return field
+    hint = did_you_mean(".".join(keys), _KNOWN) or f"; there are {', '.join(_SHOWN)}"
+    raise ValueError(f"unknown field {'.'.join(keys)!r}{hint}")
