@@ -290,3 +290,14 @@ def test_what_is_no_reference(text: str) -> None:
 def test_references_to_unknown_media_stay() -> None:
     body = json.dumps({"url": reference(PNG, "image/png")}).encode()
     assert restore_media(body, lambda _: None) == body
+
+
+@given(st.lists(media(), min_size=1, max_size=3), st.integers(0, 9000), st.integers(0, 9000), st.binary(max_size=20))
+def test_any_bytes_come_back_whatever_was_cut_off_or_broken(
+    parts: list[Any], start: int, end: int, junk: bytes
+) -> None:
+    whole = json.dumps(parts).encode()
+    middle = start % len(whole)
+    for body in (whole[start:], whole[: -end or None], whole[:middle] + junk + whole[middle:]):
+        rest, found = extract_media(body)
+        assert restore_media(rest, {one.hash: one.data for one in found}.get) == body
