@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,10 @@ SHORT_CHUNKS = 10
 CALLER = Goal(design=2, stage=5)
 PROCESS = Goal(design=10, stage=20)
 FIRST_CHUNK = Goal(design=1, stage=5)
+IMAGE_BYTES = 5_000_000
+IMAGES = 4
+IMAGE_CALLS = 2
+IMAGE_CALLER = Goal(design=5, stage=5)  # ms
 
 AsyncCall = Callable[[openai.AsyncOpenAI], Awaitable[object]]
 Costs = list[tuple[Cost, Cost]]
@@ -183,6 +188,29 @@ def _measure_first_chunk(effort: Effort) -> Iterator[Result]:
     yield _row("chat stream: time to first chunk", costs, "reported", goal=FIRST_CHUNK)
 
 
+def _measure_image(effort: Effort) -> Iterator[Result]:
+    """Send one of a few images in base64, each of which the store keeps once."""
+    requests = itertools.cycle([payloads.image_request(IMAGE_BYTES, number) for number in range(IMAGES)])
+
+    async def call(sdk: Any) -> None:
+        await sdk.chat.completions.create(**next(requests))
+
+    with fresh_store(), _async_batch(async_client(), _repeat(call)) as batch:
+        costs = interleave(batch, IMAGE_CALLS, effort.stream_pairs, seconds=effort.section_seconds)
+    for side, field in (("caller's CPU", "caller"), ("process CPU", "process")):
+        pairs = [
+            (getattr(plain, field) / IMAGE_CALLS / 1e6, getattr(traced, field) / IMAGE_CALLS / 1e6)
+            for plain, traced in costs
+        ]
+        yield Result(
+            name=f"chat with an image of 5 MB: {side}",
+            estimate=added(pairs),
+            unit="ms added",
+            goal=IMAGE_CALLER if field == "caller" else None,
+            details={"untraced_ms": statistics.median(plain for plain, _ in pairs)},
+        )
+
+
 # --- over loopback ----------------------------------------------------------------------------------------------------
 
 
@@ -224,5 +252,6 @@ SECTIONS = [
     _stream_section("chat-stream", "async chat stream", _chat_stream),
     _stream_section("responses-stream", "async Responses stream", _responses_stream),
     Section("first-chunk", _measure_first_chunk),
+    Section("image-5mb", _measure_image),
 ]
 LOOPBACK = Section("loopback", _measure_loopback)

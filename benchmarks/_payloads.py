@@ -7,7 +7,9 @@ Sizes follow the measurements of other tracers that the design's targets were ta
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
+import random
 import struct
 from typing import Any
 
@@ -23,6 +25,7 @@ __all__ = [
     "RESPONSES_REQUEST",
     "STREAM_CHUNKS",
     "chat_stream",
+    "image_request",
     "responses_stream",
 ]
 
@@ -226,3 +229,16 @@ def responses_stream(chunks: int = STREAM_CHUNKS) -> list[bytes]:
 def _pieces(count: int) -> list[str]:
     """Return that many tokens' worth of text."""
     return [f" {word}" for word in itertools.islice(itertools.cycle(_WORDS), max(0, count))]
+
+
+@functools.cache
+def _image_url(size: int) -> str:
+    data = b"\x89PNG\r\n\x1a\n" + random.Random(1).randbytes(size - 8)
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def image_request(size: int, number: int) -> dict[str, Any]:
+    """Return a chat request with an image of about `size` bytes in base64, which is another one for each number."""
+    url = f"{_image_url(size // 3 * 3)[:-8]}{number:08}"  # digits are base64 too
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    return {**CHAT_REQUEST, "messages": [{"role": "user", "content": parts}]}

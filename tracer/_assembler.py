@@ -29,6 +29,7 @@ from tracer._records import (
 from tracer._rows import (
     Outcome,
     Privacy,
+    binary_answer,
     chunk_times,
     conclude,
     describe_failure,
@@ -363,6 +364,10 @@ class Assembler:
             self.counts.truncated += 1
         span.attributes.update(span.privacy.clean(ended.attributes or {}))
         payload = ended.outputs or span.outputs
+        if operation == "speech" and ended.outputs is not None and span.chunks:
+            whole = encoding is None and "chunks" not in (ended.lost or {})
+            payload = binary_answer(ended.outputs, span.chunks) if whole else ended.outputs
+            span.chunks = []
         if span.chunks and operation is not None:
             view: ResponseView | None = read_stream(
                 operation, span.chunks, span.privacy, content_type=content_type, content_encoding=encoding

@@ -36,6 +36,7 @@ from tracer.redact import api_keys
 __all__ = [
     "Outcome",
     "Privacy",
+    "binary_answer",
     "chunk_times",
     "conclude",
     "describe_failure",
@@ -197,14 +198,22 @@ def read_response(
     operation: str | None, payload: Payload, privacy: Privacy, *, content_type: str | None = None
 ) -> ResponseView:
     """Read a plain response's body, or the outputs of a user's span."""
-    if payload.codec is Codec.VALUE:
+    if payload.codec is Codec.VALUE and operation is None:
         return view_outputs(read_value(payload, privacy), privacy)
+    if payload.codec is Codec.VALUE:  # with the bytes of a binary answer in it
+        payload = Payload(Codec.WIRE, encode_value(msgspec.msgpack.decode(payload.data)))
     body = privacy.clean_body(payload)
     if body is not payload.data:
         content_type = None  # cleaned, it is JSON, whatever it was
     view = interpret_response(operation or RAW, body, content_type=content_type, truncated=payload.truncated)
     view.attributes.pop(sc.TRUNCATED, None)
     return view if privacy.capture else _withheld(view, labels=operation is not None)
+
+
+def binary_answer(facts: Payload, reads: list[tuple[int, bytes]]) -> Payload:
+    """Return what is said of a binary answer (``{"content_type", "size"}``) together with its bytes as they came."""
+    value = {**decode_json(facts.data), "data": b"".join([data for _, data in reads])}
+    return Payload(Codec.VALUE, msgspec.msgpack.encode(value))
 
 
 def read_stream(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import logging.handlers
@@ -118,13 +119,14 @@ def expected_answer(record: Record, events: int | None = None) -> Answer:
 
 
 def plain_outputs(record: Record) -> Any:
-    """What a plain response is to leave: JSON as it is, text as text, of anything else how much it was."""
+    """What a plain response is to leave: JSON as it is, text as text, anything else as base64, and how much it was."""
     kind = (record.response_content_type or "").partition(";")[0]
     if kind == "application/json":
         return json.loads(record.body)
     if kind == "text/plain":
         return record.body.decode()
-    return {"content_type": record.response_content_type, "size": len(record.body)}
+    data = base64.b64encode(record.body).decode()
+    return {"content_type": record.response_content_type, "size": len(record.body), "data": data}
 
 
 def answer_of(record: Record, outputs: Any) -> Answer:

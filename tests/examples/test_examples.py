@@ -25,6 +25,7 @@ EXPECTED = {
     "agents_sdk": ["└── AgentRunner.run_streamed  AGENT", "├── about_weather  GUARDRAIL", "session chat-1, gold"],
     "cost": ["Responses_1: 0.0000", "Together: 0.0000"],
     "redact": ["[customer] ([email]) paid with [card number]."],
+    "images": ["In the trace: media://sha256/", "?type=image/png&bytes=", "bytes, the same: True"],
     "disable": ["not traced: True"],
     "realtime": ["You said: And of Peru?", "├── AsyncRealtime_1  CHAT_MODEL", "AsyncRealtime.connect: 6240 bytes"],
     "service": ["5 traces in session s1:", "0 dropped"],

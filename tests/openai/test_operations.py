@@ -242,13 +242,17 @@ async def test_moderation_says_what_was_flagged(caller: Caller) -> None:
 
 
 def binary(span: Span) -> Any:
-    return span.outputs, span.get_attribute(sc.OUTPUT_BYTES), span.get_attribute(sc.OUTPUT_CONTENT_TYPE)
+    outputs = {key: span.outputs[key] for key in span.outputs if key != "data"}
+    return outputs, span.get_attribute(sc.OUTPUT_BYTES), span.get_attribute(sc.OUTPUT_CONTENT_TYPE)
 
 
-async def test_speech_is_counted_and_not_kept(caller: Caller) -> None:
+async def test_speech_is_kept_and_counted(caller: Caller) -> None:
     answer = await call(caller, "audio.speech.create", **SAY, response_format="wav")
     assert len(answer.content) == 2000
-    assert binary(await only_span()) == ({"content_type": "audio/wav", "size": 2000}, 2000, "audio/wav")
+    span = await only_span()
+    assert binary(span) == ({"content_type": "audio/wav", "size": 2000}, 2000, "audio/wav")
+    recording = await tracer.get_media(span.outputs["data"])
+    assert (recording.content_type, recording.data) == ("audio/wav", answer.content)
 
 
 async def test_speech_that_is_read_piece_by_piece_is_counted_with_its_first_byte_timed(caller: Caller) -> None:
@@ -257,6 +261,7 @@ async def test_speech_that_is_read_piece_by_piece_is_counted_with_its_first_byte
         pieces = await caller.items(response.iter_bytes(300))
     assert len(b"".join(pieces)) == 2000
     span = await only_span()
+    assert (await tracer.get_media(span.outputs["data"])).data == b"".join(pieces)
     assert binary(span) == ({"content_type": "audio/mpeg", "size": 2000}, 2000, "audio/mpeg")
     assert span.get_attribute(sc.TIME_TO_FIRST_CHUNK) > 0
     assert finish(span) == "completed"

@@ -211,7 +211,7 @@ class Call:
         if not self._begun:
             self._begin_unseen()
         if self._body is not None:
-            payload = span.pipeline.wire_payload(self._body) if span.is_recording else None
+            payload = self._payload_of(self._body) if span.is_recording else None
             if payload is None:
                 span.lose("bodies")
             self._body = None
@@ -230,6 +230,9 @@ class Call:
             streamed=reads is not None,
             attributes=attributes or None,
         )
+
+    def _payload_of(self, body: bytes) -> Payload | None:
+        return self.span.pipeline.wire_payload(body)
 
 
 current_call: ContextVar[Call | None] = ContextVar("tracer_current_call", default=None)

@@ -1,4 +1,4 @@
-"""Calls whose answer is binary (``audio.speech``): what came is counted, not kept."""
+"""Calls whose answer is binary (``audio.speech``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from tracer import _semconv as sc
 from tracer._guard import guarded, report
-from tracer._records import Ending
+from tracer._records import Codec, Ending, Payload, Rank
 from tracer._spans import LiveSpan
 from tracer.openai._calls import Call
 from tracer.openai._stream import Reads
@@ -22,15 +22,17 @@ _LOOKED_AT = 512  # bytes of a body that calls itself text
 class MediaCall(Call):
     """A call whose answer is binary, unless it is server-sent events or says something instead.
 
-    Its outputs are ``{"content_type": …, "size": bytes}``: as many as came, if the caller read them piece by piece.
+    Its outputs are ``{"content_type": …, "size": bytes, "data": base64}``: as much as came, if the caller read it piece
+    by piece. There is no ``data`` if it was more than is kept of a body.
     """
 
-    __slots__ = ("_content_type", "_is_media", "_size")
+    __slots__ = ("_content_type", "_is_media", "_media", "_size")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_media = False
         self._size = 0
+        self._media: bytes | None = None
         self._content_type: str | None = None
 
     @guarded
@@ -41,7 +43,7 @@ class MediaCall(Call):
         super().response_came(response)
         body = self._body
         if body is not None and (self._is_media or _is_binary(body)):
-            self._is_media, self._body, self._size = True, None, len(body)
+            self._is_media, self._body, self._media, self._size = True, None, body, len(body)
 
     def _new_reads(self) -> Reads:
         return _CountedReads(self.span) if self._is_media else super()._new_reads()
@@ -53,9 +55,19 @@ class MediaCall(Call):
             self._body = msgspec.json.encode({"content_type": self._content_type, "size": self._size})
         super()._finish(ending, error, end_ns)
 
+    def _payload_of(self, body: bytes) -> Payload | None:
+        """Return what came in the form of a user's value: base64 of it is for the worker to make."""
+        media, self._media = self._media, None
+        pipeline = self.span.pipeline
+        limit = pipeline.settings.max_payload_bytes
+        if media is None or len(media) > limit or not pipeline.queue.has_room(Rank.DETAIL, len(media)):
+            return super()._payload_of(body)
+        value = {"content_type": self._content_type, "size": self._size, "data": media}
+        return Payload(Codec.VALUE, msgspec.msgpack.encode(value))
+
 
 class _CountedReads(Reads):
-    """Counts the reads of a binary body, and keeps none."""
+    """Keeps the reads of a binary body, and counts their bytes."""
 
     __slots__ = ("size",)
 
@@ -64,11 +76,11 @@ class _CountedReads(Reads):
         self.size = 0
 
     def keep(self, data: bytes) -> None:
-        """Count one read."""
+        """Keep and count one read."""
+        super().keep(data)
         try:
-            self.last_ns = now = self._span.now_ns()
             if not self.size and data:
-                self._span.set_attribute(sc.TIME_TO_FIRST_CHUNK, (now - self._span.start_time_ns) / 1e9)
+                self._span.set_attribute(sc.TIME_TO_FIRST_CHUNK, (self.last_ns - self._span.start_time_ns) / 1e9)
             self.size += len(data)
         except Exception:
             report("_CountedReads.keep")

@@ -1,7 +1,8 @@
 """The SQLite schema and how a file comes to it: numbered forward migrations, the number in ``user_version``.
 
 Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``processes`` and the view
-``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')`` works. The rest is plumbing.
+``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')`` works.
+The rest is plumbing.
 
 Why it is shaped so:
 
