@@ -232,3 +232,11 @@ async def test_a_card_that_is_written_as_a_number_is_redacted_and_other_numbers_
         span.set_inputs({"card": 4111111111111111, "count": 12, "at": 1795000000000, "x": 1.5, "yes": True})
     inputs = (await last_spans())["s"].inputs
     assert inputs == {"card": "[card number]", "count": 12, "at": 1795000000000, "x": 1.5, "yes": True}
+
+
+async def test_bytes_among_the_attributes_go_through_the_hooks() -> None:
+    tracer.configure(redact=lambda text: text.replace("secret", "[gone]"))
+    with tracer.start_span("s") as span:
+        span.set_attribute("raw", b"a secret")
+    trace = await tracer.get_trace(span.trace_id)
+    assert trace.data.spans[0].attributes["raw"] == "a [gone]"

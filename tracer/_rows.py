@@ -113,7 +113,9 @@ class Privacy(msgspec.Struct, gc=False):
 
     def clean(self, value: Any) -> Any:
         """Return a user's value with the hooks applied to its texts, or with its texts withheld, all of them."""
-        value = self.redact(value)
+        if self.keeps_texts:
+            return value
+        value = self.redact(_bytes_as_text(value))
         return value if self.capture else withhold(value, labels=False)
 
     def clean_note(self, text: str) -> str:
@@ -143,7 +145,7 @@ def read_value(payload: Payload, privacy: Privacy) -> Any:
         value = msgspec.msgpack.decode(payload.data, strict=False)
     except (msgspec.DecodeError, RecursionError) as error:  # nested as deep as the caller's stack allowed, not ours
         value = f"[could not be read: {error}]"
-    return value if privacy.keeps_texts else privacy.clean(_bytes_as_text(value))
+    return privacy.clean(value)
 
 
 def _read_unsent(value: Any, privacy: Privacy) -> Any:

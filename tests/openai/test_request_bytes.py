@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 import tracer
 from tests.openai.calling import CHAT, HELLO, Caller, finish, only_span, only_trace, traces
+from tracer import _semconv as sc
 from tracer.testing import reply
 
 CHANGES_EACH_TIME = {"idempotency-key", "x-stainless-retry-count"}
@@ -174,3 +175,12 @@ async def test_a_body_that_msgspec_can_not_read_is_kept_as_text(caller: Caller) 
     span = await only_span()
     assert finish(span) == "completed"
     assert span.inputs is not None
+
+
+async def test_a_body_that_the_sdk_refuses_is_kept_and_read(caller: Caller) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        await caller.chat(temperature=float("nan"), tools=[{"type": "function", "function": {"name": "f"}}])
+    span = await only_span()
+    assert span.inputs["temperature"] == "NaN"
+    assert span.inputs["messages"] == HELLO
+    assert span.attributes[sc.TOOL_DEFINITIONS], "it is interpreted as any other request"

@@ -19,7 +19,7 @@ from tracer._failures import is_cancellation
 from tracer._guard import guarded, report
 from tracer._records import Ending, HttpFacts, Payload
 from tracer._spans import LiveSpan, open_span
-from tracer._values import safe_str
+from tracer.interpret import encode_value
 from tracer.openai._model_call import current_model_call
 from tracer.openai._multipart import form_of
 from tracer.openai._operations import Operation
@@ -280,8 +280,8 @@ def _facts_of(response: Any) -> HttpFacts | None:
 
 
 def _unsent(span: LiveSpan, data: object) -> Payload | None:
-    """Return a body that never became bytes: as JSON if it can be, else as a user's value."""
-    try:
-        return span.pipeline.wire_payload(msgspec.json.encode(data, enc_hook=safe_str)) if span.is_recording else None
-    except Exception:  # what the SDK could not encode either, as a lone surrogate
-        return span.snapshot(data)
+    """Return a body that the SDK could make no JSON of, as JSON in which what has no place there is text."""
+    value = span.snapshot(data)
+    if value is None or value.truncated:
+        return value
+    return span.pipeline.wire_payload(encode_value(msgspec.msgpack.decode(value.data)))
