@@ -14,8 +14,27 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
+from tracer._facts import (
+    describe_failure,
+    exception_attributes,
+    http_attributes,
+    link_ids,
+    seconds_after,
+    stream_error_attributes,
+)
 from tracer._media import take_media, take_media_from_reads
 from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
+from tracer._outcome import Outcome, conclude
+from tracer._privacy import Privacy
+from tracer._reading import (
+    binary_answer,
+    chunk_times,
+    read_request,
+    read_response,
+    read_stream,
+    read_value,
+    view_outputs,
+)
 from tracer._records import (
     Payload,
     SpanChunk,
@@ -25,24 +44,6 @@ from tracer._records import (
     SpanUpdated,
     TraceUpdated,
     decode,
-)
-from tracer._rows import (
-    Outcome,
-    Privacy,
-    binary_answer,
-    chunk_times,
-    conclude,
-    describe_failure,
-    exception_attributes,
-    http_attributes,
-    link_ids,
-    read_request,
-    read_response,
-    read_stream,
-    read_value,
-    seconds_after,
-    stream_error_attributes,
-    view_outputs,
 )
 from tracer.interpret import ChildView, ResponseView, child_span_id, encode_value
 from tracer.interpret.cost import Prices, cost_of

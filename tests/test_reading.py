@@ -13,22 +13,13 @@ import pytest
 import tracer
 from tests.reading import stored_bytes, stored_rows
 from tracer import _semconv as sc
+from tracer._facts import describe_failure, exception_attributes, http_attributes, seconds_after
 from tracer._failures import capture_failure
 from tracer._models import SpanStatusCode
+from tracer._outcome import Outcome, conclude
+from tracer._privacy import Privacy
+from tracer._reading import read_request, read_response, read_stream, read_value
 from tracer._records import Codec, Ending, Failure, HttpFacts, Payload
-from tracer._rows import (
-    Outcome,
-    Privacy,
-    conclude,
-    describe_failure,
-    exception_attributes,
-    http_attributes,
-    read_request,
-    read_response,
-    read_stream,
-    read_value,
-    seconds_after,
-)
 from tracer._values import snapshot
 from tracer.interpret import ResponseView
 from tracer.testing import FakeOpenAI

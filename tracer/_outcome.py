@@ -1,0 +1,71 @@
+"""How a span ended: what its watcher saw, what the data says, and what the user set, in one word."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tracer._models import SpanStatusCode
+from tracer._records import Ending
+from tracer.interpret import Finish, ResponseView
+
+__all__ = [
+    "Outcome",
+    "conclude",
+]
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """How a span ended, in one word, as a status, and why."""
+
+    finish: Finish
+    code: SpanStatusCode
+    description: str = ""
+
+
+def conclude(
+    ending: Ending,
+    view: ResponseView | None,
+    *,
+    streamed: bool = False,
+    operation: str | None = None,
+    failure: str | None = None,
+    status: tuple[str, str] | None = None,
+) -> Outcome:
+    """Decide how a span ended, from what its watcher saw, what the data says, and what the user set.
+
+    A stream that brought its end mark is complete however it was left. One without it was given up by its reader,
+    or cut off. An exception that reached the caller is a failure even if the response was whole (``.parse()``);
+    neither it nor a cancellation is overruled by ``set_status``.
+
+    Args:
+        ending: What was seen.
+        view: What the data says; None if nothing came.
+        streamed: The body was read by the caller, piece by piece.
+        operation: Key of `tracer.interpret`; None for a user's span.
+        failure: The exception in words.
+        status: Code and description that the user set.
+    """
+    outcome = _seen(ending, view or ResponseView(), streamed, operation, failure)
+    if status is None or status[0] == SpanStatusCode.UNSET or ending in (Ending.RAISED, Ending.CANCELLED):
+        return outcome
+    code = SpanStatusCode(status[0])
+    failed = code is SpanStatusCode.ERROR and outcome.finish == "completed"
+    return Outcome("failed" if failed else outcome.finish, code, status[1])
+
+
+def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | None, failure: str | None) -> Outcome:
+    said = view.finish
+    if ending is Ending.RAISED:
+        return Outcome("failed", SpanStatusCode.ERROR, failure or view.error or "")
+    if said in ("failed", "cancelled"):
+        return Outcome(said, SpanStatusCode.ERROR, view.error or said)
+    if said is not None and (streamed or ending is not Ending.CANCELLED):
+        return Outcome(said, SpanStatusCode.OK, (view.error or "") if said == "incomplete" else "")
+    if ending is Ending.CANCELLED:
+        return Outcome("cancelled", SpanStatusCode.ERROR, "cancelled")
+    if ending in (Ending.CLOSED, Ending.COLLECTED):
+        return Outcome("abandoned", SpanStatusCode.OK)
+    if streamed and operation in ("responses", "retrieved", "realtime"):
+        # These always close with a terminal event; a body that ends without one was cut off.
+        return Outcome("incomplete", SpanStatusCode.OK, "the stream ended without a terminal event")
+    return Outcome("completed", SpanStatusCode.OK)

@@ -1,0 +1,130 @@
+"""What may be stored of a span's texts: ``capture_content=False`` and ``redact=``, applied before rows are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tracer import _semconv as sc
+from tracer._records import Payload
+from tracer.interpret import RequestView, ResponseView, decode_json, encode_value, redact, withhold
+from tracer.interpret._json import read_body
+from tracer.interpret.privacy import mentions_credentials, without_credentials
+from tracer.redact import api_keys
+
+__all__ = [
+    "Privacy",
+    "withhold_request",
+    "withhold_response",
+]
+
+WITHHELD_NOTE = "content not captured"
+# Attributes that hold content, and the field of a body whose form they have ("": somebody's data).
+CONTENT_ATTRIBUTES = {
+    sc.TOOL_CALLS: "tool_calls",
+    sc.TOOL_DEFINITIONS: "tools",
+    sc.OUTPUT_SCHEMA: "",
+    sc.REQUEST_STOP_SEQUENCES: "",
+    sc.RETRIEVAL_DOCUMENTS: "",
+    sc.INPUT_TRANSCRIPT: "",
+    sc.NOTE: "",
+}
+
+
+class Privacy(msgspec.Struct, gc=False):
+    """What may be stored of a span's texts.
+
+    Attributes:
+        capture: False keeps structure, model, usage and times, and no text.
+        hooks: Functions from text to text that every text goes through first.
+        failures: How many texts were withheld because a hook raised: it fails closed.
+        has_credentials: A body of the span held credentials for a third party; they are gone from what was read
+            since, and may still stand in the stream's raw bytes.
+    """
+
+    capture: bool = True
+    hooks: tuple[Callable[[str], str], ...] = ()
+    failures: int = 0
+    has_credentials: bool = False
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Texts are stored as they are."""
+        return self.capture and not self.hooks
+
+    @property
+    def is_open(self) -> bool:
+        """Nothing to hide: bytes can be kept as they are."""
+        return self.keeps_texts and not self.has_credentials
+
+    def redact(self, value: Any) -> Any:
+        """Return a JSON-like value with the hooks applied to its texts."""
+        if not self.hooks:
+            return value
+        value, failures = redact(value, self.hooks)
+        self.failures += failures
+        return value
+
+    def clean(self, value: Any) -> Any:
+        """Return a user's value with the hooks applied to its texts, or with its texts withheld, all of them."""
+        if self.keeps_texts:
+            return value
+        value = self.redact(_bytes_as_text(value))
+        return value if self.capture else withhold(value, labels=False)
+
+    def clean_note(self, text: str) -> str:
+        """Return a status description, an error message or the like as it may be stored: some servers quote the key."""
+        text = self.redact(api_keys(text))
+        return text if self.capture or not text else WITHHELD_NOTE
+
+    def keeps_reads(self, reads: list[tuple[int, bytes]]) -> bool:
+        """Tell whether a stream's raw reads can be stored. A response may repeat credentials of an earlier request."""
+        if self.is_open and mentions_credentials(b"".join([data for _, data in reads])):
+            self.has_credentials = True
+        return self.is_open
+
+    def clean_body(self, payload: Payload) -> bytes:
+        """Return a wire body without credentials and with the hooks applied; the same bytes if that changes nothing."""
+        data = without_credentials(payload.data, truncated=payload.truncated)
+        self.has_credentials = self.has_credentials or data is not payload.data
+        if not self.hooks or not data:
+            return data
+        body = read_body(data, truncated=payload.truncated)
+        return encode_value(self.redact(body.value if body.readable else data.decode("utf-8", "replace")))
+
+
+def _bytes_as_text(value: Any) -> Any:
+    """Return a value with its bytes as text, so that hooks see what is in them and not its base64."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {key: _bytes_as_text(item) for key, item in value.items()}
+    return [_bytes_as_text(item) for item in value] if isinstance(value, list) else value
+
+
+def withhold_request(view: RequestView, *, labels: bool) -> None:
+    """Take the texts out of a request's view; `labels` keeps those that say what kind of thing stands there."""
+    view.inputs = encode_value(withhold(decode_json(view.inputs), labels=labels))
+    _withhold_texts(view)
+
+
+def withhold_response(view: ResponseView, *, labels: bool = True) -> ResponseView:
+    """Take the texts out of a response's view, and return it."""
+    if view.outputs is not None:
+        view.outputs = encode_value(withhold(decode_json(view.outputs), labels=labels))
+    _withhold_texts(view)
+    if view.error and view.finish != "incomplete":  # whose reason is a label
+        view.error = WITHHELD_NOTE
+    for child in view.children:
+        child.inputs, child.outputs = withhold([child.inputs, child.outputs], labels=False)
+        child.error = WITHHELD_NOTE if child.error else None
+    return view
+
+
+def _withhold_texts(view: RequestView | ResponseView) -> None:
+    view.preview, view.text = None, ""
+    for key, field in CONTENT_ATTRIBUTES.items():
+        if key in view.attributes:
+            view.attributes[key] = withhold({field: view.attributes[key]}, labels=bool(field))[field]

@@ -1,0 +1,145 @@
+"""From payloads to views of what they say, with privacy applied: nothing past here sees what was withheld."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tracer import _semconv as sc
+from tracer._privacy import Privacy, withhold_request, withhold_response
+from tracer._records import Codec, Payload
+from tracer.interpret import (
+    RequestView,
+    ResponseView,
+    decode_json,
+    encode_value,
+    interpret_request,
+    interpret_response,
+    interpret_stream,
+    plain_text,
+    stream_events,
+)
+from tracer.interpret.previews import PREVIEW_CHARS, without_media
+from tracer.interpret.privacy import CREDENTIAL, hide_credentials
+
+__all__ = [
+    "binary_answer",
+    "chunk_times",
+    "read_request",
+    "read_response",
+    "read_stream",
+    "read_value",
+    "view_outputs",
+]
+
+RAW = "raw"  # reads any body, with few attributes
+
+
+def read_value(payload: Payload, privacy: Privacy) -> Any:
+    """Return a user's value as it may be stored."""
+    try:
+        value = msgspec.msgpack.decode(payload.data, strict=False)
+    except (msgspec.DecodeError, RecursionError) as error:  # nested as deep as the caller's stack allowed, not ours
+        value = f"[could not be read: {error}]"
+    return privacy.clean(value)
+
+
+def _read_unsent(value: Any, privacy: Privacy) -> Any:
+    """Return a call's body that could not be made JSON of, and came as a user's value therefore."""
+    privacy.has_credentials = hide_credentials(value) or privacy.has_credentials
+    return value
+
+
+def view_inputs(value: Any, privacy: Privacy) -> RequestView:
+    """Make the view of a user's inputs, as `read_value` returned them."""
+    data, preview, text = _shown(value, privacy)
+    return RequestView(inputs=data, preview=preview, text=text)
+
+
+def view_outputs(value: Any, privacy: Privacy) -> ResponseView:
+    """Make the view of a user's outputs, as `read_value` returned them."""
+    data, preview, text = _shown(value, privacy)
+    return ResponseView(outputs=data, preview=preview, text=text)
+
+
+def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
+    """Return a user's value as JSON, its preview and its text for search."""
+    data = encode_value(value)
+    if not privacy.capture:
+        return data, None, ""
+    return data, without_media(data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore"))[:PREVIEW_CHARS], plain_text(value)
+
+
+def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:
+    """Read a request's body, or the inputs of a user's span."""
+    if payload.codec is Codec.VALUE:
+        value = read_value(payload, privacy)
+        return view_inputs(value if operation is None else _read_unsent(value, privacy), privacy)
+    view = interpret_request(operation or RAW, privacy.clean_body(payload), truncated=payload.truncated)
+    view.attributes.pop(sc.TRUNCATED, None)  # the assembler counts for both sides
+    if not privacy.capture:
+        withhold_request(view, labels=operation is not None)
+    return view
+
+
+def read_response(
+    operation: str | None, payload: Payload, privacy: Privacy, *, content_type: str | None = None
+) -> ResponseView:
+    """Read a plain response's body, or the outputs of a user's span."""
+    if payload.codec is Codec.VALUE and operation is None:
+        return view_outputs(read_value(payload, privacy), privacy)
+    if payload.codec is Codec.VALUE:  # with the bytes of a binary answer in it
+        payload = Payload(Codec.WIRE, encode_value(msgspec.msgpack.decode(payload.data)))
+    body = privacy.clean_body(payload)
+    if body is not payload.data:
+        content_type = None  # cleaned, it is JSON, whatever it was
+    view = interpret_response(operation or RAW, body, content_type=content_type, truncated=payload.truncated)
+    view.attributes.pop(sc.TRUNCATED, None)
+    return view if privacy.capture else withhold_response(view, labels=operation is not None)
+
+
+def binary_answer(facts: Payload, reads: list[tuple[int, bytes]]) -> Payload:
+    """Return what is said of a binary answer (``{"content_type", "size"}``) together with its bytes as they came."""
+    value = {**decode_json(facts.data), "data": b"".join([data for _, data in reads])}
+    return Payload(Codec.VALUE, msgspec.msgpack.encode(value))
+
+
+def read_stream(
+    operation: str,
+    chunks: list[tuple[int, bytes]],
+    privacy: Privacy,
+    *,
+    content_type: str | None = None,
+    content_encoding: str | None = None,
+) -> ResponseView:
+    """Read a stream from its raw reads.
+
+    With ``redact=`` hooks the rebuilt message is redacted, not each chunk: a secret may lie across two of them.
+    """
+    view = interpret_stream(operation, chunks, content_type=content_type, content_encoding=content_encoding)
+    if view.outputs is not None:
+        _clean_rebuilt(operation, view, privacy)
+    view.attributes, view.error = privacy.redact([view.attributes, view.error])
+    for child in view.children:
+        hide_credentials([child.inputs, child.outputs])
+        child.inputs, child.outputs, child.error = privacy.redact([child.inputs, child.outputs, child.error])
+        child.name, child.attributes = privacy.redact([child.name, child.attributes])
+    return view if privacy.capture else withhold_response(view)
+
+
+def _clean_rebuilt(operation: str, view: ResponseView, privacy: Privacy) -> None:
+    """Put what a stream was rebuilt to through what a plain body goes through."""
+    outputs = view.outputs or b""
+    if privacy.has_credentials and outputs.startswith(b'"'):  # could not be read: it may repeat the request's
+        outputs = encode_value(CREDENTIAL)
+    cleaned = privacy.clean_body(Payload(Codec.WIRE, outputs))
+    if cleaned is not view.outputs:
+        clean = interpret_response(operation, cleaned)
+        view.outputs, view.preview, view.text = clean.outputs, clean.preview, clean.text
+
+
+def chunk_times(reads: list[tuple[int, bytes]], encoding: str | None) -> list[tuple[str, int, dict[str, Any]]]:
+    """Return a chunk event for each event of a stream, with its time and without its text."""
+    events = stream_events(reads, content_encoding=encoding)
+    return [(sc.EVENT_CHUNK, time_ns, {"index": i}) for i, (time_ns, _, data) in enumerate(events) if data != "[DONE]"]
