@@ -3,13 +3,20 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test lint format typecheck bench wheel clean
+# What of the instrumentor's tests CI runs with older SDKs: the seam and streams, without trio. `nox` runs them all.
+SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py patching.py path_variants.py \
+	request_bytes.py retries.py stream_endings.py streams.py)
+
+.PHONY: demo test test-openai-versions lint format typecheck bench wheel clean
 
 demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
 
 test: $(VENV)/.dev ## install, then run the tests
 	$(RUN) -m pytest
+
+test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
+	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -x -k 'not trio' $(SEAM_TESTS)
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
@@ -33,7 +40,7 @@ wheel: $(VENV)/.dev ## build the wheel, and run an example on it in a fresh envi
 	cd dist && ../$(VENV)-wheel/bin/python ../examples/tool_agent_chat.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-wheel dist
+	rm -rf $(VENV) $(VENV)-wheel .nox dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio.pytest_plugin
 import pytest
 
 import tracer
 from tests.leaks import KEYS, find_leaks
+from tests.sdk import lacking
 from tracer.testing import FakeOpenAI, isolated
+
+HAS_AUTO_MODE = hasattr(anyio.pytest_plugin, "pytest_addoption")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--older-sdk", action="store_true", help="skip tests of what the installed openai does not have")
+    if not HAS_AUTO_MODE:
+        parser.addini("anyio_mode", "as in later versions of anyio: its plugin takes all async tests")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Skip what the SDK turns out not to have, if told to."""
+    try:
+        return (yield)
+    except (AttributeError, TypeError, RuntimeError) as error:
+        reason = lacking(error) if pyfuncitem.config.getoption("older_sdk") else None
+        if reason is None:
+            raise
+        pytest.skip(reason)
+
+
+if not HAS_AUTO_MODE:
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
+        if collector.istestfunction(obj, name):
+            inner = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
+            if inspect.iscoroutinefunction(inner):
+                pytest.mark.usefixtures("anyio_backend")(obj)
+
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "dev.jsonl"
 

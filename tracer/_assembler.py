@@ -458,6 +458,7 @@ def _child_row(parent: SpanRow, child: ChildView) -> SpanRow:
     start = child.start_time_ns if child.start_time_ns is not None else parent.start_time_ns
     end = child.end_time_ns if child.end_time_ns is not None else parent.end_time_ns
     failed = child.error is not None
+    finish = "failed" if failed else child.finish
     return SpanRow(
         trace_id=parent.trace_id,
         span_id=child_span_id(parent.span_id, child.key),
@@ -468,8 +469,8 @@ def _child_row(parent: SpanRow, child: ChildView) -> SpanRow:
         end_time_ns=max(end, start) if end is not None else None,
         status_code=SpanStatusCode.ERROR if failed else SpanStatusCode.OK,
         status_description=child.error or "",
-        finish="failed" if failed else "completed",
+        finish=finish,
         inputs=None if child.inputs is None else encode_value(child.inputs),
         outputs=None if child.outputs is None else encode_value(child.outputs),
-        attributes=encode_value({**child.attributes, sc.FINISH: "failed" if failed else "completed"}),
+        attributes=encode_value({**child.attributes, sc.FINISH: finish}),
     )

@@ -28,6 +28,9 @@ CONTENT_ATTRIBUTES = {
     sc.OUTPUT_SCHEMA: "",
     sc.REQUEST_STOP_SEQUENCES: "",
     sc.RETRIEVAL_DOCUMENTS: "",
+    sc.CITATIONS: "",
+    sc.REASONING: "",
+    sc.MCP_APPROVAL_REQUESTS: "tool_calls",
     sc.INPUT_TRANSCRIPT: "",
     sc.NOTE: "",
 }

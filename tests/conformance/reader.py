@@ -64,6 +64,7 @@ _ARGUMENTS = {
     "local_shell_call": "action",
     "shell_call": "action",
     "apply_patch_call": "operation",
+    "tool_search_call": "arguments",
 }
 
 
@@ -292,7 +293,7 @@ def _read_response(body: Json) -> Answer:
             parts = [*(item.get("summary") or []), *(item.get("content") or [])]
             answer.thoughts.append("".join(part.get("text") or "" for part in parts))
         has_answer = item.get("call_id") in answered
-        if kind in _ARGUMENTS and not has_answer:
+        if kind in _ARGUMENTS and not has_answer and item.get("execution") != "server":
             arguments = item.get(_ARGUMENTS[kind])
             answer.tool_calls.append((item.get("call_id"), item.get("name") or kind.removesuffix("_call"), arguments))
         if item.get("execution") != "client":

@@ -10,12 +10,12 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import anyio
-import httpx2
 import msgspec
 import openai
 from openai._legacy_response import HttpxBinaryResponseContent
 
 from tests.conformance.corpus import Corpus, Record, recorded_file
+from tests.sdk import httpx2
 
 __all__ = ["Outcome", "Replay"]
 

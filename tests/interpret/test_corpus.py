@@ -116,11 +116,11 @@ def read_responses(docs):
     items = final["output"]
     calls = [(i["name"], i["arguments"]) for i in items if i["type"] == "function_call"]
     for kind, field in (("computer_call", "action"), ("apply_patch_call", "operation"), ("shell_call", "action"),
-                        ("local_shell_call", "action")):  # fmt: skip
+                        ("local_shell_call", "action"), ("tool_search_call", "arguments")):  # fmt: skip
         calls += [
             (kind[:-5], json.dumps(i[field], separators=(",", ":"), ensure_ascii=False))
             for i in items
-            if i["type"] == kind
+            if i["type"] == kind and i.get("execution") != "server"
         ]
     return {
         "model": final["model"],

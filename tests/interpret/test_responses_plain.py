@@ -230,7 +230,7 @@ def test_status_of_a_response(fields, finish):
 TOOLS = {
     "web search": (
         {"type": "web_search_call", "id": "i", "action": {"type": "search", "query": "q", "sources": [{"url": "u"}]}},
-        ("web_search", "TOOL", {"type": "search", "query": "q", "sources": [{"url": "u"}]}, [{"url": "u"}]),
+        ("web_search", "RETRIEVER", {"type": "search", "query": "q"}, [{"url": "u"}]),
     ),
     "file search": (
         {"type": "file_search_call", "id": "i", "queries": ["q"], "results": [{"text": "t"}]},
@@ -246,7 +246,7 @@ TOOLS = {
     ),
     "image": (
         {"type": "image_generation_call", "id": "i", "revised_prompt": "a cat", "size": "1x1", "result": "AAAA"},
-        ("image_generation", "TOOL", {"prompt": "a cat", "size": "1x1"}, {"base64_chars": 4}),
+        ("image_generation", "TOOL", {"prompt": "a cat", "size": "1x1"}, {"result": "AAAA"}),
     ),
     "mcp": (
         {"type": "mcp_call", "id": "i", "name": "roll", "server_label": "dice", "arguments": '{"n": 2}', "output": "7"},

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import httpx2
 import openai
 import pytest
 
 import tracer
 from tests.openai.calling import CHAT, Caller, finish, only_span, said, traces
+from tests.sdk import httpx2
 from tracer import _semconv as sc
 from tracer.testing import FakeOpenAI, reply
 

@@ -10,6 +10,7 @@ import pytest
 
 import tracer
 from tests.openai.calling import CHAT, HELLO, Caller, finish, only_trace, traces
+from tests.sdk import requires_sdk
 from tracer.testing import FakeOpenAI, reply
 
 
@@ -100,6 +101,7 @@ async def test_a_management_call_from_inside_a_hook_disturbs_nothing(caller: Cal
     assert span.outputs["choices"][0]["message"]["content"] == "You said: Hi"
 
 
+@requires_sdk("openai.OpenAI._refresh_api_key")
 async def test_a_call_from_inside_a_key_provider_is_recorded_below_the_call_that_asked(caller: Caller) -> None:
     def provide() -> str:
         caller.client.chat.completions.create(**CHAT)

@@ -195,7 +195,7 @@ async def test_a_tools_credentials_are_not_stored_though_the_server_repeats_them
         await tracer.flush()  # while it runs
         await caller.items(answer)
     else:
-        assert NEVER_STORED in answer.model_dump_json()
+        assert NEVER_STORED in answer.model_dump_json(warnings=False)
     rows = await stored(tmp_path)
     assert "[credential]" in rows
     assert "Look up my mail" in rows

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-import httpx2
 import openai
 import pytest
 from pydantic import BaseModel
 
 import tracer
 from tests.openai.calling import CHAT, Caller, finish, only_span, only_trace, said, traces
+from tests.sdk import httpx2, requires_sdk
 from tracer import _semconv as sc
 from tracer.testing import FakeOpenAI, reply
 
@@ -69,7 +69,7 @@ def cut_off(caller: Caller) -> dict[str, Any]:
 
 
 def send_no_json(caller: Caller) -> dict[str, Any]:
-    return {"metadata": object()}
+    return {"user": object()}
 
 
 FAILURES: dict[str, tuple[Callable[[Caller], dict[str, Any]], type[Exception]]] = {
@@ -160,6 +160,7 @@ async def test_a_response_that_is_incomplete_is_incomplete(caller: Caller, strea
     assert finish(await only_span()) == "incomplete"
 
 
+@requires_sdk("openai.OpenAI._refresh_api_key")
 async def test_an_exception_whose_response_is_none_of_httpx_ends_the_span(caller: Caller) -> None:
     class OddError(Exception):
         response = "a string"

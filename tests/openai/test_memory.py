@@ -6,6 +6,7 @@ import gc
 from collections import Counter
 from typing import Any
 
+import anyio
 import pytest
 
 import tracer
@@ -20,7 +21,7 @@ OURS = (Call, LiveSpan, _Tap, _AsyncReader)
 
 def alive() -> Counter[str]:
     gc.collect()
-    return Counter(type(item).__name__ for item in gc.get_objects() if isinstance(item, OURS))
+    return Counter(type(item).__name__ for item in gc.get_objects() if issubclass(type(item), OURS))
 
 
 @pytest.mark.parametrize("mode", ["sync", "asyncio"])
@@ -67,7 +68,8 @@ async def test_a_call_that_was_read_is_let_go_while_the_caller_keeps_its_stream(
     before = alive()
     stream = await caller.chat(stream=True)
     await caller.items(stream)
-    kept = alive() - before
-    assert kept["Call"] == kept["LiveSpan"] == 0
+    with anyio.fail_after(5):  # some SDKs leave generators behind, which the event loop closes in its time
+        while (alive() - before).keys() & {"Call", "LiveSpan"}:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
     assert tracer.stats()["open_spans"] <= 1
     del stream

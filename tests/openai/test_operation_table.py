@@ -8,6 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests.sdk import requires_sdk
 from tracer import _semconv as sc
 from tracer.interpret._dispatch import OPERATIONS
 from tracer.openai import _operations
@@ -56,6 +57,7 @@ def endpoints() -> set[str]:
     return found
 
 
+@requires_sdk("decisions")
 def test_every_endpoint_of_the_sdk_is_traced_or_left_out_on_purpose() -> None:
     known = endpoints()
     assert len(known) > 100
@@ -65,6 +67,7 @@ def test_every_endpoint_of_the_sdk_is_traced_or_left_out_on_purpose() -> None:
     assert unknown == set()
 
 
+@requires_sdk("decisions")
 def test_what_the_table_traces_is_in_the_sdk() -> None:
     source = "\n".join(path.read_text() for path in RESOURCES.rglob("*.py"))
     steps = [re.sub(r"\{\w+\}", "{", path) for _, path in _operations._OPERATIONS]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai.resources.realtime.realtime import RealtimeConnection
 
 import tracer
 from tests.openai.calling import collect, finish, only_trace, traces
@@ -24,6 +23,9 @@ from tracer.openai import _websocket_session
 from tracer.testing import FakeConnection, FakeWebSockets
 from tracer.testing._answer import deltas
 from tracer.testing._realtime import BYTES_PER_WORD
+
+REALTIME = "openai.resources.realtime.realtime"
+RealtimeConnection = pytest.importorskip(REALTIME, reason="this openai has no realtime").RealtimeConnection
 
 needs_handlers = pytest.mark.skipif(
     not hasattr(RealtimeConnection, "on"), reason="this openai neither reconnects nor has handlers"

@@ -13,8 +13,11 @@ import pytest
 import tracer
 from tests.openai.calling import finish, only_trace
 from tests.openai.talking import Talker, created, delta, done, responses_of, sending
+from tests.sdk import requires_sdk
 from tracer import _semconv as sc
 from tracer.testing import FakeConnection, FakeWebSockets
+
+pytestmark = requires_sdk("realtime.connect")
 
 
 @pytest.fixture

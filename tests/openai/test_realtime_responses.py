@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from openai.resources.responses.responses import Responses
 
 import tracer
 from tests.openai.calling import finish, only_trace
 from tests.openai.talking import Json, Talker, responses_of
+from tests.sdk import requires_sdk
 from tracer import _semconv as sc
 from tracer.testing import FakeConnection, FakeWebSockets
 
-pytestmark = pytest.mark.skipif(not hasattr(Responses, "connect"), reason="this openai has no responses.connect")
+pytestmark = requires_sdk("responses.connect")
 
 
 @pytest.fixture(params=["sync", "asyncio"])

@@ -7,12 +7,13 @@ from typing import Any
 
 import openai
 import pytest
-from openai import NOT_GIVEN, omit
+from openai import NOT_GIVEN
 from openai._models import FinalRequestOptions
 from pydantic import BaseModel
 
 import tracer
 from tests.openai.calling import CHAT, HELLO, Caller, finish, only_span, only_trace, traces
+from tests.sdk import omit
 from tracer import _semconv as sc
 from tracer.testing import reply
 
@@ -40,7 +41,7 @@ REQUESTS: dict[str, Any] = {
     "responses": lambda c: c.client.responses.create(model="m", input="Hi", stream=True),
     "embeddings": lambda c: c.client.embeddings.create(model="m", input="Hi"),
     "completions": lambda c: c.client.completions.create(model="m", prompt="Hi"),
-    "posted": lambda c: c.client.post("/chat/completions", cast_to=dict, body=dict(CHAT)),
+    "posted": lambda c: c.client.post("/chat/completions", cast_to=dict[str, Any], body=dict(CHAT)),
 }
 
 

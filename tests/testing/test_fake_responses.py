@@ -53,6 +53,17 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "tool_choice": {"type": "web_search_preview"},
     },
     "required": {"input": "Hello", "tools": [MCP], "tool_choice": "required"},
+    "shell": {"input": "Show the directory", "tools": [{"type": "shell", "environment": {"type": "container_auto"}}]},
+    "caller's shell": {"input": "Open a terminal", "tools": [{"type": "shell", "environment": {"type": "local"}}]},
+    "local shell": {"input": "Open a terminal", "tools": [{"type": "local_shell"}]},
+    "computer": {"input": "Click on OK", "tools": [{"type": "computer"}]},
+    "computer preview": {
+        "input": "Take a screenshot",
+        "tools": [
+            {"type": "computer_use_preview", "display_width": 9, "display_height": 9, "environment": "browser"},
+        ],
+    },
+    "custom": {"input": "Use sql", "tools": [{"type": "custom", "name": "sql"}]},
 }
 ITEM_TYPES = {
     "text": ["message"],
@@ -69,6 +80,12 @@ ITEM_TYPES = {
     "mcp approval": ["mcp_list_tools", "mcp_approval_request"],
     "forced": ["web_search_call", "message"],
     "required": ["mcp_list_tools", "mcp_call", "message"],
+    "shell": ["shell_call", "shell_call_output", "message"],
+    "caller's shell": ["shell_call"],
+    "local shell": ["local_shell_call"],
+    "computer": ["computer_call"],
+    "computer preview": ["computer_call"],
+    "custom": ["custom_tool_call"],
 }
 REPLIES: dict[str, Reply] = {
     "text": reply.text("Grüße 🌍, naïve world", reasoning="Hm."),

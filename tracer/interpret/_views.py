@@ -36,6 +36,7 @@ class ChildView(msgspec.Struct, kw_only=True, gc=False):
     Attributes:
         key: Stable and unique within the call (the output item's id or its index): the span id derives from it.
         start_time_ns: From the stream's events where there are any, else None (the call's own times are used).
+        finish: ``completed``, ``failed`` (with an `error`), or ``incomplete``: its end was not seen.
     """
 
     key: str
@@ -47,6 +48,7 @@ class ChildView(msgspec.Struct, kw_only=True, gc=False):
     outputs: Any = None
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
     error: str | None = None
+    finish: Finish = "completed"
 
 
 class ResponseView(msgspec.Struct, kw_only=True, gc=False):

@@ -10,8 +10,9 @@ from tracer.interpret._json import as_dict, as_dicts, as_text
 from tracer.interpret._params import read_format, read_params, read_tools
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import ChoiceStream, read_head, set_finish
+from tracer.interpret.citations import read_citations
 from tracer.interpret.deltas import merge_deltas
-from tracer.interpret.previews import content_text, join_texts, media_label, one_line
+from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line
 from tracer.interpret.sse import Event
 from tracer.interpret.tools import chat_tool_calls, describe_calls
 
@@ -60,13 +61,18 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     choices = as_dicts(body.get("choices"))
     messages = [as_dict(choice.get("message")) for choice in choices]
     calls = [call for message in messages for call in chat_tool_calls(message)]
-    if calls:
-        view.attributes[sc.TOOL_CALLS] = calls
+    thoughts = [text for message in messages if (text := _thoughts(message))]
+    said = {
+        sc.TOOL_CALLS: calls,
+        sc.CITATIONS: read_citations(messages),
+        sc.REASONING: "\n\n".join(thoughts)[:TEXT_CHARS],
+    }
+    view.attributes.update({key: value for key, value in said.items() if value})
     spoken = [text for message in messages for text in _spoken(message)]
     refusals = [refusal for message in messages if (refusal := as_text(message.get("refusal")))]
     asked = describe_calls(calls)
-    view.preview = one_line(next(iter(spoken), None) or asked or next(iter(refusals), None))
-    view.text = join_texts([*spoken, asked, *refusals])
+    view.preview = one_line(next(iter(spoken), None) or asked or next(iter([*refusals, *thoughts]), None))
+    view.text = join_texts([*spoken, asked, *refusals, *thoughts])
     if choices:
         set_finish([choice.get("finish_reason") for choice in choices], view, "completed")
 
@@ -76,6 +82,11 @@ def _spoken(message: dict[str, Any]) -> Iterator[str]:
         yield text
     elif transcript := as_text(as_dict(message.get("audio")).get("transcript")):
         yield transcript
+
+
+def _thoughts(message: dict[str, Any]) -> str | None:
+    """Return the reasoning that compatible servers tell under one of two names (or both)."""
+    return as_text(message.get("reasoning_content")) or as_text(message.get("reasoning"))
 
 
 def read_stream(events: list[Event], view: ResponseView) -> Any:

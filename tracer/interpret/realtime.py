@@ -19,10 +19,12 @@ from tracer.interpret import responses
 from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json, encode_value
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import describe_error, read_head
+from tracer.interpret.hosted import hosted_calls
+from tracer.interpret.item_times import ItemTimes
 from tracer.interpret.previews import content_text, join_texts, one_line
 from tracer.interpret.response_stream import ResponseStream
 from tracer.interpret.sse import Event
-from tracer.interpret.tools import built_in_calls, describe_calls, item_tool_call, outputs_by_call
+from tracer.interpret.tools import approval_requests, asked_calls, describe_calls
 
 __all__ = [
     "read_request",
@@ -90,20 +92,22 @@ def _heard(items: list[dict[str, Any]], item_id: Any) -> dict[str, Any]:
     return items[-1]
 
 
-def read_response(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in what a ``realtime.response`` object says."""
+def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | None = None) -> None:
+    """Fill in what a ``realtime.response`` object says, its tools with their times."""
     read_head(body, view)
     if conversation := as_text(body.get("conversation_id")):
         view.attributes[sc.CONVERSATION_ID] = conversation
     output = as_dicts(body.get("output"))
-    calls = [call for item in output if (call := item_tool_call(item, frozenset(outputs_by_call(output))))]
+    calls = asked_calls(output)
     if calls:
         view.attributes[sc.TOOL_CALLS] = calls
+    if approvals := approval_requests(output):
+        view.attributes[sc.MCP_APPROVAL_REQUESTS] = approvals
     spoken = [text for item in output if item.get("type") == "message" and (text := content_text(item.get("content")))]
     asked = describe_calls(calls)
     view.preview = one_line("\n".join(spoken) or asked)
     view.text = join_texts([*spoken, asked])
-    view.children = built_in_calls(output)
+    view.children = hosted_calls(body, times)
     _read_status(body, view)
 
 
@@ -133,7 +137,7 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
     view.first_token_ns = stream.first_token_ns
     if body is not None:
         _add_audio(events, body)
-        read_response(body, view)
+        read_response(body, view, stream.times)
     if stream.error is not None:
         view.finish = "failed"
         view.error, view.error_type = describe_error(stream.error)
@@ -141,8 +145,6 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
         view.finish, view.error = None, None
     if late := [text for event in _decoded(events) if (text := _transcript(event))]:
         view.attributes[sc.INPUT_TRANSCRIPT] = "\n".join(late)
-    for child in view.children:
-        child.start_time_ns, child.end_time_ns = stream.times.get(child.key, (None, None))
     return body
 
 
@@ -166,8 +168,10 @@ def _add_audio(events: list[Event], body: dict[str, Any]) -> None:
     """Put recorded audio where the response leaves it out. There is none unless it was asked for."""
     pieces: dict[tuple[Any, Any], list[bytes]] = {}
     for event in _decoded(events, having=b"audio.delta"):
-        if event.get("type") in _AUDIO and type(delta := event.get("delta")) is str:
-            pieces.setdefault((event.get("output_index"), event.get("content_index")), []).append(_unpack(delta))
+        place = (event.get("output_index"), event.get("content_index"))
+        is_audio = as_text(event.get("type")) in _AUDIO and all(type(index) is int for index in place)
+        if is_audio and type(delta := event.get("delta")) is str:
+            pieces.setdefault(place, []).append(_unpack(delta))
     output = as_dicts(body.get("output"))
     for (output_index, content_index), audio in pieces.items():
         item = output[output_index] if type(output_index) is int and 0 <= output_index < len(output) else {}

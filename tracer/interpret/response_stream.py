@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from tracer.interpret._json import as_dict, as_text, decode_json
+from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
+from tracer.interpret.item_times import ItemTimes
 from tracer.interpret.sse import DONE, Event
 
 __all__ = ["ResponseStream"]
@@ -71,6 +72,8 @@ _PARTS = {
     "reasoning_part": ("content", "content_index"),
     "reasoning_summary_part": ("summary", "summary_index"),
 }
+# Events ``response.{kind of item}.{status}``.
+_STATUSES = frozenset({"searching", "interpreting", "generating", "completed", "failed", "incomplete"})
 _MAX_LIST = 10_000  # an index beyond is an error of the server's, not a reason to fill memory
 
 Path = tuple["str | int", ...]
@@ -83,7 +86,7 @@ class ResponseStream:
         ended: The stream has its end mark: a terminal event, an error event or ``[DONE]``.
         error: What an ``error`` event said.
         first_token_ns: When the first delta came.
-        times: `ChildView.key` to (when the item was added, when it was done).
+        times: When its items were added and done, and what happened between.
         unreadable: How many events were not JSON objects.
     """
 
@@ -91,7 +94,7 @@ class ResponseStream:
         self.ended = False
         self.error: Any = None
         self.first_token_ns: int | None = None
-        self.times: dict[str, tuple[int | None, int | None]] = {}
+        self.times = ItemTimes()
         self.unreadable = 0
         self._response: dict[str, Any] = {}
         self._pieces: list[Event] = []
@@ -124,8 +127,9 @@ class ResponseStream:
         elif kind == "error" or (body.get("error") and not kind.startswith("response.")):
             self.error, self.ended = body.get("error") or body, True
         else:
-            if kind in ("response.output_item.added", "response.output_item.done"):
-                self._note_item(time_ns, kind, body)
+            if kind == "response.output_item.done" and type(index := body.get("output_index")) is int:
+                self._items_done[index] = as_dict(body.get("item"))
+            self.times.note(time_ns, kind, body)
             self._pieces.append(event)
 
     def _begin_again(self) -> None:
@@ -138,16 +142,6 @@ class ResponseStream:
     def _note_first_token(self, time_ns: int) -> None:
         if self.first_token_ns is None:
             self.first_token_ns = time_ns
-
-    def _note_item(self, time_ns: int, kind: str, body: dict[str, Any]) -> None:
-        item = as_dict(body.get("item"))
-        done = kind == "response.output_item.done"
-        index = body.get("output_index")
-        if done and type(index) is int:
-            self._items_done[index] = item
-        key = as_text(item.get("id")) or f"output[{index}]"
-        start, _ = self.times.get(key, (None, None))
-        self.times[key] = (start, time_ns) if done else (time_ns, None)
 
     def rebuild(self) -> dict[str, Any] | None:
         """Return the response as the plain call would have, as far as the stream tells; None if nothing came."""
@@ -197,6 +191,10 @@ class _Items:
             self._set_part(index, subject, event)
         elif subject in _TEXTS:
             self._add_text(index, subject, phase, event)
+        elif subject == "shell_call_output_content":
+            self._add_shell_output(index, event)
+        elif phase in _STATUSES:
+            self._set_status(index, subject, phase)
         elif subject == "output_text.annotation":
             path = ("content", _int(event.get("content_index")), "annotations", _int(event.get("annotation_index")))
             _put(self._item(index, "message"), path, event.get("annotation"))
@@ -226,7 +224,7 @@ class _Items:
         item = self._item(index, _ITEM_TYPES[subject])
         if (index, path) not in self._texts:
             self._texts[index, path] = [_begin_text(item, path, _PART_TYPES.get(subject))]
-        if phase == "done" and type(whole := event.get(whole_field)) is str:
+        if phase in ("added", "done") and type(whole := event.get(whole_field)) is str:
             self._texts[index, path] = [whole]
         elif phase == "delta" and type(delta := event.get("delta")) is str:
             self._texts[index, path].append(delta)
@@ -234,6 +232,25 @@ class _Items:
             part = _get(item, path[:-1])
             if type(part) is dict:
                 part["logprobs"] = [*(part.get("logprobs") or []), *logprobs]
+
+    def _add_shell_output(self, index: int, event: dict[str, Any]) -> None:
+        """Add what a command printed: pieces of both streams, or at its end all of it."""
+        path: Path = ("output", _int(event.get("command_index")))
+        item = self._item(index, "shell_call_output")
+        printed = as_dicts(event.get("output"))
+        if printed:
+            _put(item, path, printed[-1])  # with how the command ended
+        for name in ("stdout", "stderr"):
+            if printed:
+                self._texts[index, (*path, name)] = [as_text(part.get(name)) or "" for part in printed]
+            elif text := as_text(as_dict(event.get("delta")).get(name)):
+                self._texts.setdefault((index, (*path, name)), []).append(text)
+
+    def _set_status(self, index: int, subject: str, status: str) -> None:
+        """Let a tool's own events say how far it came, where its kind has a status."""
+        item = self._items.get(index, {})
+        if item.get("type") == subject and "status" in item:
+            item["status"] = status
 
     def finish(self) -> list[dict[str, Any]]:
         for (index, path), pieces in self._texts.items():

@@ -9,11 +9,14 @@ from tracer.interpret._json import as_dict, as_dicts, as_text
 from tracer.interpret._params import read_format, read_params, read_tools
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import describe_error, read_head
+from tracer.interpret.citations import read_citations
 from tracer.interpret.cost import billed_searches
-from tracer.interpret.previews import content_text, join_texts, media_label, one_line
+from tracer.interpret.hosted import hosted_calls
+from tracer.interpret.item_times import ItemTimes
+from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line
 from tracer.interpret.response_stream import ResponseStream
 from tracer.interpret.sse import Event
-from tracer.interpret.tools import built_in_calls, describe_calls, item_tool_call, outputs_by_call
+from tracer.interpret.tools import approval_requests, asked_calls, describe_calls, item_tool_call
 
 __all__ = ["read_request", "read_response", "read_stream"]
 
@@ -62,33 +65,56 @@ def _item_text(item: dict[str, Any]) -> str:
     for key in ("content", "output", "summary"):
         if text := content_text(item.get(key)):
             return text
-    call = item_tool_call(item, frozenset())
+    if printed := [text for part in as_dicts(item.get("output")) if (text := _printed(part))]:
+        return "\n".join(printed)
+    if type(approve := item.get("approve")) is bool:
+        return join_texts(["approved" if approve else "not approved", as_text(item.get("reason"))])
+    call = item_tool_call(item)
     return describe_calls([call]) if call else ""
 
 
-def read_response(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in everything that a plain response, or a stream's terminal one, says."""
+def _printed(part: dict[str, Any]) -> str:
+    """Return what a shell's command printed."""
+    return join_texts([as_text(part.get("stdout")), as_text(part.get("stderr"))])
+
+
+def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | None = None) -> None:
+    """Fill in everything that a plain response, or a stream's terminal one, says.
+
+    Args:
+        body: The response.
+        view: Filled in.
+        times: When a stream's items began and ended.
+    """
     read_head(body, view)
     output = as_dicts(body.get("output"))
     if conversation := as_dict(body.get("conversation")).get("id"):
         view.attributes[sc.CONVERSATION_ID] = conversation
-    ran = frozenset(outputs_by_call(output))
-    calls = [call for item in output if (call := item_tool_call(item, ran))]
-    if calls:
-        view.attributes[sc.TOOL_CALLS] = calls
-    spoken, refusals = _message_texts(output)
+    calls, approvals = asked_calls(output), approval_requests(output)
+    parts = [part for item in output if item.get("type") == "message" for part in as_dicts(item.get("content"))]
+    thoughts = read_thoughts(output)
+    said = {
+        sc.TOOL_CALLS: calls,
+        sc.MCP_APPROVAL_REQUESTS: approvals,
+        sc.CITATIONS: read_citations(parts),
+        sc.REASONING: "\n\n".join(thoughts)[:TEXT_CHARS],
+    }
+    view.attributes.update({key: value for key, value in said.items() if value})
+    spoken = [text for part in parts if (text := as_text(part.get("text")))]
+    refusals = [refusal for part in parts if (refusal := as_text(part.get("refusal")))]
     asked = describe_calls(calls)
-    view.preview = one_line("\n".join(spoken) or asked or "\n".join(refusals))
-    view.text = join_texts([*spoken, asked, *refusals])
-    view.children = built_in_calls(output)
+    wanted = f"to be approved: {describe_calls(approvals)}" if approvals else ""
+    view.preview = one_line("\n".join(spoken) or asked or wanted or "\n".join(refusals) or "\n".join(thoughts))
+    view.text = join_texts([*spoken, asked, wanted, *refusals, *thoughts])
+    view.children = hosted_calls(body, times)
     view.attributes.update(billed_searches(body))
     _read_status(body, view)
 
 
-def _message_texts(output: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    parts = [part for item in output if item.get("type") == "message" for part in as_dicts(item.get("content"))]
-    spoken = [text for part in parts if (text := as_text(part.get("text")))]
-    return spoken, [refusal for part in parts if (refusal := as_text(part.get("refusal")))]
+def read_thoughts(output: list[dict[str, Any]]) -> list[str]:
+    """Return what reasoning items tell: their text where a model shows it, else its summary."""
+    items = [item for item in output if item.get("type") == "reasoning"]
+    return [text for item in items if (text := content_text(item.get("content")) or content_text(item.get("summary")))]
 
 
 def _read_status(body: dict[str, Any], view: ResponseView) -> None:
@@ -115,7 +141,7 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
     body = stream.rebuild()
     view.first_token_ns = stream.first_token_ns
     if body is not None:
-        read_response(body, view)
+        read_response(body, view, stream.times)
     if stream.error is not None:
         view.finish = "failed"
         view.error, view.error_type = describe_error(stream.error)
@@ -123,6 +149,4 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
         view.finish, view.error = None, None
     if stream.unreadable:
         view.attributes[sc.NOTE] = f"{stream.unreadable} stream events were not JSON objects"
-    for child in view.children:
-        child.start_time_ns, child.end_time_ns = stream.times.get(child.key, (None, None))
     return body

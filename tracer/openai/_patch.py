@@ -27,7 +27,7 @@ from openai._compat import model_copy
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
 from tracer._guard import guarded, report
-from tracer.openai import _websocket
+from tracer.openai import _older, _websocket
 from tracer.openai._calls import Call, Options, current_call
 from tracer.openai._kinds import call_class
 from tracer.openai._operations import find_operation
@@ -45,6 +45,7 @@ def instrument(options: Options) -> None:
     with _lock:
         _options = options
         _apply(_SEAM)
+        _apply(_older.seam(_pause))
         _apply(_websocket.seam(_get_options))
 
 

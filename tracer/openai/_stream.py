@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tracer._spans import LiveSpan
     from tracer.openai._calls import Call
 
-__all__ = ["Reads", "tap"]
+__all__ = ["Reads", "end_as_closed", "tap"]
 
 _CHUNK = Rank.CHUNK  # members of an enum are slow to look up on Python 3.11 (0.25 µs)
 
@@ -104,6 +104,12 @@ def tap(response: Any, call: Call) -> None:
     stream = response.stream
     stream_class: type = type(stream)
     response.stream = _tap_class(stream_class)(stream, call)
+
+
+def end_as_closed(response: Any) -> None:
+    """End a response's call as closing it does, where the SDK leaves it open after an error."""
+    if isinstance(response.stream, _Tap):
+        response.stream._end_by_close()
 
 
 @functools.cache

@@ -7,10 +7,24 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Answer", "Json", "Prompt", "ToolCall", "ToolResult", "count_words", "deltas", "encode", "first_words"]
+__all__ = [
+    "NEW_CALL",
+    "Answer",
+    "Json",
+    "Prompt",
+    "ToolCall",
+    "ToolResult",
+    "count_words",
+    "deltas",
+    "encode",
+    "first_words",
+]
 
 Json = dict[str, Any]
 """A JSON object."""
+
+NEW_CALL = "call_"
+"""Stands for the call's id in `Answer.items`, until there is one."""
 
 encode = msgspec.json.encode
 

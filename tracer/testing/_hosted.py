@@ -1,10 +1,11 @@
-"""Tools that the Responses API runs on its own side: which one a question asks for, and what it leaves behind."""
+"""Built-in tools of the Responses API: which one a question asks for, and what it leaves behind."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
+from tracer.testing import _acting
 from tracer.testing._answer import Answer, Json, Prompt, encode
 
 __all__ = ["answer_with", "wanted"]
@@ -18,6 +19,11 @@ _ASKS_FOR = {
     "code_interpreter": r"\b(python|run (some )?code|compute|calculate|code interpreter)\b",
     "image_generation": r"\b(draw|paint|sketch)\b|\b(generate|create|make)\b.*\b(image|picture|photo|logo)\b",
     "mcp": r"\bmcp\b",
+    "shell": r"\b(shell|terminal|directory)\b",
+    "local_shell": r"\b(shell|terminal|directory)\b",
+    "apply_patch": r"\bpatch\b|\b(change|create|delete|edit|write)\b.*\bfile\b",
+    "computer": r"\b(browser|click|screen|screenshot)\b",
+    "custom": r"\bcustom tool\b",
 }
 
 
@@ -27,7 +33,7 @@ def wanted(prompt: Prompt) -> Json | None:
         return None
     known = [tool for tool in prompt.hosted if _family(tool) in _ANSWERS]
     for tool in known:
-        if prompt.choice in {tool["type"], _family(tool)} or _asked(tool, prompt.text):
+        if prompt.choice in {tool["type"], _family(tool), tool.get("name")} or _asked(tool, prompt.text):
             return tool
     return known[0] if known and prompt.choice == "required" and not prompt.functions else None
 
@@ -40,11 +46,11 @@ def answer_with(tool: Json, prompt: Prompt) -> Answer:
 def _family(tool: Json) -> str:
     """`web_search` for `web_search_preview`, `web_search_2025_08_26` and so on."""
     kind = str(tool["type"])
-    return "web_search" if kind.startswith("web_search") else kind
+    return next((family for family in ("web_search", "computer") if kind.startswith(family)), kind)
 
 
 def _asked(tool: Json, text: str) -> bool:
-    label = tool.get("server_label")
+    label = tool.get("server_label") or tool.get("name")
     said = text.lower()
     return bool(re.search(_ASKS_FOR[_family(tool)], said)) or bool(label and str(label).lower() in said)
 
@@ -138,4 +144,9 @@ _ANSWERS: dict[str, Callable[[Json, Prompt], Answer]] = {
     "code_interpreter": _code_interpreter,
     "image_generation": _image_generation,
     "mcp": _mcp,
+    "shell": _acting.shell,
+    "local_shell": _acting.local_shell,
+    "apply_patch": _acting.apply_patch,
+    "computer": _acting.computer,
+    "custom": _acting.custom,
 }

@@ -11,17 +11,25 @@ from tracer.testing._answer import Json, Prompt, ToolResult, count_words
 __all__ = ["from_chat", "from_responses", "text_of"]
 
 
+# Calls whose results the caller brings.
+_CALLS = frozenset(
+    {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
+)
+
+
 def text_of(content: Any) -> str:
     """The text of a message: the content itself or its text parts joined; other media are left out."""
     if isinstance(content, str):
         return content
+    if isinstance(content, dict):  # a screenshot
+        return f"a {content.get('type')}"
     if isinstance(content, list):
         return " ".join(part if isinstance(part, str) else _part_text(part) for part in content).strip()
     return ""
 
 
 def _part_text(part: Json) -> str:
-    return str(part.get("text") or part.get("refusal") or "")
+    return str(part.get("text") or part.get("refusal") or part.get("stdout") or "")
 
 
 def from_chat(body: Json) -> Prompt:
@@ -53,11 +61,11 @@ def from_responses(body: Json, history: list[Json]) -> Prompt:
     given = body.get("input") or []
     items = [*history, *([{"role": "user", "content": given}] if isinstance(given, str) else given)]
     question, since = _last_user(items)
-    calls = {item["call_id"]: item for item in items if item.get("type") in {"function_call", "custom_tool_call"}}
+    calls = {item["call_id"]: _named(item) for item in items if item.get("type") in _CALLS}
     results = [
-        _result(calls.get(item["call_id"], {}), item.get("output"))
+        _result(calls.get(item.get("call_id") or item.get("id"), {}), item.get("output") or item.get("status"))
         for item in since
-        if item.get("type") in {"function_call_output", "custom_tool_call_output"}
+        if str(item.get("type")).removesuffix("_output") in _CALLS and str(item["type"]).endswith("_output")
     ]
     text_format = (body.get("text") or {}).get("format") or {}
     tools = body.get("tools") or ()
@@ -75,6 +83,11 @@ def from_responses(body: Json, history: list[Json]) -> Prompt:
         max_words=body.get("max_output_tokens"),
         words=count_words(body.get("instructions")) + sum(_words(item) for item in items),
     )
+
+
+def _named(call: Json) -> Json:
+    """A call of a built-in tool, named by its kind as others are by their own names."""
+    return {"name": call["type"].removesuffix("_call"), **call}
 
 
 def _last_user(messages: list[Json]) -> tuple[str, list[Json]]:

@@ -6,10 +6,10 @@ The events are made from the finished response, so whatever items a response hol
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tracer.testing._answer import Answer, Json, deltas
+from tracer.testing._answer import NEW_CALL, Answer, Json, deltas
 from tracer.testing._wire import Mint
 
 __all__ = ["response_events", "response_object"]
@@ -38,17 +38,21 @@ _ECHOED: Json = {
     "user": None,
 }
 _ID_PREFIXES = {
+    "apply_patch_call": "apc_",
     "code_interpreter_call": "ci_",
     "computer_call": "cu_",
     "custom_tool_call": "ctc_",
     "file_search_call": "fs_",
     "function_call": "fc_",
     "image_generation_call": "ig_",
+    "local_shell_call": "lsh_",
     "mcp_approval_request": "mcpr_",
     "mcp_call": "mcp_",
     "mcp_list_tools": "mcpl_",
     "message": "msg_",
     "reasoning": "rs_",
+    "shell_call": "sh_",
+    "shell_call_output": "sho_",
     "web_search_call": "ws_",
 }
 # Parts of an item that only `include` brings.
@@ -66,6 +70,8 @@ _BLANKS: dict[str, Json] = {
     "mcp_list_tools": {"tools": []},
     "message": {"content": []},
     "reasoning": {"summary": []},
+    "shell_call": {"action": {"commands": [], "max_output_length": None, "timeout_ms": None}},
+    "shell_call_output": {"output": []},
 }
 
 
@@ -111,7 +117,7 @@ def _items(answer: Answer, body: Json, mint: Mint) -> list[Json]:
         asked = (body.get("reasoning") or {}).get("summary")
         summary = [{"type": "summary_text", "text": answer.reasoning}] if asked else []
         items.append({"type": "reasoning", "summary": summary})
-    items += answer.items
+    items += _identified(answer.items, mint)
     content = _content(answer)
     if content:
         status = "incomplete" if answer.truncated else "completed"
@@ -127,6 +133,16 @@ def _items(answer: Answer, body: Json, mint: Mint) -> list[Json]:
         for call in answer.tool_calls
     ]
     return [_as_included({"id": mint(_ID_PREFIXES.get(item["type"], "item_")), **item}, body) for item in items]
+
+
+def _identified(items: Iterable[Json], mint: Mint) -> Iterator[Json]:
+    """Give a call that has no id one, and its result the same."""
+    made = ""
+    for item in items:
+        if item.get("call_id") == NEW_CALL:
+            made = made or mint("call_")
+            item = {**item, "call_id": made}
+        yield item
 
 
 def _content(answer: Answer) -> list[Json]:
@@ -159,11 +175,14 @@ def _item_events(item: Json, index: int, partial_images: int) -> Iterator[Json]:
     blank = {**item, **_BLANKS.get(kind, {})}
     if "status" in item:
         blank["status"] = "in_progress"
+    if "diff" in item.get("operation", ()):
+        blank["operation"] = {**item["operation"], "diff": ""}
     yield {"type": "response.output_item.added", "output_index": index, "item": blank}
     inner = _INNER_EVENTS.get(kind, _no_events)
     for event in inner(item, partial_images):
         name = event.pop("type")
-        yield {"type": f"response.{name}", "output_index": index, "item_id": item["id"], **event}
+        known = {} if name.startswith("shell_call_command") else {"item_id": item["id"]}
+        yield {"type": f"response.{name}", "output_index": index, **known, **event}
     yield {"type": "response.output_item.done", "output_index": index, "item": item}
 
 
@@ -248,12 +267,34 @@ def _mcp_call_events(item: Json, _: int) -> Iterator[Json]:
     yield {"type": f"mcp_call.{_outcome(item)}"}
 
 
+def _shell_events(item: Json, _: int) -> Iterator[Json]:
+    for number, command in enumerate(item["action"]["commands"]):
+        yield {"type": "shell_call_command.added", "command_index": number, "command": ""}
+        for event in _text_events("shell_call_command", "command", {"command": command}):
+            yield {**event, "command_index": number}
+
+
+def _shell_output_events(item: Json, _: int) -> Iterator[Json]:
+    for number, printed in enumerate(item["output"]):
+        for name in ("stdout", "stderr"):
+            for piece in deltas(printed[name]):
+                yield {"type": "shell_call_output_content.delta", "command_index": number, "delta": {name: piece}}
+        yield {"type": "shell_call_output_content.done", "command_index": number, "output": [printed]}
+
+
+def _patch_events(item: Json, _: int) -> Iterator[Json]:
+    """Make events that the API sends and the SDK has no types for."""
+    if "diff" in item["operation"]:
+        yield from _text_events("apply_patch_call_operation_diff", "diff", item["operation"])
+
+
 def _outcome(item: Json) -> str:
     """How a hosted tool ended; a web search has no event of its own for failure, so the item tells."""
     return "failed" if item.get("error") and item["type"].startswith("mcp") else "completed"
 
 
 _INNER_EVENTS = {
+    "apply_patch_call": _patch_events,
     "code_interpreter_call": _code_interpreter_events,
     "custom_tool_call": _custom_tool_call_events,
     "file_search_call": _search_events,
@@ -263,5 +304,7 @@ _INNER_EVENTS = {
     "mcp_list_tools": _mcp_list_events,
     "message": _message_events,
     "reasoning": _reasoning_events,
+    "shell_call": _shell_events,
+    "shell_call_output": _shell_output_events,
     "web_search_call": _search_events,
 }

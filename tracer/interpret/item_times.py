@@ -1,0 +1,102 @@
+"""When a stream's output items began and ended, by its events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tracer import _semconv as sc
+from tracer.interpret._json import as_dict, as_text
+from tracer.interpret._views import ChildView
+
+__all__ = ["ItemTime", "ItemTimes"]
+
+_ADDED, _DONE = "response.output_item.added", "response.output_item.done"
+_ENDS = ("completed", "failed", "incomplete")
+
+
+class ItemTime(msgspec.Struct, gc=False):
+    """The times of one item, nanoseconds since the epoch.
+
+    Attributes:
+        phases: When each of its own events came first: ``searching``, ``interpreting``, ``partial_image``, ….
+    """
+
+    kind: str | None = None
+    item_id: str | None = None
+    start: int | None = None
+    end: int | None = None
+    phases: dict[str, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def ended(self) -> int | None:
+        """When it was done; of a stream that was cut off right before, when it said that it was."""
+        return self.end or next((self.phases[phase] for phase in _ENDS if phase in self.phases), None)
+
+
+class ItemTimes:
+    """The times of all items of a stream, by their place in the output."""
+
+    def __init__(self) -> None:
+        self._items: dict[int, ItemTime] = {}
+
+    def clear(self) -> None:
+        """Forget all items."""
+        self._items.clear()
+
+    def note(self, time_ns: int, kind: str, event: dict[str, Any]) -> None:
+        """Take the time of an event, if it is about an item and not a delta."""
+        if kind in (_ADDED, _DONE):
+            item = as_dict(event.get("item"))
+            time = self._item(event.get("output_index"), item)
+            time.kind, time.item_id = as_text(item.get("type")), as_text(item.get("id"))
+            if kind == _DONE:
+                time.end = time_ns
+            else:
+                time.start = time_ns
+            return
+        subject, _, phase = kind.removeprefix("response.").rpartition(".")
+        index = event.get("output_index")
+        known = self._items.get(index) if type(index) is int else None
+        if known is not None and known.kind == subject:
+            known.phases.setdefault(phase, time_ns)
+
+    def _item(self, index: Any, item: dict[str, Any]) -> ItemTime:
+        if type(index) is not int:  # a server that leaves it out
+            same = [place for place, time in self._items.items() if time.item_id and time.item_id == item.get("id")]
+            index = same[0] if same else len(self._items)
+        return self._items.setdefault(index, ItemTime())
+
+    def apply(self, child: ChildView, output: list[dict[str, Any]], position: int, result: int | None) -> None:
+        """Give a child its times. A tool has run when its result is there, be that an item of its own.
+
+        Args:
+            child: Filled in.
+            output: The response's items.
+            position: Where in it the call stands.
+            result: Where its result does, if apart.
+        """
+        time = self._find(output, position)
+        if time is None:
+            return
+        child.start_time_ns = time.start
+        last = time if result is None else self._find(output, result)
+        child.end_time_ns = None if last is None else last.ended
+        if child.start_time_ns is not None and time.phases:
+            child.attributes[sc.TOOL_PHASES] = {
+                phase: round((at - child.start_time_ns) / 1e9, 6) for phase, at in time.phases.items()
+            }
+
+    def _find(self, output: list[dict[str, Any]], position: int) -> ItemTime | None:
+        """Return an item's times: by its id where that is its alone, else by its place.
+
+        Some hosts name items anew in the last event; a rebuilt output may lack some.
+        """
+        item = output[position]
+        same = [time for time in self._items.values() if time.item_id and time.item_id == item.get("id")]
+        if len(same) == 1:
+            return same[0]
+        places = sorted(self._items) if len(self._items) == len(output) else range(len(output))
+        time = self._items.get(places[position])
+        return time if time is not None and time.kind == item.get("type") else None

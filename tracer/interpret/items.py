@@ -1,0 +1,104 @@
+"""Output items of Responses: what each kind is, which result belongs to which call, and who ran a call.
+
+Kinds as in openai ``types/responses/response_output_item.py`` and ``types/beta/beta_response_output_item.py``. A kind
+that is not in the table is kept in the outputs like any other, and is nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from tracer.interpret._json import as_dict, as_text
+
+__all__ = ["ITEM_ROLES", "Role", "is_asked", "is_ran", "pair_results"]
+
+Role = Literal["speech", "reasoning", "asked", "ran", "either", "both", "result", "approval", "context"]
+
+ITEM_ROLES: dict[str, Role] = {
+    "message": "speech",
+    "reasoning": "reasoning",
+    # Calls of what is the caller's: its program runs them and sends the result with its next request.
+    "function_call": "asked",
+    "custom_tool_call": "asked",
+    # Calls that the API ran before it answered. A program may wait for functions of the caller's.
+    "web_search_call": "ran",
+    "file_search_call": "ran",
+    "code_interpreter_call": "ran",
+    "image_generation_call": "ran",
+    "mcp_call": "ran",
+    "mcp_list_tools": "ran",
+    "program": "ran",
+    "multi_agent_call": "ran",
+    # One or the other, by what the item says (see `_is_hosted`).
+    "shell_call": "either",
+    "local_shell_call": "either",
+    "apply_patch_call": "either",
+    "tool_search_call": "either",
+    # The caller moves the mouse and takes the picture; it is one of the API's own tools all the same.
+    "computer_call": "both",
+    # Part of the call that they answer, wherever that is.
+    "function_call_output": "result",
+    "custom_tool_call_output": "result",
+    "computer_call_output": "result",
+    "local_shell_call_output": "result",
+    "shell_call_output": "result",
+    "apply_patch_call_output": "result",
+    "program_output": "result",
+    "tool_search_output": "result",
+    "multi_agent_call_output": "result",
+    # A call that waits for a word of the caller's; with it, the API runs it in the next response.
+    "mcp_approval_request": "approval",
+    "mcp_approval_response": "result",
+    # Nothing was done, nothing is asked.
+    "additional_tools": "context",
+    "agent_message": "context",
+    "compaction": "context",
+}
+
+
+def pair_results(output: list[dict[str, Any]]) -> dict[int, int]:
+    """Return where the result of a call stands (``shell_call_output``, …), by where the call does.
+
+    They share a ``call_id``; tool search that the server ran has none, and then the order tells.
+    """
+    waiting: dict[str, int] = {}
+    pairs: dict[int, int] = {}
+    for position, item in enumerate(output):
+        kind = as_text(item.get("type")) or ""
+        key = as_text(item.get("call_id")) or kind.removesuffix("_output").removesuffix("_call")
+        if not kind.endswith("_output"):
+            waiting[key] = position
+        elif key in waiting:
+            pairs[waiting.pop(key)] = position
+    return pairs
+
+
+def is_asked(item: dict[str, Any], *, answered: bool) -> bool:
+    """Tell whether an item asks the caller to run something.
+
+    Args:
+        item: An element of ``output``, or of a request's ``input``.
+        answered: Its result stands in the same response.
+    """
+    role = _role(item)
+    if role == "either":
+        return not _is_hosted(item, answered)
+    return role in ("asked", "both") and not answered
+
+
+def is_ran(item: dict[str, Any], *, answered: bool) -> bool:
+    """Tell whether an item is a call of a tool that the API ran (or, of its own tools, asks the caller to run)."""
+    role = _role(item)
+    return role in ("ran", "both") or (role == "either" and _is_hosted(item, answered))
+
+
+def _role(item: dict[str, Any]) -> Role | None:
+    return ITEM_ROLES.get(as_text(item.get("type")) or "")
+
+
+def _is_hosted(item: dict[str, Any], answered: bool) -> bool:
+    """Tell where a tool runs that may run on either side: the item says so, or has its result already."""
+    if execution := as_text(item.get("execution")):  # of a tool search
+        return execution != "client"
+    environment = as_text(as_dict(item.get("environment")).get("type")) or ""
+    return answered or environment.startswith("container") or item.get("type") == "tool_search_call"
