@@ -61,3 +61,17 @@ def test_local_links_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_yes_in_the_readme_names_a_test_that_exists() -> None:
+    cells = re.findall(r'\[yes\]\((\S+) "(\w+)"\)', (ROOT / "README.md").read_text())
+    assert len(cells) > 50
+    missing = [(path, name) for path, name in cells if f"def {name}(" not in (ROOT / path).read_text()]
+    assert missing == []
+
+
+def test_no_cell_of_the_readmes_table_says_anything_but_yes() -> None:
+    section = (ROOT / "README.md").read_text().split("## What is traced")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|")[1:] for line in section.splitlines() if line.startswith("| ")]
+    said = {re.sub(r"\(.*\)", "", cell.strip()) for row in rows if "[yes]" in "".join(row) for cell in row}
+    assert said == {"[yes]", ""}
