@@ -59,7 +59,7 @@ def test_every_setting_is_documented() -> None:
 
 def test_local_links_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        for target in re.findall(r'\]\(([^)#:\s]+)(?:#[^)]*)?(?: "[^"]*")?\)', page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
