@@ -13,7 +13,7 @@ demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
 
 test: $(VENV)/.dev ## install, then run the tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
 	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -x -k 'not trio' $(SEAM_TESTS)

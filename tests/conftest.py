@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio.pytest_plugin
+import hypothesis
 import pytest
 
 import tracer
 from tests.leaks import KEYS, find_leaks
 from tests.sdk import lacking
 from tracer.testing import FakeOpenAI, isolated
+
+# A busy machine is no fault of a test's: Hypothesis would call it one.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 HAS_AUTO_MODE = hasattr(anyio.pytest_plugin, "pytest_addoption")
 

@@ -38,6 +38,7 @@ def broken(text: str) -> str:
 
 HIDING = Privacy(hooks=(hide,))
 WITHHOLDING = Privacy(capture=False)
+CARES = ["hiding", "withholding", "both"]
 
 R, X, C, E, L, G = (
     Ending.RETURNED,
@@ -134,7 +135,7 @@ def test_hooks_see_what_is_in_bytes() -> None:
     ids=["whole", "cut", "text", "cut text", "binary", "empty", "all cut"],
 )
 @pytest.mark.parametrize("operation", ["chat", "responses", "embeddings", "raw"])
-@pytest.mark.parametrize("privacy", [HIDING, WITHHOLDING, Privacy(capture=False, hooks=(hide,))], ids=str)
+@pytest.mark.parametrize("privacy", [HIDING, WITHHOLDING, Privacy(capture=False, hooks=(hide,))], ids=CARES)
 def test_no_secret_passes_whatever_the_body_is(body: bytes, truncated: int, operation: str, privacy: Privacy) -> None:
     payload = Payload(Codec.WIRE, body, truncated)
     views = [read_request(operation, payload, privacy), read_response(operation, payload, privacy)]
@@ -223,7 +224,9 @@ FOUND = {"type": "tool_search_call", "id": "ts_1", "call_id": "c1", "arguments":
 FOUND_OUTPUT = {"type": "tool_search_output", "call_id": "c1", "tools": [TOOL]}
 
 
-@pytest.mark.parametrize("privacy", [Privacy(), Privacy(hooks=(str.lower,)), Privacy(capture=False)], ids=str)
+@pytest.mark.parametrize(
+    "privacy", [Privacy(), Privacy(hooks=(str.lower,)), Privacy(capture=False)], ids=["open", *CARES[:2]]
+)
 def test_credentials_are_in_no_view_and_close_the_raw_bytes(privacy: Privacy) -> None:
     wire = [Payload(Codec.WIRE, json.dumps(body).encode()) for body in ({"model": "m", "tools": [TOOL]}, ECHO)]
     request = read_request("responses", wire[0], privacy)
@@ -347,7 +350,7 @@ FAILED = {
 }
 
 
-@pytest.mark.parametrize("privacy", [HIDING, WITHHOLDING, Privacy(capture=False, hooks=(hide,))], ids=str)
+@pytest.mark.parametrize("privacy", [HIDING, WITHHOLDING, Privacy(capture=False, hooks=(hide,))], ids=CARES)
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 def test_what_the_provider_says_of_a_failure_may_quote_content(privacy: Privacy, streamed: bool) -> None:
     if streamed:

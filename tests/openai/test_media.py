@@ -93,7 +93,7 @@ async def test_one_image_in_a_hundred_calls_is_stored_once(server: FakeOpenAI, t
             client.chat.completions.create(model="gpt-5", messages=image_message(PNG))
     assert len(await traces()) == 100
     assert (count(tmp_path, "media"), count(tmp_path, "span_media")) == (1, 100)
-    assert len(stored_bytes(tmp_path)) < 20 * len(PNG)
+    assert len(stored_bytes(tmp_path)) < 50 * len(PNG), "inline it would be 133 times"
 
 
 async def test_image_that_responses_draws_is_referenced_in_outputs_and_events(caller: Caller, tmp_path: Path) -> None:
