@@ -179,7 +179,7 @@ async def test_a_body_that_msgspec_can_not_read_is_kept_as_text(caller: Caller) 
 
 
 async def test_a_body_that_the_sdk_refuses_is_kept_and_read(caller: Caller) -> None:
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises((ValueError, TypeError, openai.BadRequestError)):  # older SDKs send NaN
         await caller.chat(temperature=float("nan"), tools=[{"type": "function", "function": {"name": "f"}}])
     span = await only_span()
     assert span.inputs["temperature"] == "NaN"
