@@ -22,7 +22,6 @@ from tracer.render._sides import Results, collect_results, link_calls, read_inpu
 __all__ = ["Context", "SpanView", "make_context", "view_span"]
 
 RAW_CHARS = 200_000
-_BEFORE = frozenset({"tracer.finish", sc.OPERATION})
 _USAGE_WORDS = (
     ("cache_read_input_tokens", "cached"),
     ("cache_creation_input_tokens", "written to the cache"),
