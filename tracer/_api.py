@@ -240,8 +240,8 @@ async def search_traces(
         until: Started before; the same forms.
         min_duration: Seconds.
         order_by: ``start_time``, ``duration``, ``time_to_first_token``, ``total_tokens``, ``input_tokens``,
-            ``output_tokens``, ``cache_read_input_tokens``, ``cost``, ``name`` or ``status``, with ``asc`` or ``desc``; or
-            a list of such, also under MLflow's names: ``["status ASC", "timestamp_ms DESC"]``.
+            ``output_tokens``, ``cache_read_input_tokens``, ``cost``, ``name`` or ``status``, with ``asc`` or ``desc``;
+            or a list of such, also under MLflow's names: ``["status ASC", "timestamp_ms DESC"]``.
         max_results: Traces on a page, 1 to 10,000.
         page_token: ``next_page_token`` of the page before; the other arguments must be the same.
         include_spans: False leaves ``trace.data.spans`` empty, which is faster.

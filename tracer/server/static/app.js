@@ -22,7 +22,7 @@ export function isTyping(event) {
     target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
 }
 
-const pages = { t: "/", s: "/sessions", o: "/overview", e: "/experiments", c: "/compare" };
+const pages = { t: "/" };
 let went = 0;
 document.addEventListener("keydown", (event) => {
   if (isTyping(event)) return;
