@@ -8,10 +8,11 @@ Importing starts no thread, opens no file, and imports neither openai nor any ex
 
 from __future__ import annotations
 
-from tracer import openai, redact, sync
+from tracer import export, openai, redact, sync
 from tracer._api import (
     autolog,
     configure,
+    delete_feedback,
     delete_trace_tag,
     delete_traces,
     flush,
@@ -20,6 +21,8 @@ from tracer._api import (
     get_media,
     get_trace,
     get_tracking_uri,
+    list_feedback,
+    log_feedback,
     search_traces,
     set_experiment,
     set_trace_tag,
@@ -40,6 +43,7 @@ from tracer._exceptions import (
     TracerError,
 )
 from tracer._models import (
+    Feedback,
     Media,
     Span,
     SpanEvent,
@@ -54,11 +58,13 @@ from tracer._models import (
 )
 from tracer._pipeline import Stats
 from tracer._spans import LiveSpan, start_span
+from tracer.export import to_pandas
 from tracer.interpret.cost import PricedCall
 
 __all__ = [
     "ClosedError",
     "ConfigurationError",
+    "Feedback",
     "LiveSpan",
     "Media",
     "MediaNotFoundError",
@@ -81,14 +87,18 @@ __all__ = [
     "TracerError",
     "autolog",
     "configure",
+    "delete_feedback",
     "delete_trace_tag",
     "delete_traces",
+    "export",
     "flush",
     "get_current_active_span",
     "get_last_active_trace_id",
     "get_media",
     "get_trace",
     "get_tracking_uri",
+    "list_feedback",
+    "log_feedback",
     "openai",
     "redact",
     "search_traces",
@@ -99,6 +109,7 @@ __all__ = [
     "start_span",
     "stats",
     "sync",
+    "to_pandas",
     "trace",
     "update_current_trace",
 ]

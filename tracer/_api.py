@@ -11,7 +11,8 @@ from tracer._bridge import wait
 from tracer._checks import check_bool, check_seconds, check_strings, check_text, optional_text
 from tracer._context import current_span
 from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError
-from tracer._models import Media, Trace, TracePage
+from tracer._feedback import FeedbackValue, make_feedback
+from tracer._models import Feedback, Media, Trace, TracePage
 from tracer._pipeline import Stats
 from tracer._runtime import EXIT_TIMEOUT, runtime
 from tracer._spans import LiveSpan
@@ -22,6 +23,7 @@ from tracer.store.base import Store, TraceQuery
 __all__ = [
     "autolog",
     "configure",
+    "delete_feedback",
     "delete_trace_tag",
     "delete_traces",
     "flush",
@@ -30,6 +32,8 @@ __all__ = [
     "get_media",
     "get_trace",
     "get_tracking_uri",
+    "list_feedback",
+    "log_feedback",
     "search_traces",
     "set_experiment",
     "set_trace_tag",
@@ -235,9 +239,9 @@ async def search_traces(
         since: Started at or after: a datetime, seconds since the epoch, an ISO 8601 string, or a timedelta ago.
         until: Started before; the same forms.
         min_duration: Seconds.
-        order_by: ``start_time``, ``duration``, ``total_tokens``, ``input_tokens``, ``output_tokens``, ``cost``,
-            ``name`` or ``status``, with ``asc`` or ``desc``; or a list of such, also under MLflow's names:
-            ``["status ASC", "timestamp_ms DESC"]``.
+        order_by: ``start_time``, ``duration``, ``time_to_first_token``, ``total_tokens``, ``input_tokens``,
+            ``output_tokens``, ``cache_read_input_tokens``, ``cost``, ``name`` or ``status``, with ``asc`` or ``desc``;
+            or a list of such, also under MLflow's names: ``["status ASC", "timestamp_ms DESC"]``.
         max_results: Traces on a page, 1 to 10,000.
         page_token: ``next_page_token`` of the page before; the other arguments must be the same.
         include_spans: False leaves ``trace.data.spans`` empty, which is faster.
@@ -301,6 +305,83 @@ async def delete_trace_tag(trace_id: str, key: str) -> None:
     """
     wanted, tag = check_text("trace_id", trace_id), check_text("key", key)
     await wait(runtime.pipeline.submit(lambda store: store.delete_trace_tag(wanted, tag), barrier=True))
+
+
+async def log_feedback(
+    trace_id: str,
+    name: str,
+    value: FeedbackValue,
+    *,
+    span_id: str | None = None,
+    comment: str | None = None,
+    source: str | None = None,
+) -> Feedback:
+    """Store what a person, a model or a check thought of a trace, or of one of its spans.
+
+    It is read back as ``trace.info.feedback`` and ``span.feedback``, and found by ``filter_string``:
+    ``feedback.helpful = true``, ``feedback.score > 0.5``. Each call adds one, also under a name that is there
+    already. `value` as a label and `comment` pass the ``redact`` hooks. Cancelled, it may or may not have happened.
+
+    Args:
+        trace_id: 32 lower-case hex digits.
+        name: What is judged, for example ``helpful``.
+        value: A thumb (True or False), a score (a finite number) or a label (text).
+        span_id: The span it is about; None for the trace as a whole.
+        comment: Why (MLflow's ``rationale``).
+        source: ``human``, ``llm`` or ``code`` (the default), and who exactly behind a colon: ``human:ann``.
+
+    Raises:
+        TraceNotFoundError: No such trace, or it has no such span.
+        ConfigurationError: A bad argument.
+        StoreError: The database could not be written.
+    """
+    pipeline = runtime.pipeline
+    feedback = make_feedback(
+        trace_id,
+        name,
+        value,
+        created_ns=runtime.clock.time_ns(),
+        span_id=span_id,
+        comment=comment,
+        source=source,
+        redact=pipeline.redact,
+    )
+    await wait(pipeline.submit(lambda store: store.add_feedback(feedback), barrier=True))
+    return feedback
+
+
+async def delete_feedback(feedback_id: str) -> bool:
+    """Delete one feedback by its id and return whether it was there.
+
+    Raises:
+        ConfigurationError: `feedback_id` is no string.
+        StoreError: The database could not be written.
+    """
+    wanted = check_text("feedback_id", feedback_id)
+    return await wait(runtime.pipeline.submit(lambda store: store.delete_feedback(wanted), barrier=True))
+
+
+async def list_feedback(
+    trace_id: str | None = None, *, name: str | None = None, max_results: int = 100
+) -> list[Feedback]:
+    """Return feedback, the newest first; that on one trace is in ``trace.info.feedback`` as well.
+
+    Args:
+        trace_id: Only on this trace, or its spans. One that is not stored has none.
+        name: Only of this name.
+        max_results: At most so many.
+
+    Raises:
+        ConfigurationError: A bad argument.
+        StoreError: The database can't be read.
+    """
+    wanted, named = optional_text("trace_id", trace_id), optional_text("name", name)
+    _check_whole("max_results", max_results, 1)
+    return await wait(
+        runtime.pipeline.submit(
+            lambda store: store.list_feedback(trace_id=wanted, name=named, max_results=max_results), barrier=True
+        )
+    )
 
 
 async def delete_traces(

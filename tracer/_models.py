@@ -10,6 +10,7 @@ import html
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from tracer import _semconv as sc
 
 __all__ = [
+    "Feedback",
     "Media",
     "Span",
     "SpanEvent",
@@ -123,6 +125,28 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
         return f"Media(hash={self.hash!r}, content_type={self.content_type!r}, data=<{len(self.data)} bytes>)"
 
 
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody, or something, thought of a trace or a span. Made by `tracer.log_feedback`.
+
+    Attributes:
+        id: Its own, 32 lower-case hex digits.
+        span_id: None when it is about the trace as a whole.
+        name: What was judged: ``helpful``, ``correctness``, ….
+        value: A thumb (True or False), a score (a number) or a label (text).
+        source: ``human``, ``llm`` or ``code``, and who exactly behind a colon: ``human:ann@example.com``.
+        created_ns: Nanoseconds since the epoch.
+    """
+
+    id: str
+    trace_id: str
+    span_id: str | None = None
+    name: str
+    value: bool | int | float | str
+    comment: str | None = None
+    source: str = "code"
+    created_ns: int
+
+
 class SpanEvent(msgspec.Struct, frozen=True):
     """Something that happened at one moment of a span (a stream chunk, a retry, an exception, the user's own)."""
 
@@ -146,6 +170,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         events: In order of time. Stream chunks are events named ``gen_ai.chunk``.
         token_usage: See `TokenUsage`; None when nothing was reported.
         cost: US dollars; None when unknown.
+        feedback: What was logged about this span, the oldest first.
     """
 
     trace_id: str
@@ -162,6 +187,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     events: list[SpanEvent] = msgspec.field(default_factory=list)
     token_usage: TokenUsage | None = None
     cost: float | None = None
+    feedback: list[Feedback] = msgspec.field(default_factory=list)
 
     @property
     def duration_ns(self) -> int | None:
@@ -213,8 +239,12 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
         token_usage: Summed over the trace's model calls, each counted once; None when none reported any.
         cost: US dollars, summed likewise; None when unknown.
         dropped: Records of this trace that overload, size limits or failures took away, by kind; empty when whole.
+        models: Names of the models that its calls used.
+        time_to_first_token: Seconds from the trace's start until the first of its model calls brought content; None
+            if none was streamed.
         chain: Ids of the traces that continue one another through ``previous_response_id`` or ``conversation``
             (Responses), this one included, the oldest first; empty if it stands alone. At most 1,000.
+        feedback: What was logged about the trace and about its spans, the oldest first. See `tracer.log_feedback`.
     """
 
     trace_id: str
@@ -232,7 +262,10 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     user_id: str | None = None
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
+    models: list[str] = msgspec.field(default_factory=list)
+    time_to_first_token: float | None = None
     chain: list[str] = msgspec.field(default_factory=list)
+    feedback: list[Feedback] = msgspec.field(default_factory=list)
 
 
 class TraceData(msgspec.Struct, frozen=True):
@@ -273,9 +306,28 @@ class Trace(msgspec.Struct, frozen=True):
         head = f"{info.name or info.trace_id}  [{info.state}]  {format_duration(info.duration_ns)}  {info.trace_id}"
         return "\n".join([head, *(f"{bar}{_describe(span)}" for bar, span in self._walk())])
 
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the trace's page as one file that needs nothing else, to send to someone; write it to `path` if given.
+
+        Images and recordings are read from the store and put into it (32 MiB at most). Needs the extra `ui`. A new file
+        can be read by its owner only (mode 0600). Blocks as `tracer.sync` does.
+
+        ::
+
+            trace = await tracer.get_trace(trace_id)
+            trace.to_html("trace.html")
+
+        Raises:
+            MissingDependencyError: The extra `ui` is not installed.
+            OSError: The file could not be written.
+        """
+        from tracer.render import trace_file  # the extra `ui`
+
+        return trace_file(self, path)
+
     def _repr_html_(self) -> str:
-        """Show the tree in a notebook: static, escaped, with no external request."""
-        return f"<pre>{html.escape(self.format_tree())}</pre>"
+        """Show the trace's page in a notebook, without a server or a request; without the extra `ui` the tree."""
+        return _in_notebook("show_trace", self, self.format_tree)
 
     def _walk(self) -> Iterator[tuple[str, Span]]:
         """Yield each span behind the box-drawing characters that lead to it, depth first, without recursion."""
@@ -297,6 +349,21 @@ class TracePage(list[Trace]):
     def __init__(self, traces: list[Trace] | tuple[Trace, ...] = (), *, next_page_token: str | None = None) -> None:
         super().__init__(traces)
         self.next_page_token = next_page_token
+
+    def _repr_html_(self) -> str:
+        """Show the list in a notebook, each trace to be opened; without the extra `ui` a line each."""
+        return _in_notebook("show_list", self, lambda: "\n".join(one.format_tree().partition("\n")[0] for one in self))
+
+
+def _in_notebook(function: str, shown: Trace | TracePage, text: Callable[[], str]) -> str:
+    """Return HTML for a notebook; a notebook prints what is raised here in the place of a value, so nothing is."""
+    try:
+        from tracer import render
+
+        made: str = getattr(render, function)(shown)
+    except Exception:  # the extra `ui` is missing, or a value is such as nobody foresaw
+        made = f"<pre>{html.escape(text())}</pre>"
+    return made
 
 
 def number_model_calls(spans: list[Span]) -> list[Span]:

@@ -10,21 +10,27 @@ from tracer import _api
 from tracer._bridge import blocking
 
 __all__ = [
+    "delete_feedback",
     "delete_trace_tag",
     "delete_traces",
     "flush",
     "get_media",
     "get_trace",
+    "list_feedback",
+    "log_feedback",
     "search_traces",
     "set_trace_tag",
     "shutdown",
 ]
 
+delete_feedback = blocking(_api.delete_feedback)
 delete_trace_tag = blocking(_api.delete_trace_tag)
 delete_traces = blocking(_api.delete_traces)
 flush = blocking(_api.flush)
 get_media = blocking(_api.get_media)
 get_trace = blocking(_api.get_trace)
+list_feedback = blocking(_api.list_feedback)
+log_feedback = blocking(_api.log_feedback)
 search_traces = blocking(_api.search_traces)
 set_trace_tag = blocking(_api.set_trace_tag)
 shutdown = blocking(_api.shutdown)

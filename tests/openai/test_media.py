@@ -81,7 +81,7 @@ async def test_chat_with_an_image_and_a_spoken_answer(caller: Caller, tmp_path: 
     assert trace.info.request_preview == "What is this?"
     whole = restore_media(json.dumps(span.inputs, separators=(",", ":")).encode(), {seen.hash: PNG}.get)
     assert json.loads(whole) == caller.server.requests[-1].json
-    for text in (await stored(tmp_path), trace.to_json(), trace._repr_html_(), trace.format_tree(), repr(seen)):
+    for text in (await stored(tmp_path), trace.to_json(), trace.format_tree(), repr(seen)):
         assert b64(PNG)[:200] not in text
         assert b64(PCM)[:200] not in text
 

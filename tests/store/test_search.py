@@ -107,6 +107,36 @@ async def test_many_and_few_matches_give_the_same_answer(store: SqliteStore, mon
             assert await found(store, **arguments) == list(range(29, -1, -1))
 
 
+@pytest.mark.parametrize(("few", "most_listed"), [(1_000, 1_000), (5, 1_000), (5, 10)])
+async def test_text_in_few_in_many_and_in_most_traces_is_found_alike(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, few: int, most_listed: int
+) -> None:
+    """Fetched, listed, or probed for: three plans, one result."""
+    await store.write(simple(*range(40), text="a common word"))
+    await store.write(simple(*range(40, 60), text="another"))
+    monkeypatch.setattr("tracer.store._sql._FEW_SPANS", few)
+    monkeypatch.setattr("tracer.store._sql._MOST_LISTED", most_listed)
+    for text in ("word", "wor*", "common word", '"a common"'):
+        assert await found(store, text=text) == list(range(39, -1, -1))
+        assert await found(store, text=text, order_by="duration asc", max_results=3) == [0, 1, 2]
+        assert await found(store, text=text, until=START / 1e9 + 2) == [1, 0]
+
+
+async def test_traces_are_sorted_by_their_first_token(store: SqliteStore) -> None:
+    """One of a single span, one whose call began a second after the trace, one that wasn't streamed."""
+    first = b'{"tracer.time_to_first_token": 0.5}'
+    await store.write(simple(1, model="m", attributes=first))
+    late = span(
+        2, span_id=f"{20:016x}", parent_id=f"{2:016x}", model="m", start_time_ns=START + 3 * SECOND, attributes=first
+    )
+    await store.write(batch([span(2), late], [patch(2)]))
+    await store.write(simple(3, model="m", attributes=b'{"note": "tracer.time_to_first_token"}'))
+    assert await found(store, order_by="time_to_first_token asc") == [1, 2, 3]
+    assert await found(store, order_by="time_to_first_token desc") == [2, 1, 3]
+    page = await store.search_traces(TraceQuery(order_by="time_to_first_token asc"))
+    assert [trace.info.time_to_first_token for trace in page] == [0.5, 1.5, None]
+
+
 async def test_times_may_be_given_in_four_forms(store: SqliteStore) -> None:
     now = time.time()
     await store.write(simple(1, start_time_ns=int((now - 7200) * 1e9), end_time_ns=None))
@@ -259,6 +289,9 @@ async def test_a_wrong_argument_is_named(store: SqliteStore, arguments: dict[str
         ({"experiment": "x"}, "traces_by_experiment"),
         ({"model": "x"}, "spans_by_model"),
         ({"tags": {"a": "b"}}, "tags_by_value"),
+        ({"filter_string": "tags.a = 'b' AND status = 'OK'"}, "tags_by_value"),
+        ({"filter_string": "feedback.helpful = true"}, "feedback_by_name"),
+        ({"filter_string": "model IN ('x', 'y')"}, "spans_by_model"),
         ({"since": 0}, "traces_by_start"),
         ({"min_duration": 5}, "traces_by_duration"),
         ({"order_by": "duration desc"}, "traces_by_duration"),

@@ -8,7 +8,7 @@ from tracer import _semconv as sc
 from tracer._models import USAGE_KEYS, SpanStatusCode, TraceState
 from tracer.store._sql import did_you_mean
 
-__all__ = ["Field", "Unit", "find_field"]
+__all__ = ["SHOWN_FIELDS", "Field", "Unit", "find_field"]
 
 
 class Unit(NamedTuple):
@@ -34,6 +34,10 @@ class Field(NamedTuple):
         words: The only values it can have.
         each: ``!=`` asks for a row with another value, as in MLflow, not for no row with this one.
         as_text: The expression to compare with text, where values may be of any type; else None.
+        as_number: The expression to compare with numbers, where text must not be one (to SQLite any text is above
+            any number).
+        keys: A SELECT of ``trace_key`` over the same rows, of all traces, that an index answers; see
+            `Condition.chosen`.
     """
 
     sql: str
@@ -43,6 +47,8 @@ class Field(NamedTuple):
     words: tuple[str, ...] = ()
     each: bool = True
     as_text: str | None = None
+    as_number: str | None = None
+    keys: str | None = None
 
 
 _SECONDS = Unit(10**9, "a number of seconds")
@@ -62,6 +68,7 @@ def _id_field(attribute: str) -> Field:
     return Field(value, rows=f"spans WHERE trace_key = traces.key AND {value} IS NOT NULL", each=False)
 
 
+_MODEL_KEYS = "SELECT trace_key FROM spans WHERE model IS NOT NULL"
 _STATES = tuple(state.value for state in TraceState)
 _TRACE_FIELDS = {
     "status": Field("state", words=_STATES),
@@ -83,7 +90,9 @@ _TRACE_FIELDS = {
     "cost": Field("cost", _DOLLARS),
     "request": Field("request_preview"),
     "response": Field("response_preview"),
-    "model": Field("model", rows="spans WHERE trace_key = traces.key AND model IS NOT NULL", each=False),
+    "model": Field(
+        "model", rows="spans WHERE trace_key = traces.key AND model IS NOT NULL", each=False, keys=_MODEL_KEYS
+    ),
     "text": Field("text", rows="spans WHERE trace_key = traces.key", each=False),
     **{name: _id_field(attribute) for name, attribute in _IDS.items()},
     **{key: Field(key, _TOKENS) for key in USAGE_KEYS},
@@ -94,7 +103,7 @@ _SPAN_FIELDS = {
     "name": Field("name", rows=_SPANS),
     "type": Field("span_type", rows=_SPANS),
     "status": Field("ifnull(status_code, 'UNSET')", rows=_SPANS, words=tuple(code.value for code in SpanStatusCode)),
-    "model": Field("model", rows=_SPANS),
+    "model": Field("model", rows=_SPANS, keys=_MODEL_KEYS),
     "content": Field("ifnull(inputs, '') || ' ' || ifnull(outputs, '')", rows=_SPANS),
     "text": Field("text", rows=_SPANS),
     "duration": Field("end_time_ns - start_time_ns", _SECONDS, rows=_SPANS),
@@ -106,8 +115,17 @@ _SPAN_ATTRIBUTE = Field(
     as_text="CASE WHEN attribute.type IN ('true', 'false') THEN attribute.type ELSE CAST(attribute.value AS TEXT) END",
 )
 _KEYED = {
-    "tag": Field("value", rows="tags WHERE trace_key = traces.key AND key = ?"),
+    "tag": Field(
+        "value", rows="tags WHERE trace_key = traces.key AND key = ?", keys="SELECT trace_key FROM tags WHERE key = ?"
+    ),
     "metadata": Field("value", rows="json_each(traces.metadata) WHERE key = ?"),
+    "feedback": Field(
+        "value",
+        rows="feedback WHERE trace_key = traces.key AND name = ?",
+        as_text="CAST(value AS TEXT)",
+        as_number="CASE value_type WHEN 'number' THEN value END",
+        keys="SELECT trace_key FROM feedback WHERE name = ?",
+    ),
 }
 _MLFLOW_KEYS = {
     ("tag", "mlflow.traceName"): "name",
@@ -115,7 +133,14 @@ _MLFLOW_KEYS = {
     ("metadata", "mlflow.trace.user"): "user_id",
 }
 """Where MLflow keeps what is a field of its own here."""
-_PREFIXES = {"tag": "tag", "tags": "tag", "metadata": "metadata", "request_metadata": "metadata", "span": "span"}
+_PREFIXES = {
+    "tag": "tag",
+    "tags": "tag",
+    "metadata": "metadata",
+    "request_metadata": "metadata",
+    "feedback": "feedback",
+    "span": "span",
+}
 _OF_TRACE = ("trace", "attribute", "attributes")
 _SHOWN = (
     *_TRACE_FIELDS,
@@ -123,7 +148,10 @@ _SHOWN = (
     "span.attributes.<key>",
     "tags.<key>",
     "metadata.<key>",
+    "feedback.<name>",
 )
+SHOWN_FIELDS = _SHOWN
+"""The names to propose to people; one with ``<key>`` or ``<name>`` stands for many."""
 _KNOWN = (*_SHOWN, *_USAGE_FIELDS, *(f"trace.{name}" for name in _TRACE_FIELDS))
 
 

@@ -25,6 +25,7 @@ from tracer._models import (
     TraceState,
     number_model_calls,
 )
+from tracer.store._feedback import feedback_of, with_feedback
 from tracer.store._links import chains
 
 __all__ = ["TRACE_COLUMNS", "read_live_chunks", "read_traces"]
@@ -34,7 +35,7 @@ _decode_chunks = msgspec.msgpack.Decoder(RawChunks).decode
 _USAGE = ", ".join(USAGE_KEYS)
 TRACE_COLUMNS = (
     "key, trace_id, experiment, name, state, start_time_ns, duration_ns, request_preview, response_preview, metadata, "
-    f"dropped, session_id, user_id, cost, root_span_id, {_USAGE}"
+    f"dropped, session_id, user_id, cost, root_span_id, models, time_to_first_token, {_USAGE}"
 )
 _SPAN_COLUMNS = (
     "trace_key, span_id, parent_id, name, span_type, start_time_ns, end_time_ns, status_code, status_description, "
@@ -58,7 +59,9 @@ def read_traces(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], *, 
             found[row[0]].append(row)
     linked = chains(connection, [row[0] for row in rows])
     infos = [_info(row, tags[row[0]], linked.get(row[0], [])) for row in rows]
-    return [_trace(connection, info, root, found[row[0]]) for row, (info, root) in zip(rows, infos, strict=True)]
+    traces = [_trace(connection, info, root, found[row[0]]) for row, (info, root) in zip(rows, infos, strict=True)]
+    judged = feedback_of(connection, keys)
+    return [with_feedback(trace, judged.get(row[0])) for row, trace in zip(rows, traces, strict=True)]
 
 
 def read_live_chunks(connection: sqlite3.Connection, trace_id: str, span_id: str) -> RawChunks:
@@ -75,7 +78,7 @@ def _trace(connection: sqlite3.Connection, info: TraceInfo, root: str | None, sp
 
 def _info(row: tuple[Any, ...], tags: dict[str, str], chain: list[str]) -> tuple[TraceInfo, str | None]:
     _, trace_id, experiment, name, state, start, duration, request, response = row[:9]
-    metadata, dropped, session, user, cost, root = row[9:15]
+    metadata, dropped, session, user, cost, root, models, first_token = row[9:17]
     info = TraceInfo(
         trace_id=trace_id,
         experiment=experiment,
@@ -87,11 +90,13 @@ def _info(row: tuple[Any, ...], tags: dict[str, str], chain: list[str]) -> tuple
         response_preview=response,
         tags=tags,
         metadata=_json(metadata) or {},
-        token_usage=_usage(row[15:]),
+        token_usage=_usage(row[17:]),
         cost=cost,
         session_id=session,
         user_id=user,
         dropped=_json(dropped) or {},
+        models=_json(models) or [],
+        time_to_first_token=first_token,
         chain=chain,
     )
     return info, root

@@ -1,8 +1,8 @@
 """The SQLite schema and how a file comes to it: numbered forward migrations, the number in ``user_version``.
 
-Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``processes`` and the view
-``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')`` works.
-The rest is plumbing.
+Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``feedback``, ``processes`` and the
+view ``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')``
+works. The rest is plumbing.
 
 Why it is shaped so:
 
@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import sqlite3
 
+from tracer import _semconv as sc
 from tracer._exceptions import StoreError
 from tracer._models import USAGE_KEYS
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "migrate", "newer_schema_message"]
+__all__ = ["APPLICATION_ID", "FIRST_TOKEN", "SCHEMA_VERSION", "migrate", "newer_schema_message"]
 
 APPLICATION_ID = 0x74726163
 """``trac`` in the file's header: tells our files from other programs' (https://sqlite.org/fileformat.html)."""
@@ -167,8 +168,39 @@ WHEN NOT EXISTS (SELECT 1 FROM span_media WHERE media_key = OLD.media_key) BEGIN
     DELETE FROM media WHERE key = OLD.media_key;
 END;
 """
+# `value` has no affinity: numbers stay numbers, and 5 is found as 5. True and false are words, of type "boolean".
+_V4 = """
+CREATE TABLE feedback (
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    trace_key INTEGER NOT NULL REFERENCES traces (key) ON DELETE CASCADE,
+    span_id TEXT,                           -- NULL: of the trace as a whole
+    name TEXT NOT NULL,
+    value NOT NULL,
+    value_type TEXT NOT NULL,               -- boolean, number, text
+    comment TEXT,
+    source TEXT NOT NULL,
+    created_ns INTEGER NOT NULL
+);
+CREATE INDEX feedback_by_trace ON feedback (trace_key);
+CREATE INDEX feedback_by_name ON feedback (name, value, trace_key);
+CREATE INDEX traces_in_sessions ON traces (start_time_ns, key, session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX traces_with_losses ON traces (start_time_ns) WHERE dropped IS NOT NULL;
+"""
+_FIRST_TOKEN = (  # looked for as text first, since most spans have none; what is no JSON must not cost a batch
+    f"CASE WHEN instr(attributes, '{sc.TIME_TO_FIRST_TOKEN}') AND json_valid(attributes) "
+    f"THEN json_extract(attributes, '$.\"{sc.TIME_TO_FIRST_TOKEN}\"') END"
+)
+FIRST_TOKEN = f"min((spans.start_time_ns - traces.start_time_ns) / 1e9 + {_FIRST_TOKEN})"
+"""Of a trace's spans: seconds from the trace's start until the first of its streamed model calls brought content."""
 
-_MIGRATIONS = (_V1, _V2, _V3)
+_V5 = f"""
+ALTER TABLE traces ADD COLUMN time_to_first_token REAL;
+UPDATE traces SET time_to_first_token = (SELECT {FIRST_TOKEN} FROM spans WHERE trace_key = traces.key)
+WHERE key IN (SELECT trace_key FROM spans WHERE model IS NOT NULL AND {_FIRST_TOKEN} IS NOT NULL);
+"""
+
+_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

@@ -9,17 +9,25 @@ from typing import Any, NamedTuple
 
 __all__ = ["Condition", "did_you_mean"]
 
+_FEW_SPANS = 1_000
+_MOST_LISTED = 200_000
+"""Up to this many spans are listed once a query; a million took 0.3 s."""
+
 
 class Condition(NamedTuple):
     """A condition on a row of ``traces``.
 
     Attributes:
         keys: The same condition as a SELECT of ``trace_key``, which an index answers; see `chosen`.
+        span_keys: The same as a SELECT of the keys of spans, where that is much quicker than `keys`.
+        lists: To probe a trace takes about as long as to list all `span_keys`.
     """
 
     sql: str
     parameters: tuple[Any, ...] = ()
     keys: str | None = None
+    span_keys: str | None = None
+    lists: bool = False
 
     @classmethod
     def of_keys(cls, keys: str, parameters: tuple[Any, ...]) -> Condition:
@@ -40,8 +48,21 @@ class Condition(NamedTuple):
         """
         if self.keys is None:
             return self
+        if self.span_keys is not None:
+            return self._chosen_by_spans(connection, self.span_keys, min(few, _FEW_SPANS))
         count = connection.execute(f"SELECT count(*) FROM ({self.keys} LIMIT {few + 1})", self.parameters).fetchone()[0]
         return Condition(f"key IN ({self.keys})", self.parameters) if count <= few else self
+
+    def _chosen_by_spans(self, connection: sqlite3.Connection, span_keys: str, few: int) -> Condition:
+        """Of a million traces, with a match in 1 %, probing each took 3 to 9 s, and a list of the matches 0.1 s."""
+        limited = f"SELECT count(*) FROM ({span_keys} LIMIT {_MOST_LISTED + 1})"
+        count = connection.execute(limited, self.parameters).fetchone()[0]
+        if count <= few:
+            return Condition(f"key IN ({self.keys})", self.parameters)
+        if count > _MOST_LISTED and not self.lists:  # so common that one is found soon, wherever one looks
+            return self
+        listed = f"SELECT 1 FROM spans WHERE trace_key = traces.key AND spans.key IN ({span_keys})"
+        return self._replace(sql=f"EXISTS ({listed})")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ table and no index; Python 3.11, SQLite 3.40).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -18,7 +19,9 @@ from typing import Any
 
 import msgspec
 
+from tracer import _semconv as sc
 from tracer._models import USAGE_KEYS, SpanStatusCode
+from tracer.store._schema import FIRST_TOKEN
 from tracer.store.base import Batch, ChunkRow, MediaRow, SpanRow, TracePatch
 
 __all__ = ["write_batch"]
@@ -90,6 +93,7 @@ _TRACE_COLUMNS = dict.fromkeys(
         *USAGE_KEYS,
         "cost",
         "models",
+        "time_to_first_token",
     ),
     "?",
 )
@@ -123,13 +127,15 @@ _TRACE_CONFLICT = "ON CONFLICT (trace_id) DO UPDATE SET " + ", ".join(f"{c} = {e
 
 # Summed anew from the spans, so that writing a row twice counts it once.
 _TOTALS = f"""
-UPDATE traces SET ({", ".join(USAGE_KEYS)}, cost, models) = (
+UPDATE traces SET ({", ".join(USAGE_KEYS)}, cost, models, time_to_first_token) = (
     SELECT {", ".join(f"sum({key}) FILTER (WHERE counted)" for key in USAGE_KEYS)}, sum(cost) FILTER (WHERE counted),
-        nullif(json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL), '[]')
+        nullif(json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL), '[]'),
+        {FIRST_TOKEN} FILTER (WHERE model IS NOT NULL)
     FROM spans WHERE trace_key = traces.key
 ) WHERE trace_id IN (SELECT value FROM json_each(?)) AND key <= ?
 """
 _ANY_KEY = 2**63 - 1
+_FIRST_TOKEN_KEY = sc.TIME_TO_FIRST_TOKEN.encode()
 _TAG_COLUMNS = {"trace_key": "(SELECT key FROM traces WHERE trace_id = ?)", "key": "?", "value": "?"}
 _TAG_CONFLICT = "ON CONFLICT (trace_key, key) DO UPDATE SET value = excluded.value"
 _LINK_COLUMNS = {"kind": "?", "id": "?", "trace_key": "(SELECT key FROM traces WHERE trace_id = ?)"}
@@ -286,7 +292,25 @@ def _trace_values(patch: TracePatch, sole: SpanRow | None) -> Row:
         *map(usage.get, USAGE_KEYS),
         cost,
         _json([sole.model]) if sole and sole.model is not None else None,
+        _first_token(patch, sole) if sole and sole.model is not None else None,
     )
+
+
+class _Moments(msgspec.Struct):
+    first_token: float | None = msgspec.field(name=sc.TIME_TO_FIRST_TOKEN, default=None)
+
+
+_decode_moments = msgspec.json.Decoder(_Moments).decode
+
+
+def _first_token(patch: TracePatch, sole: SpanRow) -> float | None:
+    """Return what `FIRST_TOKEN` is of a trace of one span."""
+    if sole.attributes is None or _FIRST_TOKEN_KEY not in sole.attributes:
+        return None
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeError):  # odd attributes of somebody's own
+        first = _decode_moments(sole.attributes).first_token
+        return None if first is None else (sole.start_time_ns - patch.start_time_ns) / 1e9 + first
+    return None
 
 
 def _span_values(row: SpanRow) -> Row:

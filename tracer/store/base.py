@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tracer._models import Media, SpanStatusCode, Trace, TracePage, TraceState
+from tracer._models import Feedback, Media, SpanStatusCode, Trace, TracePage, TraceState
+from tracer.store.summaries import ExperimentSummary, Facets, Histogram, Overview, SessionPage, StorageSummary
 
 __all__ = ["Batch", "ChunkRow", "MediaRow", "ProcessRow", "SpanRow", "Store", "TracePatch", "TraceQuery"]
 
@@ -181,6 +182,10 @@ class Store(Protocol):
         """Do a short step of upkeep that can wait for a quiet moment; return whether more is left to do."""
         ...
 
+    async def change_marker(self) -> object:
+        """Return something that is equal to what it was as long as nothing was stored since. Cheap: may be polled."""
+        ...
+
     async def get_trace(self, trace_id: str) -> Trace:
         """Return one trace. Raises TraceNotFoundError."""
         ...
@@ -210,4 +215,49 @@ class Store(Protocol):
         max_traces: int | None = None,
     ) -> int:
         """Delete traces with all their spans and return how many; oldest first if `max_traces` bounds it."""
+        ...
+
+    async def add_feedback(self, feedback: Feedback) -> None:
+        """Store feedback. Raises TraceNotFoundError if its trace, or its span, is not stored."""
+        ...
+
+    async def delete_feedback(self, feedback_id: str) -> bool:
+        """Delete one feedback and return whether it was there."""
+        ...
+
+    async def list_feedback(
+        self, *, trace_id: str | None = None, name: str | None = None, max_results: int = 100
+    ) -> list[Feedback]:
+        """Return feedback, the newest first."""
+        ...
+
+    # Of the queries below `order_by`, `max_results` and `page_token` count for `sessions` alone, as said there. Each
+    # takes about as long for a million traces as for fifty thousand; what is estimated says so (`Scope`).
+
+    async def facets(self, query: TraceQuery, *, limit: int = 10) -> Facets:
+        """Return the `limit` most frequent values of each field among the traces that a query selects."""
+        ...
+
+    async def histogram(self, query: TraceQuery, *, buckets: int = 60) -> Histogram:
+        """Return calls, errors and latency over time, in at most so many stretches (and one, as they are aligned)."""
+        ...
+
+    async def overview(self, query: TraceQuery, *, buckets: int = 60, limit: int = 10) -> Overview:
+        """Return totals, by model and by name over time, and the `limit` slowest and costliest traces."""
+        ...
+
+    async def sessions(self, query: TraceQuery) -> SessionPage:
+        """Return the sessions of the traces that a query selects, by their latest such trace, newest first.
+
+        A page has `query.max_results` of them; `query.page_token` is the page's before. `query.order_by` must be the
+        default.
+        """
+        ...
+
+    async def experiments(self) -> list[ExperimentSummary]:
+        """Return all experiments, the one with the newest trace first."""
+        ...
+
+    async def storage(self) -> StorageSummary:
+        """Return what the database holds and what it takes."""
         ...

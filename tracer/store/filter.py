@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lark import Lark, Token, Tree
 
-__all__ = ["parse_filter"]
+__all__ = ["filter_conditions", "parse_filter"]
 
 _MAX_CHARS = 10_000
 _MAX_COMPARISONS = 200
@@ -80,7 +80,12 @@ class _Value(NamedTuple):
 
 
 def parse_filter(text: str) -> Condition:
-    """Return the condition that a filter string states.
+    """Return the condition that a filter string states. Raises as `filter_conditions` does."""
+    return _joined(filter_conditions(text), " AND ")
+
+
+def filter_conditions(text: str) -> list[Condition]:
+    """Return the conditions that a filter string joins by AND; each may be answered by an index of its own.
 
     Raises:
         ConfigurationError: With the position, what stands there, what could, and the line with a mark below.
@@ -88,7 +93,8 @@ def parse_filter(text: str) -> Condition:
     """
     _check_size(text)
     try:
-        return _condition(_parse(text))
+        tree = _parse(text)
+        return [_condition(part) for part in (tree.children if tree.data == "and_expression" else [tree])]
     except _FilterError as problem:
         raise ConfigurationError(
             f"filter_string, position {problem.at + 1}: {problem.words}\n{_marked(text, problem.at)}"
@@ -154,15 +160,18 @@ def _unexpected(text: str, at: int, expected: set[str]) -> _FilterError:
 def _condition(node: Any) -> Condition:
     """Build the SQL of a node: a connective or a comparison."""
     if node.data in ("and_expression", "or_expression"):
-        parts = [_condition(child) for child in node.children]
-        word = " AND " if node.data == "and_expression" else " OR "
-        return Condition(
-            word.join(f"({part.sql})" for part in parts), tuple(value for part in parts for value in part.parameters)
-        )
+        return _joined([_condition(child) for child in node.children], " AND " if node.data[0] == "a" else " OR ")
     if node.data == "negation":
         inner = _condition(node.children[0])
         return Condition(f"NOT ifnull(({inner.sql}), 0)", inner.parameters)  # unknown is not true, so its NOT is
     return _comparison(node)
+
+
+def _joined(parts: list[Condition], word: str) -> Condition:
+    if len(parts) == 1:
+        return parts[0]
+    values = tuple(value for part in parts for value in part.parameters)
+    return Condition(word.join(f"({part.sql})" for part in parts), values)
 
 
 def _comparison(node: Any) -> Condition:
@@ -224,6 +233,8 @@ def _compare(field: Field, comparator: str, bound: list[Any]) -> Condition:
     sql = field.sql
     if field.as_text and any(isinstance(value, str) for value in bound):
         sql, bound = field.as_text, [str(value) for value in bound]
+    elif field.as_number:
+        sql = field.as_number
     return _exists(field, f"{sql} {_operator(comparator, len(bound))}", tuple(bound), negated=negated)
 
 
@@ -235,9 +246,11 @@ def _operator(comparator: str, count: int) -> str:
 
 
 def _exists(field: Field, test: str, bound: tuple[Any, ...], *, negated: bool = False) -> Condition:
+    parameters = (*field.parameters, *bound)
+    keys = f"{field.keys} AND {test}" if field.keys and not negated else None
     if field.rows is not None:
         test = f"EXISTS (SELECT 1 FROM {field.rows} AND {test})"
-    return Condition(f"NOT ({test})" if negated else test, (*field.parameters, *bound))
+    return Condition(f"NOT ({test})" if negated else test, parameters, keys)
 
 
 # --- what can be compared with what -----------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ _NUMERIC_ORDERS = {
     "total_tokens": "total_tokens",
     "input_tokens": "input_tokens",
     "output_tokens": "output_tokens",
+    "cache_read_input_tokens": "cache_read_input_tokens",
+    "time_to_first_token": "time_to_first_token",
     "cost": "cost",
 }
 _PLAIN_ORDERS = {"start_time": "start_time_ns", "status": "state"}
@@ -119,15 +121,15 @@ def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
     for key, value in _checked_tags(query.tags).items():
         yield Condition.of_keys("SELECT trace_key FROM tags WHERE key = ? AND value = ?", (key, value))
     if query.text is not None and (match := _match_expression(_checked_text("text", query.text))):
-        yield Condition.of_keys(
-            "SELECT trace_key FROM span_text JOIN spans ON spans.key = span_text.rowid WHERE span_text MATCH ?",
-            (match,),
-        )
+        by_text = "SELECT trace_key FROM span_text JOIN spans ON spans.key = span_text.rowid WHERE span_text MATCH ?"
+        span_keys = "SELECT rowid FROM span_text WHERE span_text MATCH ?"
+        has_prefix = '"*' in match  # FTS5 merges the lists of all words that begin so, each time it is asked
+        yield Condition.of_keys(by_text, (match,))._replace(span_keys=span_keys, lists=has_prefix)
     yield from _time_conditions(query, now_ns)
     if query.filter_string is not None and _checked_text("filter_string", query.filter_string).strip():
-        from tracer.store.filter import parse_filter  # lark is an extra
+        from tracer.store.filter import filter_conditions  # lark is an extra
 
-        yield parse_filter(query.filter_string)
+        yield from filter_conditions(query.filter_string)
 
 
 def _time_conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:

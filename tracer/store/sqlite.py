@@ -7,14 +7,15 @@ import logging
 import os
 import sqlite3
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 import msgspec
 
 from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError, TraceNotFoundError
-from tracer._models import Media, Trace, TracePage
-from tracer.store import _interrupted
+from tracer._models import Feedback, Media, Trace, TracePage
+from tracer.store import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store._connection import (
     CHECKPOINT_BYTES,
     checkpoint,
@@ -31,12 +32,15 @@ from tracer.store._text import count_steps, index_text
 from tracer.store._write import write_batch
 from tracer.store.base import Batch, TraceQuery
 from tracer.store.query import search
+from tracer.store.summaries import ExperimentSummary, Facets, Histogram, Overview, SessionPage, StorageSummary
 from tracer.store.uri import MEMORY_URI, check_uri, redact_uri, sqlite_path
 
 __all__ = ["SqliteStore"]
 
 logger = logging.getLogger("tracer")
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _SWEEP_INTERVAL = 1.0  # seconds between two looks for traces whose process is gone
 _INDEX_ROWS = 2_000  # spans a step of the text index; 70 rare words each took 0.2 s, within which nobody else writes
 _IDLE_INDEX_ROWS = 500  # … when nobody waits for it, but records may come
@@ -102,6 +106,11 @@ class SqliteStore:
             await self.open()
         with self._translated("write"):
             await run(self._writing, self._write, batch)
+
+    async def change_marker(self) -> object:
+        """Return something that is equal to what it was as long as nothing was stored since: it reads no page."""
+        with self._translated("read"):
+            return await run(self._reading, _change_marker)
 
     async def get_trace(self, trace_id: str) -> Trace:
         """Return one trace with its spans. Raises TraceNotFoundError."""
@@ -171,6 +180,63 @@ class SqliteStore:
         with self._translated("delete"):
             return await run(self._writing, _delete, given, -1 if max_traces is None else max_traces)
 
+    async def add_feedback(self, feedback: Feedback) -> None:
+        """Store feedback. Raises TraceNotFoundError if its trace, or its span, is not stored."""
+        with self._translated("write"):
+            await run(self._writing, _feedback.add_feedback, feedback)
+
+    async def delete_feedback(self, feedback_id: str) -> bool:
+        """Delete one feedback and return whether it was there."""
+        with self._translated("write"):
+            return await run(self._writing, _feedback.delete_feedback, feedback_id)
+
+    async def list_feedback(
+        self, *, trace_id: str | None = None, name: str | None = None, max_results: int = 100
+    ) -> list[Feedback]:
+        """Return feedback, the newest first."""
+        with self._translated("read"):
+            return await run(self._reading, _feedback.list_feedback, trace_id, name, max_results)
+
+    async def facets(self, query: TraceQuery, *, limit: int = 10) -> Facets:
+        """Return the most frequent values of each field among the traces that a query selects."""
+        return await self._summarized(query, _aggregate.facets, query, limit)
+
+    async def histogram(self, query: TraceQuery, *, buckets: int = 60) -> Histogram:
+        """Return calls, errors and latency over time."""
+        return await self._summarized(query, _aggregate.histogram, query, buckets)
+
+    async def overview(self, query: TraceQuery, *, buckets: int = 60, limit: int = 10) -> Overview:
+        """Return totals, by model and by name over time, and the slowest and costliest traces."""
+        return await self._summarized(query, _aggregate.overview, query, buckets, limit)
+
+    async def sessions(self, query: TraceQuery) -> SessionPage:
+        """Return a page of the sessions of the traces that a query selects."""
+        return await self._summarized(query, _sessions.sessions, query)
+
+    async def experiments(self) -> list[ExperimentSummary]:
+        """Return all experiments, the one with the newest trace first."""
+        with self._translated("read"):
+            return await run(self._reading, _sessions.experiments)
+
+    async def storage(self) -> StorageSummary:
+        """Return what the database holds and what it takes."""
+        with self._translated("read"):
+            return await run(self._reading, _sessions.storage, redact_uri(self.uri), self._path)
+
+    async def _summarized(
+        self,
+        query: TraceQuery,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a question about the traces of a query, for which they are made ready as for a search."""
+        with self._translated("search"):
+            await self._sweep()
+            if query.text:
+                await self._catch_up()
+            return await run(self._reading, function, *args, **kwargs)
+
     @property
     def _writing(self) -> aiosqlite.Connection:
         if self._writer is None:
@@ -237,6 +303,11 @@ class SqliteStore:
             connection.execute(sql, (time.time_ns(), self._process_id))
         if self._path is not None:
             checkpoint(connection, self._path, at_least=1)
+
+
+def _change_marker(connection: sqlite3.Connection) -> tuple[int, int]:
+    """``data_version`` counts other connections' commits, processes' included; `total_changes` this one's."""
+    return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
 
 
 def _get_trace(connection: sqlite3.Connection, trace_id: str) -> Trace:

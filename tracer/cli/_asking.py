@@ -1,0 +1,23 @@
+"""Asking before something is lost."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+__all__ = ["confirm"]
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only if the user agrees; whoever can't be asked must have said --yes.
+
+    Raises:
+        click.UsageError: Standard input is no terminal.
+        click.Abort: The user doesn't agree.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked here, since standard input is no terminal; pass --yes to go ahead")
+    click.confirm(question, abort=True, err=True)

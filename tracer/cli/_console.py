@@ -1,0 +1,20 @@
+"""rich's console, set up for this command. Apart, since rich is slow to import."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich import console
+
+__all__ = ["Console"]
+
+
+class Console(console.Console):
+    """Prints what it is given and reads nothing into it. What is no terminal gets plain text that is never wrapped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=not stream.isatty())
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to `tracer.cli._app`: rich would exit with 1."""
+        raise  # noqa: PLE0704  it is called from an except clause

@@ -1,0 +1,113 @@
+"""A store that is there, opened for one command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError
+from tracer._models import Trace
+from tracer.store.base import Store, TraceQuery
+
+__all__ = ["PAGE", "each_trace", "find_trace", "find_trace_id", "require", "run", "with_store"]
+
+T = TypeVar("T")
+PAGE = 500
+_ID = re.compile(r"[0-9a-f]{1,32}")
+_ID_DIGITS = 32
+
+
+def require(uri: str) -> None:
+    """Make sure that there is a database to read, of this version: a command that reads neither makes nor alters one.
+
+    Raises:
+        ConfigurationError: The URI can't be used.
+        StoreError: No such file, or one that an older tracer made.
+    """
+    from tracer.store import _upkeep
+    from tracer.store._schema import SCHEMA_VERSION
+
+    path = _upkeep.file_of(uri)
+    if not path.exists():
+        raise StoreError(f"--uri {uri!r}: there is no {path}; name the database with --uri or $TRACER_TRACKING_URI")
+    version = _upkeep.schema_version(uri)
+    if version == 0:
+        raise StoreError(f"--uri {uri!r}: {path} is empty; run `tracer db upgrade --uri {uri}` to make it a database")
+    if version < SCHEMA_VERSION:
+        raise StoreError(
+            f"--uri {uri!r}: {path} has schema version {version}, this tracer needs {SCHEMA_VERSION}; "
+            f"run `tracer db upgrade --uri {uri}`"
+        )
+
+
+def with_store(uri: str, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Open the store, do the work, close it. Raises what `require` and the work raise."""
+    require(uri)
+
+    async def opened() -> T:
+        async with _open(uri) as store:
+            return await work(store)
+
+    return run(opened)
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine function in an event loop of its own. Ctrl-C cancels it, then raises KeyboardInterrupt."""
+    import anyio
+
+    return anyio.run(work)
+
+
+@asynccontextmanager
+async def _open(uri: str) -> AsyncIterator[Store]:
+    import anyio
+
+    from tracer.store import open_store
+
+    store = open_store(uri)
+    await store.open()
+    try:
+        yield store
+    finally:
+        with anyio.CancelScope(shield=True):  # a connection left open keeps the interpreter from exiting
+            await store.aclose()
+
+
+def each_trace(store: Store, query: TraceQuery, limit: int | None = None) -> AsyncIterator[Trace]:
+    """Return the traces that a search finds, to be read by ``async for``, a page in memory at a time."""
+    from tracer.export import iterate_query
+
+    return iterate_query(store, query, max_results=limit)
+
+
+async def find_trace(store: Store, wanted: str) -> Trace:
+    """Return the trace of an id, of the beginning of one, or of the word ``last``. Raises as `find_trace_id`."""
+    return await store.get_trace(await find_trace_id(store, wanted))
+
+
+async def find_trace_id(store: Store, wanted: str) -> str:
+    """Return a whole trace id for the beginning of one, or for the word ``last``: the one that started last.
+
+    Raises:
+        ConfigurationError: It is no id, or more than one begins so.
+        TraceNotFoundError: There is none.
+    """
+    text = wanted.strip().lower()
+    if text == "last":
+        query = TraceQuery(max_results=1, include_spans=False)
+    elif _ID.fullmatch(text) is None:
+        raise ConfigurationError(
+            f"TRACE_ID must be hex digits (the first few will do) or the word last, got {wanted!r}"
+        )
+    elif len(text) == _ID_DIGITS:
+        return text
+    else:
+        query = TraceQuery(filter_string=f"trace_id LIKE '{text}%'", max_results=2, include_spans=False)
+    found = await store.search_traces(query)
+    if not found:
+        raise TraceNotFoundError("there are no traces yet" if text == "last" else f"no trace id begins with {text!r}")
+    if len(found) > 1 and text != "last":
+        raise ConfigurationError(f"TRACE_ID {text!r} is the beginning of more than one trace id; give more digits")
+    return found[0].info.trace_id

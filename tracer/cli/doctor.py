@@ -1,0 +1,222 @@
+"""``tracer doctor``: what may keep tracing from working here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from tracer._config import Settings, from_environment
+from tracer._exceptions import TracerError
+from tracer.cli._options import json_option, uri_option
+from tracer.cli._output import Head, print_json, print_table, size_text
+from tracer.store._sql import did_you_mean
+from tracer.store.uri import MEMORY_URI, redact_uri
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["Finding", "doctor", "masked"]
+
+_DISTRIBUTION = "openai-tracer"
+_LITTLE_SPACE = 500 * 1024 * 1024
+_OWN_VARIABLES = ("TRACER_TRACKING_URI", "TRACER_EXPERIMENT", "TRACER_TOKEN")
+_SHOWN_VARIABLES = re.compile(r"(TRACER|OPENAI|AZURE_OPENAI)_\w+")
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)([^;]*)(?:;(.*))?")
+_EXTRA = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
+_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+class Finding(msgspec.Struct, kw_only=True):
+    """One thing that was looked at.
+
+    Attributes:
+        state: ``ok``, ``warning`` or ``problem``; a problem makes the command fail.
+        remedy: What to do about it; empty if nothing.
+    """
+
+    topic: str
+    name: str
+    value: str
+    state: str = "ok"
+    remedy: str = ""
+
+
+@click.command()
+@json_option
+@uri_option
+def doctor(as_json: bool, uri: str) -> int:
+    """Check versions, what can be patched, the database and the environment. Exits with 1 if there is a problem."""
+    findings = [*_versions(), *_patching(), *_database(uri), *_environment(os.environ), *_extras()]
+    failed = any(finding.state == "problem" for finding in findings)
+    if as_json:
+        print_json({"ok": not failed, "findings": findings})
+    else:
+        heads = [Head("state"), Head("topic"), Head("what"), Head("found", shrinks=True)]
+        print_table(heads, [_row(finding) for finding in findings])
+        for finding in findings:
+            if finding.remedy:
+                click.echo(f"{finding.state}: {finding.name}: {finding.remedy}")
+    return 1 if failed else 0
+
+
+def _row(finding: Finding) -> tuple[Text, str, str, str]:
+    from rich.text import Text
+
+    return Text(finding.state, style=_STYLES[finding.state]), finding.topic, finding.name, finding.value
+
+
+# --- versions and extras ----------------------------------------------------------------------------------------------
+
+
+def _versions() -> Iterator[Finding]:
+    python = f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})"
+    yield Finding(topic="versions", name="python", value=python)
+    yield Finding(topic="versions", name="system", value=platform.platform())
+    yield Finding(topic="versions", name="sqlite", value=sqlite3.sqlite_version)
+    yield Finding(
+        topic="versions", name=_DISTRIBUTION, value=_version(_DISTRIBUTION) or "not installed, run from source"
+    )
+    for package, wanted, extra in _requirements():
+        if extra is None:
+            yield _required(package, wanted)
+
+
+def _required(package: str, wanted: str) -> Finding:
+    version = _version(package)
+    if version is not None:
+        return Finding(topic="versions", name=package, value=version)
+    remedy = f"pip install '{package}{wanted}'"
+    return Finding(topic="versions", name=package, value="missing", state="problem", remedy=remedy)
+
+
+def _extras() -> Iterator[Finding]:
+    """Tell which extras are there. One that lacks is no problem: it may not be wanted."""
+    packages: dict[str, list[str]] = {}
+    for package, _, extra in _requirements():
+        if extra not in (None, "dev", "all") and package != _DISTRIBUTION:
+            packages.setdefault(str(extra), []).append(package)
+    for extra, names in packages.items():
+        missing = [name for name in names if _version(name) is None]
+        there = ", ".join(f"{name} {version}" for name in names if (version := _version(name)))
+        value = f"lacks {', '.join(missing)}: pip install '{_DISTRIBUTION}[{extra}]'" if missing else there
+        yield Finding(topic="extras", name=extra, value=value)
+
+
+def _requirements() -> Iterator[tuple[str, str, str | None]]:
+    """Yield package, version wanted and extra (None: always needed) of each requirement of this distribution."""
+    try:
+        requirements = metadata.requires(_DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return
+    for requirement in requirements:
+        if match := _REQUIREMENT.match(requirement):
+            extra = _EXTRA.search(match[3] or "")
+            yield match[1].lower(), match[2].strip(), extra[1] if extra else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+# --- what autolog() patches -------------------------------------------------------------------------------------------
+
+
+def _patching() -> Iterator[Finding]:
+    """Switch tracing on and off again, in this process, and tell what that touched."""
+    import tracer
+
+    try:
+        tracer.autolog()
+    except (TracerError, ImportError) as error:
+        yield Finding(topic="patching", name="openai", value="failed", state="problem", remedy=str(error))
+        return
+    from tracer.openai import _patch
+
+    touched = [f"{owner.__name__}.{name}" for owner, name in _patch._patched]
+    yield _judged(
+        "patching", "openai", ", ".join(sorted(touched)), bool(touched), "the openai package has no known seam"
+    )
+    tracer.autolog(disable=True)
+    left = [f"{owner.__name__}.{name}" for owner, name in _patch._patched]
+    remedy = "another library has patched the same methods in between; see which is imported by a .pth file"
+    yield _judged("patching", "undone", ", ".join(left) or "completely", not left, remedy)
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
+
+
+def _database(uri: str) -> Iterator[Finding]:
+    """Look at what the tracking URI names, without making or changing anything."""
+    from tracer.store import _upkeep
+    from tracer.store._schema import SCHEMA_VERSION
+
+    yield Finding(topic="database", name="uri", value=redact_uri(uri))
+    if uri.strip().lower() == MEMORY_URI:
+        return
+    try:
+        path = _upkeep.file_of(uri)
+        yield _space(uri)
+        if not path.exists():
+            yield Finding(topic="database", name="file", value=f"{path}: not there yet; the first trace makes it")
+            return
+        yield Finding(topic="database", name="file", value=f"{path}: {size_text(path.stat().st_size)}")
+        version = _upkeep.schema_version(uri)
+        remedy = f"run `tracer db upgrade --uri {redact_uri(uri)}`"
+        yield _judged("database", "schema version", str(version), version == SCHEMA_VERSION, remedy, "warning")
+        free = _upkeep.can_write(uri)
+        yield _judged("database", "writable", "yes" if free else "locked", free, "another process keeps it locked")
+    except (TracerError, OSError) as error:
+        yield Finding(topic="database", name="usable", value="no", state="problem", remedy=str(error))
+
+
+def _space(uri: str) -> Finding:
+    from tracer.store import _upkeep
+
+    place = _upkeep.file_of(uri).parent
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return _judged("database", "free disk", size_text(free), free >= _LITTLE_SPACE, f"make room in {place}", "warning")
+
+
+# --- the environment --------------------------------------------------------------------------------------------------
+
+
+def _environment(environ: Any) -> Iterator[Finding]:
+    """Show the variables that concern tracer and openai, secrets masked; an unknown TRACER_… is taken for a slip."""
+    known = {*_OWN_VARIABLES, *(f"TRACER_{field.upper()}" for field in Settings.__struct_fields__)}
+    for name in sorted(filter(_SHOWN_VARIABLES.fullmatch, environ)):
+        strange = name.startswith("TRACER_") and name not in known
+        remedy = f"tracer knows no such setting{did_you_mean(name, known)}" if strange else ""
+        yield _judged("environment", name, masked(name, environ[name]), not strange, remedy, "warning")
+    try:
+        from_environment(environ)
+    except TracerError as error:
+        yield Finding(topic="environment", name="settings", value="unusable", state="problem", remedy=str(error))
+
+
+def masked(name: str, value: str) -> str:
+    """Return a variable's value fit to be shown in a bug report: nothing of a secret but its length."""
+    if _SECRET.search(name) and value:
+        return f"set, {len(value)} characters"
+    return re.sub(r"(://[^?]*)\?.*", r"\1?***", redact_uri(value))
+
+
+def _judged(topic: str, name: str, value: str, fine: bool, remedy: str, otherwise: str = "problem") -> Finding:
+    return Finding(
+        topic=topic, name=name, value=value, state="ok" if fine else otherwise, remedy="" if fine else remedy
+    )

@@ -1,0 +1,222 @@
+"""Pages, files and the notebook's view, put together from the templates."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tracer._exceptions import TraceNotFoundError
+from tracer._models import MODEL_CALL_TYPES, Media, Span, Trace, TraceState
+from tracer.render._find import find_in_trace
+from tracer.render._json_tree import json_tree
+from tracer.render._markdown import highlight, markdown, plain
+from tracer.render._media import MediaLinks, by_hash
+from tracer.render._page import asset, environment
+from tracer.render._span_view import Context, make_context, view_span
+from tracer.render._tree import Timeline, failing_span, rows, timeline
+
+__all__ = ["render_list", "render_span", "render_trace"]
+
+OPEN_SPANS = 200
+"""So many spans of a file are there without scripts; the others are templates until they are chosen."""
+
+MAX_CHARS = 40_000_000
+LONG_PAGE = 1_000  # spans
+SHORT_ID = 8  # hex digits
+LIST_SPANS = 30  # of each trace of a list
+
+
+def render_trace(
+    trace: Trace,
+    *,
+    span_id: str | None = None,
+    standalone: bool = False,
+    media: Iterable[Media] | None = None,
+    find: str | None = None,
+    base: str = "",
+    max_chars: int = MAX_CHARS,
+) -> str:
+    """Return the view of a trace: the body of a server's page or, `standalone`, a whole file that needs nothing else.
+
+    ::
+
+        Path("trace.html").write_text(render_trace(trace, standalone=True))
+
+    Pure: reads no store and no clock but for the end of what still runs. Text of models is escaped or sanitised, no
+    inline script or style is in a server's page, and nothing is loaded from another host.
+
+    Args:
+        trace: As it was read.
+        span_id: The span that is shown, by its id or the first 8 digits of it at least; by default the first
+            one found, the one that failed, or the root. One that is not there is the same as none.
+        standalone: With style, script and all spans (up to `max_chars` characters) in one document.
+        media: For a file: what its ``media://`` references stand for (`references` names them).
+        find: Mark the spans that hold this text.
+        base: The path that a server's own addresses begin with.
+        max_chars: Of a file: further spans keep their line in the tree, and lose what is behind it.
+
+    Raises:
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    links = MediaLinks(base, by_hash(media or ()) if standalone else None)
+    page = _Page(trace, links, base=base, find=find, inline=standalone)
+    chosen = page.choose(span_id)
+    body = page.render("trace.html", chosen=chosen, **page.details(chosen, max_chars=max_chars))
+    return _document(trace.info.name or trace.info.trace_id, body) if standalone else body
+
+
+def render_span(trace: Trace, span_id: str, *, base: str = "") -> str:
+    """Return the part of the page that shows one span, which the page asks for when it is chosen.
+
+    Raises:
+        TraceNotFoundError: The trace has no such span.
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    page = _Page(trace, MediaLinks(base), base=base)
+    span = page.find(span_id)
+    if span is None:
+        raise TraceNotFoundError(f"trace {trace.info.trace_id} has no span {span_id}")
+    return page.span(span)
+
+
+def render_list(traces: Sequence[Trace], *, max_chars: int = MAX_CHARS) -> str:
+    """Return a list of traces as a whole document, each of which opens; for notebooks.
+
+    Raises:
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    items = []
+    for trace in traces:
+        page = _Page(trace, MediaLinks("", {}), base="", inline=True)
+        chosen = page.choose(None)
+        details = page.details(chosen, most=LIST_SPANS, max_chars=max_chars)
+        items.append((trace, page.render("trace.html", chosen=chosen, **details)))
+        max_chars = max(0, max_chars - len(items[-1][1]))
+    body = environment().get_template("list.html").render(items=items)
+    return _document(f"{len(items)} traces", body)
+
+
+def _document(title: str, body: str) -> str:
+    """Wrap a body into a document whose policy lets in nothing but its own script, style and media."""
+    script, style = asset("trace.js"), f"{asset('tokens.css')}\n{asset('trace.css')}"
+    template = environment().get_template("document.html")
+    return template.render(
+        title=title, body=body, script=script, style=style, script_hash=_sha256(script), style_hash=_sha256(style)
+    )
+
+
+def _sha256(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+class _Page:
+    """One trace on its way into the templates."""
+
+    def __init__(
+        self, trace: Trace, links: MediaLinks, *, base: str, find: str | None = None, inline: bool = False
+    ) -> None:
+        self.by_id = {span.span_id: span for span in trace.data.spans}
+        running = trace.info.state is TraceState.IN_PROGRESS
+        self._trace = trace
+        self._links = links
+        self._line = timeline(trace, time.time_ns() if running else None)
+        self._base = base
+        self._find = find or ""
+        self._found = find_in_trace(trace, find) if find else None
+        self._inline = inline
+        self._made: Context | None = None
+
+    @property
+    def _context(self) -> Context:
+        if self._made is None:
+            self._made = make_context(self._trace, self._links, self._line.start_ns)
+        return self._made
+
+    def find(self, span_id: str) -> Span | None:
+        """Return a span by its id, or by enough of its beginning to be the only one."""
+        if span_id in self.by_id or len(span_id) < SHORT_ID:
+            return self.by_id.get(span_id)
+        found = [span for known, span in self.by_id.items() if known.startswith(span_id)]
+        return found[0] if len(found) == 1 else None
+
+    def _id_length(self) -> int | None:
+        """Return how much of each id the links of a long page take: ids are half of what such a page weighs."""
+        if (
+            self._inline
+            or len(self.by_id) <= LONG_PAGE
+            or len({known[:SHORT_ID] for known in self.by_id}) < len(self.by_id)
+        ):
+            return None
+        return SHORT_ID
+
+    def choose(self, span_id: str | None) -> Span | None:
+        """Return the span to show first."""
+        if span_id and (found := self.find(span_id)):
+            return found
+        spans = self._trace.data.spans
+        if self._found:
+            return next(span for span in spans if span.span_id in self._found)
+        if self._trace.info.state is TraceState.ERROR:
+            return failing_span(self._trace) or spans[0]
+        return spans[0] if spans else None
+
+    def span(self, span: Span) -> str:
+        """Return the part that shows a span."""
+        return self.render_part("span.html", view=view_span(span, self._context))
+
+    def details(self, chosen: Span | None, *, most: int = OPEN_SPANS, max_chars: int = MAX_CHARS) -> dict[str, Any]:
+        """Return the spans that go with the tree: the chosen one, or as many as a file may have, that one first."""
+        if chosen is None or not self._inline:
+            return {"shown": [(span, self.span(span)) for span in (chosen,) if span], "hidden": [], "left_out": 0}
+        pieces = {chosen.span_id: (chosen, self.span(chosen))}
+        size = len(pieces[chosen.span_id][1])
+        for span in self._trace.data.spans:
+            if size > max_chars:
+                break
+            if span is not chosen:
+                pieces[span.span_id] = (span, self.span(span))
+                size += len(pieces[span.span_id][1])
+        there = [pieces[span_id] for span_id in self.by_id if span_id in pieces]
+        first = pieces[chosen.span_id]
+        shown = there[:most] if any(span is chosen for span, _ in there[:most]) else [first, *there[: most - 1]]
+        open_ids = {span.span_id for span, _ in shown}
+        hidden = [piece for piece in there if piece[0].span_id not in open_ids]
+        return {"shown": shown, "hidden": hidden, "left_out": len(self.by_id) - len(pieces)}
+
+    def render(self, template: str, **values: Any) -> str:
+        """Render the tree and what is around it."""
+        trace = self._trace
+        failed = failing_span(trace)
+        return self.render_part(
+            template,
+            trace=trace,
+            info=trace.info,
+            rows=rows(trace, self._line),
+            line=self._line,
+            ticks=_ticks(self._line),
+            failed=failed,
+            failed_view=view_span(failed, self._context) if failed else None,
+            found=self._found,
+            find=self._find,
+            inline=self._inline,
+            id_length=self._id_length(),
+            model_calls=sum(span.span_type in MODEL_CALL_TYPES for span in trace.data.spans),
+            **values,
+        )
+
+    def render_part(self, template: str, **values: Any) -> str:
+        """Render a template with what all of them use."""
+        known = {"base": self._base, "trace_id": self._trace.info.trace_id, "tree": self._json}
+        made = {"md": markdown, "plain": plain, "highlight": highlight}
+        return environment().get_template(template).render(**known, **made, **values)
+
+    def _json(self, value: Any) -> Any:
+        return json_tree(value, self._links)
+
+
+def _ticks(line: Timeline) -> list[tuple[int, int]]:
+    """Return the marks of the time axis: (percent, nanoseconds)."""
+    return [(percent, line.length_ns * percent // 100) for percent in (0, 25, 50, 75)]

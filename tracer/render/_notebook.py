@@ -1,0 +1,76 @@
+"""The view in a notebook: a frame with a document of its own, so that neither disturbs the other's style.
+
+The frame is a sandbox without origin: its script can't reach the notebook, its policy lets nothing in. Where scripts
+are off it is read by opening and closing; where a notebook that isn't trusted drops the frame, the tree stands below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tracer._exceptions import TracerError
+from tracer._models import Media, Trace
+from tracer.render._document import render_list, render_trace
+from tracer.render._media import references
+
+__all__ = ["collect_media", "show_list", "show_trace", "trace_file"]
+
+MAX_MEDIA_BYTES = 8 * 1024 * 1024
+MAX_FILE_MEDIA_BYTES = 32 * 1024 * 1024
+MAX_CHARS = 4_000_000
+_ROW_PX = 28
+_LEAST_PX, _MOST_PX = 420, 760
+
+
+def show_trace(trace: Trace) -> str:
+    """Return a trace as HTML for a notebook's output.
+
+    Raises:
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    media = list(collect_media(trace, max_bytes=MAX_MEDIA_BYTES))
+    page = render_trace(trace, standalone=True, media=media, max_chars=MAX_CHARS)
+    height = min(_MOST_PX, max(_LEAST_PX, 260 + _ROW_PX * len(trace.data.spans)))
+    return _frame(page, f"Trace {trace.info.name or trace.info.trace_id}", height, trace.format_tree())
+
+
+def show_list(traces: Sequence[Trace]) -> str:
+    """Return a list of traces as HTML for a notebook's output.
+
+    Raises:
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    lines = "\n".join(trace.format_tree().partition("\n")[0] for trace in traces)
+    height = min(_MOST_PX, 80 + 44 * len(traces) + 320 * bool(traces))
+    return _frame(render_list(traces, max_chars=MAX_CHARS), f"{len(traces)} traces", height, lines)
+
+
+def trace_file(trace: Trace, path: str | Path | None = None) -> str:
+    """Return what `Trace.to_html` returns, and write it if there is a path."""
+    page = render_trace(trace, standalone=True, media=list(collect_media(trace, max_bytes=MAX_FILE_MEDIA_BYTES)))
+    if path is not None:
+        path = Path(path)
+        path.touch(mode=0o600)
+        path.write_text(page, encoding="utf-8")
+    return page
+
+
+def collect_media(trace: Trace, *, max_bytes: int) -> Iterator[Media]:
+    """Yield what a trace refers to, read from the store; what can't be read is left out."""
+    from tracer import sync  # asks a store: all else in this package only reads what it is given
+
+    for reference in references(trace, max_bytes=max_bytes):
+        with contextlib.suppress(TracerError, OSError):
+            yield sync.get_media(reference)
+
+
+def _frame(page: str, title: str, height: int, text: str) -> str:
+    """Return the frame, and the plain text for where it is dropped."""
+    return (
+        f'<iframe srcdoc="{html.escape(page)}" title="{html.escape(title)}" sandbox="allow-scripts" '
+        f'allow="clipboard-write" style="width:100%;height:{height}px;border:0;resize:vertical"></iframe>'
+        f"<details><summary>As text</summary><pre>{html.escape(text)}</pre></details>"
+    )

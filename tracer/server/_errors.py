@@ -1,0 +1,70 @@
+"""What goes wrong, in one shape: ``{"error": {"code", "message"}}`` for programs, a page for people."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tracer._exceptions import (
+    ConfigurationError,
+    MediaNotFoundError,
+    MissingDependencyError,
+    StoreError,
+    TraceNotFoundError,
+    TracerError,
+)
+from tracer.server._templates import render
+
+__all__ = ["HANDLERS", "error_response", "fault_response", "wants_json"]
+
+logger = logging.getLogger("tracer")
+
+_CODES: dict[type[TracerError], tuple[int, str]] = {
+    ConfigurationError: (400, "invalid_request"),
+    TraceNotFoundError: (404, "trace_not_found"),
+    MediaNotFoundError: (404, "media_not_found"),
+    MissingDependencyError: (501, "missing_dependency"),
+    StoreError: (503, "store_unavailable"),
+}
+
+
+def wants_json(path: str) -> bool:
+    """Tell whether this path is for programs."""
+    return path == "/api" or path.startswith(("/api/", "/v1/"))
+
+
+def error_response(
+    request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    """Answer with an error, as JSON below ``/api`` and as a page elsewhere."""
+    if wants_json(request.url.path):
+        return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+    return render(request, "error.html", status=status, headers=headers, code=code, message=message)
+
+
+async def _on_tracer_error(request: Request, error: Exception) -> Response:
+    kind = next((kind for kind in type(error).__mro__ if kind in _CODES), None)
+    status, code = _CODES[kind] if kind else (500, "internal")
+    return error_response(request, status, code, str(error))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    code, message = status.phrase.lower().replace(" ", "_"), error.detail
+    if status == HTTPStatus.NOT_FOUND and message == status.phrase:
+        message = f"there is nothing at {request.url.path}"
+    return error_response(request, status, code, message, dict(error.headers or {}))
+
+
+def fault_response(request: Request, error: Exception) -> Response:
+    """Answer where our own code failed: it is logged, and told as what it is."""
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return error_response(request, 500, "internal", f"this is a fault in tracer: {type(error).__name__}: {error}")
+
+
+HANDLERS = {TracerError: _on_tracer_error, HTTPException: _on_http_error}

@@ -1,0 +1,165 @@
+"""What the list shows: its columns, and the links that change one thing of a view and keep the rest."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+
+from tracer.server._params import LIST_PARAMETERS
+
+__all__ = ["COLUMNS", "Column", "View", "is_narrowed"]
+
+
+class Column(NamedTuple):
+    """One column of the list.
+
+    Attributes:
+        order: What `order_by` calls it; None if it can't be sorted by.
+        shown: Unless the reader chose otherwise.
+        number: Set to the right, in figures of one width.
+    """
+
+    key: str
+    title: str
+    order: str | None = None
+    shown: bool = True
+    number: bool = False
+    hint: str = ""
+
+
+COLUMNS = (
+    Column("status", "Status", "status", hint="how the trace stands"),
+    Column("name", "Name", "name"),
+    Column("request", "Request"),
+    Column("response", "Response"),
+    Column("models", "Model"),
+    Column("start", "Start", "start_time", number=True),
+    Column("duration", "Duration", "duration", number=True),
+    Column("ttft", "First token", "time_to_first_token", number=True, hint="from the trace's start"),
+    Column("input", "Tokens in", "input_tokens", number=True),
+    Column("output", "Tokens out", "output_tokens", number=True),
+    Column("cached", "Cached", "cache_read_input_tokens", shown=False, number=True, hint="input tokens from the cache"),
+    Column("total", "Tokens", "total_tokens", shown=False, number=True),
+    Column("cost", "Cost", "cost", number=True, hint="US dollars"),
+    Column("session", "Session", shown=False),
+    Column("user", "User", shown=False),
+    Column("experiment", "Experiment", shown=False),
+    Column("tags", "Tags"),
+)
+_SPANS = (
+    ("", "All time"),
+    ("15m", "Last 15 minutes"),
+    ("1h", "Last hour"),
+    ("24h", "Last 24 hours"),
+    ("7d", "Last 7 days"),
+    ("30d", "Last 30 days"),
+)
+_KEYS = [column.key for column in COLUMNS]
+_NARROWING = [name for name in LIST_PARAMETERS if name != "order_by"]
+_PER_SEARCH = ("page_token", "limit")
+_IN_FORM = ("text", "filter", "since")
+_CHIPS = ("status", "name", "model", "experiment", "session_id", "user_id", "tag", "linked_to", "min_duration")
+
+
+class View:
+    """One state of the list, as its URL has it."""
+
+    def __init__(self, parameters: QueryParams) -> None:
+        self.parameters = parameters
+        self.chosen = parameters.get("cols")
+        keys = self.chosen.split(",") if self.chosen else [column.key for column in COLUMNS if column.shown]
+        self.shown = {key for key in keys if key in _KEYS} or {column.key for column in COLUMNS if column.shown}
+        self.columns = COLUMNS
+        self.order, self.descending = self._order()
+
+    def get(self, name: str) -> str:
+        """Return one parameter, blank if it isn't given."""
+        return self.parameters.get(name, "").strip()
+
+    @property
+    def hidden(self) -> str:
+        """The table's classes: one for each column that isn't shown."""
+        return " ".join(f"hide-{column.key}" for column in COLUMNS if column.key not in self.shown)
+
+    @property
+    def spans(self) -> tuple[tuple[str, str], ...]:
+        """Return the choices of the time range: since when, and in words; one that was brushed is a choice too."""
+        since, until = self.get("since"), self.get("until")
+        if until or since not in dict(_SPANS):
+            return *_SPANS, (since, "Chosen in the chart")
+        return _SPANS
+
+    @property
+    def kept(self) -> list[tuple[str, str]]:
+        """Return what the form doesn't ask for and must not lose."""
+        free = (*_IN_FORM, *_PER_SEARCH)
+        return [item for item in self.parameters.multi_items() if item[0] not in free and item[1]]
+
+    def chips(self) -> list[tuple[str, str]]:
+        """Return what narrows the view: in words, and the URL without it."""
+        found = [
+            (f"{name.removesuffix('_id').replace('_', ' ')}: {value}", self.toggled(name, value))
+            for name, value in self.parameters.multi_items()
+            if name in _CHIPS and value
+        ]
+        if since := self.get("since"):
+            words = dict(_SPANS).get(since) or f"from {since.replace('T', ' ')}"
+            if until := self.get("until"):
+                words += f" until {until.replace('T', ' ')}"
+            found.append((words, self.link(since=None, until=None)))
+        return found
+
+    def sort_link(self, column: Column) -> str:
+        """Return the URL that sorts by this column: numbers and times from above first, then the other way."""
+        down = not self.descending if self.order == column.order else column.number
+        return self.link(order_by=f"{column.order} {'desc' if down else 'asc'}")
+
+    def sorted_by(self, column: Column) -> str:
+        """Return what ``aria-sort`` says of a column."""
+        if self.order != column.order:
+            return "none"
+        return "descending" if self.descending else "ascending"
+
+    def link(self, path: str = "/", **changes: str | None) -> str:
+        """Return this view's URL with some parameters set, or with None left out."""
+        kept = [item for item in self.parameters.multi_items() if item[0] not in changes and item[0] not in _PER_SEARCH]
+        pairs = [*kept, *((name, value) for name, value in changes.items() if value is not None)]
+        pairs = [(name, value) for name, value in pairs if value]
+        return path + (f"?{urlencode(pairs)}" if pairs else "")
+
+    def toggled(self, name: str, value: str) -> str:
+        """Return this view's URL with a parameter set to a value, or without it if it has that value already."""
+        held = self.parameters.getlist(name)
+        others = [item for item in self.parameters.multi_items() if item[0] not in (*_PER_SEARCH, name)]
+        values = [] if name != "tag" else [tag for tag in held if tag != value]  # of the rest only one is asked for
+        pairs = [*others, *((name, other) for other in values), *([] if value in held else [(name, value)])]
+        return "/" + (f"?{urlencode(pairs)}" if pairs else "")
+
+    def and_filter(self, comparison: str) -> str:
+        """Return this view's URL with a comparison added to its filter, or taken from its end."""
+        held = self.get("filter").strip()
+        if held == comparison:
+            return self.link(filter=None)
+        if held.endswith(f" AND {comparison}"):
+            return self.link(filter=held.removesuffix(f" AND {comparison}"))
+        held = f"({held})" if " or " in held.lower() else held
+        return self.link(filter=f"{held} AND {comparison}" if held else comparison)
+
+    def has(self, name: str, value: str) -> bool:
+        """Tell whether a parameter has this value."""
+        return value in self.parameters.getlist(name)
+
+    def query(self, path: str) -> str:
+        """Return the URL of something about the same traces (the next rows, facets, the histogram)."""
+        return self.link(path)
+
+    def _order(self) -> tuple[str, bool]:
+        words = (self.parameters.get("order_by") or "start_time desc").split()
+        return words[0], words[-1].lower() == "desc"
+
+
+def is_narrowed(parameters: QueryParams) -> bool:
+    """Tell whether the view shows less than everything."""
+    return any(parameters.get(name, "").strip() for name in _NARROWING)

@@ -1,0 +1,147 @@
+"""Who may ask, and what the browser may do with the answer: one middleware around everything.
+
+Rules and their reasons: a page on loopback can be reached by every site that a browser visits (DNS rebinding, forged
+requests) and by every user of the machine. So the Host must be one that we serve, a request that changes something must
+come from our own page, and a token is asked for unless it was turned off. Model output is hostile: the page's policy
+allows no inline script, no foreign host, no frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tracer.server._errors import error_response, fault_response, wants_json
+from tracer.server._templates import render
+
+__all__ = ["LOOPBACK_HOSTS", "Guard"]
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+_OPEN = ("/static/",)
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_COOKIE_SECONDS = 30 * 24 * 3600
+
+
+class Guard:
+    """The middleware. `token` None lets everybody in who reaches the port.
+
+    Args:
+        hosts: Names under which the server may be asked, without port; no patterns.
+        token: Asked for as ``Authorization: Bearer``, or once as ``?token=``, which becomes a cookie.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], token: str | None) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._token = None if token is None else _digest(token)
+        # Cookies don't mind the port: two servers on one machine need two names.
+        self._cookie = None if self._token is None else f"tracer_{self._token[:8]}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request, sent = Request(scope), _Sent(send)
+        try:
+            await (self._refusal(request) or self._app)(scope, receive, sent)
+        except Exception as error:  # here, so that this answer carries the policy, too
+            answer = fault_response(request, error)
+            if sent.started:
+                raise
+            await answer(scope, receive, sent)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Return what to answer instead of the page; None if the request may pass."""
+        if not self._is_our_host(request.headers):
+            hosts = ", ".join(sorted(self._hosts))
+            return error_response(request, 421, "wrong_host", f"this server answers to {hosts} only")
+        if request.method not in _SAFE_METHODS and not _is_same_origin(request.headers):
+            return error_response(request, 403, "wrong_origin", "changes are taken from this server's own page only")
+        if self._token is None or request.url.path.startswith(_OPEN):
+            return None
+        if "token" in request.query_params:
+            return self._exchange(request, request.query_params["token"])
+        if _matches(self._presented(request), self._token):
+            return None
+        return _unauthorized(request, "a token is needed: open the address that `tracer ui` printed")
+
+    def _is_our_host(self, headers: Headers) -> bool:
+        given = headers.getlist("host")
+        return len(given) == 1 and re.sub(r":\d+$", "", given[0].lower()) in self._hosts
+
+    def _presented(self, request: Request) -> str | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return _digest(token.strip())
+        return request.cookies.get(self._cookie or "")
+
+    def _exchange(self, request: Request, token: str) -> Response:
+        """Turn ``?token=`` into a cookie, so that it is in no history, bookmark or log for long."""
+        if not _matches(_digest(token), self._token):
+            return _unauthorized(request, "this token isn't the one that `tracer ui` printed")
+        rest = [(name, value) for name, value in parse_qsl(request.url.query, True) if name != "token"]
+        path = "/" + request.url.path.lstrip("/")  # "//elsewhere" would lead to another host
+        answer = RedirectResponse(path + (f"?{urlencode(rest)}" if rest else ""), 303)
+        assert self._cookie is not None
+        assert self._token is not None
+        answer.set_cookie(self._cookie, self._token, max_age=_COOKIE_SECONDS, httponly=True, samesite="strict")
+        return answer
+
+
+def _digest(token: str) -> str:
+    """Return what is kept and sent as cookie in the token's place."""
+    return hashlib.sha256(f"tracer page {token}".encode(errors="replace")).hexdigest()
+
+
+def _matches(given: str | None, wanted: str | None) -> bool:
+    return bool(given and wanted) and hmac.compare_digest((given or "").encode(), (wanted or "").encode())
+
+
+def _is_same_origin(headers: Headers) -> bool:
+    """Judge a request that changes something. Browsers always say where it comes from; other programs need not."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None and site not in ("same-origin", "none"):
+        return False
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+def _unauthorized(request: Request, message: str) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"}
+    if wants_json(request.url.path):
+        return error_response(request, 401, "unauthorized", message, headers)
+    return render(request, "token.html", status=401, headers=headers, message=message)
+
+
+class _Sent:
+    """Sends on, with our headers."""
+
+    def __init__(self, send: Send) -> None:
+        self.started = False
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)

@@ -1,0 +1,92 @@
+"""The store that the pages read, kept open in the server's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from starlette.requests import Request
+
+from tracer._exceptions import StoreError
+from tracer.store import Store, open_store
+from tracer.store.uri import redact_uri, sqlite_path
+
+__all__ = ["Source", "slow_store_of", "store_of"]
+
+
+class Source:
+    """A store and, if it was named by its URI, the care for it: opened, opened anew when its file was replaced, closed.
+
+    A `Store` that is passed in is the caller's: open in this event loop, closed by whoever opened it.
+
+    Raises:
+        ConfigurationError: The URI names no store, or a file that can't be ours (`tracer.store.check_uri`).
+    """
+
+    def __init__(self, store_or_uri: Store | str) -> None:
+        self._owned = isinstance(store_or_uri, str)
+        self._store = open_store(store_or_uri) if isinstance(store_or_uri, str) else store_or_uri
+        self._path = sqlite_path(self._store.uri) if self._store.uri.startswith("sqlite:") else None
+        self._is_open = not self._owned
+        self._file: tuple[int, int] | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """The store's URI, fit to be shown."""
+        return redact_uri(self._store.uri)
+
+    async def ready(self) -> Store:
+        """Return the store, open. Raises StoreError if it can't be read, its file having vanished for example."""
+        if not self._owned or (self._is_open and self._file == self._identity()):
+            return self._store
+        async with self._opening:
+            if self._is_open and self._file != (found := self._identity()):
+                await self._close()
+                if found is None:
+                    raise StoreError(f"{self.name} is gone: its file was deleted or moved while it was being shown")
+            if not self._is_open:
+                await self._open()
+        return self._store
+
+    async def aclose(self) -> None:
+        """Close what this opened."""
+        if self._owned and self._is_open:
+            await self._close()
+
+    async def _open(self) -> None:
+        if self._file is not None and self._identity() is None:  # it was there: don't make an empty one in its place
+            raise StoreError(f"{self.name} is gone: its file was deleted or moved while it was being shown")
+        self._store = open_store(self._store.uri)
+        await self._store.open()
+        self._is_open, self._file = True, self._identity()
+
+    async def _close(self) -> None:
+        self._is_open = False
+        await self._store.aclose()
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return which file the path leads to; None if there is none, or no file at all."""
+        try:
+            found = os.stat(self._path) if self._path is not None else None
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None for other stores."""
+        return self._path
+
+
+async def store_of(request: Request) -> Store:
+    """Return the request's store, open. Raises StoreError."""
+    source: Source = request.app.state.source
+    return await source.ready()
+
+
+async def slow_store_of(request: Request) -> Store:
+    """Return the same store by another connection, for what takes long: a list must not wait for a chart."""
+    source: Source = request.app.state.slow_source
+    return await source.ready()

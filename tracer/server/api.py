@@ -1,0 +1,233 @@
+"""The JSON API behind every page. Each operation is declared once, for the routes and for ``/api/openapi.json``."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tracer._exceptions import ConfigurationError
+from tracer._feedback import make_feedback
+from tracer._models import Feedback, Trace, TraceInfo
+from tracer.server._errors import error_response
+from tracer.server._openapi import LIST, Operation, Parameter, describe
+from tracer.server._params import LIST_PARAMETERS, check_known, read_query, whole_number
+from tracer.server._source import slow_store_of, store_of
+from tracer.store._fields import SHOWN_FIELDS, find_field
+from tracer.store.base import TraceQuery
+from tracer.store.summaries import Facets, Histogram
+
+__all__ = ["ROUTES", "as_json"]
+
+MOST = 1_000
+_MOST_BODY = 64 * 1024
+_LIMIT = Parameter("limit", f"How many at most, up to {MOST}.", "integer")
+_PAGE = Parameter("page_token", "The `next_page_token` of the page before.")
+
+
+class TraceList(msgspec.Struct):
+    """A page of traces without their spans; the token of the page after it is null on the last one."""
+
+    traces: list[TraceInfo]
+    next_page_token: str | None = None
+
+
+class FilterField(msgspec.Struct):
+    """A field of the filter language.
+
+    Attributes:
+        kind: ``text``, ``number``, or ``words`` for one that has only the `values` told.
+        unit: What a number counts.
+    """
+
+    name: str
+    kind: str
+    unit: str | None = None
+    values: list[str] = msgspec.field(default_factory=list)
+
+
+class FilterFields(msgspec.Struct):
+    """The filter language's fields."""
+
+    fields: list[FilterField]
+
+
+class FilterVerdict(msgspec.Struct):
+    """A filter that can be searched with."""
+
+    valid: bool
+
+
+class NewFeedback(msgspec.Struct, forbid_unknown_fields=True):
+    """What `tracer.log_feedback` takes. `source` is ``human`` unless told otherwise: it comes from a page."""
+
+    name: str
+    value: bool | int | float | str
+    span_id: str | None = None
+    comment: str | None = None
+    source: str = "human"
+
+
+async def list_traces(request: Request) -> Response:
+    """Search traces: a page of them without their spans, the newest first unless `order_by` says otherwise."""
+    page = await (await store_of(request)).search_traces(_query(request, with_page=True))
+    return as_json(TraceList([trace.info for trace in page], page.next_page_token))
+
+
+async def get_trace(request: Request) -> Response:
+    """Return one trace with its spans: what was sent and received, tokens, cost, events."""
+    store = await store_of(request)
+    return as_json(await store.get_trace(request.path_params["trace_id"]))
+
+
+async def add_feedback(request: Request) -> Response:
+    """Log feedback on a trace or, with `span_id`, on a span of it: a thumb, a score or a label."""
+    given = await _body(request, NewFeedback)
+    told = {name: getattr(given, name) for name in ("span_id", "comment", "source")}
+    trace_id = request.path_params["trace_id"]
+    feedback = make_feedback(trace_id, given.name, given.value, created_ns=time.time_ns(), **told)
+    await (await store_of(request)).add_feedback(feedback)
+    return as_json(feedback, 201)
+
+
+async def delete_feedback(request: Request) -> Response:
+    """Delete one feedback by its id."""
+    feedback_id = request.path_params["feedback_id"]
+    if not await (await store_of(request)).delete_feedback(feedback_id):
+        return error_response(request, 404, "feedback_not_found", f"no feedback {feedback_id!r} is stored")
+    return Response(status_code=204)
+
+
+async def get_facets(request: Request) -> Response:
+    """Return the most frequent values by which the traces found could be narrowed."""
+    limit = whole_number(request.query_params, "limit", default=10, most=MOST)
+    return as_json(await (await slow_store_of(request)).facets(_query(request), limit=limit))
+
+
+async def get_histogram(request: Request) -> Response:
+    """Return calls, errors and latency of the traces found, over time."""
+    buckets = whole_number(request.query_params, "limit", default=60, most=MOST)
+    return as_json(await (await slow_store_of(request)).histogram(_query(request), buckets=buckets))
+
+
+async def get_fields(request: Request) -> Response:
+    """Return the fields that a filter may name."""
+    return as_json(FilterFields([_described(name) for name in SHOWN_FIELDS]))
+
+
+async def check_filter(request: Request) -> Response:
+    """Tell whether a filter can be understood: if not, the error says where, and what could stand there."""
+    from tracer.store.filter import parse_filter  # lark is an extra
+
+    try:
+        parse_filter(request.query_params.get("filter", ""))
+    except ConfigurationError as error:
+        place = re.match(r"filter_string, position (\d+)", str(error))
+        told = {"code": "invalid_request", "message": str(error), "position": int(place[1]) if place else None}
+        return JSONResponse({"error": told}, 400)
+    return as_json(FilterVerdict(valid=True))
+
+
+async def get_media(request: Request) -> Response:
+    """Return an image, a recording or a file of a call. What a browser might run is sent as a download."""
+    media = await (await store_of(request)).get_media(request.path_params["hash"])
+    kind = media.content_type.partition(";")[0].strip().lower()
+    headers = {
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "private, max-age=31536000, immutable",  # it is named by its content
+    }
+    if request.query_params.get("as") == "wav":  # raw samples, which no browser plays
+        from tracer.render import playable
+
+        media = playable(media)
+        kind = media.content_type
+    if kind not in _SHOWN_MEDIA:
+        kind = "application/octet-stream"
+        headers["Content-Disposition"] = f'attachment; filename="{media.hash[:12]}.bin"'
+    return _part_of(request, Response(media.data, media_type=kind, headers=headers))
+
+
+async def get_openapi(request: Request) -> Response:
+    """Return the description of this API (OpenAPI 3.1)."""
+    return as_json(describe(OPERATIONS))
+
+
+T = TypeVar("T")
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    """Read the request's JSON, of 64 KiB at most. Raises ConfigurationError."""
+    content = b""
+    async for piece in request.stream():
+        content += piece
+        if len(content) > _MOST_BODY:
+            raise HTTPException(413, f"a body must have at most {_MOST_BODY:,} bytes")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ConfigurationError(f"the body must be JSON as /api/openapi.json describes it: {error}") from None
+
+
+def as_json(value: object, status: int = 200) -> Response:
+    """Answer with anything that msgspec encodes."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _query(request: Request, *, with_page: bool = False) -> TraceQuery:
+    given = request.query_params
+    check_known(given, (*LIST_PARAMETERS, "limit", *(("page_token",) if with_page else ())))
+    limit = whole_number(given, "limit", default=100, most=MOST) if with_page else 100
+    return read_query(given, limit=limit, page_token=given.get("page_token") or None if with_page else None)
+
+
+def _described(name: str) -> FilterField:
+    if "<" in name:
+        return FilterField(name, "text")
+    field = find_field(name.split("."))
+    if field.unit is not None:
+        return FilterField(name, "number", unit=re.sub(r"^a number(, | of )", "", field.unit.words).partition(" (")[0])
+    return FilterField(name, "words" if field.words else "text", values=list(field.words))
+
+
+_SHOWN_MEDIA = frozenset(
+    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"}
+    | {"audio/wav", "audio/x-wav", "audio/wave", "audio/mpeg", "audio/mp3", "audio/ogg", "audio/flac", "audio/aac"}
+    | {"audio/mp4", "audio/webm", "audio/opus", "video/mp4", "video/webm"}
+)
+"""Types that a browser shows or plays, and doesn't run: SVG and PDF are not among them."""
+
+
+def _part_of(request: Request, answer: Response) -> Response:
+    """Send the bytes that a player asked for (RFC 9110, one range), so that it can seek."""
+    answer.headers["Accept-Ranges"] = "bytes"
+    match = re.fullmatch(r"bytes=(\d{1,15})-(\d{0,15})", request.headers.get("range", ""))
+    whole = bytes(answer.body)
+    if match is None:
+        return answer
+    first, last = int(match[1]), min(int(match[2] or len(whole)), len(whole) - 1)
+    if first > last:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{len(whole)}"})
+    headers = {**answer.headers, "Content-Range": f"bytes {first}-{last}/{len(whole)}"}
+    del headers["content-length"]
+    return Response(whole[first : last + 1], 206, headers=headers)
+
+
+_BY_QUERY = (*LIST, Parameter("limit", "How many values or stretches of time.", "integer"))
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("GET", "/api/traces", list_traces, TraceList, (*LIST, _LIMIT, _PAGE)),
+    Operation("GET", "/api/traces/{trace_id}", get_trace, Trace),
+    Operation("POST", "/api/traces/{trace_id}/feedback", add_feedback, Feedback, body=NewFeedback, status=201),
+    Operation("DELETE", "/api/feedback/{feedback_id}", delete_feedback, None, status=204),
+    Operation("GET", "/api/facets", get_facets, Facets, _BY_QUERY),
+    Operation("GET", "/api/histogram", get_histogram, Histogram, _BY_QUERY),
+    Operation("GET", "/api/fields", get_fields, FilterFields),
+    Operation("GET", "/api/filter", check_filter, FilterVerdict, (Parameter("filter", LIST_PARAMETERS["filter"]),)),
+    Operation("GET", "/api/media/{hash}", get_media, "application/octet-stream"),
+    Operation("GET", "/api/openapi.json", get_openapi, dict[str, Any]),
+)
+ROUTES = tuple(operation.route for operation in OPERATIONS)

@@ -1,0 +1,101 @@
+"""The application: pages, API, live events and static files over one store."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from tracer._exceptions import StoreError
+from tracer.server import api, live, pages
+from tracer.server._errors import HANDLERS
+from tracer.server._security import LOOPBACK_HOSTS, Guard
+from tracer.server._source import Source
+from tracer.server._templates import STATIC_FOLDERS, static_version
+from tracer.store import Store
+from tracer.store.uri import MEMORY_URI
+
+__all__ = ["create_app"]
+
+logger = logging.getLogger("tracer")
+
+
+def create_app(
+    store_or_uri: Store | str, *, token: str | None = None, hosts: tuple[str, ...] = LOOPBACK_HOSTS
+) -> Starlette:
+    """Return the page as an ASGI application.
+
+    ::
+
+        app = create_app("sqlite:///tracer.db")  # uvicorn.run(app, port=5151)
+
+    The store is opened when the application starts, in its event loop (asyncio), and only read from. Whatever the
+    browser needs comes from here: no request leaves the machine.
+
+    Args:
+        store_or_uri: A tracking URI, or a store that is open in the loop that will serve (and stays the caller's).
+        token: What a browser or program must bring, see `tracer.server._security.Guard`; None asks for nothing.
+        hosts: Names under which the server may be asked, without port: a guard against DNS rebinding.
+
+    Raises:
+        ConfigurationError: The URI names no store that this version has.
+    """
+    source, slow_source = Source(store_or_uri), Source(store_or_uri)
+    if source.name == MEMORY_URI:  # a second one would be another, empty store
+        slow_source = source
+    app = Starlette(
+        routes=_routes(),
+        middleware=[
+            Middleware(Guard, hosts=hosts, token=token),
+            Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
+        ],
+        exception_handlers=HANDLERS,
+        lifespan=_lifespan,
+    )
+    app.router.redirect_slashes = False  # a path is there or it isn't
+    app.state.source, app.state.slow_source = source, slow_source
+    app.state.watch = live.Watch(source)
+    return app
+
+
+def _routes() -> list[BaseRoute]:
+    """Every page and operation. A module of pages adds its own by a tuple ROUTES."""
+    return [
+        *pages.ROUTES,
+        *api.ROUTES,
+        *live.ROUTES,
+        Mount("/static/{version}/render", _Static(directory=STATIC_FOLDERS["render"])),
+        Mount("/static/{version}", _Static(directory=STATIC_FOLDERS[""])),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    try:
+        await app.state.source.ready()  # the slow one is opened by who needs it first
+    except StoreError as error:  # the page says so too, and the store may come back
+        logger.warning("%s", error)
+    try:
+        yield
+    finally:
+        await app.state.watch.aclose()
+        await app.state.slow_source.aclose()
+        await app.state.source.aclose()
+
+
+class _Static(StaticFiles):
+    """Files whose URLs change with their content: see `static_version`."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        if answer.status_code == 200 and scope["path_params"].get("version") == static_version():
+            answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return answer

@@ -1,0 +1,140 @@
+"""The list of traces and the page of one trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from tracer._exceptions import ConfigurationError
+from tracer._models import TracePage
+from tracer.server import _charts
+from tracer.server._format import seconds
+from tracer.server._listing import View, is_narrowed
+from tracer.server._params import read_query, whole_number
+from tracer.server._source import slow_store_of, store_of
+from tracer.server._templates import render
+from tracer.store.base import TraceQuery
+from tracer.store.summaries import Facet
+
+__all__ = ["ROUTES"]
+
+PAGE_SIZE = 100
+_TITLES = {"status": "Status", "model": "Model", "experiment": "Experiment", "name": "Name"}
+
+
+async def traces(request: Request) -> Response:
+    """Show the list; without scripts too, a page at a time."""
+    store = await store_of(request)
+    try:
+        found, problem = await store.search_traces(_query(request)), None
+    except ConfigurationError as error:
+        found, problem = TracePage(), str(error)
+    return render(
+        request,
+        "traces.html",
+        status=400 if problem else 200,
+        view=View(request.query_params),
+        traces=found,
+        problem=problem,
+        is_empty=not found and not problem and not is_narrowed(request.query_params),
+        uri=request.app.state.source.name,
+    )
+
+
+async def rows(request: Request) -> Response:
+    """Show a piece of the list: rows alone, and in a header the token of the piece after it."""
+    store = await store_of(request)
+    found = await store.search_traces(_query(request))
+    answer = render(request, "_rows.html", traces=found, view=View(request.query_params))
+    if found.next_page_token:
+        answer.headers["X-Next-Page-Token"] = found.next_page_token
+    return answer
+
+
+async def facets(request: Request) -> Response:
+    """Show what the list could be narrowed by, each value a link."""
+    store = await slow_store_of(request)
+    found = await store.facets(read_query(request.query_params), limit=8)
+    view = View(request.query_params)
+    shown = [_facet(view, facet) for facet in found.facets if facet.values]
+    return render(request, "_facets.html", facets=shown, scope=found.scope)
+
+
+async def histogram(request: Request) -> Response:
+    """Draw the traces of the list over time."""
+    store = await slow_store_of(request)
+    found = await store.histogram(read_query(request.query_params), buckets=72)
+    errors = sum(bucket.errors for bucket in found.buckets)
+    return render(
+        request,
+        "_histogram.html",
+        bars=_charts.bars(found.buckets, found.width_ns),
+        latency=_charts.polyline([bucket.p95_ns for bucket in found.buckets]),
+        width=_charts.WIDTH,
+        height=_charts.HEIGHT,
+        scope=found.scope,
+        errors=errors,
+        slowest=max((bucket.p95_ns or 0 for bucket in found.buckets), default=0),
+        step=seconds(found.width_ns / 1e9),
+        summary=f"{found.scope.traces:,} traces over time, {errors:,} of them errors",
+    )
+
+
+async def trace(request: Request) -> Response:
+    """Show one trace."""
+    from tracer.render import render_trace  # Markdown, Pygments and nh3: only who opens a trace needs them
+
+    store = await store_of(request)
+    found = await store.get_trace(request.path_params["trace_id"])
+    given = request.query_params
+    body = render_trace(found, span_id=given.get("span"), find=given.get("find"))
+    return render(request, "trace.html", trace=found, body=body)
+
+
+async def span(request: Request) -> Response:
+    """Show one span of a trace: the piece of its page that is asked for when the span is chosen."""
+    from tracer.render import render_span
+
+    store = await store_of(request)
+    found = await store.get_trace(request.path_params["trace_id"])
+    return HTMLResponse(render_span(found, request.path_params["span_id"]))
+
+
+def _query(request: Request) -> TraceQuery:
+    given = request.query_params
+    limit = whole_number(given, "limit", default=PAGE_SIZE, most=1_000)
+    return read_query(given, limit=limit, page_token=given.get("page_token"))
+
+
+def _facet(view: View, facet: Facet) -> dict[str, Any]:
+    field, _, key = facet.field.partition(".")
+    items = []
+    for item in facet.values:
+        name, value = _as_parameter(field, key, item.value)
+        url = view.and_filter(value) if name == "filter" else view.toggled(name, value)
+        items.append({"value": item.value, "traces": item.traces, "url": url, "held": view.has(name, value)})
+    title = _TITLES.get(field) or f"{'Tag' if field == 'tags' else field.capitalize()} {key}"
+    return {"title": title, "field": facet.field, "items": items}
+
+
+def _as_parameter(field: str, key: str, value: str) -> tuple[str, str]:
+    """Return the URL's parameter that says so: one of its own, or a comparison in the filter."""
+    if field == "tags":
+        return "tag", f"{key}={value}"
+    if key:
+        quoted = value.replace("\\", "\\\\").replace("'", "''")
+        return "filter", f"{field}.`{key}` = '{quoted}'"
+    return field, value
+
+
+ROUTES = (
+    Route("/", traces),
+    Route("/rows", rows),
+    Route("/facets", facets),
+    Route("/histogram", histogram),
+    Route("/traces/{trace_id}", trace),
+    Route("/traces/{trace_id}/spans/{span_id}", span),
+)

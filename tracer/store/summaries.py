@@ -1,0 +1,236 @@
+"""What a store can tell of many traces at once: facets, histograms, overviews, sessions, experiments, storage.
+
+Plain data: ``msgspec.to_builtins`` or any msgspec encoder makes JSON of it. Times are nanoseconds since the epoch,
+durations nanoseconds, cost US dollars.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tracer._models import TraceInfo
+
+__all__ = [
+    "ExperimentSummary",
+    "Facet",
+    "FacetValue",
+    "Facets",
+    "Histogram",
+    "HistogramBucket",
+    "ModelSummary",
+    "NameSummary",
+    "Overview",
+    "OverviewPoint",
+    "Scope",
+    "SessionPage",
+    "SessionSummary",
+    "StorageSummary",
+]
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """How much was looked at. Of more than 10,000 candidates an even sample of about so many stands for all.
+
+    The sample is chosen by the traces' keys, so that the same question has the same answer.
+
+    Attributes:
+        traces: How many traces match; about so many unless `exact`.
+        examined: How many traces were looked at to tell.
+        exact: Every candidate was looked at, so the counts are no estimates.
+    """
+
+    traces: int
+    examined: int
+    exact: bool
+
+
+class FacetValue(msgspec.Struct, frozen=True):
+    """One value of a facet, and how many of the traces have it."""
+
+    value: str
+    traces: int
+
+
+class Facet(msgspec.Struct, frozen=True):
+    """The most frequent values of one field.
+
+    Attributes:
+        field: As in ``filter_string``: ``status``, ``model``, ``experiment``, ``name``, ``tags.env``,
+            ``feedback.helpful``.
+        values: The most frequent first.
+        more: There are values beyond the limit.
+    """
+
+    field: str
+    values: list[FacetValue]
+    more: bool = False
+
+
+class Facets(msgspec.Struct, frozen=True, kw_only=True):
+    """What one could narrow a search by. A trace with two models counts for both."""
+
+    scope: Scope
+    facets: list[Facet]
+
+
+class HistogramBucket(msgspec.Struct, frozen=True, kw_only=True):
+    """The traces that started within one stretch of time.
+
+    Attributes:
+        errors: Those in state ERROR.
+        p50_ns: Median duration of those that have ended; None if none has.
+        p95_ns: The same for the 95th percentile.
+    """
+
+    start_ns: int
+    calls: int = 0
+    errors: int = 0
+    p50_ns: int | None = None
+    p95_ns: int | None = None
+
+
+class Histogram(msgspec.Struct, frozen=True, kw_only=True):
+    """Traces over time. The buckets follow one another without gaps; none when there is no trace.
+
+    Attributes:
+        width_ns: Of each bucket: a round time (1 s, 5 min, 1 d, …), whose multiples the buckets start at (UTC).
+    """
+
+    scope: Scope
+    width_ns: int
+    buckets: list[HistogramBucket]
+
+
+class OverviewPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model, or one name, did within one stretch of time; stretches without calls are left out."""
+
+    start_ns: int
+    calls: int
+    errors: int
+    total_tokens: int
+    cost: float | None = None
+
+
+class NameSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The traces of one name. `cost` is None when none is known."""
+
+    name: str
+    calls: int
+    errors: int
+    p50_ns: int | None = None
+    p95_ns: int | None = None
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost: float | None = None
+    points: list[OverviewPoint]
+
+
+class ModelSummary(NameSummary, frozen=True, kw_only=True):
+    """The model calls (spans) of one model; each counted once, as in a trace's totals."""
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls, errors, latency, tokens and cost of the traces that a query selects.
+
+    Attributes:
+        errors: Traces in state ERROR.
+        running: Traces in state IN_PROGRESS.
+        histogram: All of them over time.
+        models: By model, the one with the most calls first.
+        names: By the trace's name, likewise.
+        slowest: The longest traces that have ended, without spans.
+        costliest: Likewise those that cost most.
+        ranked_exactly: `slowest` and `costliest` are the true ones, not only those of the sample.
+    """
+
+    scope: Scope
+    errors: int
+    running: int
+    p50_ns: int | None = None
+    p95_ns: int | None = None
+    p99_ns: int | None = None
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost: float | None = None
+    histogram: Histogram
+    models: list[ModelSummary]
+    names: list[NameSummary]
+    slowest: list[TraceInfo]
+    costliest: list[TraceInfo]
+    ranked_exactly: bool
+
+
+class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The traces of one session, also those that the query doesn't select. Of more than 10,000 the newest are summed.
+
+    Attributes:
+        traces: How many were summed.
+        complete: No trace was left out.
+        first_ns: Start of the first.
+        last_ns: Start of the last.
+        errors: Those in state ERROR.
+        state: Of the last trace; IN_PROGRESS if any runs.
+        request_preview: Of the first trace: what the session began with.
+        response_preview: Of the last trace.
+    """
+
+    session_id: str
+    user_id: str | None = None
+    traces: int
+    complete: bool = True
+    first_ns: int
+    last_ns: int
+    errors: int
+    state: str
+    duration_ns: int | None = None
+    total_tokens: int | None = None
+    cost: float | None = None
+    request_preview: str | None = None
+    response_preview: str | None = None
+
+
+class SessionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Sessions, the one whose latest selected trace is newest first.
+
+    Attributes:
+        next_page_token: For the page after it; None on the last one.
+    """
+
+    sessions: list[SessionSummary]
+    next_page_token: str | None = None
+
+
+class ExperimentSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One experiment: how many traces it has, and when its first and last began."""
+
+    name: str
+    traces: int
+    first_ns: int
+    last_ns: int
+
+
+class StorageSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a database holds, what it takes, and what is missing.
+
+    Attributes:
+        file_bytes: Of the database; 0 for one in memory.
+        log_bytes: Of its write-ahead log.
+        free_bytes: Of the file, what deleting freed.
+        rows: By table.
+        oldest_ns: Start of the oldest trace; None when there is none.
+        traces_with_losses: Traces that records are missing from.
+        dropped: Those records by kind, over the newest 10,000 of these traces.
+    """
+
+    uri: str
+    schema_version: int
+    file_bytes: int
+    log_bytes: int
+    free_bytes: int
+    rows: dict[str, int]
+    oldest_ns: int | None = None
+    newest_ns: int | None = None
+    traces_with_losses: int
+    dropped: dict[str, int]
