@@ -171,6 +171,9 @@ def load_table() -> Any:
     try:
         import genai_prices
         from genai_prices import data  # noqa: F401  else the first call would have to wait for it
+
+        # It imports more when it is first used: seconds for the worker, beside a thread that computes.
+        genai_prices.calc_price(genai_prices.Usage(input_tokens=1), "gpt-4o", provider_id="openai")
     except Exception:  # not installed, or at odds with the pydantic that is
         return None
     return genai_prices
