@@ -12,7 +12,7 @@ import pytest
 import tracer
 from tests.reading import last_span
 from tracer import _semconv as sc
-from tracer._models import MODEL_CALL_TYPES, format_duration, number_model_calls
+from tracer._models import MODEL_CALL_TYPES, number_model_calls
 from tracer.testing import FakeOpenAI
 
 TRACE = "a" * 32
@@ -175,14 +175,6 @@ def test_a_page_is_a_list_with_the_token_of_the_next() -> None:
     assert tracer.TracePage() == []
     assert tracer.TracePage().next_page_token is None
     assert copy.copy(page).next_page_token == pickle.loads(pickle.dumps(page)).next_page_token == "more"
-
-
-@pytest.mark.parametrize(
-    ("nanoseconds", "text"),
-    [(None, "running"), (0, "0.0 ms"), (1_234_000, "1.2 ms"), (123_456_789, "123 ms"), (1_234_000_000, "1.23 s")],
-)
-def test_durations_are_for_people(nanoseconds: int | None, text: str) -> None:
-    assert format_duration(nanoseconds) == text
 
 
 def test_span_types_are_their_own_words() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
+from tracer._format import format_duration
 
 __all__ = [
     "Feedback",
@@ -377,15 +378,6 @@ def number_model_calls(spans: list[Span]) -> list[Span]:
             span = msgspec.structs.replace(span, name=f"{span.name}_{used[span.name]}")
         numbered.append(span)
     return numbered
-
-
-def format_duration(nanoseconds: int | None) -> str:
-    """Return a duration for people: ``1.24 s``, ``35 ms``, ``running``."""
-    if nanoseconds is None:
-        return "running"
-    if nanoseconds >= 1_000_000_000:
-        return f"{nanoseconds / 1e9:.2f} s"
-    return f"{nanoseconds / 1e6:.1f} ms" if nanoseconds < 100_000_000 else f"{nanoseconds / 1e6:.0f} ms"
 
 
 def _describe(span: Span) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracer._exceptions import ConfigurationError
-from tracer._models import Trace, format_duration
-from tracer.cli._format import cost_text, iso_text, pairs_text, seconds_text, short_text, tokens_text
+from tracer._format import format_cost, format_duration
+from tracer._models import Trace
+from tracer.cli._format import iso_text, pairs_text, seconds_text, short_text, tokens_text
 from tracer.cli._output import Head, clean, console, is_terminal, status_style
 from tracer.store._sql import did_you_mean
 
@@ -70,7 +71,7 @@ COLUMNS = {
     "cached_tokens": _usage("cache_read_input_tokens"),
     "reasoning_tokens": _usage("reasoning_tokens"),
     "cost": Column(
-        lambda t: cost_text(t.info.cost), lambda t: "" if t.info.cost is None else repr(t.info.cost), right=True
+        lambda t: format_cost(t.info.cost), lambda t: "" if t.info.cost is None else repr(t.info.cost), right=True
     ),
     "models": Column(lambda t: ", ".join(t.info.models), shrinks=True),
     "spans": Column(lambda t: len(t.data.spans), right=True, of_spans=True),

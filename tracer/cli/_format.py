@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from tracer._models import TokenUsage
 
-__all__ = ["cost_text", "iso_text", "local_text", "pairs_text", "seconds_text", "short_text", "tokens_text"]
+__all__ = ["iso_text", "local_text", "pairs_text", "seconds_text", "short_text", "tokens_text"]
 
 
 def local_text(nanoseconds: int) -> str:
@@ -29,15 +29,6 @@ def iso_text(nanoseconds: int) -> str:
 def seconds_text(nanoseconds: int | None) -> str:
     """Return seconds as a plain number; empty if there are none yet."""
     return "" if nanoseconds is None else f"{nanoseconds / 1e9:.6f}"
-
-
-def cost_text(dollars: float | None) -> str:
-    """Return US dollars with two significant digits at least: ``$0.000085``, ``$12.40``; empty if unknown."""
-    if dollars is None:
-        return ""
-    if dollars == 0 or abs(dollars) >= 0.1:
-        return f"${dollars:,.2f}"
-    return f"${float(f'{dollars:.2g}'):.12f}".rstrip("0")
 
 
 def tokens_text(usage: TokenUsage | None) -> str:

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError, TraceNotFoundError
-from tracer._models import Span, SpanEvent, Trace, format_duration
-from tracer.cli._format import cost_text, local_text, pairs_text, tokens_text
+from tracer._format import format_cost, format_duration
+from tracer._models import Span, SpanEvent, Trace
+from tracer.cli._format import local_text, pairs_text, tokens_text
 from tracer.cli._output import clean, console, is_terminal, status_style
 
 __all__ = ["find_span", "print_events", "print_span", "print_trace", "print_value"]
@@ -50,7 +51,7 @@ def _facts(trace: Trace) -> Iterator[tuple[str, str]]:
     info = trace.info
     facts = {
         "tokens": tokens_text(info.token_usage),
-        "cost": cost_text(info.cost),
+        "cost": format_cost(info.cost),
         "experiment": info.experiment,
         "session": info.session_id or "",
         "user": info.user_id or "",
@@ -69,7 +70,7 @@ def _row(trace: Trace, lead: str, span: Span) -> list[Text]:
         Text(f"+{format_duration(max(0, span.start_time_ns - trace.info.start_time_ns))}", style="dim"),
         Text(format_duration(span.duration_ns), style="" if span.end_time_ns else "yellow"),
         Text(f"{tokens} tokens" if (tokens := tokens_text(span.token_usage)) else ""),
-        Text(cost_text(span.cost), style="green"),
+        Text(format_cost(span.cost), style="green"),
         Text(span.span_id, style="dim"),
         Text(_note(span), style=status_style("ERROR") if _failed(span) else "yellow"),
     ]

@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from tracer._exceptions import StoreError
-from tracer.cli._format import cost_text, local_text, pairs_text
+from tracer._format import format_cost
+from tracer.cli._format import local_text, pairs_text
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import Head, print_json, print_table, progress, size_text
 from tracer.cli._reading import require, run, with_store
@@ -48,7 +49,7 @@ def _lines(totals: Totals, experiments: list[ExperimentSummary], storage: Storag
     yield from ((f"  in {experiment.name}", f"{experiment.traces:,}") for experiment in experiments)
     yield from ((table, f"{rows:,}") for table, rows in storage.rows.items() if table != "traces")
     yield from ((key.replace("_", " "), f"{count:,}") for key, count in (totals.token_usage or {}).items())
-    yield "cost", cost_text(totals.cost)
+    yield "cost", format_cost(totals.cost)
     for label, moment in (("oldest", storage.oldest_ns), ("newest", storage.newest_ns)):
         yield label, "" if moment is None else local_text(moment)
     yield "lost records", pairs_text(storage.dropped) or "0"

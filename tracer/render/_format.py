@@ -4,44 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from tracer._format import format_cost, format_duration
 from tracer._models import TokenUsage
 
 __all__ = ["format_bytes", "format_cost", "format_count", "format_duration", "format_time", "format_tokens"]
 
-_SIGNIFICANT = 2
 _UNITS = ("bytes", "KB", "MB", "GB")
-
-
-def format_cost(cost: float | None) -> str:
-    """Return US dollars with as many decimals as it takes to see two digits: ``$1.24``, ``$0.000085``.
-
-    ::
-
-        >>> format_cost(0.000085), format_cost(None)
-        ('$0.000085', '')
-    """
-    if cost is None:
-        return ""
-    if cost == 0 or abs(cost) >= 0.1:
-        return f"${cost:,.2f}"
-    decimals = next((n for n in range(2, 12) if abs(cost) * 10**n >= 10 ** (_SIGNIFICANT - 1)), 12)
-    return f"${cost:.{decimals}f}"
-
-
-def format_duration(nanoseconds: int | None) -> str:
-    """Return a time span: ``850 µs``, ``35.2 ms``, ``1.24 s``, ``2 m 05 s``; ``running`` for what has not ended."""
-    if nanoseconds is None:
-        return "running"
-    seconds = nanoseconds / 1e9
-    if seconds >= 59.95:
-        minutes, rest = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours:,} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s"
-    if seconds >= 0.9995:
-        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
-    if nanoseconds < 999_500:
-        return f"{nanoseconds / 1e3:.0f} µs"
-    return f"{nanoseconds / 1e6:.3g} ms" if nanoseconds < 99_500_000 else f"{nanoseconds / 1e6:.0f} ms"
 
 
 def format_count(count: int) -> str:

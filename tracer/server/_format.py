@@ -6,41 +6,21 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-__all__ = ["FILTERS", "STATE_WORDS", "cost", "count", "duration", "iso", "moment", "seconds"]
+from tracer._format import format_cost, format_duration
+
+__all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds"]
 
 MISSING = ""
 
 
 def seconds(value: float | None) -> str:
-    """Return a time span of so many seconds: ``850 µs``, ``35 ms``, ``1.24 s``, ``2 m 05 s``, ``3 h 12 m``."""
-    if value is None:
-        return MISSING
-    if value < 0.001:
-        return f"{value * 1e6:.0f} µs"
-    if value < 1:
-        return f"{value * 1e3:.3g} ms" if value < 0.0995 else f"{value * 1e3:.0f} ms"
-    if value < 59.995:
-        return f"{value:.2f} s" if value < 9.995 else f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes:02} m" if minutes else f"{hours:,} h"
-    return f"{minutes} m {rest:02} s" if rest else f"{minutes} m"
+    """Return a time span of so many seconds."""
+    return MISSING if value is None else format_duration(round(value * 1e9))
 
 
 def duration(nanoseconds: int | None) -> str:
-    """Return `seconds` of nanoseconds."""
-    return MISSING if nanoseconds is None else seconds(nanoseconds / 1e9)
-
-
-def cost(dollars: float | None) -> str:
-    """Return US dollars with two significant digits at least, never rounded to nothing: ``$0.000085``, ``$12.40``."""
-    if dollars is None:
-        return MISSING
-    if dollars == 0 or abs(dollars) >= 0.1:
-        return f"${dollars:,.2f}"
-    digits = f"{dollars:.2g}"
-    return f"${float(digits):.12f}".rstrip("0")
+    """Return a time span of nanoseconds; nothing for one that has not ended, of which the page counts the time."""
+    return MISSING if nanoseconds is None else format_duration(nanoseconds)
 
 
 def count(value: float | None) -> str:
@@ -64,7 +44,7 @@ def _utc(nanoseconds: int) -> datetime:
 
 STATE_WORDS = {"OK": "OK", "ERROR": "Error", "IN_PROGRESS": "Running", "INTERRUPTED": "Interrupted"}
 FILTERS: dict[str, Callable[..., Any]] = {
-    "cost": cost,
+    "cost": format_cost,
     "count": count,
     "duration": duration,
     "iso": iso,

@@ -1,0 +1,38 @@
+"""Durations and prices as people read them: in the tree, the terminal, the page and the notebook."""
+
+from __future__ import annotations
+
+__all__ = ["format_cost", "format_duration"]
+
+NANOSECONDS = 1_000_000_000
+
+
+def format_duration(nanoseconds: int | None) -> str:
+    """Return a time span: ``850 µs``, ``35.2 ms``, ``1.24 s``, ``2 m 05 s``, ``3 h 12 m``; ``running`` for None."""
+    if nanoseconds is None:
+        return "running"
+    if nanoseconds < 999_500:
+        return f"{nanoseconds / 1e3:.0f} µs"
+    if nanoseconds < 999_500_000:
+        return f"{nanoseconds / 1e6:.3g} ms" if nanoseconds < 99_500_000 else f"{nanoseconds / 1e6:.0f} ms"
+    seconds = nanoseconds / NANOSECONDS
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s"
+
+
+def format_cost(dollars: float | None) -> str:
+    """Return US dollars with two significant digits at least, never rounded to nothing; empty for None.
+
+    ::
+
+        >>> format_cost(0.000085), format_cost(12.4), format_cost(None)
+        ('$0.000085', '$12.40', '')
+    """
+    if dollars is None:
+        return ""
+    if dollars == 0 or abs(dollars) >= 0.1:
+        return f"${dollars:,.2f}"
+    return f"${float(f'{dollars:.2g}'):.12f}".rstrip("0")
