@@ -38,11 +38,11 @@ def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str |
     """Return the attributes of a response's head, its content type and its content encoding."""
     attributes: dict[str, Any] = {sc.HTTP_STATUS_CODE: facts.status_code}
     limits: dict[str, str] = {}
+    keys = _HEADER_KEYS
     for name, value in facts.headers:
-        kept = _HEADER_KEYS[name]
-        if kept is not None:
+        if (kept := keys[name]) is not None:
             is_limit, key = kept
-            (limits if is_limit else attributes)[key] = value.decode("latin-1")
+            (limits if is_limit else attributes)[key] = str(value, "latin-1")
     if limits:
         attributes[sc.RATE_LIMIT] = limits
     return attributes, attributes.pop(CONTENT_TYPE, None), attributes.pop(CONTENT_ENCODING, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from tracer import _semconv as sc
@@ -60,28 +59,26 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     read_head(body, view)
     choices = as_dicts(body.get("choices"))
     messages = [as_dict(choice.get("message")) for choice in choices]
-    calls = [call for message in messages for call in chat_tool_calls(message)]
-    thoughts = [text for message in messages if (text := _thoughts(message))]
-    said = {
-        sc.TOOL_CALLS: calls,
-        sc.CITATIONS: read_citations(messages),
-        sc.REASONING: "\n\n".join(thoughts)[:TEXT_CHARS],
-    }
-    view.attributes.update({key: value for key, value in said.items() if value})
-    spoken = [text for message in messages for text in _spoken(message)]
+    spoken = [text for message in messages if (text := _spoken(message))]
     refusals = [refusal for message in messages if (refusal := as_text(message.get("refusal")))]
+    thoughts = [text for message in messages if (text := _thoughts(message))]
+    calls = [call for message in messages for call in chat_tool_calls(message)]
     asked = describe_calls(calls)
-    view.preview = one_line(next(iter(spoken), None) or asked or next(iter([*refusals, *thoughts]), None))
-    view.text = join_texts([*spoken, asked, *refusals, *thoughts])
+    if calls:
+        view.attributes[sc.TOOL_CALLS] = calls
+    if citations := read_citations(messages):
+        view.attributes[sc.CITATIONS] = citations
+    if thoughts:
+        view.attributes[sc.REASONING] = "\n\n".join(thoughts)[:TEXT_CHARS]
+    texts = [*spoken, asked, *refusals, *thoughts]
+    view.preview = one_line(next(filter(None, texts), None))
+    view.text = join_texts(texts)
     if choices:
         set_finish([choice.get("finish_reason") for choice in choices], view, "completed")
 
 
-def _spoken(message: dict[str, Any]) -> Iterator[str]:
-    if text := content_text(message.get("content")):
-        yield text
-    elif transcript := as_text(as_dict(message.get("audio")).get("transcript")):
-        yield transcript
+def _spoken(message: dict[str, Any]) -> str | None:
+    return content_text(message.get("content")) or as_text(as_dict(message.get("audio")).get("transcript"))
 
 
 def _thoughts(message: dict[str, Any]) -> str | None:

@@ -87,10 +87,12 @@ _BESIDE_USAGE = {
 _INSTEAD_OF_USAGE = {"audio_seconds": sc.AUDIO_SECONDS, "characters": sc.INPUT_CHARACTERS}
 
 
-def _counts(usage: Mapping[str, int] | None, attributes: Mapping[str, Any]) -> dict[str, float]:
+def _counts(usage: Mapping[str, int] | None, attributes: Mapping[str, Any]) -> Mapping[str, float]:
     """Return all that can be charged; what the API reports no tokens of is charged by duration or by length."""
     names = _INSTEAD_OF_USAGE if usage is None else _BESIDE_USAGE
     counted = {key: attributes[name] for key, name in names.items() if name in attributes}
+    if not counted:
+        return usage or {}
     return {**(usage or {}), **{key: count for key, count in counted.items() if type(count) in (int, float)}}
 
 

@@ -176,7 +176,7 @@ def _labels_of(value: dict[str, Any], step: str) -> frozenset[str]:
 # --- credentials ---------------------------------------------------------------------------------------------------
 
 # What credentials for third parties stand under. Most bodies have none of these, and are not even read for them.
-_SIGNS = (b'"mcp"', b'"domain_secrets"', b'"api_key"')
+_SIGNS = re.compile(rb'"(?:mcp|domain_secrets|api_key)"')
 _GIVEN = re.compile(
     rb'"(?:authorization|headers)\\?"\s*:\s*(?!null|\{\s*\})\S'
     rb'|"server_url\\?"\s*:\s*\\?"(?:[^"/]*//|(?![^"/]*//))[^"/?#]*(?:[@?#]|/[^"]*(?:[?#]|[^/"]{20}))'
@@ -196,7 +196,7 @@ def without_credentials(data: bytes, *, truncated: int = 0) -> bytes:
         data: JSON text, or its beginning.
         truncated: How many bytes of it were left out. The field that says "mcp" may be among them.
     """
-    if not truncated and not _has_signs(data):
+    if not truncated and not _SIGNS.search(data):
         return data
     body = read_body(data, truncated=truncated)
     if not body.readable:
@@ -206,14 +206,7 @@ def without_credentials(data: bytes, *, truncated: int = 0) -> bytes:
 
 def mentions_credentials(data: bytes) -> bool:
     """Tell whether a part of a stream seems to hold credentials for a third party; JSON need not be whole in it."""
-    return _has_signs(data) and _GIVEN.search(data) is not None
-
-
-def _has_signs(data: bytes) -> bool:
-    for sign in _SIGNS:  # noqa: SIM110  `any` costs three times as much, for every body
-        if sign in data:
-            return True
-    return False
+    return _SIGNS.search(data) is not None and _GIVEN.search(data) is not None
 
 
 def hide_credentials(value: Any, *, cut: bool = False) -> bool:

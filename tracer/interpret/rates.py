@@ -7,7 +7,7 @@ A price list is what `tracer.configure(prices=…)` takes: model names, each wit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -49,14 +49,14 @@ _CHARGED_AS = {
     "output_image": "output",
     "reasoning": "output",
 }
-# Where a count goes: as which part, off which side's rest, and the parts that have been counted in it before.
+# Where a count goes: as which part, off which side's rest, and the counts that it holds and that go elsewhere.
 _TOKEN_PARTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "cached_audio_tokens": ("cached_audio", "input", ()),
     "cached_image_tokens": ("cached_image", "input", ()),
-    "cache_read_input_tokens": ("cached_input", "input", ("cached_audio", "cached_image")),
+    "cache_read_input_tokens": ("cached_input", "input", ("cached_audio_tokens", "cached_image_tokens")),
     "cache_creation_input_tokens": ("cache_write", "input", ()),
-    "input_audio_tokens": ("input_audio", "input", ("cached_audio",)),
-    "input_image_tokens": ("input_image", "input", ("cached_image",)),
+    "input_audio_tokens": ("input_audio", "input", ("cached_audio_tokens",)),
+    "input_image_tokens": ("input_image", "input", ("cached_image_tokens",)),
     "reasoning_tokens": ("reasoning", "output", ()),
     "output_audio_tokens": ("output_audio", "output", ()),
     "output_image_tokens": ("output_image", "output", ()),
@@ -127,22 +127,24 @@ def _rate_of_whole(part: str, rates: Mapping[str, Rate]) -> Rate | None:
     return None if whole is None else rates[whole]
 
 
-def _parts(usage: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+def _parts(usage: Mapping[str, float]) -> list[tuple[str, float]]:
     """Split a usage into parts that don't overlap: of the input tokens some were cached, some stand for audio."""
     rest = {"input": usage.get("input_tokens", 0), "output": usage.get("output_tokens", 0)}
-    seen: dict[str, float] = {}
-    for key, (part, side, holders) in _TOKEN_PARTS.items():
-        count = usage.get(key)
-        if count:
-            count = max(0, count - sum(seen.get(holder, 0) for holder in holders))
-            seen[part] = count
+    parts: list[tuple[str, float]] = [("request", 1)]
+    for key, count in usage.items():
+        if not count:
+            continue
+        if key in _TOKEN_PARTS:
+            part, side, held = _TOKEN_PARTS[key]
+            for other in held:
+                count -= usage.get(other, 0)
+            count = max(0, count)
             rest[side] -= count
-            yield part, count
-    yield from rest.items()
-    for key, part in _COUNTS.items():
-        if key in usage:
-            yield part, usage[key]
-    yield "request", 1
+            parts.append((part, count))
+        elif key in _COUNTS:
+            parts.append((_COUNTS[key], count))
+    parts += rest.items()
+    return parts
 
 
 # --- reading a user's list --------------------------------------------------------------------------------------------
