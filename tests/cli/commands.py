@@ -107,15 +107,19 @@ def on_terminal(directory: Path, *arguments: str, typed: str = "", columns: int 
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  so that ^C is a signal; no other thread holds a lock that this needs
     )
     os.close(theirs)
-    shown = b""
-    while select.select([ours], [], [], 60)[0]:
-        try:
-            shown += os.read(ours, 65_536)
-        except OSError:  # how Linux says that the other side is closed
-            break
-        if typed and b"[y/N]" in shown:
-            os.write(ours, typed.encode())
-            typed = ""
+    shown, answered, patience = b"", False, 60
+    while patience:
+        ready = select.select([ours], [], [], 1)[0]
+        if ready:
+            try:
+                shown += os.read(ours, 65_536)
+            except OSError:  # how Linux says that the other side is closed
+                break
+        else:
+            patience -= 1
+        if typed and b"[y/N]" in shown and not (ready and answered):
+            os.write(ours, typed.encode())  # again each second: of a ^C just before `input` reads nobody takes note
+            answered = True
     else:
         process.kill()
     os.close(ours)
