@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,20 +13,15 @@ import anyio.to_thread
 
 from tracer._exceptions import MissingDependencyError
 from tracer.testing import _realtime
+from tracer.testing._loopback import WAIT, Address, LoopbackServer
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    import openai
-    from typing_extensions import Self
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
 __all__ = ["FakeConnection", "FakeWebSockets", "Session"]
 
 Json = dict[str, Any]
-
-_WAIT = 5.0
 
 
 class FakeConnection:
@@ -77,7 +69,7 @@ Session = Callable[[FakeConnection], Awaitable[None]]
 """Plays one connection; the connection is closed when it returns."""
 
 
-class FakeWebSockets:
+class FakeWebSockets(LoopbackServer):
     """A server that speaks OpenAI's WebSocket APIs on loopback, without a key.
 
     ::
@@ -99,77 +91,19 @@ class FakeWebSockets:
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._address: tuple[str, int] = (host, port)
+        super().__init__((host, port))
         self._script: deque[Session] = deque()
         self._refusals: deque[int] = deque()
         self._events: list[Json] = []
         self._connections = 0
-        self._changed = threading.Condition()
-        self._clients: list[openai.OpenAI] = []
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop
-        self._stopping: asyncio.Event
-
-    def start(self) -> Self:
-        """Listen; returns when connections can be made."""
-        if self._thread is not None:
-            raise RuntimeError("this FakeWebSockets is already running")
-        ready: Future[None] = Future()
-        thread = threading.Thread(target=self._run, args=(ready,), name="tracer-fake-websockets", daemon=True)
-        thread.start()
-        ready.result()
-        self._thread = thread
-        return self
-
-    def stop(self) -> None:
-        """Close every connection and end the thread. May be called again."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            thread.join()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        while self._clients:
-            self._clients.pop().close()
-        self.stop()
-
-    @property
-    def base_url(self) -> str:
-        """The API's address for the client's `base_url`, such as `http://127.0.0.1:4711/v1`."""
-        host, port = self._address
-        return f"http://{host}:{port}/v1"
 
     @property
     def websocket_base_url(self) -> str:
         """The same for the client's `websocket_base_url`."""
         return f"ws{self.base_url.removeprefix('http')}"
 
-    def env(self) -> dict[str, str]:
-        """Environment variables that point the `openai` package here (its versions 3.x, or `websocket_base_url`)."""
-        return {"OPENAI_BASE_URL": self.base_url, "OPENAI_API_KEY": "sk-fake"}
-
-    def client(self, **options: Any) -> openai.OpenAI:
-        """A client for this server; closed on exit, if not by the caller."""
-        import openai
-
-        client = openai.OpenAI(**self._options(options))
-        self._clients.append(client)
-        return client
-
-    def async_client(self, **options: Any) -> openai.AsyncOpenAI:
-        """An async client for this server, which the caller closes."""
-        import openai
-
-        return openai.AsyncOpenAI(**self._options(options))
-
-    def _options(self, options: Json) -> Json:
-        urls = {"base_url": self.base_url, "websocket_base_url": self.websocket_base_url}
-        return {**urls, "api_key": "sk-fake", **options}
+    def _client_options(self) -> Json:
+        return {**super()._client_options(), "websocket_base_url": self.websocket_base_url}
 
     def enqueue(self, *sessions: Session) -> None:
         """Let these play the next connections, in order."""
@@ -198,46 +132,32 @@ class FakeWebSockets:
         with self._changed:
             return list(self._events)
 
-    def wait_for_events(self, count: int = 1, *, timeout: float = _WAIT) -> list[Json]:
+    def wait_for_events(self, count: int = 1, *, timeout: float = WAIT) -> list[Json]:
         """Block until so many events have come from clients.
 
         Raises:
             TimeoutError: Fewer came within `timeout` seconds.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: len(self._events) >= count, timeout):
-                raise TimeoutError(f"waited {timeout:g} s for {count} events; {len(self._events)} came")
+        self._wait(lambda: len(self._events) >= count, f"{count} events", lambda: f"{len(self._events)} came", timeout)
         return self.events
 
-    async def async_wait_for_events(self, count: int = 1, *, timeout: float = _WAIT) -> list[Json]:
+    async def async_wait_for_events(self, count: int = 1, *, timeout: float = WAIT) -> list[Json]:
         """As `wait_for_events`, without blocking the event loop."""
         return await anyio.to_thread.run_sync(lambda: self.wait_for_events(count, timeout=timeout))
 
     # In the server's thread.
 
-    def _run(self, ready: Future[None]) -> None:
-        try:
-            asyncio.run(self._serve(ready))
-        except BaseException as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
-
-    async def _serve(self, ready: Future[None]) -> None:
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[Address]:
         try:
             from websockets.asyncio.server import serve
         except ImportError as error:
             raise MissingDependencyError(
                 "tracer.testing.FakeWebSockets", package="websockets", extra="testing"
             ) from error
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        host, port = self._address
         options: Json = {"compression": None, "max_size": None, "close_timeout": 1, "process_request": self._admit}
-        async with serve(self._play, host, port, **options) as server:
-            self._address = next(iter(server.sockets)).getsockname()[:2]
-            ready.set_result(None)
-            await self._stopping.wait()
+        async with serve(self._play, *self._address, **options) as server:
+            yield next(iter(server.sockets)).getsockname()[:2]
 
     def _admit(self, websocket: ServerConnection, request: Request) -> Response | None:
         return websocket.respond(self._refusals.popleft(), "refused") if self._refusals else None
