@@ -10,15 +10,8 @@ import msgspec
 from benchmarks._environment import QUIET_CORES, Environment
 from benchmarks._results import Estimate, Goal, Result
 
-__all__ = ["NOT_MEASURED", "format_footer", "format_header", "format_row", "format_titles", "to_json"]
+__all__ = ["format_footer", "format_header", "format_row", "format_titles", "to_json"]
 
-NOT_MEASURED = (
-    "network, TLS and HTTP parsing (the transport answers from memory; --loopback adds HTTP over 127.0.0.1)",
-    "the full-text index, which is filled when somebody searches, and searching itself",
-    "several processes that write to one file, other stores, slow disks, power cuts, kill -9",
-    "legacy completions, the Agents SDK, @trace, redaction hooks, content capture switched off, payloads above 10 KB",
-    "event loops other than asyncio, free-threaded builds, other tracers (their figures: the design's peers page)",
-)
 _NOISY = "other processes used {cores:.2f} cores: intervals are wide, compare nothing but ratios of one run"
 
 _WIDTHS = (44, 12, 22, 7, 12, 16, 16, 7)
@@ -60,7 +53,7 @@ def format_row(result: Result) -> str:
     return _columns(columns).rstrip() + (f"\n    {details}" if details else "")
 
 
-def format_footer(results: Iterable[Result], load: float | None) -> str:
+def format_footer(results: Iterable[Result], load: float | None, not_measured: Iterable[str]) -> str:
     """Return what to keep in mind."""
     others = [result.others for result in results if result.others is not None]
     lines = [f"load average at end: {_load(load)}"]
@@ -69,14 +62,14 @@ def format_footer(results: Iterable[Result], load: float | None) -> str:
     lines.append("design, this stage: the limit and the verdict, with ? where the interval allows for either")
     lines.append("others: cores that other processes used meanwhile")
     lines.append("not measured here:")
-    lines.extend(f"  - {item}" for item in NOT_MEASURED)
+    lines.extend(f"  - {item}" for item in not_measured)
     return "\n".join(lines)
 
 
-def to_json(environment: Environment, results: list[Result], load: float | None) -> bytes:
+def to_json(environment: Environment, results: list[Result], load: float | None, not_measured: Iterable[str]) -> bytes:
     """Return the whole run as JSON."""
     rows = [_plain(result) for result in results]
-    run = {"environment": environment, "results": rows, "load_average_at_end": load, "not_measured": NOT_MEASURED}
+    run = {"environment": environment, "results": rows, "load_average_at_end": load, "not_measured": [*not_measured]}
     return msgspec.json.format(msgspec.json.encode(run), indent=2)
 
 

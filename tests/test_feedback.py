@@ -194,7 +194,8 @@ async def test_a_database_of_the_version_before_feedback_is_brought_forward(tmp_
     with closing(sqlite3.connect(path)) as old:
         old.executescript(
             "DROP TABLE feedback; DROP INDEX traces_in_sessions; DROP INDEX traces_with_losses;"
-            "ALTER TABLE traces DROP COLUMN time_to_first_token; PRAGMA user_version = 3;"
+            "DROP INDEX traces_numbers; ALTER TABLE traces DROP COLUMN time_to_first_token;"
+            "PRAGMA user_version = 3;"
         )
     tracer.set_tracking_uri(f"sqlite:///{path}")
     feedback = await tracer.log_feedback(trace_id(1), "helpful", True)

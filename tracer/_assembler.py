@@ -140,7 +140,7 @@ class Assembler:
         """Take one record in. A record that can't be understood is counted, never raised."""
         try:
             record = decode(raw)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             self.counts.undecodable += 1
             return
         self._handlers[type(record)](record, hooks)

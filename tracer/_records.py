@@ -170,4 +170,4 @@ encode = msgspec.msgpack.Encoder().encode
 """Encode one record. Raises what msgspec raises for values that are no JSON-like data (see `tracer._values`)."""
 
 decode = msgspec.msgpack.Decoder(Record).decode
-"""Decode one record. Raises `msgspec.DecodeError` (or its subclass) for bytes that `encode` did not make."""
+"""Decode one record. Raises `msgspec.DecodeError` or `UnicodeDecodeError` for bytes that `encode` did not make."""

@@ -24,7 +24,7 @@ def _run(name: str) -> Any:
     sections = [section for section in overhead.SECTIONS if section.name == name]
     results = list(overhead.run(sections, TINY))
     assert all(format_row(result).startswith(result.name) for result in results)
-    return json.loads(to_json(describe(), results, None))["results"]
+    return json.loads(to_json(describe(), results, None, ()))["results"]
 
 
 def test_a_row_goes_through_to_the_json():

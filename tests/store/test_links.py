@@ -107,7 +107,7 @@ async def test_a_file_of_version_1_is_migrated_and_its_traces_linked(
     with closing(sqlite3.connect(path)) as connection:  # as version 1 left it
         for table in ("links", "span_media", "media", "feedback"):
             connection.execute(f"DROP TABLE {table}")
-        for index in ("traces_in_sessions", "traces_with_losses"):
+        for index in ("traces_in_sessions", "traces_with_losses", "traces_numbers"):
             connection.execute(f"DROP INDEX {index}")
         connection.execute("ALTER TABLE traces DROP COLUMN time_to_first_token")
         connection.execute("PRAGMA user_version = 1")

@@ -200,7 +200,16 @@ UPDATE traces SET time_to_first_token = (SELECT {FIRST_TOKEN} FROM spans WHERE t
 WHERE key IN (SELECT trace_key FROM spans WHERE model IS NOT NULL AND {_FIRST_TOKEN} IS NOT NULL);
 """
 
-_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5)
+# Whatever a list is sorted by stands together here, a fifth of the table: a sort without an index of its own reads it
+# from end to end. Led by the key, it is appended to; an index for each of them would touch a page a trace.
+_V6 = """
+CREATE INDEX traces_numbers ON traces (
+    key, start_time_ns, end_time_ns, input_tokens, output_tokens, total_tokens, cache_read_input_tokens, cost,
+    time_to_first_token
+);
+"""
+
+_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

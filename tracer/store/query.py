@@ -99,9 +99,11 @@ def _select(
     where = " AND ".join(f"({condition.sql})" for condition in conditions)
     sorts = ", ".join(sort.expression for sort in order)
     ordered = ", ".join(sort.sql for sort in order)
-    sql = f"SELECT {sorts}, {TRACE_COLUMNS} FROM traces WHERE {where} ORDER BY {ordered} LIMIT ?"
+    matching = f"FROM traces WHERE {where} ORDER BY {ordered} LIMIT ?"
+    if order[0].expression not in _PLAIN_ORDERS.values():  # an index may hold all that sorting takes
+        matching = f"FROM traces WHERE key IN (SELECT key {matching}) ORDER BY {ordered}"
     parameters = [value for condition in conditions for value in condition.parameters]
-    return connection.execute(sql, [*parameters, limit]).fetchall()
+    return connection.execute(f"SELECT {sorts}, {TRACE_COLUMNS} {matching}", [*parameters, limit]).fetchall()
 
 
 def _newest_key(connection: sqlite3.Connection) -> int:
@@ -240,9 +242,11 @@ def _after(order: list[_Sort], last: list[int | float | str]) -> Condition:
 
 
 def _sort_expression(column: str, descending: bool) -> str:
-    """`duration` descending is spelled as its index is."""
+    """Descending it is spelled as its index is, if it has one; ascending by what ``traces_numbers`` holds."""
     if column in _PLAIN_ORDERS:
         return _PLAIN_ORDERS[column]
+    if column == "duration" and not descending:
+        return "ifnull(end_time_ns - start_time_ns, 9e999)"  # `duration_ns` is computed, so no index covers it
     if column == "name":
         return "ifnull(name, '')" if descending else "ifnull(name, char(1114111))"
     return f"ifnull({_NUMERIC_ORDERS[column]}, {'-1' if descending else '9e999'})"
