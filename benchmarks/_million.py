@@ -14,12 +14,14 @@ from tracer._models import SpanStatusCode, TraceState
 from tracer.store import open_store
 from tracer.store.base import Batch, SpanRow, TracePatch
 from tracer.store.process import current_process
+from tracer.store.sqlite import SqliteStore
 
 __all__ = ["RARE_WORD", "fill", "large_trace"]
 
 RARE_WORD = "zanzibar"  # in one trace of ten thousand
 DAYS = 30
 BATCH = 2_000
+STEP = 50_000  # rows that the text index takes at once
 DAY_NS = 86_400 * 10**9
 NOW_NS = 1_795_348_800 * 10**9  # so that every machine makes the same file
 
@@ -36,12 +38,13 @@ _encode = msgspec.json.Encoder().encode
 async def fill(path: Path, traces: int) -> None:
     """Write so many traces of one model call each, spread over `DAYS` days, and index their texts."""
     store = open_store(f"sqlite:///{path}")
+    assert isinstance(store, SqliteStore)
     await store.open()
     made = _traces(random.Random(7), traces)
     while some := list(islice(made, BATCH)):
         patches, spans = zip(*some, strict=True)
         await store.write(Batch(process=current_process(), traces=list(patches), spans=list(spans)))
-    while await store.tidy():
+    while await store.index_text(STEP):
         pass
     await store.aclose()
 

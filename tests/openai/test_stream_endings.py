@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import openai
+import pydantic
 import pytest
 
 import tracer
@@ -49,6 +51,54 @@ async def test_a_stream_that_breaks_keeps_what_had_come(
     with pytest.raises(kind) as untraced:
         await read_all(caller)
     assert described(caught.value) == described(untraced.value)
+
+
+BROKEN = reply.sse(
+    [{"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "one"}}]}, b"data: {broken\n\n"]
+)
+
+
+async def test_a_stream_that_the_sdk_can_not_decode_is_a_failure(caller: Caller) -> None:
+    """It decodes above the tap, which sees the body closed as if its reader had had enough."""
+    caller.server.enqueue(BROKEN)
+    with pytest.raises(json.JSONDecodeError) as caught:
+        await read_all(caller)
+    span = await only_span()
+    assert (finish(span), span.status.status_code) == ("failed", "ERROR")
+    assert said(span) == "one"
+    [event] = [event for event in span.events if event.name == sc.EVENT_EXCEPTION]
+    assert event.attributes[sc.EXCEPTION_TYPE] == "JSONDecodeError"
+    assert event.attributes[sc.EXCEPTION_MESSAGE] == str(caught.value)
+
+
+class Answer(pydantic.BaseModel):
+    number: int
+
+
+async def test_a_stream_that_is_not_what_was_asked_for_is_a_failure(caller: Caller) -> None:
+    caller.server.enqueue(reply.text("no JSON at all"))
+    with pytest.raises(ValueError, match=r".") as caught:
+        async with caller.entered(caller.client.chat.completions.stream(**CHAT, response_format=Answer)) as stream:
+            await caller.items(stream)
+    span = await only_span()
+    assert (finish(span), span.status.status_code) == ("failed", "ERROR")
+    assert type(caught.value).__name__ in span.status.description
+
+
+async def test_an_error_of_the_readers_own_is_not_the_streams(caller: Caller) -> None:
+    caller.server.enqueue(WORDS)
+    with pytest.raises(LookupError):
+        async with caller.entered(await caller.chat(stream=True)):
+            raise LookupError("mine")
+    assert finish(await only_span()) == "abandoned"
+
+
+async def test_an_error_in_another_stream_is_not_this_ones(caller: Caller) -> None:
+    caller.server.enqueue(WORDS, BROKEN)
+    with pytest.raises(json.JSONDecodeError):
+        async with caller.entered(await caller.chat(stream=True)):
+            await read_all(caller)
+    assert [finish(trace.data.spans[0]) for trace in await traces()] == ["abandoned", "failed"]
 
 
 async def test_a_read_that_times_out_fails_the_stream(caller: Caller) -> None:

@@ -164,10 +164,35 @@ class _Tap:
             self._end(Ending.CANCELLED if is_cancellation(error) else Ending.RAISED, error)
 
     def _end_by_close(self) -> None:
-        """End because the body is closed: by a task that leaves as it is cancelled, or by somebody's choice."""
+        """End because the body is closed: by a task that is cancelled, after an error of the SDK's, or by choice."""
         reason = sys.exc_info()[1]
-        cancelled = reason is not None and not isinstance(reason, GeneratorExit) and is_cancellation(reason)
-        self._end(Ending.CANCELLED if cancelled else Ending.CLOSED)
+        if reason is None or isinstance(reason, GeneratorExit):
+            self._end(Ending.CLOSED)
+        elif is_cancellation(reason):
+            self._end(Ending.CANCELLED)
+        elif self._is_error_of_reader(reason):
+            self._end(Ending.RAISED, reason)
+        else:  # somebody's own, in the body of a loop
+            self._end(Ending.CLOSED)
+
+    def _is_error_of_reader(self, error: BaseException) -> bool:
+        """Tell whether the SDK raised an error while it read this body: what came was no JSON, or not what was asked.
+
+        It decodes above this tap (``openai/_streaming.py``, ``openai/lib/streaming``), so all that is seen here is that
+        the body is closed, while an exception leaves a reader of its response.
+        """
+        try:
+            traceback = error.__traceback__
+            while traceback is not None:
+                frame, traceback = traceback.tb_frame, traceback.tb_next
+                if frame.f_globals.get("__name__", "").startswith("openai."):
+                    reader = frame.f_locals.get("self")
+                    for name in ("response", "_response"):
+                        if getattr(getattr(reader, name, None), "stream", None) is self:
+                            return True
+        except Exception:
+            report("Tap.close")
+        return False
 
     def __del__(self) -> None:
         # Dropped unread or half-read. Runs inside the garbage collector: takes no lock, makes one queue append.
