@@ -56,16 +56,16 @@ def read(*output: dict[str, Any], **fields: Any) -> Any:
 def test_an_item_is_what_the_table_says(kind: str) -> None:
     call = {"type": kind, "id": "i", "call_id": "c", "name": "f", "arguments": "{}"}
     view = read(call)
-    asked, ran = bool(view.attributes.get(sc.TOOL_CALLS)), bool(view.children)
+    asked, shown = bool(view.attributes.get(sc.TOOL_CALLS)), bool(view.children)
     approval = bool(view.attributes.get(sc.MCP_APPROVAL_REQUESTS))
     expected = {
         "asked": (True, False, False),
         "ran": (False, True, False),
         "both": (True, True, False),
-        "either": (kind != "tool_search_call", kind == "tool_search_call", False),
-        "approval": (False, False, True),
+        "either": (kind != "tool_search_call", True, False),
+        "approval": (False, True, True),
     }
-    assert (asked, ran, approval) == expected.get(ITEM_ROLES[kind], (False, False, False))
+    assert (asked, shown, approval) == expected.get(ITEM_ROLES[kind], (False, False, False))
 
 
 @pytest.mark.parametrize("kind", [kind for kind, role in ITEM_ROLES.items() if role == "either"])
@@ -83,7 +83,10 @@ def test_a_shell_in_openais_container_is_openais_even_before_it_answers() -> Non
     assert (child.finish, child.attributes[sc.CONTAINER_ID]) == ("incomplete", "cntr_1")
     assert sc.TOOL_CALLS not in view.attributes
     view = read({**call, "environment": {"type": "local"}})
-    assert (view.children, view.attributes[sc.TOOL_CALLS][0]["name"]) == ([], "shell")
+    assert ([child.finish for child in view.children], view.attributes[sc.TOOL_CALLS][0]["name"]) == (
+        ["completed"],
+        "shell",
+    )
 
 
 # --- what a child says ------------------------------------------------------------------------------------------------
@@ -391,6 +394,9 @@ NAMES = {
 }
 
 
+SHOWN = {kind for kind, role in ITEM_ROLES.items() if role in ("ran", "both", "either", "approval")}
+
+
 def events_of(record: dict[str, Any]) -> list[dict[str, Any]]:
     lines = [line[5:].strip() for line in record["response_body"].splitlines() if line.startswith("data:")]
     return [json.loads(line) for line in lines if line != "[DONE]"]
@@ -413,10 +419,20 @@ def expected_of(output: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
             keys = ("action", "background", "output_format", "quality", "size")
             given = {key: item[key] for key in keys if key in item}
             found.append(("image_generation", {"prompt": item["revised_prompt"], **given}, picture, failed))
-        elif kind == "tool_search_call" and item["execution"] == "server":
+        elif kind == "custom_tool_call":
+            found.append((f"custom.{item['name']}", item["input"], None, failed))
+        elif kind == "mcp_approval_request":
+            found.append((f"mcp_approval.{item['name']}", json.loads(item["arguments"]), None, failed))
+        elif kind in ("shell_call", "local_shell_call", "apply_patch_call"):
+            answers = [answer["output"] for answer in output if answer.get("type") == f"{kind}_output"]
+            asked_for = item.get("action") or item.get("operation")
+            found.append((kind.removesuffix("_call"), asked_for, next(iter(answers), None), failed))
+        elif kind == "tool_search_call" and item["execution"] == "client":
+            found.append(("tool_search", item["arguments"], None, failed))
+        elif kind == "tool_search_call":
             tools = [answer["tools"] for answer in output if answer["type"] == "tool_search_output"]
             found.append(("tool_search", item["arguments"], tools[sum(f[0] == "tool_search" for f in found)], failed))
-        elif kind in NAMES and kind != "tool_search_call":
+        elif kind in NAMES:
             inputs: Any = {
                 "file_search_call": {"queries": item.get("queries")},
                 "code_interpreter_call": {"code": item.get("code")},
@@ -440,6 +456,13 @@ def test_tools_of_every_recorded_response() -> None:
     assert seen > 60
 
 
+def answered_behind(output: list[dict[str, Any]], place: int) -> bool:
+    """Tell whether the next item is a call's result: it ends when that is there."""
+    kind = output[place]["type"]
+    result = "tool_search_output" if kind == "tool_search_call" else f"{kind}_output"
+    return place + 1 < len(output) and output[place + 1]["type"] == result
+
+
 def test_tools_of_every_recorded_stream_with_their_times() -> None:
     seen = 0
     for record in records("responses", stream=True):
@@ -453,12 +476,8 @@ def test_tools_of_every_recorded_stream_with_their_times() -> None:
         assert children == expected_of(output), record["id"]
         added = {e["output_index"]: n for n, e in enumerate(events) if e["type"] == "response.output_item.added"}
         done = {e["output_index"]: n for n, e in enumerate(events) if e["type"] == "response.output_item.done"}
-        places = [
-            place
-            for place, item in enumerate(output)
-            if item["type"] == "mcp_call" or (item["type"] in NAMES and item.get("execution") != "client")
-        ]
-        ends = [place + 1 if output[place]["type"] == "tool_search_call" else place for place in places]
+        places = [place for place, item in enumerate(output) if item["type"] in SHOWN]
+        ends = [place + 1 if answered_behind(output, place) else place for place in places]
         assert [(child.start_time_ns, child.end_time_ns) for child in view.children] == [
             (added[start], done[end]) for start, end in zip(places, ends, strict=True)
         ], record["id"]

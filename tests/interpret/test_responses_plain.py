@@ -205,7 +205,8 @@ def test_responses_text_calls_and_status():
         {"type": "function_call", "id": "fc", "call_id": "c1", "name": "f", "arguments": "{}"},
         {"type": "custom_tool_call", "call_id": "c2", "name": "g", "input": "x"},
     )
-    assert (view.preview, view.text, view.finish, view.children) == ("Hi", "Hi\nf({}), g(x)\nNo", "completed", [])
+    assert (view.preview, view.text, view.finish) == ("Hi", "Hi\nf({}), g(x)\nNo", "completed")
+    assert [(child.name, child.inputs) for child in view.children] == [("custom.g", "x")]
     assert view.attributes[sc.TOOL_CALLS] == [
         {"id": "c1", "name": "f", "arguments": "{}"},
         {"id": "c2", "name": "g", "arguments": "x"},
@@ -267,10 +268,10 @@ def test_built_in_tool_is_a_child(item, expected):
     assert child.attributes[sc.OPERATION_NAME] == "execute_tool"
 
 
-def test_shell_is_a_child_only_if_openai_ran_it():
+def test_shell_of_the_callers_is_a_tool_call_too():
     call = {"type": "shell_call", "id": "i", "call_id": "c", "action": {"commands": ["ls"]}}
     asked = responses(call)
-    assert asked.children == []
+    assert [(child.inputs, child.outputs) for child in asked.children] == [({"commands": ["ls"]}, None)]
     assert asked.attributes[sc.TOOL_CALLS] == [{"id": "c", "name": "shell", "arguments": '{"commands":["ls"]}'}]
     ran = responses(call, {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "a"}]})
     assert [child.outputs for child in ran.children] == [[{"stdout": "a"}]]

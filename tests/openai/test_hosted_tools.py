@@ -143,17 +143,22 @@ async def test_tool_that_openai_ran_is_a_child_span(caller: Caller, name: str, s
 
 @STREAM
 @pytest.mark.parametrize("name", ASKED)
-async def test_tool_that_the_caller_is_to_run_is_a_tool_call_and_no_span(
+async def test_tool_that_the_caller_is_to_run_is_a_tool_call_and_a_span_of_what_is_asked(
     caller: Caller, name: str, stream: bool
 ) -> None:
-    options, (tool, arguments) = ASKED[name]
+    options, (name_of_tool, arguments) = ASKED[name]
     await respond(caller, stream=stream, **options)
     trace = await only_trace()
-    assert tools_of(trace) == []
     [call] = trace.data.spans[0].get_attribute(sc.TOOL_CALLS)
-    assert call["name"] == tool
+    assert call["name"] == name_of_tool
     assert call["id"].startswith("call_")
     assert (json.loads(call["arguments"]) if isinstance(arguments, dict) else call["arguments"]) == arguments
+    [tool] = tools_of(trace)
+    assert (tool.name.rpartition(".")[2], tool.inputs, tool.outputs) == (name_of_tool, arguments, None)
+    assert (finish(tool), tool.status.status_code) == ("completed", "OK")
+    assert tool.get_attribute(sc.TOOL_TYPE) == "function"
+    assert tool.get_attribute(sc.TOOL_CALL_ID) == call["id"]
+    assert lies_within(tool, trace.data.spans[0])
 
 
 @STREAM
@@ -199,7 +204,8 @@ async def test_approval_is_asked_for_in_one_call_and_its_tool_runs_in_the_next(c
     approval = {"type": "mcp_approval_response", "approval_request_id": first.output[-1].id, "approve": True}
     await respond(caller, input=[approval], previous_response_id=first.id, tools=[tool])
     asked, ran = await traces()
-    assert [span.name for span in tools_of(asked)] == ["mcp_list_tools"]
+    assert [span.name for span in tools_of(asked)] == ["mcp_list_tools", "mcp_approval.search"]
+    assert tools_of(asked)[1].inputs == {"query": "Ask deepwiki"}
     [request] = asked.data.spans[0].get_attribute(sc.MCP_APPROVAL_REQUESTS)
     assert request == {
         "id": first.output[-1].id,
@@ -332,7 +338,8 @@ async def test_what_a_tool_was_asked_is_not_stored_where(
         for words in ("Search the web", "Show the directory", "Use mcp"):
             await respond(caller, stream=stream, input=f"{words}: {SECRET}", **asked)
     found = await traces()
-    assert [span.name for trace in found for span in tools_of(trace)] == ["web_search", "shell", "mcp_list_tools"]
+    names = [span.name for trace in found for span in tools_of(trace)]
+    assert names == ["web_search", "shell", "mcp_list_tools", "mcp_approval.search"]
     told = repr([span for trace in found for span in trace.data.spans])
     assert SECRET not in told
     assert sc.REASONING in told

@@ -1,4 +1,4 @@
-"""Tools that OpenAI ran itself, inside a response: what goes into their child spans."""
+"""OpenAI's tools inside a response, run by itself or by the caller: what goes into their child spans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tracer._models import SpanType
 from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json, encode_value
 from tracer.interpret._views import ChildView, Finish
 from tracer.interpret.item_times import ItemTimes
-from tracer.interpret.items import is_ran, pair_results
+from tracer.interpret.items import has_span, is_asked, pair_results
 from tracer.interpret.previews import content_text
 
 __all__ = ["hosted_calls"]
@@ -52,6 +52,10 @@ def _called(item: dict[str, Any]) -> tuple[Any, Any]:
     return _decoded(item.get("arguments")), item.get("output")
 
 
+def _given(item: dict[str, Any]) -> tuple[Any, Any]:
+    return item.get("input"), None
+
+
 def _listed(item: dict[str, Any]) -> tuple[Any, Any]:
     return {"server_label": item.get("server_label")}, item.get("tools")
 
@@ -88,13 +92,18 @@ _TOOLS = {
     "local_shell_call": _Tool("local_shell", SpanType.TOOL, _acted, answered=True),
     "shell_call": _Tool("shell", SpanType.TOOL, _acted, answered=True),
     "apply_patch_call": _Tool("apply_patch", SpanType.TOOL, _acted, answered=True),
+    "custom_tool_call": _Tool("custom", SpanType.TOOL, _given, "function", detail="name"),
+    "mcp_approval_request": _Tool("mcp_approval", SpanType.TOOL, _called, detail="name"),
 }
 _RESULTS = ("output", "result", "tools")
 _RUNNING = ("queued", "in_progress", "searching", "interpreting", "generating", "calling")
 
 
 def hosted_calls(body: dict[str, Any], times: ItemTimes | None = None) -> list[ChildView]:
-    """Return the tool calls that OpenAI ran itself, in the order of the response's ``output``.
+    """Return the calls of OpenAI's tools, in the order of the response's ``output``.
+
+    One that the caller is to run (a shell of its own, a patch, a custom tool, an approval) ends with being asked for:
+    what comes of it is in the next request.
 
     Args:
         body: A response; or as much of it as came.
@@ -107,16 +116,17 @@ def hosted_calls(body: dict[str, Any], times: ItemTimes | None = None) -> list[C
     pairs = pair_results(output)
     children: dict[str, ChildView] = {}
     for position, item in enumerate(output):
-        if not is_ran(item, answered=position in pairs):
+        if not has_span(item):
             continue
         result = output[pairs[position]] if position in pairs else None
+        asked = is_asked(item, answered=position in pairs)
         key = as_text(item.get("id")) or f"output[{position}]"
         key = f"{key}[{position}]" if key in children else key
-        children[key] = child = _child(key, item, result, whole)
+        children[key] = child = _child(key, item, result, whole=whole, asked=asked)
         if times is not None:
             times.apply(child, output, position, pairs.get(position))
             if not whole:
-                _leave_open(child, waits=result is None and _TOOLS[item["type"]].answered)
+                _leave_open(child, waits=result is None and not asked and _TOOLS[item["type"]].answered)
     return list(children.values())
 
 
@@ -128,8 +138,10 @@ def _leave_open(child: ChildView, *, waits: bool) -> None:
         child.finish = "incomplete"
 
 
-def _child(key: str, item: dict[str, Any], result: dict[str, Any] | None, whole: bool) -> ChildView:
+def _child(key: str, item: dict[str, Any], result: dict[str, Any] | None, *, whole: bool, asked: bool) -> ChildView:
     tool = _TOOLS[item["type"]]
+    if asked:
+        tool = tool._replace(type="function", answered=False)
     inputs, outputs = tool.read(item)
     if outputs is None and result is not None:
         outputs = next((result[field] for field in _RESULTS if field in result), None)

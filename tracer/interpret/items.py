@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tracer.interpret._json import as_dict, as_text
 
-__all__ = ["ITEM_ROLES", "Role", "is_asked", "is_ran", "pair_results"]
+__all__ = ["ITEM_ROLES", "Role", "has_span", "is_asked", "pair_results"]
 
 Role = Literal["speech", "reasoning", "asked", "ran", "either", "both", "result", "approval", "context"]
 
@@ -19,7 +19,6 @@ ITEM_ROLES: dict[str, Role] = {
     "reasoning": "reasoning",
     # Calls of what is the caller's: its program runs them and sends the result with its next request.
     "function_call": "asked",
-    "custom_tool_call": "asked",
     # Calls that the API ran before it answered. A program may wait for functions of the caller's.
     "web_search_call": "ran",
     "file_search_call": "ran",
@@ -34,8 +33,10 @@ ITEM_ROLES: dict[str, Role] = {
     "local_shell_call": "either",
     "apply_patch_call": "either",
     "tool_search_call": "either",
-    # The caller moves the mouse and takes the picture; it is one of the API's own tools all the same.
+    # The caller moves the mouse and takes the picture; it is one of the API's own tools all the same. A custom tool is
+    # the caller's, but one that no schema describes: what it is given is worth a line of the tree.
     "computer_call": "both",
+    "custom_tool_call": "both",
     # Part of the call that they answer, wherever that is.
     "function_call_output": "result",
     "custom_tool_call_output": "result",
@@ -86,10 +87,9 @@ def is_asked(item: dict[str, Any], *, answered: bool) -> bool:
     return role in ("asked", "both") and not answered
 
 
-def is_ran(item: dict[str, Any], *, answered: bool) -> bool:
-    """Tell whether an item is a call of a tool that the API ran (or, of its own tools, asks the caller to run)."""
-    role = _role(item)
-    return role in ("ran", "both") or (role == "either" and _is_hosted(item, answered))
+def has_span(item: dict[str, Any]) -> bool:
+    """Tell whether an item is shown as a span: a tool that the API ran, or asks the caller to run, or to approve."""
+    return _role(item) in ("ran", "both", "either", "approval")
 
 
 def _role(item: dict[str, Any]) -> Role | None:
