@@ -6,9 +6,10 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from tracer._addresses import session_url
 from tracer._format import format_cost, format_duration
 
-__all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds"]
+__all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds", "share"]
 
 MISSING = ""
 
@@ -26,6 +27,14 @@ def duration(nanoseconds: int | None) -> str:
 def count(value: float | None) -> str:
     """Return a whole number with thousands apart: ``12,345``."""
     return MISSING if value is None else f"{value:,.0f}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a share in percent, never rounded to nothing or to all: ``0.4%``, ``<0.1%``."""
+    percent = 100 * part / whole if whole else 0
+    if 0 < percent < 0.1:
+        return "<0.1%"
+    return f"{min(percent, 99.9) if part < whole else 100:.1f}".removesuffix(".0") + "%"
 
 
 def iso(nanoseconds: int) -> str:
@@ -50,4 +59,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "iso": iso,
     "moment": moment,
     "seconds": seconds,
+    "session_url": session_url,
+    "share": share,
 }

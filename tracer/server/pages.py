@@ -12,7 +12,7 @@ from tracer._exceptions import ConfigurationError
 from tracer._models import TracePage
 from tracer.server import _charts
 from tracer.server._format import seconds
-from tracer.server._listing import View, is_narrowed
+from tracer.server._listing import View, equation, is_narrowed
 from tracer.server._params import read_query, whole_number
 from tracer.server._source import slow_store_of, store_of
 from tracer.server._templates import render
@@ -125,8 +125,7 @@ def _as_parameter(field: str, key: str, value: str) -> tuple[str, str]:
     if field == "tags":
         return "tag", f"{key}={value}"
     if key:
-        quoted = value.replace("\\", "\\\\").replace("'", "''")
-        return "filter", f"{field}.`{key}` = '{quoted}'"
+        return "filter", equation(f"{field}.`{key}`", value)
     return field, value
 
 

@@ -22,7 +22,7 @@ export function isTyping(event) {
     target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
 }
 
-const pages = { t: "/" };
+const pages = { t: "/", s: "/sessions", o: "/overview" };
 let went = 0;
 document.addEventListener("keydown", (event) => {
   if (isTyping(event)) return;
