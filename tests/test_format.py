@@ -34,7 +34,8 @@ def test_a_duration_is_never_cut_to_another_unit(nanoseconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dollars", "text"), [(None, ""), (0.0, "$0.00"), (0.000085, "$0.000085"), (0.0123, "$0.012"), (1234.5, "$1,234.50")]
+    ("dollars", "text"),
+    [(None, ""), (0.0, "$0.00"), (0.000085, "$0.000085"), (0.0123, "$0.012"), (1234.5, "$1,234.50")],
 )
 def test_prices_keep_two_digits(dollars: float | None, text: str) -> None:
     assert format_cost(dollars) == text

@@ -17,6 +17,6 @@ def session_url(session_id: str) -> str:
         >>> session_url("chat/1"), session_url("..")
         ('/sessions/chat%2F1', '/sessions/?id=..')
     """
-    if session_id in _FOLDED:
+    if session_id in _FOLDED or not session_id.isprintable():  # a line break ends the path, to a router
         return f"/sessions/?{urlencode({'id': session_id})}"
     return f"/sessions/{quote(session_id, safe='', errors='replace')}"

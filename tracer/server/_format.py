@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from tracer._addresses import session_url
 from tracer._format import format_cost, format_duration
 
-__all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds", "share"]
+__all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds", "share", "stretch"]
 
 MISSING = ""
 
@@ -22,6 +23,14 @@ def seconds(value: float | None) -> str:
 def duration(nanoseconds: int | None) -> str:
     """Return a time span of nanoseconds; nothing for one that has not ended, of which the page counts the time."""
     return MISSING if nanoseconds is None else format_duration(nanoseconds)
+
+
+def stretch(nanoseconds: int) -> str:
+    """Return a round time span without the digits that say nothing: ``5 s``, ``2 h``, ``7 d``."""
+    days, rest = divmod(nanoseconds, 86_400 * 10**9)
+    if days and not rest:
+        return f"{days:,} d"
+    return re.sub(r"\.0+(?= )| 00 [sm]$", "", duration(nanoseconds))
 
 
 def count(value: float | None) -> str:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from tracer._exceptions import ConfigurationError
 from tracer._format import format_cost
 from tracer.server import _charts
-from tracer.server._format import count, duration, moment, share
+from tracer.server._format import count, duration, moment, share, stretch
 from tracer.server._listing import View, is_narrowed
 from tracer.server._params import read_query
 from tracer.server._source import slow_store_of
@@ -249,7 +249,7 @@ def _charts_of(found: Overview) -> list[Chart]:
 def _calls(histogram: Histogram) -> Chart:
     laid_out = _charts.bars(histogram.buckets, histogram.width_ns)
     most = max(bucket.calls for bucket in histogram.buckets)
-    step = duration(histogram.width_ns)
+    step = stretch(histogram.width_ns)
     heights = {
         "chart-calls": [(bar, bar.calls_height) for bar in laid_out],
         "chart-errors": [(bar, bar.errors_height) for bar in laid_out],
@@ -295,7 +295,7 @@ def _by_model(found: Overview, measure: str) -> Chart | None:
     for start in starts:
         told = [f"{name}: {_told(measure, values[start])}" for name, values in series.items() if start in values]
         words.append((bool(told), "\n".join(told)))
-    step = duration(found.histogram.width_ns)
+    step = stretch(found.histogram.width_ns)
     colours = [f"c{index}" for index in range(len(series))]
     return Chart(
         f"{measure.capitalize()} by model",

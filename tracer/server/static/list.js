@@ -232,12 +232,6 @@ function start() {
     else if (event.key === "Enter" && selected && (event.target === document.body || table.contains(event.target))) open(selected);
   });
 
-  // What doesn't fit is told when the pointer rests on it.
-  table.addEventListener("pointerover", (event) => {
-    const cell = event.target.closest("td");
-    if (cell && !cell.title && cell.scrollWidth > cell.clientWidth) cell.title = cell.textContent;
-  });
-
   table.addEventListener("click", (event) => {
     const row = event.target.closest("tbody tr[data-id]");
     if (!row || event.target.closest("a") || getSelection().type === "Range") return;
