@@ -159,8 +159,8 @@ async def test_estimates_say_that_they_are(
     monkeypatch.setattr("tracer.store._sample.SIZE", 40)
     await store.write(simple(*range(400), model="m"))
     estimated = (await client.get("/overview")).text
-    assert "are estimates: " in estimated
-    assert figures(estimated)["Traces"][0].startswith("≈ ")
+    assert "are estimates from an even sample of " in estimated
+    assert figures(estimated)["Traces"][0].startswith("≈")
     assert (await client.get("/api/overview")).json()["scope"]["exact"] is False
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tracer._addresses import session_url
 from tracer._format import format_cost, format_duration
 
-__all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds", "share", "stretch"]
+__all__ = ["FILTERS", "STATE_WORDS", "brief", "count", "duration", "iso", "moment", "seconds", "share", "stretch"]
 
 MISSING = ""
 
@@ -38,6 +38,15 @@ def count(value: float | None) -> str:
     return MISSING if value is None else f"{value:,.0f}"
 
 
+def brief(value: float | None) -> str:
+    """Return a whole number in at most seven characters: ``12,345``, ``2.39 M``, ``410 B``."""
+    if value is None or value < 999_500:
+        return count(value)
+    factor, unit = (1e9, "B") if value >= 999_500_000 else (1e6, "M")
+    scaled = value / factor
+    return f"{scaled:,.0f} {unit}" if scaled >= 99.95 else f"{scaled:.3g} {unit}"
+
+
 def share(part: float, whole: float) -> str:
     """Return a share in percent, never rounded to nothing or to all: ``0.4%``, ``<0.1%``."""
     percent = 100 * part / whole if whole else 0
@@ -62,6 +71,7 @@ def _utc(nanoseconds: int) -> datetime:
 
 STATE_WORDS = {"OK": "OK", "ERROR": "Error", "IN_PROGRESS": "Running", "INTERRUPTED": "Interrupted"}
 FILTERS: dict[str, Callable[..., Any]] = {
+    "brief": brief,
     "cost": format_cost,
     "count": count,
     "duration": duration,

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from tracer._exceptions import ConfigurationError
 from tracer._format import format_cost
 from tracer.server import _charts
-from tracer.server._format import count, duration, moment, share, stretch
+from tracer.server._format import brief, count, duration, moment, share, stretch
 from tracer.server._listing import View, is_narrowed
 from tracer.server._params import read_query
 from tracer.server._source import slow_store_of
@@ -115,7 +115,7 @@ def _measure(name: str) -> str:
 
 
 def _page(view: View, found: Overview, measure: str) -> dict[str, Any]:
-    about = "" if found.scope.exact else "≈ "
+    about = "" if found.scope.exact else "≈"
     starts = [bucket.start_ns for bucket in found.histogram.buckets]
     rows: dict[str, Sequence[NameSummary]] = {"model": found.models, "name": found.names}
     return {
@@ -140,30 +140,30 @@ def _page(view: View, found: Overview, measure: str) -> dict[str, Any]:
 def _figures(view: View, found: Overview, about: str) -> list[Figure]:
     traces, tokens = found.scope.traces, found.total_tokens
     figures = [
-        Figure("Traces", about + count(traces), url=view.elsewhere("/")),
+        Figure("Traces", about + brief(traces), url=view.elsewhere("/")),
         Figure(
             "Errors",
-            (about if found.errors else "") + count(found.errors),
+            (about if found.errors else "") + brief(found.errors),
             f"{share(found.errors, traces)} of traces",
             view.elsewhere("/", status="ERROR") if found.errors else None,
             "bad" if found.errors else "",
         ),
     ]
     if found.running:
-        figures.append(Figure("Running", about + count(found.running), url=view.elsewhere("/", status="IN_PROGRESS")))
+        figures.append(Figure("Running", about + brief(found.running), url=view.elsewhere("/", status="IN_PROGRESS")))
     for title, words, value in (
         ("Median", "half take longer", found.p50_ns),
         ("p95", "5% take longer", found.p95_ns),
         ("p99", "1% take longer", found.p99_ns),
     ):
         figures.append(Figure(title, duration(value) or "–", words, _longer(view, value)))
-    split = f"{count(found.input_tokens)} in, {count(found.output_tokens)} out"
+    split = f"{brief(found.input_tokens)} in, {brief(found.output_tokens)} out"
     dear = view.elsewhere("/", order_by="cost desc") if found.cost else None
     return [
         *figures,
         Figure(
             "Tokens",
-            (about if tokens else "") + count(tokens),
+            (about if tokens else "") + brief(tokens),
             split,
             view.elsewhere("/", order_by="total_tokens desc") if tokens else None,
         ),
@@ -202,12 +202,12 @@ def _row(view: View, field: str, summary: NameSummary, about: str, measure: str,
         return Cell(duration(value), _longer_than(view, summary, value, narrow))
 
     cells = [
-        Cell(about + count(summary.calls), view.elsewhere("/", **narrow)),
-        Cell(about + count(summary.errors), _failed(view, summary, narrow)) if summary.errors else Cell("0"),
+        Cell(about + brief(summary.calls), view.elsewhere("/", **narrow)),
+        Cell(about + brief(summary.errors), _failed(view, summary, narrow)) if summary.errors else Cell("0"),
         longer(summary.p50_ns),
         longer(summary.p95_ns),
-        Cell(count(summary.input_tokens), sorted_by("input_tokens") if summary.input_tokens else None),
-        Cell(count(summary.output_tokens), sorted_by("output_tokens") if summary.output_tokens else None),
+        Cell(brief(summary.input_tokens), sorted_by("input_tokens") if summary.input_tokens else None),
+        Cell(brief(summary.output_tokens), sorted_by("output_tokens") if summary.output_tokens else None),
         Cell(format_cost(summary.cost), sorted_by("cost") if summary.cost is not None else None),
     ]
     values = _over_time(summary, measure)
@@ -235,7 +235,7 @@ def _over_time(summary: NameSummary, measure: str) -> dict[int, float]:
 
 
 def _told(measure: str, value: float) -> str:
-    return _FORMATS.get(measure, count)(value)
+    return _FORMATS.get(measure, brief)(value)
 
 
 # --- over time --------------------------------------------------------------------------------------------------------
