@@ -139,18 +139,28 @@ def test_a_long_conversation_goes_on_by_links(page: Any, site: str) -> None:
     expect(page.locator(TURNS)).to_have_count(50)
 
 
-def test_a_conversation_goes_on_while_one_looks(page: Any, database: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("session_id", "query", "turns"), [(CHAT, "", 4), (LONG, "?page=2", LONG_TURNS - 50)])
+def test_a_conversation_goes_on_while_one_looks(
+    page: Any, database: Path, tmp_path: Path, session_id: str, query: str, turns: int
+) -> None:
     own = Path(shutil.copy(database, tmp_path / "own.db"))
     with serving(own) as address:
-        page.goto(f"{address}{session_url(CHAT)}")
+        page.goto(f"{address}{session_url(session_id)}{query}")
         kept = page.locator(TURNS).first
         kept.evaluate("element => { element.kept = true; }")
         now = 4_000_000_000
-        write(own, batch([started(now)], [running(now, session_id=CHAT, name="next")]))
+        write(own, batch([started(now)], [running(now, session_id=session_id, name="next")]))
         turn = page.locator(f"#t-{trace_id(now)}")
         expect(turn).to_be_visible()
-        expect(page.locator(TURNS)).to_have_count(5)
-        write(own, batch([span(now, outputs=b'"It is *done*."')], [patch(now, session_id=CHAT, name="next")]))
+        expect(page.locator(TURNS)).to_have_count(turns + 1)
+        expect(page.locator("header .facts")).to_contain_text(
+            re.compile(rf"traces\s*{turns + 1 if not query else LONG_TURNS + 1}")
+        )
+        page.evaluate("id => getSelection().selectAllChildren(document.getElementById(id))", f"t-{trace_id(now)}")
+        write(own, batch([span(now, outputs=b'"It is *done*."')], [patch(now, session_id=session_id, name="next")]))
+        page.wait_for_timeout(3_000)
+        expect(turn.locator("em")).to_have_count(0)  # somebody is about to copy from it
+        page.evaluate("getSelection().removeAllRanges()")
         expect(turn.locator("em")).to_have_text("done")
         assert kept.evaluate("element => element.kept")  # what is as it was stays in the page
 
