@@ -165,6 +165,23 @@ def test_a_conversation_goes_on_while_one_looks(
         assert kept.evaluate("element => element.kept")  # what is as it was stays in the page
 
 
+def test_keys_walk_the_sessions_and_their_traces(page: Any, site: str) -> None:
+    page.goto(f"{site}/sessions")
+    for key in ("j", "j", "j", "k", "k"):
+        page.keyboard.press(key)
+    expect(page.locator(":focus")).to_have_text(CHAT)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{session_url(CHAT)}")
+    for _ in range(3):
+        page.keyboard.press("j")
+    expect(page.locator(":focus")).to_have_text("support_agent")
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_contain_text("next, previous trace")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/traces/*")
+
+
 def test_an_unknown_session_says_so(page: Any, site: str) -> None:
     page.goto(f"{site}/sessions/nobody")
     expect(page.locator("h1")).to_have_text("No such session")

@@ -57,7 +57,7 @@ def turns(page: str) -> list[int]:
 
 
 def listed(page: str) -> list[str]:
-    return [unescape(found) for found in re.findall(r'class="c-id"><a href="[^"]*" title="([^"]*)"', page)]
+    return [unescape(found) for found in re.findall(r'class="c-id"><a href="[^"]*" data-step title="([^"]*)"', page)]
 
 
 # --- the list ---------------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ async def test_what_was_said_is_inert(client: httpx.AsyncClient, store: SqliteSt
     await store.write(simple(2, session_id="s", **{**changes, "inputs": json.dumps({payload: payload}).encode()}))
     hostile = Elements((await client.get("/sessions/s")).text)
     assert {tag for tag, _ in hostile.found} <= OUR_ELEMENTS | OWN_TAGS
-    assert len(hostile.named("script")) == 3
+    assert len(hostile.named("script")) == 4
     for tag, attributes in hostile.found:
         assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
         for name in ("href", "src", "action"):
