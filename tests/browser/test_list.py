@@ -33,6 +33,13 @@ def write(database: Path, rows: Batch) -> None:
         pool.submit(asyncio.run, run()).result()
 
 
+def axe_violations(page: Any) -> list[tuple[str, list[str]]]:
+    """What axe-core finds wrong with a page by WCAG 2.1, level AA; the page must bypass its policy."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
+    return [(each["id"], [node["html"][:120] for node in each["nodes"]]) for each in found.response["violations"]]
+
+
 def texts(page: Any, column: str) -> list[str]:
     found: list[str] = page.locator(f"{ROWS} td.c-{column}").all_inner_texts()
     return found
@@ -296,12 +303,10 @@ def test_a_phone_shows_cards_and_no_sideways_scrolling(new_page: Callable[..., A
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 400])
 def test_axe_finds_nothing(new_page: Callable[..., Any], site: str, scheme: str, width: int) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)
     page.goto(f"{site}/?status=ERROR")
     page.wait_for_timeout(600)
-    found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
-    assert [(each["id"], [node["html"][:120] for node in each["nodes"]]) for each in found.response["violations"]] == []
+    assert axe_violations(page) == []
 
 
 def test_the_page_is_small(page: Any, site: str) -> None:

@@ -182,7 +182,9 @@ def check_address(tag: str, name: str, value: str) -> None:
             r"/api/media/[0-9a-f]{64}|data:(image/(png|jpeg|gif|webp|avif)|audio/[\w-]+);base64,[\w+/=]*$", value
         )
     else:
-        assert re.match(r"https?://|mailto:|\?span=[0-9a-f]|#s-[0-9a-f]|/traces/|/sessions\?session=", value), value
+        assert re.match(
+            r"https?://|mailto:|\?span=[0-9a-f]|#s-[0-9a-f]|/traces/|/sessions/(?:[\w.~%-]+$|\?id=)", value
+        ), value
 
 
 def test_text_that_looks_like_markup_is_shown_as_text() -> None:

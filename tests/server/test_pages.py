@@ -119,7 +119,7 @@ async def test_what_others_wrote_is_text_everywhere(
     words = ("name", "request_preview", "response_preview", "session_id", "user_id", "experiment", "model")
     rows = simple(1, **dict.fromkeys(words, payload), tags={payload: payload}, state=TraceState.ERROR)
     await store.write(rows)
-    for path in ("/", "/rows", "/facets"):
+    for path in ("/", "/rows", "/facets", "/overview", "/sessions"):
         hostile = Elements((await client.get(path)).text)
         assert payload.split("=")[0] in hostile.text
         assert {tag for tag, _ in hostile.found} <= OUR_ELEMENTS
@@ -132,8 +132,9 @@ async def test_what_others_wrote_is_text_everywhere(
 async def test_no_page_has_inline_scripts_or_styles_or_foreign_addresses(
     client: httpx.AsyncClient, store: SqliteStore
 ) -> None:
-    await store.write(simple(1))
-    for path in ("/", "/rows", "/facets", "/histogram", f"/traces/{trace_id(1)}", "/nowhere"):
+    await store.write(simple(1, session_id="s", model="m", name="<b>"))
+    pages = ("/", "/rows", "/facets", "/histogram", f"/traces/{trace_id(1)}", "/overview", "/sessions", "/sessions/s")
+    for path in (*pages, "/sessions/none", "/nowhere"):
         page = Elements((await client.get(path)).text)
         assert not page.named("style")
         assert all(script.get("src") for script in page.named("script") if script.get("type") != "application/json")

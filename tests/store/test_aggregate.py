@@ -204,6 +204,25 @@ async def test_the_calls_and_errors_of_many_traces_are_counted_not_estimated(
     assert any(each.p50_ns for each in histogram.buckets)
 
 
+async def test_a_chosen_time_is_counted_to_its_edges_and_costs_no_more(store: SqliteStore, small_samples: int) -> None:
+    await fill(store, 3_000)
+
+    async def steps(query: TraceQuery) -> int:
+        """How often SQLite has run a hundred instructions."""
+        done: list[None] = []
+        await store._reading.set_progress_handler(lambda: done.append(None), 100)
+        histogram = await store.histogram(query)
+        await store._reading.set_progress_handler(None, 0)  # type: ignore[arg-type]
+        assert not histogram.scope.exact
+        assert sum(each.calls for each in histogram.buckets) == histogram.scope.traces
+        return len(done)
+
+    everything = await steps(TraceQuery())
+    most = TraceQuery(since=START / 1e9 + 10.5, until=START / 1e9 + 2_990.5)
+    assert (await store.histogram(most)).scope.traces == 2_980
+    assert await steps(most) < 2 * everything
+
+
 @pytest.mark.parametrize(("share", "value"), [(0.5, 5), (0.95, 10), (0.99, 10), (0.1, 1), (0.11, 2), (1.0, 10)])
 def test_a_percentile_is_the_nearest_rank(share: float, value: int) -> None:
     assert _percentile(list(range(1, 11)), share) == value

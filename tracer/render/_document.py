@@ -10,6 +10,7 @@ from typing import Any
 
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import MODEL_CALL_TYPES, Media, Span, Trace, TraceState
+from tracer.render._errors import failures
 from tracer.render._find import find_in_trace
 from tracer.render._json_tree import json_tree
 from tracer.render._markdown import highlight, markdown, plain
@@ -17,8 +18,9 @@ from tracer.render._media import MediaLinks, by_hash
 from tracer.render._page import asset, environment
 from tracer.render._span_view import Context, make_context, view_span
 from tracer.render._tree import Timeline, failing_span, rows, timeline
+from tracer.render._turn import read_turn
 
-__all__ = ["render_list", "render_span", "render_trace"]
+__all__ = ["render_list", "render_span", "render_trace", "render_turn"]
 
 OPEN_SPANS = 200
 """So many spans of a file are there without scripts; the others are templates until they are chosen."""
@@ -80,6 +82,23 @@ def render_span(trace: Trace, span_id: str, *, base: str = "") -> str:
     if span is None:
         raise TraceNotFoundError(f"trace {trace.info.trace_id} has no span {span_id}")
     return page.span(span)
+
+
+def render_turn(trace: Trace, *, base: str = "") -> str:
+    """Return a trace as one turn of a conversation: the user's message, the answer, what failed. For a server's page.
+
+    Raises:
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    links = MediaLinks(base)
+    failed = failing_span(trace) if trace.info.state is TraceState.ERROR else None
+    return _Page(trace, links, base=base).render_part(
+        "turn.html",
+        messages=read_turn(trace, links),
+        failed=failed,
+        failures=failures(failed) if failed else [],
+        running=trace.info.state is TraceState.IN_PROGRESS,
+    )
 
 
 def render_list(traces: Sequence[Trace], *, max_chars: int = MAX_CHARS) -> str:

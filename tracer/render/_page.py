@@ -32,6 +32,7 @@ def environment() -> Environment:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise MissingDependencyError("HTML", package=error.name or "jinja2", extra="ui") from error
+    from tracer._addresses import session_url
     from tracer.render import _format
     from tracer.render._json_tree import one_line
 
@@ -49,6 +50,7 @@ def environment() -> Environment:
         count=_format.format_count,
         duration=_format.format_duration,
         one_line=one_line,
+        session_url=session_url,
         time=_format.format_time,
         tokens=_format.format_tokens,
     )

@@ -19,14 +19,20 @@ from tracer._exceptions import (
 )
 from tracer.server._templates import render
 
-__all__ = ["HANDLERS", "error_response", "fault_response", "wants_json"]
+__all__ = ["HANDLERS", "SessionNotFoundError", "error_response", "fault_response", "wants_json"]
 
 logger = logging.getLogger("tracer")
+
+
+class SessionNotFoundError(TracerError, LookupError):
+    """No trace of this session is stored."""
+
 
 _CODES: dict[type[TracerError], tuple[int, str]] = {
     ConfigurationError: (400, "invalid_request"),
     TraceNotFoundError: (404, "trace_not_found"),
     MediaNotFoundError: (404, "media_not_found"),
+    SessionNotFoundError: (404, "session_not_found"),
     MissingDependencyError: (501, "missing_dependency"),
     StoreError: (503, "store_unavailable"),
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from tracer._addresses import session_url
 from tracer._format import format_cost, format_duration
 
-__all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds"]
+__all__ = ["FILTERS", "STATE_WORDS", "brief", "count", "duration", "iso", "moment", "seconds", "share", "stretch"]
 
 MISSING = ""
 
@@ -23,9 +25,34 @@ def duration(nanoseconds: int | None) -> str:
     return MISSING if nanoseconds is None else format_duration(nanoseconds)
 
 
+def stretch(nanoseconds: int) -> str:
+    """Return a round time span without the digits that say nothing: ``5 s``, ``2 h``, ``7 d``."""
+    days, rest = divmod(nanoseconds, 86_400 * 10**9)
+    if days and not rest:
+        return f"{days:,} d"
+    return re.sub(r"\.0+(?= )| 00 [sm]$", "", duration(nanoseconds))
+
+
 def count(value: float | None) -> str:
     """Return a whole number with thousands apart: ``12,345``."""
     return MISSING if value is None else f"{value:,.0f}"
+
+
+def brief(value: float | None) -> str:
+    """Return a whole number in at most seven characters: ``12,345``, ``2.39 M``, ``410 B``."""
+    if value is None or value < 999_500:
+        return count(value)
+    factor, unit = (1e9, "B") if value >= 999_500_000 else (1e6, "M")
+    scaled = value / factor
+    return f"{scaled:,.0f} {unit}" if scaled >= 99.95 else f"{scaled:.3g} {unit}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a share in percent, never rounded to nothing or to all: ``0.4%``, ``<0.1%``."""
+    percent = 100 * part / whole if whole else 0
+    if 0 < percent < 0.1:
+        return "<0.1%"
+    return f"{min(percent, 99.9) if part < whole else 100:.1f}".removesuffix(".0") + "%"
 
 
 def iso(nanoseconds: int) -> str:
@@ -44,10 +71,13 @@ def _utc(nanoseconds: int) -> datetime:
 
 STATE_WORDS = {"OK": "OK", "ERROR": "Error", "IN_PROGRESS": "Running", "INTERRUPTED": "Interrupted"}
 FILTERS: dict[str, Callable[..., Any]] = {
+    "brief": brief,
     "cost": format_cost,
     "count": count,
     "duration": duration,
     "iso": iso,
     "moment": moment,
     "seconds": seconds,
+    "session_url": session_url,
+    "share": share,
 }

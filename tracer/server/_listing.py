@@ -1,7 +1,12 @@
-"""What the list shows: its columns, and the links that change one thing of a view and keep the rest."""
+"""What the list shows: its columns, and the links that change one thing of a view and keep the rest.
+
+The overview and the sessions are views of the same traces: their links keep what narrows them.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -9,7 +14,7 @@ from starlette.datastructures import QueryParams
 
 from tracer.server._params import LIST_PARAMETERS
 
-__all__ = ["COLUMNS", "Column", "View", "is_narrowed"]
+__all__ = ["COLUMNS", "Column", "View", "equation", "is_narrowed"]
 
 
 class Column(NamedTuple):
@@ -59,15 +64,23 @@ _SPANS = (
 _KEYS = [column.key for column in COLUMNS]
 _NARROWING = [name for name in LIST_PARAMETERS if name != "order_by"]
 _PER_SEARCH = ("page_token", "limit")
+_PATHS = ("/", "/sessions", "/overview")
 _IN_FORM = ("text", "filter", "since")
+_EQUATED = ("status", "name", "model", "experiment", "session_id", "user_id")
 _CHIPS = ("status", "name", "model", "experiment", "session_id", "user_id", "tag", "linked_to", "min_duration")
 
 
 class View:
-    """One state of the list, as its URL has it."""
+    """One state of the list, or of another page about the same traces, as its URL has it.
 
-    def __init__(self, parameters: QueryParams) -> None:
+    Attributes:
+        path: Of the page, which links lead to unless they say otherwise.
+        paths: Of all pages that can show the same traces.
+    """
+
+    def __init__(self, parameters: QueryParams, path: str = "/") -> None:
         self.parameters = parameters
+        self.path, self.paths = path, _PATHS
         self.chosen = parameters.get("cols")
         keys = self.chosen.split(",") if self.chosen else [column.key for column in COLUMNS if column.shown]
         self.shown = {key for key in keys if key in _KEYS} or {column.key for column in COLUMNS if column.shown}
@@ -122,12 +135,36 @@ class View:
             return "none"
         return "descending" if self.descending else "ascending"
 
-    def link(self, path: str = "/", **changes: str | None) -> str:
+    def link(self, path: str | None = None, **changes: str | None) -> str:
         """Return this view's URL with some parameters set, or with None left out."""
         kept = [item for item in self.parameters.multi_items() if item[0] not in changes and item[0] not in _PER_SEARCH]
         pairs = [*kept, *((name, value) for name, value in changes.items() if value is not None)]
-        pairs = [(name, value) for name, value in pairs if value]
-        return path + (f"?{urlencode(pairs)}" if pairs else "")
+        return _url(self.path if path is None else path, pairs)
+
+    def elsewhere(self, path: str, **changes: str | None) -> str:
+        """Return the URL of another page about the same traces, with some parameters set.
+
+        What can't be set beside what narrows this view already (a second model) is added to the filter.
+        """
+        held = [item for item in self.parameters.multi_items() if item[0] in _NARROWING]
+        clashing = {name: value for name, value in changes.items() if value and self._narrows_otherwise(name, value)}
+        for name, value in clashing.items():
+            changes = {**changes, name: None, "filter": self._joined(changes.get("filter"), equation(name, value))}
+        if changes.get("filter"):
+            changes["filter"] = self._joined(self.get("filter"), changes["filter"])
+        kept = [(name, value) for name, value in held if changes.get(name) is None]
+        return _url(path, [*kept, *changes.items()])
+
+    def _narrows_otherwise(self, name: str, value: str | None) -> bool:
+        return name in _EQUATED and self.get(name) not in ("", value)
+
+    @staticmethod
+    def _joined(held: str | None, comparison: str | None) -> str | None:
+        """Return a filter that asks for both."""
+        if not held or not comparison:
+            return held or comparison
+        held = f"({held})" if re.search(r"\bor\b", held, re.IGNORECASE) else held
+        return f"{held} AND {comparison}"
 
     def toggled(self, name: str, value: str) -> str:
         """Return this view's URL with a parameter set to a value, or without it if it has that value already."""
@@ -135,7 +172,7 @@ class View:
         others = [item for item in self.parameters.multi_items() if item[0] not in (*_PER_SEARCH, name)]
         values = [] if name != "tag" else [tag for tag in held if tag != value]  # of the rest only one is asked for
         pairs = [*others, *((name, other) for other in values), *([] if value in held else [(name, value)])]
-        return "/" + (f"?{urlencode(pairs)}" if pairs else "")
+        return _url(self.path, pairs)
 
     def and_filter(self, comparison: str) -> str:
         """Return this view's URL with a comparison added to its filter, or taken from its end."""
@@ -144,8 +181,7 @@ class View:
             return self.link(filter=None)
         if held.endswith(f" AND {comparison}"):
             return self.link(filter=held.removesuffix(f" AND {comparison}"))
-        held = f"({held})" if " or " in held.lower() else held
-        return self.link(filter=f"{held} AND {comparison}" if held else comparison)
+        return self.link(filter=self._joined(held, comparison))
 
     def has(self, name: str, value: str) -> bool:
         """Tell whether a parameter has this value."""
@@ -158,6 +194,17 @@ class View:
     def _order(self) -> tuple[str, bool]:
         words = (self.parameters.get("order_by") or "start_time desc").split()
         return words[0], words[-1].lower() == "desc"
+
+
+def equation(field: str, value: str) -> str:
+    """Return the filter's comparison that a field has this value."""
+    quoted = value.replace("\\", "\\\\").replace("'", "''")
+    return f"{field} = '{quoted}'"
+
+
+def _url(path: str, pairs: Iterable[tuple[str, str | None]]) -> str:
+    given = [(name, value) for name, value in pairs if value]
+    return path + (f"?{urlencode(given)}" if given else "")
 
 
 def is_narrowed(parameters: QueryParams) -> bool:

@@ -34,6 +34,7 @@ class Operation(NamedTuple):
         handler: Its docstring describes it, its name identifies it.
         returns: What msgspec encodes; a content type for what is no JSON; None for no content.
         body: What the request's JSON must be; None if there is none.
+        slashes: The last name of the path may stand for a text with slashes.
     """
 
     method: str
@@ -43,11 +44,13 @@ class Operation(NamedTuple):
     parameters: tuple[Parameter, ...] = ()
     body: Any = None
     status: int = 200
+    slashes: bool = False
 
     @property
     def route(self) -> Route:
         """The route that runs it."""
-        return Route(self.path, self.handler, methods=[self.method], name=self.handler.__name__)
+        path = f"{self.path[:-1]}:path}}" if self.slashes else self.path
+        return Route(path, self.handler, methods=[self.method], name=self.handler.__name__)
 
 
 class ErrorDetail(msgspec.Struct):

@@ -18,9 +18,10 @@ from tracer.server._errors import error_response
 from tracer.server._openapi import LIST, Operation, Parameter, describe
 from tracer.server._params import LIST_PARAMETERS, check_known, read_query, whole_number
 from tracer.server._source import slow_store_of, store_of
+from tracer.server.sessions import find_session, session_id_of
 from tracer.store._fields import SHOWN_FIELDS, find_field
 from tracer.store.base import TraceQuery
-from tracer.store.summaries import Facets, Histogram
+from tracer.store.summaries import Facets, Histogram, Overview, SessionPage, SessionSummary
 
 __all__ = ["ROUTES", "as_json"]
 
@@ -113,6 +114,23 @@ async def get_histogram(request: Request) -> Response:
     """Return calls, errors and latency of the traces found, over time."""
     buckets = whole_number(request.query_params, "limit", default=60, most=MOST)
     return as_json(await (await slow_store_of(request)).histogram(_query(request), buckets=buckets))
+
+
+async def get_overview(request: Request) -> Response:
+    """Return calls, errors, latency, tokens and cost of the traces found: in all, over time, by model and by name."""
+    limit = whole_number(request.query_params, "limit", default=10, most=MOST)
+    return as_json(await (await slow_store_of(request)).overview(_query(request), limit=limit))
+
+
+async def list_sessions(request: Request) -> Response:
+    """Return the sessions of the traces found, the one with the newest of them first, each summed up as a whole."""
+    return as_json(await (await slow_store_of(request)).sessions(_query(request, with_page=True)))
+
+
+async def get_session(request: Request) -> Response:
+    """Return one session summed up; its traces are those that `/api/traces?session_id=…` finds."""
+    check_known(request.query_params, ("id",))
+    return as_json(await find_session(await slow_store_of(request), session_id_of(request)))
 
 
 async def get_fields(request: Request) -> Response:
@@ -218,6 +236,8 @@ def _part_of(request: Request, answer: Response) -> Response:
 
 
 _BY_QUERY = (*LIST, Parameter("limit", "How many values or stretches of time.", "integer"))
+_SESSIONS_BY = tuple(parameter for parameter in LIST if parameter.name != "order_by")
+_ID = Parameter("id", "The session's id, if the path ends in a slash: for ids that no path can hold (`..`).")
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/api/traces", list_traces, TraceList, (*LIST, _LIMIT, _PAGE)),
     Operation("GET", "/api/traces/{trace_id}", get_trace, Trace),
@@ -225,6 +245,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DELETE", "/api/feedback/{feedback_id}", delete_feedback, None, status=204),
     Operation("GET", "/api/facets", get_facets, Facets, _BY_QUERY),
     Operation("GET", "/api/histogram", get_histogram, Histogram, _BY_QUERY),
+    Operation("GET", "/api/overview", get_overview, Overview, _BY_QUERY),
+    Operation("GET", "/api/sessions", list_sessions, SessionPage, (*_SESSIONS_BY, _LIMIT, _PAGE)),
+    Operation("GET", "/api/sessions/{session_id}", get_session, SessionSummary, (_ID,), slashes=True),
     Operation("GET", "/api/fields", get_fields, FilterFields),
     Operation("GET", "/api/filter", check_filter, FilterVerdict, (Parameter("filter", LIST_PARAMETERS["filter"]),)),
     Operation("GET", "/api/media/{hash}", get_media, "application/octet-stream"),

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from tracer._exceptions import StoreError
-from tracer.server import api, live, pages
+from tracer.server import api, live, overview, pages, sessions
 from tracer.server._errors import HANDLERS
 from tracer.server._security import LOOPBACK_HOSTS, Guard
 from tracer.server._source import Source
@@ -70,6 +70,8 @@ def _routes() -> list[BaseRoute]:
     """Every page and operation. A module of pages adds its own by a tuple ROUTES."""
     return [
         *pages.ROUTES,
+        *overview.ROUTES,
+        *sessions.ROUTES,
         *api.ROUTES,
         *live.ROUTES,
         Mount("/static/{version}/render", _Static(directory=STATIC_FOLDERS["render"])),

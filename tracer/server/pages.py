@@ -11,8 +11,8 @@ from starlette.routing import Route
 from tracer._exceptions import ConfigurationError
 from tracer._models import TracePage
 from tracer.server import _charts
-from tracer.server._format import seconds
-from tracer.server._listing import View, is_narrowed
+from tracer.server._format import stretch
+from tracer.server._listing import View, equation, is_narrowed
 from tracer.server._params import read_query, whole_number
 from tracer.server._source import slow_store_of, store_of
 from tracer.server._templates import render
@@ -78,7 +78,7 @@ async def histogram(request: Request) -> Response:
         scope=found.scope,
         errors=errors,
         slowest=max((bucket.p95_ns or 0 for bucket in found.buckets), default=0),
-        step=seconds(found.width_ns / 1e9),
+        step=stretch(found.width_ns),
         summary=f"{found.scope.traces:,} traces over time, {errors:,} of them errors",
     )
 
@@ -125,8 +125,7 @@ def _as_parameter(field: str, key: str, value: str) -> tuple[str, str]:
     if field == "tags":
         return "tag", f"{key}={value}"
     if key:
-        quoted = value.replace("\\", "\\\\").replace("'", "''")
-        return "filter", f"{field}.`{key}` = '{quoted}'"
+        return "filter", equation(f"{field}.`{key}`", value)
     return field, value
 
 

@@ -21,8 +21,9 @@ from tracer._exceptions import ConfigurationError
 from tracer._models import TraceInfo, TraceState
 from tracer.store._connection import transaction
 from tracer.store._read import TRACE_COLUMNS, read_traces
-from tracer.store._sample import Sample, Where, choose, one_row
+from tracer.store._sample import Sample, Where, choose, in_one_index, one_row
 from tracer.store.base import TraceQuery
+from tracer.store.query import _conditions
 from tracer.store.summaries import (
     Facet,
     Facets,
@@ -119,8 +120,9 @@ SELECT json_group_array(json_array(bucket, calls, errors, json(times))) FROM (
 """
 _COUNTS = """
 SELECT json_group_array(
-    (SELECT count(*) FROM traces WHERE {where} AND start_time_ns >= starts.value AND start_time_ns < starts.value + ?)
-) FROM json_each(?) AS starts
+    (SELECT count(*) FROM traces WHERE {where}
+        AND start_time_ns >= json_extract(edges.value, '$[0]') AND start_time_ns < json_extract(edges.value, '$[1]'))
+) FROM json_each(?) AS edges
 """
 
 
@@ -141,7 +143,7 @@ def _histogram(
     width = _round_width(span[1] - span[0], buckets)
     found = _bucketed(connection, sample, width)
     starts = range(span[0] // width, span[1] // width + 1)
-    calls = _calls(connection, sample, starts, width, found)
+    calls = _calls(connection, query, sample, span, starts, width, found)
     errors = _errors(connection, query, sample, now_ns, width, found)
     made = [_bucket(number * width, calls[number], errors[number], found.get(number)) for number in starts]
     return Histogram(scope=sample.scope(sum(row[1] for row in found.values())), width_ns=width, buckets=made)
@@ -166,14 +168,21 @@ def _span(connection: sqlite3.Connection, sample: Sample) -> tuple[int, int] | N
 
 
 def _calls(
-    connection: sqlite3.Connection, sample: Sample, starts: Sequence[int], width: int, found: dict[int, list[Any]]
+    connection: sqlite3.Connection,
+    query: TraceQuery,
+    sample: Sample,
+    span: tuple[int, int],
+    starts: Sequence[int],
+    width: int,
+    found: dict[int, list[Any]],
 ) -> dict[int, int]:
     """Count each bucket's traces: in the index where that answers the whole query, else as the sample has it."""
     if sample.exact or sample.counted is None or sample.counted > _COUNTABLE:
         return defaultdict(int, {number: sample.scaled(row[1]) for number, row in found.items()})
-    where = sample.candidates
-    edges = json.dumps([number * width for number in starts])
-    (counts,) = one_row(connection, _COUNTS.format(where=where.sql), (*where.parameters, width, edges))
+    # The span stands for the query's times: given both, SQLite would search by the query's, for each bucket anew.
+    where = Where.of(list(_conditions(in_one_index(msgspec.structs.replace(query, since=None, until=None)), 0)))
+    edges = [(max(number * width, span[0]), min((number + 1) * width, span[1] + 1)) for number in starts]
+    (counts,) = one_row(connection, _COUNTS.format(where=where.sql), (*where.parameters, json.dumps(edges)))
     return dict(zip(starts, counts, strict=True))
 
 

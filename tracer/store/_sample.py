@@ -19,7 +19,7 @@ from tracer.store.base import TraceQuery
 from tracer.store.query import _conditions
 from tracer.store.summaries import Scope
 
-__all__ = ["SIZE", "Sample", "Where", "choose", "one_row"]
+__all__ = ["SIZE", "Sample", "Where", "choose", "in_one_index", "one_row"]
 
 SIZE = 10_000
 _FEW = 10_000  # as in `query`: so many matches of an indexed condition are fetched
@@ -90,7 +90,7 @@ def choose(connection: sqlite3.Connection, query: TraceQuery, now_ns: int) -> Sa
     given = list(_conditions(query, now_ns))
     settled = [_settled(connection, condition) for condition in given]
     matching = Where.of(settled)
-    candidates = Where.of(list(_conditions(_in_one_index(query), now_ns)))
+    candidates = Where.of(list(_conditions(in_one_index(query), now_ns)))
     if any(before.keys and not after.keys for before, after in zip(given, settled, strict=True)):
         return Sample(matching, matching, candidates, 1.0, None)
     size = _count(connection, candidates)
@@ -145,7 +145,7 @@ def one_row(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...
     return [json.loads(value) if isinstance(value, str) else value for value in row]
 
 
-def _in_one_index(query: TraceQuery) -> TraceQuery:
+def in_one_index(query: TraceQuery) -> TraceQuery:
     """Return the part of the query that a single index answers, as each of them ends in the start time."""
     times = {"since": query.since, "until": query.until}
     for column in _INDEXED:

@@ -22,7 +22,7 @@ export function isTyping(event) {
     target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
 }
 
-const pages = { t: "/" };
+const pages = { t: "/", s: "/sessions", o: "/overview" };
 let went = 0;
 document.addEventListener("keydown", (event) => {
   if (isTyping(event)) return;
@@ -58,6 +58,12 @@ document.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   for (const menu of document.querySelectorAll("details.menu[open]")) { menu.open = false; menu.querySelector("summary").focus(); }
+});
+
+// What doesn't fit into a table's cell is told when the pointer rests on it.
+document.addEventListener("pointerover", (event) => {
+  const cell = event.target.closest("td");
+  if (cell && !cell.title && cell.scrollWidth > cell.clientWidth) cell.title = cell.textContent;
 });
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });

@@ -31,7 +31,7 @@ if (input) {
 
   function valuesFor(field) {
     if (field.values?.length) return field.values;
-    return [...document.querySelectorAll("#facets a")].filter((link) => link.dataset.field === field.name).map((link) => link.dataset.value);
+    return [...new Set([...document.querySelectorAll("a[data-field]")].filter((link) => link.dataset.field === field.name).map((link) => link.dataset.value))];
   }
 
   function propose() {

@@ -1,9 +1,9 @@
 // The list of traces: rows come and go as one scrolls and as traces start and end; keys; parts that load behind it.
 import { announce, isTyping, localize, tick } from "./app.js";
 import { watch } from "./live.js";
+import "./bar.js";
 import "./columns.js";
 import "./histogram.js";
-import "./completion.js";
 
 const table = document.getElementById("list");
 const REACH = 1600; // pixels beyond what is seen that rows are kept in the page
@@ -226,21 +226,10 @@ function start() {
   const open = (id) => { location.href = `/traces/${id}`; };
 
   document.addEventListener("keydown", (event) => {
-    if (isTyping(event)) {
-      if (event.key === "Escape" && !event.defaultPrevented && event.target.form?.id === "search") event.target.blur();
-      return;
-    }
+    if (isTyping(event)) return;
     if (event.key === "j") move(1);
     else if (event.key === "k") move(-1);
     else if (event.key === "Enter" && selected && (event.target === document.body || table.contains(event.target))) open(selected);
-    else if (event.key === "/") { event.preventDefault(); document.getElementById("text").select(); document.getElementById("text").focus(); }
-    else if (event.key === "f") { event.preventDefault(); document.getElementById("filter").focus(); }
-  });
-
-  // What doesn't fit is told when the pointer rests on it.
-  table.addEventListener("pointerover", (event) => {
-    const cell = event.target.closest("td");
-    if (cell && !cell.title && cell.scrollWidth > cell.clientWidth) cell.title = cell.textContent;
   });
 
   table.addEventListener("click", (event) => {
@@ -250,14 +239,6 @@ function start() {
     else open(row.dataset.id);
   });
 
-  // What is blank doesn't belong into the URL.
-  const form = document.getElementById("search");
-  form.addEventListener("submit", () => { for (const field of form.elements) if (field.name && !field.value) field.disabled = true; });
-  addEventListener("pageshow", () => { for (const field of form.elements) field.disabled = false; });
-  document.getElementById("since").addEventListener("change", () => {
-    form.querySelector('input[name="until"]')?.remove();
-    form.requestSubmit();
-  });
   foot.addEventListener("click", (event) => { if (next && event.target.closest("a")) { event.preventDefault(); more(); } });
 
   settle();
