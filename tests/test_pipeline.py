@@ -157,8 +157,12 @@ def test_an_environment_that_names_a_bad_file_costs_traces_not_calls(
     assert "nothing is traced" in record.getMessage()
     assert "bad.db" in record.getMessage()
     tracer_log.clear()
+    stats = tracer.stats()
+    assert (stats.dropped["closed"], stats.accepted) == (20, 0)
+    assert stats.last_error is not None
+    assert "bad.db" in stats.last_error
     with pytest.raises(tracer.ConfigurationError, match=r"bad\.db"):
-        tracer.stats()
+        tracer.sync.search_traces()
 
 
 def test_a_store_that_becomes_usable_again_is_used_again(tmp_path: Path, tracer_log: Log) -> None:

@@ -433,10 +433,22 @@ class Assembler:
 
     def _end_trace(self, span: _OpenSpan, row: SpanRow, view: ResponseView | None) -> None:
         patch = self._trace_of(span)
+        said = view.preview if view is not None else None
         if span.started.experiment is not None:
             patch.state = TraceState.ERROR if row.status_code is SpanStatusCode.ERROR else TraceState.OK
             patch.end_time_ns = row.end_time_ns
-            patch.response_preview = view.preview if view is not None else None
+            patch.response_preview = said or patch.response_preview
+        elif sc.JOB_SPAN_ID in span.attributes:  # the poll that saw the end has the answer that the call had not yet
+            patch.response_preview = said
+        elif self._is_in_session(span):
+            patch.request_preview, patch.response_preview = span.preview or patch.request_preview, said
+
+    def _is_in_session(self, span: _OpenSpan) -> bool:
+        """Tell whether a span is a response of a WebSocket session, which says nothing itself, that is its trace."""
+        session = self._open.get(span.started.parent_id or "")
+        if session is None or session.started.experiment is None:
+            return False
+        return (session.started.operation or "").endswith(".session")
 
     def _count_truncated(self, span: _OpenSpan, what: str, size: int) -> None:
         self.counts.truncated += 1

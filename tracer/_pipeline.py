@@ -51,8 +51,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         queued: Records accepted and not yet written; `queue_bytes` their size.
         accepted: Records that the queue took; `written` those that reached the store.
         dropped: Records that were not kept, by reason: ``chunk``, ``detail``, ``start`` (refused by a full queue,
-            by rank), ``encode``, ``closed`` (made after shutdown), ``event`` (beyond 10,000 of one span) and ``lost``
-            (accepted, but the store refused them for good).
+            by rank), ``encode``, ``closed`` (made after shutdown, or while the environment is wrong), ``event`` (beyond
+            10,000 of one span) and ``lost`` (accepted, but the store refused them for good).
         spans: Rows written, two for a span that was seen running.
         unsampled: Traces left out by ``sample_rate``: a choice, no loss.
         truncated: Bodies or values cut at ``max_payload_bytes``.

@@ -20,7 +20,7 @@ from tracer.interpret import (
     plain_text,
     stream_events,
 )
-from tracer.interpret.previews import PREVIEW_CHARS, without_media
+from tracer.interpret.previews import PREVIEW_CHARS, one_line, without_media
 from tracer.interpret.privacy import CREDENTIAL, hide_credentials
 
 __all__ = [
@@ -68,6 +68,8 @@ def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
     data = encode_value(value)
     if not privacy.capture:
         return data, None, ""
+    if type(value) is str:
+        return data, one_line(value), plain_text(value)
     return data, without_media(data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore"))[:PREVIEW_CHARS], plain_text(value)
 
 

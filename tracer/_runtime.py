@@ -17,6 +17,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from tracer._clock import Clock, Ids, RandomIds, SystemClock
 from tracer._config import DEFAULT_EXPERIMENT, DEFAULT_TRACKING_URI, Settings, from_environment, updated
 from tracer._exceptions import ConfigurationError
@@ -183,8 +185,12 @@ class Runtime:
         importlib.import_module(LOOP_MODULE)
 
     def stats(self) -> Stats:
-        """The current pipeline's counts."""
-        return self.pipeline.stats()
+        """The current pipeline's counts; where the environment is wrong, what was not recorded for that, and why."""
+        pipeline = self.pipeline_for_spans()
+        counts = pipeline.stats()
+        if pipeline is self._dormant:
+            return msgspec.structs.replace(counts, last_error=self._misconfigured)
+        return counts
 
     def shut_down(self, timeout: float) -> concurrent.futures.Future[int]:
         """Write what is queued and stop; the answer is how many records were left unwritten when time was up."""

@@ -55,6 +55,7 @@ async def test_background_response_is_one_trace_of_the_call_and_the_poll_that_sa
     assert trace.info.token_usage == last.token_usage
     assert last.token_usage is not None
     assert last.token_usage["total_tokens"] == ended.usage.total_tokens
+    assert trace.info.response_preview == ended.output_text
 
 
 async def test_last_poll_tells_what_started_the_job_and_how_long_it_took(caller: Caller) -> None:

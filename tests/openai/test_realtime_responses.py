@@ -47,7 +47,9 @@ async def test_responses_are_recorded_as_over_http(talker: Talker) -> None:
     async with talker.entered(talker.client.responses.connect()) as connection:
         first = await ask(talker, connection, "Hi", temperature=0.5)
         await ask(talker, connection, "And?", previous_response_id=first.id)
-    session, one, two = (await only_trace()).data.spans
+    trace = await only_trace()
+    session, one, two = trace.data.spans
+    assert (trace.info.request_preview, trace.info.response_preview) == ("And?", "You said: And?")  # its latest
     name = f"{talker.prefix}Responses"
     assert [session.name, one.name, two.name] == [f"{name}.connect", f"{name}_1", f"{name}_2"]
     assert {one.parent_id, two.parent_id} == {session.span_id}

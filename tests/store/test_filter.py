@@ -306,3 +306,7 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "pip install 'openai-tracer[search]'" in done.stdout
+
+
+async def test_half_a_surrogate_pair_is_found_nowhere(store: SqliteStore) -> None:
+    assert await store.search_traces(TraceQuery(filter_string="name = 'x\ud800'")) == []

@@ -114,8 +114,8 @@ def interpret_response(
     view.outputs = read.text
     if type(value := _only(read.value)) is dict:
         _guarded(lambda: reader.read_response(value, view), view)
-    elif type(value) is str and read_text is not None:
-        _guarded(lambda: read_text(value, view), view)
+    elif type(value) is str:
+        _guarded(lambda: (read_text or raw.read_text)(value, view), view)
     _annotate(view, read.note, truncated, "outputs")
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"

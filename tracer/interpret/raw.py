@@ -8,9 +8,10 @@ from tracer.interpret._json import decode_json
 from tracer.interpret._params import read_params
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import read_error, read_head
+from tracer.interpret.previews import join_texts, one_line
 from tracer.interpret.sse import DONE, Event
 
-__all__ = ["read_request", "read_response", "read_stream"]
+__all__ = ["read_request", "read_response", "read_stream", "read_text"]
 
 
 def read_request(body: dict[str, Any], view: RequestView) -> None:
@@ -21,6 +22,12 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
     """Fill in id, model, usage, error."""
     read_head(body, view)
+    view.finish = view.finish or "completed"
+
+
+def read_text(text: str, view: ResponseView) -> None:
+    """Fill in preview and text of an answer that is a text and nothing else: an agent's last word, a file's content."""
+    view.preview, view.text = one_line(text), join_texts([text])
     view.finish = view.finish or "completed"
 
 

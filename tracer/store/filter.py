@@ -92,6 +92,7 @@ def filter_conditions(text: str) -> list[Condition]:
         MissingDependencyError: lark is not installed.
     """
     _check_size(text)
+    text = text.encode("utf-8", "replace").decode()  # SQLite can't be asked for half a surrogate pair
     try:
         tree = _parse(text)
         return [_condition(part) for part in (tree.children if tree.data == "and_expression" else [tree])]

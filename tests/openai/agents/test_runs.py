@@ -48,6 +48,7 @@ async def test_run_is_one_tree_with_one_span_for_each_model_call(client: Any, ap
     assert shape(trace) == weather_tree("AgentRunner.run", CALL_NAMES[api])
     root = trace.data.spans[0]
     assert (root.inputs, root.outputs) == (QUESTION, "It is sunny.") == (QUESTION, result.final_output)
+    assert (trace.info.request_preview, trace.info.response_preview) == (QUESTION, "It is sunny.")
     assert trace.info.state == "OK"
     assert {span.attributes["tracer.finish"] for span in trace.data.spans} == {"completed"}
 
