@@ -306,3 +306,16 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "pip install 'openai-tracer[search]'" in done.stdout
+
+
+async def test_traces_are_found_by_what_they_lost(store: SqliteStore) -> None:
+    await store.write(simple(1, dropped={"queue_full": 3, "chunks": 1}))
+    await store.write(simple(2, dropped={"chunks": 8}))
+    await store.write(simple(3))
+    for text, numbers in {
+        "dropped.chunks > 0": [2, 1],
+        "dropped.queue_full >= 3": [1],
+        "dropped.chunks > 1": [2],
+    }.items():
+        page = await store.search_traces(TraceQuery(filter_string=text))
+        assert [int(trace.info.trace_id, 16) for trace in page] == numbers, text
