@@ -15,12 +15,13 @@ from tracer._exceptions import ConfigurationError
 from tracer._feedback import make_feedback
 from tracer._models import Feedback, Trace, TraceInfo
 from tracer.server._errors import error_response
+from tracer.server._exports import export_trace, export_traces
 from tracer.server._openapi import LIST, Operation, Parameter, describe
 from tracer.server._params import LIST_PARAMETERS, check_known, read_query, whole_number
 from tracer.server._source import slow_store_of, store_of
 from tracer.store._fields import SHOWN_FIELDS, find_field
 from tracer.store.base import TraceQuery
-from tracer.store.summaries import Facets, Histogram
+from tracer.store.summaries import ExperimentSummary, Facets, Histogram, Neighbours, StorageSummary
 
 __all__ = ["ROUTES", "as_json"]
 
@@ -35,6 +36,12 @@ class TraceList(msgspec.Struct):
 
     traces: list[TraceInfo]
     next_page_token: str | None = None
+
+
+class ExperimentList(msgspec.Struct):
+    """All experiments."""
+
+    experiments: list[ExperimentSummary]
 
 
 class FilterField(msgspec.Struct):
@@ -115,6 +122,22 @@ async def get_histogram(request: Request) -> Response:
     return as_json(await (await slow_store_of(request)).histogram(_query(request), buckets=buckets))
 
 
+async def get_neighbours(request: Request) -> Response:
+    """Return the traces before and after one in a list, as its parameters select and sort it."""
+    query = _query(request)
+    return as_json(await (await slow_store_of(request)).neighbours(query, request.path_params["trace_id"]))
+
+
+async def get_experiments(request: Request) -> Response:
+    """Return all experiments, the one with the newest trace first."""
+    return as_json(ExperimentList(await (await slow_store_of(request)).experiments()))
+
+
+async def get_storage(request: Request) -> Response:
+    """Return what the database holds, what it takes, and what was lost on the way into it."""
+    return as_json(await (await slow_store_of(request)).storage())
+
+
 async def get_fields(request: Request) -> Response:
     """Return the fields that a filter may name."""
     return as_json(FilterFields([_described(name) for name in SHOWN_FIELDS]))
@@ -186,8 +209,6 @@ def _query(request: Request, *, with_page: bool = False) -> TraceQuery:
 
 
 def _described(name: str) -> FilterField:
-    if "<" in name:
-        return FilterField(name, "text")
     field = find_field(name.split("."))
     if field.unit is not None:
         return FilterField(name, "number", unit=re.sub(r"^a number(, | of )", "", field.unit.words).partition(" (")[0])
@@ -217,6 +238,10 @@ def _part_of(request: Request, answer: Response) -> Response:
     return Response(whole[first : last + 1], 206, headers=headers)
 
 
+_EXPORT = (
+    Parameter("format", "`jsonl` (by default), `csv` or `parquet`; of one trace also `json` and `html`."),
+    Parameter("rows", "Of CSV and Parquet: `traces` (by default) or `spans`, a row each."),
+)
 _BY_QUERY = (*LIST, Parameter("limit", "How many values or stretches of time.", "integer"))
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/api/traces", list_traces, TraceList, (*LIST, _LIMIT, _PAGE)),
@@ -225,6 +250,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DELETE", "/api/feedback/{feedback_id}", delete_feedback, None, status=204),
     Operation("GET", "/api/facets", get_facets, Facets, _BY_QUERY),
     Operation("GET", "/api/histogram", get_histogram, Histogram, _BY_QUERY),
+    Operation("GET", "/api/traces/{trace_id}/neighbours", get_neighbours, Neighbours, LIST),
+    Operation("GET", "/api/traces/{trace_id}/export", export_trace, "application/octet-stream", _EXPORT),
+    Operation("GET", "/api/export", export_traces, "application/octet-stream", (*LIST, *_EXPORT)),
+    Operation("GET", "/api/experiments", get_experiments, ExperimentList),
+    Operation("GET", "/api/storage", get_storage, StorageSummary),
     Operation("GET", "/api/fields", get_fields, FilterFields),
     Operation("GET", "/api/filter", check_filter, FilterVerdict, (Parameter("filter", LIST_PARAMETERS["filter"]),)),
     Operation("GET", "/api/media/{hash}", get_media, "application/octet-stream"),

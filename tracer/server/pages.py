@@ -11,6 +11,7 @@ from starlette.routing import Route
 from tracer._exceptions import ConfigurationError
 from tracer._models import TracePage
 from tracer.server import _charts
+from tracer.server._exports import formats
 from tracer.server._format import seconds
 from tracer.server._listing import View, is_narrowed
 from tracer.server._params import read_query, whole_number
@@ -41,6 +42,7 @@ async def traces(request: Request) -> Response:
         problem=problem,
         is_empty=not found and not problem and not is_narrowed(request.query_params),
         uri=request.app.state.source.name,
+        formats=formats(),
     )
 
 
