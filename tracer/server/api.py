@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tracer._exceptions import ConfigurationError
-from tracer._feedback import make_feedback
 from tracer._models import Feedback, Trace, TraceInfo
 from tracer.server._errors import error_response
 from tracer.server._exports import export_trace, export_traces
 from tracer.server._openapi import LIST, Operation, Parameter, describe
 from tracer.server._params import LIST_PARAMETERS, check_known, read_query, whole_number
 from tracer.server._source import slow_store_of, store_of
+from tracer.server.feedback import NewFeedback, read_body, store_feedback
 from tracer.store._fields import SHOWN_FIELDS, find_field
 from tracer.store.base import TraceQuery
 from tracer.store.summaries import ExperimentSummary, Facets, Histogram, Neighbours, StorageSummary
@@ -26,7 +24,6 @@ from tracer.store.summaries import ExperimentSummary, Facets, Histogram, Neighbo
 __all__ = ["ROUTES", "as_json"]
 
 MOST = 1_000
-_MOST_BODY = 64 * 1024
 _LIMIT = Parameter("limit", f"How many at most, up to {MOST}.", "integer")
 _PAGE = Parameter("page_token", "The `next_page_token` of the page before.")
 
@@ -70,16 +67,6 @@ class FilterVerdict(msgspec.Struct):
     valid: bool
 
 
-class NewFeedback(msgspec.Struct, forbid_unknown_fields=True):
-    """What `tracer.log_feedback` takes. `source` is ``human`` unless told otherwise: it comes from a page."""
-
-    name: str
-    value: bool | int | float | str
-    span_id: str | None = None
-    comment: str | None = None
-    source: str = "human"
-
-
 async def list_traces(request: Request) -> Response:
     """Search traces: a page of them without their spans, the newest first unless `order_by` says otherwise."""
     page = await (await store_of(request)).search_traces(_query(request, with_page=True))
@@ -95,10 +82,7 @@ async def get_trace(request: Request) -> Response:
 async def add_feedback(request: Request) -> Response:
     """Log feedback on a trace or, with `span_id`, on a span of it: a thumb, a score or a label."""
     given = await _body(request, NewFeedback)
-    told = {name: getattr(given, name) for name in ("span_id", "comment", "source")}
-    trace_id = request.path_params["trace_id"]
-    feedback = make_feedback(trace_id, given.name, given.value, created_ns=time.time_ns(), **told)
-    await (await store_of(request)).add_feedback(feedback)
+    feedback = await store_feedback(request, request.path_params["trace_id"], given)
     return as_json(feedback, 201)
 
 
@@ -185,11 +169,7 @@ T = TypeVar("T")
 
 async def _body(request: Request, kind: type[T]) -> T:
     """Read the request's JSON, of 64 KiB at most. Raises ConfigurationError."""
-    content = b""
-    async for piece in request.stream():
-        content += piece
-        if len(content) > _MOST_BODY:
-            raise HTTPException(413, f"a body must have at most {_MOST_BODY:,} bytes")
+    content = await read_body(request)
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
