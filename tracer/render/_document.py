@@ -15,10 +15,10 @@ from tracer.render._json_tree import json_tree
 from tracer.render._markdown import highlight, markdown, plain
 from tracer.render._media import MediaLinks, by_hash
 from tracer.render._page import asset, environment
-from tracer.render._span_view import Context, make_context, view_span
+from tracer.render._span_view import Context, SpanView, make_context, view_span
 from tracer.render._tree import Timeline, failing_span, rows, timeline
 
-__all__ = ["render_list", "render_span", "render_trace"]
+__all__ = ["render_list", "render_sides", "render_span", "render_trace"]
 
 SpanTools = Callable[[Span], str]
 OPEN_SPANS = 200
@@ -83,6 +83,22 @@ def render_span(trace: Trace, span_id: str, *, base: str = "", tools: SpanTools 
     if span is None:
         raise TraceNotFoundError(f"trace {trace.info.trace_id} has no span {span_id}")
     return page.span(span)
+
+
+def render_sides(trace: Trace, span_id: str | None = None, *, base: str = "") -> tuple[str, str]:
+    """Return what a span (by default the root) was given and what it returned, as HTML for a server's page.
+
+    Raises:
+        TraceNotFoundError: The trace has no such span.
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    page = _Page(trace, MediaLinks(base), base=base)
+    span = trace.data.spans[0] if span_id is None and trace.data.spans else page.by_id.get(span_id or "")
+    if span is None:
+        raise TraceNotFoundError(f"trace {trace.info.trace_id} has no span {span_id!r}")
+    view = page.view(span)
+    inputs, outputs = (page.render_part("side.html", conversation=side) for side in (view.inputs, view.outputs))
+    return inputs, outputs
 
 
 def render_list(traces: Sequence[Trace], *, max_chars: int = MAX_CHARS) -> str:
@@ -173,6 +189,10 @@ class _Page:
         if self._trace.info.state is TraceState.ERROR:
             return failing_span(self._trace) or spans[0]
         return spans[0] if spans else None
+
+    def view(self, span: Span) -> SpanView:
+        """Return what there is to show of a span."""
+        return view_span(span, self._context)
 
     def span(self, span: Span) -> str:
         """Return the part that shows a span."""

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from tracer._format import format_cost, format_duration
+from tracer.render._format import format_bytes
 
 __all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds"]
 
@@ -44,6 +45,7 @@ def _utc(nanoseconds: int) -> datetime:
 
 STATE_WORDS = {"OK": "OK", "ERROR": "Error", "IN_PROGRESS": "Running", "INTERRUPTED": "Interrupted"}
 FILTERS: dict[str, Callable[..., Any]] = {
+    "bytes": format_bytes,
     "cost": format_cost,
     "count": count,
     "duration": duration,

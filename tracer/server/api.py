@@ -11,11 +11,13 @@ from starlette.responses import JSONResponse, Response
 
 from tracer._exceptions import ConfigurationError
 from tracer._models import Feedback, Trace, TraceInfo
+from tracer.render._compare import Comparison
 from tracer.server._errors import error_response
 from tracer.server._exports import export_trace, export_traces
 from tracer.server._openapi import LIST, Operation, Parameter, describe
 from tracer.server._params import LIST_PARAMETERS, check_known, read_query, whole_number
 from tracer.server._source import slow_store_of, store_of
+from tracer.server.compare import compare_sides, read_sides
 from tracer.server.feedback import NewFeedback, read_body, store_feedback
 from tracer.store._fields import SHOWN_FIELDS, find_field
 from tracer.store.base import TraceQuery
@@ -110,6 +112,12 @@ async def get_neighbours(request: Request) -> Response:
     """Return the traces before and after one in a list, as its parameters select and sort it."""
     query = _query(request)
     return as_json(await (await slow_store_of(request)).neighbours(query, request.path_params["trace_id"]))
+
+
+async def get_comparison(request: Request) -> Response:
+    """Compare two traces or, as `trace:span`, two spans: figures, parameters, messages word by word, trees."""
+    check_known(request.query_params, [parameter.name for parameter in _COMPARED])
+    return as_json(await compare_sides(await read_sides(request)))
 
 
 async def get_experiments(request: Request) -> Response:
@@ -218,6 +226,10 @@ def _part_of(request: Request, answer: Response) -> Response:
     return Response(whole[first : last + 1], 206, headers=headers)
 
 
+_COMPARED = (
+    Parameter("a", "A trace's id or, as `trace:span`, one of its spans'; the address of its page will do, too."),
+    Parameter("b", "The same; `previous` for the trace before it of the same name."),
+)
 _EXPORT = (
     Parameter("format", "`jsonl` (by default), `csv` or `parquet`; of one trace also `json` and `html`."),
     Parameter("rows", "Of CSV and Parquet: `traces` (by default) or `spans`, a row each."),
@@ -233,6 +245,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/api/traces/{trace_id}/neighbours", get_neighbours, Neighbours, LIST),
     Operation("GET", "/api/traces/{trace_id}/export", export_trace, "application/octet-stream", _EXPORT),
     Operation("GET", "/api/export", export_traces, "application/octet-stream", (*LIST, *_EXPORT)),
+    Operation("GET", "/api/compare", get_comparison, Comparison, _COMPARED),
     Operation("GET", "/api/experiments", get_experiments, ExperimentList),
     Operation("GET", "/api/storage", get_storage, StorageSummary),
     Operation("GET", "/api/fields", get_fields, FilterFields),

@@ -82,7 +82,10 @@ async def remove(request: Request) -> Response:
 async def _form(request: Request) -> dict[str, str]:
     """Read a form as browsers send it: ``application/x-www-form-urlencoded``."""
     text = (await read_body(request)).decode("utf-8", "replace")
-    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
+    except ValueError as error:
+        raise ConfigurationError(f"this is no form of the page: {error}") from None
 
 
 def _read(form: dict[str, str]) -> NewFeedback:
