@@ -80,11 +80,11 @@ async def test_what_is_not_there_cannot_be_judged(client: httpx.AsyncClient, sto
     assert (await client.post(f"{PAGE}/feedback", content=b"\xff&=&" * 100)).status_code == 400
 
 
-@pytest.mark.parametrize("path", ["feedback", "feedback/1/delete"])
-async def test_other_sites_judge_nothing(client: httpx.AsyncClient, store: SqliteStore, path: str) -> None:
+@pytest.mark.parametrize("what", ["feedback", "feedback/1/delete"], ids=["add", "delete"])
+async def test_other_sites_judge_nothing(client: httpx.AsyncClient, store: SqliteStore, what: str) -> None:
     await store.write(simple(1))
     for headers in ({"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
-        answer = await client.post(f"{PAGE}/{path}", data={"thumb": "up"}, headers=headers)
+        answer = await client.post(f"{PAGE}/{what}", data={"thumb": "up"}, headers=headers)
         assert answer.status_code == 403
     assert await said(store) == []
 

@@ -6,112 +6,23 @@ import difflib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
-
 from tracer import _semconv as sc
+from tracer._comparison import Comparison, Figure, Piece, Side, SpanPair, SpanSide, Turn
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import MODEL_CALL_TYPES, Span, SpanStatusCode, Trace
 from tracer.render._conversation import Call, Conversation, Message, Part
-from tracer.render._diff import Piece, word_diff
+from tracer.render._diff import word_diff
 from tracer.render._json_tree import json_text, one_line
 from tracer.render._media import MediaLinks
 from tracer.render._span_view import finish_words, make_context, model_words, view_span
 from tracer.render._tree import Row, Timeline, rows, timeline
 
-__all__ = ["Comparison", "Figure", "Side", "SpanPair", "SpanSide", "Turn", "compare", "find_span"]
+__all__ = ["compare"]
 
 MAX_TURN_CHARS = 12_000
 MAX_CHARS = 40_000  # of all turns of one side: what a page of 100 KB holds, however little it compresses
 MAX_SPANS = 300
 _NANOSECONDS = 1e9
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is known of both.
-
-    Attributes:
-        unit: ``seconds``, ``tokens``, ``dollars``, ``count``, or ``text`` for what has none.
-        difference: The second less the first; None unless both are numbers.
-    """
-
-    name: str
-    unit: str = "text"
-    a: float | str | None = None
-    b: float | str | None = None
-    difference: float | None = None
-    differs: bool = False
-
-
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of both, or of one of them, as text.
-
-    Attributes:
-        where: ``both``, ``a`` or ``b``.
-        cut: So many characters are left out.
-    """
-
-    role: str
-    title: str = ""
-    where: str = "both"
-    pieces: list[Piece]
-    cut: int = 0
-
-    @property
-    def differs(self) -> bool:
-        """Something of it is in one of them only."""
-        return self.where != "both" or any(piece.kind != "same" for piece in self.pieces)
-
-
-class SpanSide(msgspec.Struct, frozen=True, kw_only=True):
-    """A span of one of the trees. `left` and `width` are percent of the longer trace."""
-
-    span_id: str
-    name: str
-    span_type: str
-    level: int
-    failed: bool
-    duration_ns: int | None = None
-    total_tokens: int | None = None
-    cost: float | None = None
-    left: float
-    width: float
-
-
-class SpanPair(msgspec.Struct, frozen=True, kw_only=True):
-    """Spans that stand for one another in the two trees; None where one tree has none."""
-
-    a: SpanSide | None = None
-    b: SpanSide | None = None
-
-
-class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """What is compared: a trace, or one of its spans."""
-
-    trace_id: str
-    span_id: str | None = None
-    name: str
-    state: str
-    start_time_ns: int
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two traces, or two spans, side by side.
-
-    Attributes:
-        parameters: Of the requests, beside their messages.
-        inputs: Messages, or the whole input as one text. Of a trace, its root's.
-        spans: Both trees in order; empty when spans are compared.
-        spans_left_out: How many more the trees have.
-    """
-
-    a: Side
-    b: Side
-    figures: list[Figure]
-    parameters: list[Figure]
-    inputs: list[Turn]
-    outputs: list[Turn]
-    spans: list[SpanPair]
-    spans_left_out: int = 0
 
 
 def compare(a: Trace, b: Trace, *, a_span: str | None = None, b_span: str | None = None) -> Comparison:
@@ -138,7 +49,7 @@ def compare(a: Trace, b: Trace, *, a_span: str | None = None, b_span: str | None
     )
 
 
-def find_span(trace: Trace, span_id: str) -> Span:
+def _find_span(trace: Trace, span_id: str) -> Span:
     """Return one span of a trace. Raises TraceNotFoundError."""
     for span in trace.data.spans:
         if span.span_id == span_id:
@@ -148,7 +59,7 @@ def find_span(trace: Trace, span_id: str) -> Span:
 
 def _subject(trace: Trace, span_id: str | None) -> Span | None:
     if span_id is not None:
-        return find_span(trace, span_id)
+        return _find_span(trace, span_id)
     return trace.data.spans[0] if trace.data.spans else None
 
 

@@ -5,24 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 
-import msgspec
+from tracer._comparison import Piece
 
-__all__ = ["Piece", "word_diff"]
+__all__ = ["word_diff"]
 
 MAX_TOKENS = 4_000
 _WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")  # with the space behind it, so that words are found apart from it
 _LEAST_ALIKE = 0.2
-
-
-class Piece(msgspec.Struct, frozen=True):
-    """A stretch of text.
-
-    Attributes:
-        kind: ``same``, ``removed`` (only in the first text) or ``added`` (only in the second).
-    """
-
-    kind: str
-    text: str
 
 
 def word_diff(left: str, right: str) -> list[Piece]:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from tracer._format import format_cost, format_duration
-from tracer.render._format import format_bytes
+from tracer._format import format_bytes, format_cost, format_duration
 
 __all__ = ["FILTERS", "STATE_WORDS", "count", "duration", "iso", "moment", "seconds"]
 

@@ -35,6 +35,8 @@ def _lost(kind: str) -> str:
 
 def _commands(uri: str) -> list[tuple[str, str, str]]:
     """Return what makes a database smaller: id, words, and the command for a terminal."""
+    if not uri.startswith("sqlite:"):
+        return []
     named = f" --uri {shlex.quote(uri)}"
     return [
         ("try", "See how many traces are older than 30 days", f"tracer traces prune --older-than 30d --dry-run{named}"),
