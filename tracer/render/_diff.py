@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from itertools import groupby
 
 from tracer._comparison import Piece
 
@@ -23,7 +24,7 @@ def word_diff(left: str, right: str) -> list[Piece]:
     ::
 
         >>> [(piece.kind, piece.text) for piece in word_diff("a red car", "a blue car")]
-        [('same', 'a '), ('removed', 'red '), ('added', 'blue '), ('same', 'car')]
+        [('same', 'a '), ('removed', 'red'), ('added', 'blue'), ('same', ' car')]
     """
     if left == right:
         return _pieces(("same", left))
@@ -59,9 +60,18 @@ def _middle(a: list[str], b: list[str]) -> list[tuple[str, str]]:
         if kind == "equal":
             found.append(("same", "".join(a[i:j])))
         else:
-            found += [("removed", "".join(a[i:j])), ("added", "".join(b[k:m]))]
+            found += _replaced("".join(a[i:j]), "".join(b[k:m]))
     return found
 
 
+def _replaced(old: str, new: str) -> list[tuple[str, str]]:
+    """Return a change without the space that both have behind it."""
+    space = old[len(old.rstrip()) :]
+    if not space or not new.endswith(space):
+        return [("removed", old), ("added", new)]
+    return [("removed", old[: -len(space)]), ("added", new[: -len(space)]), ("same", space)]
+
+
 def _pieces(*found: tuple[str, str]) -> list[Piece]:
-    return [Piece(kind, text) for kind, text in found if text]
+    grouped = groupby((pair for pair in found if pair[1]), key=lambda pair: pair[0])
+    return [Piece(kind, "".join(text for _, text in group)) for kind, group in grouped]

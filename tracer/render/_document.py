@@ -93,6 +93,7 @@ def render_sides(trace: Trace, span_id: str | None = None, *, base: str = "") ->
         MissingDependencyError: The extra `ui` is not installed.
     """
     page = _Page(trace, MediaLinks(base), base=base)
+    page.here = f"{base}/traces/{trace.info.trace_id}"
     span = trace.data.spans[0] if span_id is None and trace.data.spans else page.by_id.get(span_id or "")
     if span is None:
         raise TraceNotFoundError(f"trace {trace.info.trace_id} has no span {span_id!r}")
@@ -144,6 +145,7 @@ class _Page:
         inline: bool = False,
         tools: SpanTools | None = None,
     ) -> None:
+        self.here = ""  # the page that its links to spans are on, if it is another
         self.by_id = {span.span_id: span for span in trace.data.spans}
         running = trace.info.state is TraceState.IN_PROGRESS
         self._trace = trace
@@ -243,7 +245,7 @@ class _Page:
 
     def render_part(self, template: str, **values: Any) -> str:
         """Render a template with what all of them use."""
-        known = {"base": self._base, "trace_id": self._trace.info.trace_id, "tree": self._json}
+        known = {"base": self._base, "here": self.here, "trace_id": self._trace.info.trace_id, "tree": self._json}
         made = {"md": markdown, "plain": plain, "highlight": highlight}
         return environment().get_template(template).render(**known, **made, **values)
 
