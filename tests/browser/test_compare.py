@@ -85,6 +85,15 @@ def test_a_tick_does_not_open_the_trace(page: Any, site: str) -> None:
     assert "/traces/" not in page.url
 
 
+def test_keys_tick_rows(page: Any, site: str) -> None:
+    ids = chats(page, site)
+    for key in "jxjjx":
+        page.keyboard.press(key)
+    expect(page.locator(f"{ROWS} .c-pick input:checked")).to_have_count(2)
+    page.locator("#compare .primary").click()
+    page.wait_for_url(f"**/compare?a={ids[0]}&b={ids[2]}")
+
+
 def test_trees_stand_beside_each_other_down_to_two_calls(page: Any, site: str) -> None:
     page.goto(f"{site}/?name=support_agent")
     page.locator(f"{ROWS} .c-name a").first.click()

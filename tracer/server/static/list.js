@@ -261,7 +261,7 @@ function start() {
   form.addEventListener("submit", () => { for (const field of form.elements) if (field.name && !field.value) field.disabled = true; });
   addEventListener("pageshow", () => { for (const field of form.elements) field.disabled = false; });
   document.getElementById("since").addEventListener("change", () => {
-    form.querySelector('input[name="until"]')?.remove();
+    form.querySelector('input[type="hidden"][name="until"]')?.remove();
     form.requestSubmit();
   });
   foot.addEventListener("click", (event) => { if (next && event.target.closest("a")) { event.preventDefault(); more(); } });

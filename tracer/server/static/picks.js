@@ -1,5 +1,5 @@
 // Two ticked rows are compared. Ticks outlive rows that leave the page or come anew; a third takes the first one's place.
-import { announce } from "./app.js";
+import { announce, isTyping } from "./app.js";
 
 const form = document.getElementById("compare");
 const table = document.getElementById("list");
@@ -34,6 +34,9 @@ if (table && form) {
   table.addEventListener("click", (event) => {
     const box = event.target.closest(".c-pick")?.querySelector("input");
     if (box && event.target !== box) box.click(); // the whole cell is easier to hit than the box
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "x" && !isTyping(event)) table.querySelector("tr.selected .c-pick input")?.click();
   });
   form.addEventListener("reset", (event) => { event.preventDefault(); picks = []; show(); });
   form.addEventListener("submit", (event) => {
