@@ -1,10 +1,11 @@
-"""Durations and prices as people read them: in the tree, the terminal, the page and the notebook."""
+"""Durations, prices and sizes as people read them: in the tree, the terminal, the page and the notebook."""
 
 from __future__ import annotations
 
-__all__ = ["format_cost", "format_duration"]
+__all__ = ["format_bytes", "format_cost", "format_duration"]
 
 NANOSECONDS = 1_000_000_000
+_UNITS = ("bytes", "KB", "MB", "GB")
 
 
 def format_duration(nanoseconds: int | None) -> str:
@@ -36,3 +37,13 @@ def format_cost(dollars: float | None) -> str:
     if dollars == 0 or abs(dollars) >= 0.1:
         return f"${dollars:,.2f}"
     return f"${float(f'{dollars:.2g}'):.12f}".rstrip("0")
+
+
+def format_bytes(size: int) -> str:
+    """Return a size with its unit: ``12.3 KB``."""
+    scaled = float(size)
+    for unit in _UNITS:
+        if scaled < 1024 or unit == _UNITS[-1]:
+            break
+        scaled /= 1024
+    return f"{size} bytes" if unit == "bytes" else f"{scaled:.1f} {unit}"

@@ -188,7 +188,7 @@ async def test_the_filter_fields_are_those_of_the_language(client: httpx.AsyncCl
     assert fields["tags.<key>"]["kind"] == "text"
     for name, field in fields.items():
         value = {"number": "1", "words": f"'{(field['values'] or [''])[0]}'"}.get(field["kind"], "'x'")
-        text = f"{name.replace('<key>', 'a').replace('<name>', 'a')} = {value}"
+        text = f"{name.replace('<key>', 'a').replace('<name>', 'a').replace('<kind>', 'a')} = {value}"
         assert (await client.get("/api/filter", params={"filter": text})).json() == {"valid": True}, text
 
 

@@ -119,7 +119,7 @@ async def test_what_others_wrote_is_text_everywhere(
     words = ("name", "request_preview", "response_preview", "session_id", "user_id", "experiment", "model")
     rows = simple(1, **dict.fromkeys(words, payload), tags={payload: payload}, state=TraceState.ERROR)
     await store.write(rows)
-    for path in ("/", "/rows", "/facets", "/overview", "/sessions"):
+    for path in ("/", "/rows", "/facets", "/overview", "/sessions", "/experiments"):
         hostile = Elements((await client.get(path)).text)
         assert payload.split("=")[0] in hostile.text
         assert {tag for tag, _ in hostile.found} <= OUR_ELEMENTS
@@ -133,8 +133,12 @@ async def test_no_page_has_inline_scripts_or_styles_or_foreign_addresses(
     client: httpx.AsyncClient, store: SqliteStore
 ) -> None:
     await store.write(simple(1, session_id="s", model="m", name="<b>"))
-    pages = ("/", "/rows", "/facets", "/histogram", f"/traces/{trace_id(1)}", "/overview", "/sessions", "/sessions/s")
-    for path in (*pages, "/sessions/none", "/nowhere"):
+    await store.write(simple(2))
+    compared = f"/compare?a={trace_id(1)}&b={trace_id(2)}"
+    lists = ["/", "/rows", "/facets", "/histogram", "/overview", "/sessions", "/experiments", "/storage"]
+    ones = [f"/traces/{trace_id(1)}", "/sessions/s", "/sessions/none", "/nowhere"]
+    comparisons = [compared, f"{compared}&show=rendered", f"/compare?a={trace_id(1)}", "/compare?a=x&b=y"]
+    for path in [*lists, *ones, *comparisons]:
         page = Elements((await client.get(path)).text)
         assert not page.named("style")
         assert all(script.get("src") for script in page.named("script") if script.get("type") != "application/json")

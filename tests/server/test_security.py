@@ -82,6 +82,15 @@ async def test_every_answer_carries_the_policy(client: httpx.AsyncClient) -> Non
         assert headers["referrer-policy"] == "no-referrer"
 
 
+async def test_a_page_with_forms_lets_them_say_where_they_come_from(
+    client: httpx.AsyncClient, store: SqliteStore
+) -> None:
+    """Under no-referrer a browser sends a form with the origin "null", which is refused."""
+    await store.write(simple(1))
+    headers = (await client.get(f"/traces/{trace_id(1)}")).headers
+    assert headers["referrer-policy"] == "same-origin"  # other hosts are still told nothing
+
+
 async def test_every_route_needs_the_token(site: Site, store: SqliteStore, path: Path) -> None:
     """Also one that is added later: only what is listed here is open."""
     app = create_app(f"sqlite:///{path}", token=TOKEN)

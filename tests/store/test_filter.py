@@ -310,3 +310,16 @@ except ImportError as error:
 
 async def test_half_a_surrogate_pair_is_found_nowhere(store: SqliteStore) -> None:
     assert await store.search_traces(TraceQuery(filter_string="name = 'x\ud800'")) == []
+
+
+async def test_traces_are_found_by_what_they_lost(store: SqliteStore) -> None:
+    await store.write(simple(1, dropped={"queue_full": 3, "chunks": 1}))
+    await store.write(simple(2, dropped={"chunks": 8}))
+    await store.write(simple(3))
+    for text, numbers in {
+        "dropped.chunks > 0": [2, 1],
+        "dropped.queue_full >= 3": [1],
+        "dropped.chunks > 1": [2],
+    }.items():
+        page = await store.search_traces(TraceQuery(filter_string=text))
+        assert [int(trace.info.trace_id, 16) for trace in page] == numbers, text

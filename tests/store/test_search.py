@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, TraceNotFoundError
 from tracer._models import TraceState
 from tracer.store import TraceQuery, open_store
 from tracer.store.sqlite import SqliteStore
@@ -325,3 +325,30 @@ async def test_text_that_changes_again_after_it_was_indexed_is_found_as_it_is_no
         await store.write(simple(1, text=f"{text} again"))
         assert await found(store, text=f"{text} again") == [1]
     assert await found(store, text="first") == []
+
+
+ORDERS = ["start_time desc", "start_time asc", "duration desc", "duration asc", "cost desc", "name asc", "name desc"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_neighbours_follow_the_list(any_store: SqliteStore, order: str) -> None:
+    """Also through traces that are equal by what is sorted by, or have none of it."""
+    for number, (cost, name) in enumerate([(0.2, "b"), (None, "a"), (0.1, "b"), (0.2, "c"), (None, "b")], start=1):
+        await any_store.write(simple(number, cost=cost, name=name, counted=True))
+    await any_store.write(batch([span(6)], [running(6)]))
+    query = TraceQuery(order_by=order)
+    listed = [trace.info.trace_id for trace in await any_store.search_traces(query)]
+    for before, here, after in zip([None, *listed], listed, [*listed[1:], None], strict=False):
+        beside = await any_store.neighbours(query, str(here))
+        assert (beside.previous, beside.next) == (before, after)
+
+
+async def test_neighbours_meet_the_conditions_though_the_trace_itself_need_not(store: SqliteStore) -> None:
+    await store.write(simple(1, 3, 5, name="wanted"))
+    await store.write(simple(2, 4, name="other"))
+    beside = await store.neighbours(TraceQuery(filter_string="name = 'wanted'"), trace_id(4))
+    assert (beside.previous, beside.next) == (trace_id(5), trace_id(3))
+    with pytest.raises(TraceNotFoundError):
+        await store.neighbours(TraceQuery(), trace_id(9))
+    with pytest.raises(ConfigurationError, match="order_by"):
+        await store.neighbours(TraceQuery(order_by="colour"), trace_id(1))

@@ -10,7 +10,8 @@ Pure functions from what was read to text; nothing here reads a store or needs a
     html = render_trace(trace, standalone=True)     # one file: no request leaves it
 """
 
-from tracer.render._document import render_list, render_span, render_trace, render_turn
+from tracer.render._compare import compare
+from tracer.render._document import render_list, render_sides, render_span, render_trace, render_turn
 from tracer.render._find import find_in_trace
 from tracer.render._format import format_cost, format_time, format_tokens
 from tracer.render._media import playable, references
@@ -19,6 +20,7 @@ from tracer.render._page import STATIC
 
 __all__ = [
     "STATIC",
+    "compare",
     "find_in_trace",
     "format_cost",
     "format_time",
@@ -26,6 +28,7 @@ __all__ = [
     "playable",
     "references",
     "render_list",
+    "render_sides",
     "render_span",
     "render_trace",
     "render_turn",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tracer._exceptions import TraceNotFoundError
@@ -16,12 +16,13 @@ from tracer.render._json_tree import json_tree
 from tracer.render._markdown import highlight, markdown, plain
 from tracer.render._media import MediaLinks, by_hash
 from tracer.render._page import asset, environment
-from tracer.render._span_view import Context, make_context, view_span
+from tracer.render._span_view import Context, SpanView, make_context, view_span
 from tracer.render._tree import Timeline, failing_span, rows, timeline
 from tracer.render._turn import read_turn
 
-__all__ = ["render_list", "render_span", "render_trace", "render_turn"]
+__all__ = ["render_list", "render_sides", "render_span", "render_trace", "render_turn"]
 
+SpanTools = Callable[[Span], str]
 OPEN_SPANS = 200
 """So many spans of a file are there without scripts; the others are templates until they are chosen."""
 
@@ -40,6 +41,7 @@ def render_trace(
     find: str | None = None,
     base: str = "",
     max_chars: int = MAX_CHARS,
+    tools: SpanTools | None = None,
 ) -> str:
     """Return the view of a trace: the body of a server's page or, `standalone`, a whole file that needs nothing else.
 
@@ -59,25 +61,26 @@ def render_trace(
         find: Mark the spans that hold this text.
         base: The path that a server's own addresses begin with.
         max_chars: Of a file: further spans keep their line in the tree, and lose what is behind it.
+        tools: What a server puts below the name of a span, as HTML: forms for feedback, which then shows it.
 
     Raises:
         MissingDependencyError: The extra `ui` is not installed.
     """
     links = MediaLinks(base, by_hash(media or ()) if standalone else None)
-    page = _Page(trace, links, base=base, find=find, inline=standalone)
+    page = _Page(trace, links, base=base, find=find, inline=standalone, tools=tools)
     chosen = page.choose(span_id)
     body = page.render("trace.html", chosen=chosen, **page.details(chosen, max_chars=max_chars))
     return _document(trace.info.name or trace.info.trace_id, body) if standalone else body
 
 
-def render_span(trace: Trace, span_id: str, *, base: str = "") -> str:
+def render_span(trace: Trace, span_id: str, *, base: str = "", tools: SpanTools | None = None) -> str:
     """Return the part of the page that shows one span, which the page asks for when it is chosen.
 
     Raises:
         TraceNotFoundError: The trace has no such span.
         MissingDependencyError: The extra `ui` is not installed.
     """
-    page = _Page(trace, MediaLinks(base), base=base)
+    page = _Page(trace, MediaLinks(base), base=base, tools=tools)
     span = page.find(span_id)
     if span is None:
         raise TraceNotFoundError(f"trace {trace.info.trace_id} has no span {span_id}")
@@ -99,6 +102,23 @@ def render_turn(trace: Trace, *, base: str = "") -> str:
         failures=failures(failed) if failed else [],
         running=trace.info.state is TraceState.IN_PROGRESS,
     )
+
+
+def render_sides(trace: Trace, span_id: str | None = None, *, base: str = "") -> tuple[str, str]:
+    """Return what a span (by default the root) was given and what it returned, as HTML for a server's page.
+
+    Raises:
+        TraceNotFoundError: The trace has no such span.
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    page = _Page(trace, MediaLinks(base), base=base)
+    page.here = f"{base}/traces/{trace.info.trace_id}"
+    span = trace.data.spans[0] if span_id is None and trace.data.spans else page.by_id.get(span_id or "")
+    if span is None:
+        raise TraceNotFoundError(f"trace {trace.info.trace_id} has no span {span_id!r}")
+    view = page.view(span)
+    inputs, outputs = (page.render_part("side.html", conversation=side) for side in (view.inputs, view.outputs))
+    return inputs, outputs
 
 
 def render_list(traces: Sequence[Trace], *, max_chars: int = MAX_CHARS) -> str:
@@ -135,8 +155,16 @@ class _Page:
     """One trace on its way into the templates."""
 
     def __init__(
-        self, trace: Trace, links: MediaLinks, *, base: str, find: str | None = None, inline: bool = False
+        self,
+        trace: Trace,
+        links: MediaLinks,
+        *,
+        base: str,
+        find: str | None = None,
+        inline: bool = False,
+        tools: SpanTools | None = None,
     ) -> None:
+        self.here = ""  # the page that its links to spans are on, if it is another
         self.by_id = {span.span_id: span for span in trace.data.spans}
         running = trace.info.state is TraceState.IN_PROGRESS
         self._trace = trace
@@ -146,6 +174,7 @@ class _Page:
         self._find = find or ""
         self._found = find_in_trace(trace, find) if find else None
         self._inline = inline
+        self._tools = tools
         self._made: Context | None = None
 
     @property
@@ -182,9 +211,15 @@ class _Page:
             return failing_span(self._trace) or spans[0]
         return spans[0] if spans else None
 
+    def view(self, span: Span) -> SpanView:
+        """Return what there is to show of a span."""
+        return view_span(span, self._context)
+
     def span(self, span: Span) -> str:
         """Return the part that shows a span."""
-        return self.render_part("span.html", view=view_span(span, self._context))
+        return self.render_part(
+            "span.html", view=view_span(span, self._context), tools=self._tools(span) if self._tools else None
+        )
 
     def details(self, chosen: Span | None, *, most: int = OPEN_SPANS, max_chars: int = MAX_CHARS) -> dict[str, Any]:
         """Return the spans that go with the tree: the chosen one, or as many as a file may have, that one first."""
@@ -221,6 +256,7 @@ class _Page:
             found=self._found,
             find=self._find,
             inline=self._inline,
+            has_tools=self._tools is not None,
             id_length=self._id_length(),
             model_calls=sum(span.span_type in MODEL_CALL_TYPES for span in trace.data.spans),
             **values,
@@ -228,7 +264,7 @@ class _Page:
 
     def render_part(self, template: str, **values: Any) -> str:
         """Render a template with what all of them use."""
-        known = {"base": self._base, "trace_id": self._trace.info.trace_id, "tree": self._json}
+        known = {"base": self._base, "here": self.here, "trace_id": self._trace.info.trace_id, "tree": self._json}
         made = {"md": markdown, "plain": plain, "highlight": highlight}
         return environment().get_template(template).render(**known, **made, **values)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from tracer._format import format_cost, format_duration
+from tracer._format import format_bytes, format_cost, format_duration
 from tracer._models import TokenUsage
 
 __all__ = ["format_bytes", "format_cost", "format_count", "format_duration", "format_time", "format_tokens"]
-
-_UNITS = ("bytes", "KB", "MB", "GB")
 
 
 def format_count(count: int) -> str:
@@ -25,16 +23,6 @@ def format_tokens(usage: TokenUsage | None) -> str:
     if not usage:
         return ""
     return f"{format_count(usage.get('input_tokens', 0))} → {format_count(usage.get('output_tokens', 0))}"
-
-
-def format_bytes(size: int) -> str:
-    """Return a size with its unit: ``12.3 KB``."""
-    scaled = float(size)
-    for unit in _UNITS:
-        if scaled < 1024 or unit == _UNITS[-1]:
-            break
-        scaled /= 1024
-    return f"{size} bytes" if unit == "bytes" else f"{scaled:.1f} {unit}"
 
 
 def format_time(time_ns: int) -> str:

@@ -19,7 +19,7 @@ from tracer.render._media import MediaLinks
 from tracer.render._repeat import Repeat, repeat
 from tracer.render._sides import Results, collect_results, link_calls, read_inputs, read_outputs
 
-__all__ = ["Context", "SpanView", "make_context", "view_span"]
+__all__ = ["Context", "SpanView", "finish_words", "make_context", "model_words", "view_span"]
 
 RAW_CHARS = 200_000
 _USAGE_WORDS = (
@@ -127,14 +127,14 @@ def _facts(span: Span, start_ns: int) -> list[tuple[str, str]]:
     """Return the facts that people look for first, in that order; those that are not known are left out."""
     known = span.attributes
     facts = [
-        ("model", _model(known)),
+        ("model", model_words(known)),
         ("duration", _format.format_duration(span.duration_ns)),
         ("starts at", f"+{_format.format_duration(max(0, span.start_time_ns - start_ns))}"),
         ("first token", _seconds(known.get(sc.TIME_TO_FIRST_TOKEN))),
         ("speed", _speed(span)),
         ("tokens", _tokens(span.token_usage)),
         ("cost", _format.format_cost(span.cost)),
-        ("finish", _finish(known)),
+        ("finish", finish_words(known)),
         ("retries", str(known.get(sc.RETRIES) or "")),
         ("request id", str(known.get(sc.REQUEST_ID) or "")),
         ("cut off", ", ".join(f"{side}: {n} bytes" for side, n in as_dict(known.get(sc.TRUNCATED)).items())),
@@ -144,7 +144,8 @@ def _facts(span: Span, start_ns: int) -> list[tuple[str, str]]:
     return [(word, value) for word, value in facts if value]
 
 
-def _model(known: dict[str, Any]) -> str:
+def model_words(known: dict[str, Any]) -> str:
+    """Return the model of a call, by its attributes; the one asked for too if another answered."""
     asked, got = known.get(sc.REQUEST_MODEL), known.get(sc.RESPONSE_MODEL)
     return f"{asked} → {got}" if asked and got and asked != got else str(got or asked or "")
 
@@ -171,7 +172,8 @@ def _tokens(usage: dict[str, int] | None) -> str:
     )
 
 
-def _finish(known: dict[str, Any]) -> str:
+def finish_words(known: dict[str, Any]) -> str:
+    """Return how a call ended, by its attributes, where that says more than that it did."""
     finish, reasons = known.get(sc.FINISH), known.get(sc.RESPONSE_FINISH_REASONS)
     words = [str(finish)] if finish and finish != "completed" else []
     if isinstance(reasons, list):

@@ -19,7 +19,7 @@ from tracer._exceptions import (
 )
 from tracer.server._templates import render
 
-__all__ = ["HANDLERS", "SessionNotFoundError", "error_response", "fault_response", "wants_json"]
+__all__ = ["HANDLERS", "SessionNotFoundError", "error_response", "fault_response", "status_of", "wants_json"]
 
 logger = logging.getLogger("tracer")
 
@@ -52,9 +52,14 @@ def error_response(
     return render(request, "error.html", status=status, headers=headers, code=code, message=message)
 
 
-async def _on_tracer_error(request: Request, error: Exception) -> Response:
+def status_of(error: Exception) -> tuple[int, str]:
+    """Return the status and the word for one of tracer's errors."""
     kind = next((kind for kind in type(error).__mro__ if kind in _CODES), None)
-    status, code = _CODES[kind] if kind else (500, "internal")
+    return _CODES[kind] if kind else (500, "internal")
+
+
+async def _on_tracer_error(request: Request, error: Exception) -> Response:
+    status, code = status_of(error)
     return error_response(request, status, code, str(error))
 
 

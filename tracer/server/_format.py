@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from tracer._addresses import session_url
-from tracer._format import format_cost, format_duration
+from tracer._format import format_bytes, format_cost, format_duration
 
 __all__ = ["FILTERS", "STATE_WORDS", "brief", "count", "duration", "iso", "moment", "seconds", "share", "stretch"]
 
@@ -72,6 +72,7 @@ def _utc(nanoseconds: int) -> datetime:
 STATE_WORDS = {"OK": "OK", "ERROR": "Error", "IN_PROGRESS": "Running", "INTERRUPTED": "Interrupted"}
 FILTERS: dict[str, Callable[..., Any]] = {
     "brief": brief,
+    "bytes": format_bytes,
     "cost": format_cost,
     "count": count,
     "duration": duration,

@@ -5,8 +5,10 @@ The overview and the sessions are views of the same traces: their links keep wha
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -98,11 +100,35 @@ class View:
 
     @property
     def spans(self) -> tuple[tuple[str, str], ...]:
-        """Return the choices of the time range: since when, and in words; one that was brushed is a choice too."""
+        """Return the choices of the time range: since when, and in words; one that was chosen is a choice too."""
         since, until = self.get("since"), self.get("until")
         if until or since not in dict(_SPANS):
-            return *_SPANS, (since, "Chosen in the chart")
+            return *_SPANS, (since, "A chosen time")
         return _SPANS
+
+    def moment(self, name: str) -> datetime | None:
+        """Return a bound of the chosen time; None if there is none, or one that moves on (``24h``)."""
+        text = self.get(name)
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            if re.fullmatch(r"\d+(\.\d+)?", text):
+                return datetime.fromtimestamp(float(text), timezone.utc)
+            return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text)).astimezone(timezone.utc)
+        return None
+
+    @property
+    def state(self) -> str:
+        """The view as one parameter, for a trace's page to lead back to it; blank if nothing was chosen."""
+        return urlencode([item for item in self.parameters.multi_items() if item[0] not in _PER_SEARCH and item[1]])
+
+    @property
+    def trace_suffix(self) -> str:
+        """What follows a trace's URL, so that its page knows the list that it was opened from."""
+        return f"?{urlencode({'list': self.state})}" if self.state else ""
+
+    def export_link(self, form: str) -> str:
+        """Return the URL of a file of all traces of this view."""
+        given = [item for item in self.parameters.multi_items() if item[0] in LIST_PARAMETERS and item[1]]
+        return f"/api/export?{urlencode([('format', form), *given])}"
 
     @property
     def kept(self) -> list[tuple[str, str]]:

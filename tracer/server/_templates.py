@@ -15,7 +15,13 @@ from tracer.server import _format
 
 __all__ = ["STATIC_FOLDERS", "environment", "render", "static_url", "static_version"]
 
-_NAVIGATION = (("Traces", "/"), ("Sessions", "/sessions"), ("Overview", "/overview"))
+_NAVIGATION = (
+    ("Traces", "/"),
+    ("Sessions", "/sessions"),
+    ("Overview", "/overview"),
+    ("Experiments", "/experiments"),
+    ("Storage", "/storage"),
+)
 STATIC_FOLDERS = {"": Path(__file__).parent / "static", "render": Path(__file__).parent.parent / "render" / "static"}
 """Where the files below ``/static`` are, by the first part of their name."""
 

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from tracer._comparison import Comparison
 from tracer._exceptions import ConfigurationError
-from tracer._feedback import make_feedback
 from tracer._models import Feedback, Trace, TraceInfo
 from tracer.server._errors import error_response
+from tracer.server._exports import export_trace, export_traces
 from tracer.server._openapi import LIST, Operation, Parameter, describe
 from tracer.server._params import LIST_PARAMETERS, check_known, read_query, whole_number
 from tracer.server._source import slow_store_of, store_of
+from tracer.server.compare import compare_sides, read_sides
+from tracer.server.feedback import NewFeedback, read_body, store_feedback
 from tracer.server.sessions import find_session, session_id_of
 from tracer.store._fields import SHOWN_FIELDS, find_field
 from tracer.store.base import TraceQuery
-from tracer.store.summaries import Facets, Histogram, Overview, SessionPage, SessionSummary
+from tracer.store.summaries import (
+    ExperimentSummary,
+    Facets,
+    Histogram,
+    Neighbours,
+    Overview,
+    SessionPage,
+    SessionSummary,
+    StorageSummary,
+)
 
 __all__ = ["ROUTES", "as_json"]
 
 MOST = 1_000
-_MOST_BODY = 64 * 1024
 _LIMIT = Parameter("limit", f"How many at most, up to {MOST}.", "integer")
 _PAGE = Parameter("page_token", "The `next_page_token` of the page before.")
 
@@ -36,6 +45,12 @@ class TraceList(msgspec.Struct):
 
     traces: list[TraceInfo]
     next_page_token: str | None = None
+
+
+class ExperimentList(msgspec.Struct):
+    """All experiments."""
+
+    experiments: list[ExperimentSummary]
 
 
 class FilterField(msgspec.Struct):
@@ -64,16 +79,6 @@ class FilterVerdict(msgspec.Struct):
     valid: bool
 
 
-class NewFeedback(msgspec.Struct, forbid_unknown_fields=True):
-    """What `tracer.log_feedback` takes. `source` is ``human`` unless told otherwise: it comes from a page."""
-
-    name: str
-    value: bool | int | float | str
-    span_id: str | None = None
-    comment: str | None = None
-    source: str = "human"
-
-
 async def list_traces(request: Request) -> Response:
     """Search traces: a page of them without their spans, the newest first unless `order_by` says otherwise."""
     page = await (await store_of(request)).search_traces(_query(request, with_page=True))
@@ -89,10 +94,7 @@ async def get_trace(request: Request) -> Response:
 async def add_feedback(request: Request) -> Response:
     """Log feedback on a trace or, with `span_id`, on a span of it: a thumb, a score or a label."""
     given = await _body(request, NewFeedback)
-    told = {name: getattr(given, name) for name in ("span_id", "comment", "source")}
-    trace_id = request.path_params["trace_id"]
-    feedback = make_feedback(trace_id, given.name, given.value, created_ns=time.time_ns(), **told)
-    await (await store_of(request)).add_feedback(feedback)
+    feedback = await store_feedback(request, request.path_params["trace_id"], given)
     return as_json(feedback, 201)
 
 
@@ -131,6 +133,28 @@ async def get_session(request: Request) -> Response:
     """Return one session summed up; its traces are those that `/api/traces?session_id=…` finds."""
     check_known(request.query_params, ("id",))
     return as_json(await find_session(await slow_store_of(request), session_id_of(request)))
+
+
+async def get_neighbours(request: Request) -> Response:
+    """Return the traces before and after one in a list, as its parameters select and sort it."""
+    query = _query(request)
+    return as_json(await (await slow_store_of(request)).neighbours(query, request.path_params["trace_id"]))
+
+
+async def get_comparison(request: Request) -> Response:
+    """Compare two traces or, as `trace:span`, two spans: figures, parameters, messages word by word, trees."""
+    check_known(request.query_params, [parameter.name for parameter in _COMPARED])
+    return as_json(await compare_sides(await read_sides(request)))
+
+
+async def get_experiments(request: Request) -> Response:
+    """Return all experiments, the one with the newest trace first."""
+    return as_json(ExperimentList(await (await slow_store_of(request)).experiments()))
+
+
+async def get_storage(request: Request) -> Response:
+    """Return what the database holds, what it takes, and what was lost on the way into it."""
+    return as_json(await (await slow_store_of(request)).storage())
 
 
 async def get_fields(request: Request) -> Response:
@@ -180,11 +204,7 @@ T = TypeVar("T")
 
 async def _body(request: Request, kind: type[T]) -> T:
     """Read the request's JSON, of 64 KiB at most. Raises ConfigurationError."""
-    content = b""
-    async for piece in request.stream():
-        content += piece
-        if len(content) > _MOST_BODY:
-            raise HTTPException(413, f"a body must have at most {_MOST_BODY:,} bytes")
+    content = await read_body(request)
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -204,8 +224,6 @@ def _query(request: Request, *, with_page: bool = False) -> TraceQuery:
 
 
 def _described(name: str) -> FilterField:
-    if "<" in name:
-        return FilterField(name, "text")
     field = find_field(name.split("."))
     if field.unit is not None:
         return FilterField(name, "number", unit=re.sub(r"^a number(, | of )", "", field.unit.words).partition(" (")[0])
@@ -235,6 +253,14 @@ def _part_of(request: Request, answer: Response) -> Response:
     return Response(whole[first : last + 1], 206, headers=headers)
 
 
+_COMPARED = (
+    Parameter("a", "A trace's id or, as `trace:span`, one of its spans'; the address of its page will do, too."),
+    Parameter("b", "The same; `previous` for the trace before it of the same name."),
+)
+_EXPORT = (
+    Parameter("format", "`jsonl` (by default), `csv` or `parquet`; of one trace also `json` and `html`."),
+    Parameter("rows", "Of CSV and Parquet: `traces` (by default) or `spans`, a row each."),
+)
 _BY_QUERY = (*LIST, Parameter("limit", "How many values or stretches of time.", "integer"))
 _SESSIONS_BY = tuple(parameter for parameter in LIST if parameter.name != "order_by")
 _ID = Parameter("id", "The session's id, if the path ends in a slash: for ids that no path can hold (`..`).")
@@ -248,6 +274,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/api/overview", get_overview, Overview, _BY_QUERY),
     Operation("GET", "/api/sessions", list_sessions, SessionPage, (*_SESSIONS_BY, _LIMIT, _PAGE)),
     Operation("GET", "/api/sessions/{session_id}", get_session, SessionSummary, (_ID,), slashes=True),
+    Operation("GET", "/api/traces/{trace_id}/neighbours", get_neighbours, Neighbours, LIST),
+    Operation("GET", "/api/traces/{trace_id}/export", export_trace, "application/octet-stream", _EXPORT),
+    Operation("GET", "/api/export", export_traces, "application/octet-stream", (*LIST, *_EXPORT)),
+    Operation("GET", "/api/compare", get_comparison, Comparison, _COMPARED),
+    Operation("GET", "/api/experiments", get_experiments, ExperimentList),
+    Operation("GET", "/api/storage", get_storage, StorageSummary),
     Operation("GET", "/api/fields", get_fields, FilterFields),
     Operation("GET", "/api/filter", check_filter, FilterVerdict, (Parameter("filter", LIST_PARAMETERS["filter"]),)),
     Operation("GET", "/api/media/{hash}", get_media, "application/octet-stream"),

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from tracer._exceptions import StoreError
-from tracer.server import api, live, overview, pages, sessions
+from tracer.server import api, compare, feedback, live, overview, pages, sessions, storage
 from tracer.server._errors import HANDLERS
 from tracer.server._security import LOOPBACK_HOSTS, Guard
 from tracer.server._source import Source
@@ -73,6 +73,9 @@ def _routes() -> list[BaseRoute]:
         *overview.ROUTES,
         *sessions.ROUTES,
         *api.ROUTES,
+        *compare.ROUTES,
+        *feedback.ROUTES,
+        *storage.ROUTES,
         *live.ROUTES,
         Mount("/static/{version}/render", _Static(directory=STATIC_FOLDERS["render"])),
         Mount("/static/{version}", _Static(directory=STATIC_FOLDERS[""])),

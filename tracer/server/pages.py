@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from tracer._exceptions import ConfigurationError
-from tracer._models import TracePage
+from tracer._models import Span, Trace, TracePage
 from tracer.server import _charts
+from tracer.server._exports import formats
 from tracer.server._format import stretch
 from tracer.server._listing import View, equation, is_narrowed
 from tracer.server._params import read_query, whole_number
 from tracer.server._source import slow_store_of, store_of
 from tracer.server._templates import render
+from tracer.server.feedback import feedback_box
 from tracer.store.base import TraceQuery
 from tracer.store.summaries import Facet
 
 __all__ = ["ROUTES"]
 
 PAGE_SIZE = 100
+_FORMS = {"Referrer-Policy": "same-origin"}
+"""Of a page with forms: under ``no-referrer`` browsers send them with ``Origin: null``. Other hosts learn nothing."""
 _TITLES = {"status": "Status", "model": "Model", "experiment": "Experiment", "name": "Name"}
 
 
@@ -41,6 +48,7 @@ async def traces(request: Request) -> Response:
         problem=problem,
         is_empty=not found and not problem and not is_narrowed(request.query_params),
         uri=request.app.state.source.name,
+        formats=formats(),
     )
 
 
@@ -84,14 +92,23 @@ async def histogram(request: Request) -> Response:
 
 
 async def trace(request: Request) -> Response:
-    """Show one trace."""
+    """Show one trace, with the way back to the list that it was opened from."""
     from tracer.render import render_trace  # Markdown, Pygments and nh3: only who opens a trace needs them
 
     store = await store_of(request)
     found = await store.get_trace(request.path_params["trace_id"])
     given = request.query_params
-    body = render_trace(found, span_id=given.get("span"), find=given.get("find"))
-    return render(request, "trace.html", trace=found, body=body)
+    body = render_trace(found, span_id=given.get("span"), find=given.get("find"), tools=_span_tools(found))
+    return render(
+        request,
+        "trace.html",
+        headers=_FORMS,
+        trace=found,
+        body=body,
+        feedback=feedback_box(found),
+        opened_from=given.get("list", ""),
+        end=given.get("end", ""),
+    )
 
 
 async def span(request: Request) -> Response:
@@ -100,7 +117,26 @@ async def span(request: Request) -> Response:
 
     store = await store_of(request)
     found = await store.get_trace(request.path_params["trace_id"])
-    return HTMLResponse(render_span(found, request.path_params["span_id"]))
+    return HTMLResponse(render_span(found, request.path_params["span_id"], tools=_span_tools(found)))
+
+
+async def beside(request: Request) -> Response:
+    """Go to the trace before or after one in the list that it was opened from; at its end, stay and say so."""
+    trace_id, way = request.path_params["trace_id"], request.url.path.rpartition("/")[2]
+    opened_from = request.query_params.get("list", "")
+    query = read_query(QueryParams(opened_from))
+    found = await (await slow_store_of(request)).neighbours(query, trace_id)
+    there = found.previous if way == "previous" else found.next
+    told = {"list": opened_from, "end": "" if there else way}
+    kept = urlencode([item for item in told.items() if item[1]])
+    return RedirectResponse(f"/traces/{there or trace_id}{f'?{kept}' if kept else ''}", 303)
+
+
+def _span_tools(trace: Trace) -> Callable[[Span], str]:
+    def tools(span: Span) -> str:
+        return feedback_box(trace, span.span_id)
+
+    return tools
 
 
 def _query(request: Request) -> TraceQuery:
@@ -136,4 +172,6 @@ ROUTES = (
     Route("/histogram", histogram),
     Route("/traces/{trace_id}", trace),
     Route("/traces/{trace_id}/spans/{span_id}", span),
+    Route("/traces/{trace_id}/previous", beside),
+    Route("/traces/{trace_id}/next", beside),
 )

@@ -55,6 +55,7 @@ _SECONDS = Unit(10**9, "a number of seconds")
 _MILLISECONDS = Unit(10**6, "a number of milliseconds")
 _MOMENT = Unit(10**6, "a number, milliseconds since the epoch (since= and until= of search_traces() take dates)")
 _TOKENS = Unit(1, "a number of tokens")
+_RECORDS = Unit(1, "a number of records")
 _DOLLARS = Unit(1, "a number of US dollars")
 _IDS = {
     "response_id": sc.RESPONSE_ID,
@@ -126,6 +127,13 @@ _KEYED = {
         as_number="CASE value_type WHEN 'number' THEN value END",
         keys="SELECT trace_key FROM feedback WHERE name = ?",
     ),
+    "dropped": Field(
+        "value",
+        _RECORDS,
+        rows="json_each(traces.dropped) WHERE key = ?",
+        keys="SELECT traces.key AS trace_key FROM traces, json_each(traces.dropped) AS lost "
+        "WHERE dropped IS NOT NULL AND lost.key = ?",
+    ),
 }
 _MLFLOW_KEYS = {
     ("tag", "mlflow.traceName"): "name",
@@ -139,6 +147,7 @@ _PREFIXES = {
     "metadata": "metadata",
     "request_metadata": "metadata",
     "feedback": "feedback",
+    "dropped": "dropped",
     "span": "span",
 }
 _OF_TRACE = ("trace", "attribute", "attributes")
@@ -149,6 +158,7 @@ _SHOWN = (
     "tags.<key>",
     "metadata.<key>",
     "feedback.<name>",
+    "dropped.<kind>",
 )
 SHOWN_FIELDS = _SHOWN
 """The names to propose to people; one with ``<key>`` or ``<name>`` stands for many."""

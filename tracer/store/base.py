@@ -11,7 +11,15 @@ from typing import Any, Protocol
 import msgspec
 
 from tracer._models import Feedback, Media, SpanStatusCode, Trace, TracePage, TraceState
-from tracer.store.summaries import ExperimentSummary, Facets, Histogram, Overview, SessionPage, StorageSummary
+from tracer.store.summaries import (
+    ExperimentSummary,
+    Facets,
+    Histogram,
+    Neighbours,
+    Overview,
+    SessionPage,
+    StorageSummary,
+)
 
 __all__ = ["Batch", "ChunkRow", "MediaRow", "ProcessRow", "SpanRow", "Store", "TracePatch", "TraceQuery"]
 
@@ -196,6 +204,13 @@ class Store(Protocol):
 
     async def search_traces(self, query: TraceQuery) -> TracePage:
         """Return one page. Raises ConfigurationError for a bad query."""
+        ...
+
+    async def neighbours(self, query: TraceQuery, trace_id: str) -> Neighbours:
+        """Return the traces before and after one in the order of a query, among those that it selects.
+
+        Raises TraceNotFoundError, or ConfigurationError for a bad query.
+        """
         ...
 
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:

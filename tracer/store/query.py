@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, TraceNotFoundError
 from tracer._models import TracePage, TraceState
 from tracer.store._connection import transaction
 from tracer.store._links import LINKED_KEYS
 from tracer.store._read import TRACE_COLUMNS, read_traces
 from tracer.store._sql import Condition, did_you_mean
 from tracer.store.base import TraceQuery
+from tracer.store.summaries import Neighbours
 
-__all__ = ["search"]
+__all__ = ["neighbours", "search"]
 
 MAX_RESULTS = 10_000
 _FEW = 10_000
@@ -51,6 +52,7 @@ _ORDER_ALIASES = {
 }
 _ORDERS = (*_PLAIN_ORDERS, "name", *_NUMERIC_ORDERS)
 _DEFAULT_ORDER = "start_time desc"
+_TRACE_ID = TRACE_COLUMNS.split(", ").index("trace_id")
 
 
 class _Sort(NamedTuple):
@@ -91,6 +93,27 @@ def search(connection: sqlite3.Connection, query: TraceQuery) -> TracePage:
         return TracePage(traces)
     last = list(rows[limit - 1][: len(order)])
     return TracePage(traces, next_page_token=_encode(_Token(fingerprint, now_ns, newest, last)))
+
+
+def neighbours(connection: sqlite3.Connection, query: TraceQuery, trace_id: str) -> Neighbours:
+    """Return what stands beside a trace where a search lists it, or would if it met the conditions."""
+    order, now_ns = _parse_order(query.order_by), time.time_ns()
+    sorts = ", ".join(sort.expression for sort in order)
+    conditions = [condition.chosen(connection, _FEW) for condition in _conditions(query, now_ns)]
+    with transaction(connection, "DEFERRED"):
+        place = connection.execute(f"SELECT {sorts} FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
+        if place is None:
+            raise TraceNotFoundError(f"no trace {trace_id!r} is stored")
+        backwards = [sort._replace(descending=not sort.descending) for sort in order]
+        found = [_first_after(connection, conditions, way, list(place)) for way in (backwards, order)]
+    return Neighbours(previous=found[0], next=found[1])
+
+
+def _first_after(
+    connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], place: list[int | float | str]
+) -> str | None:
+    rows = _select(connection, [*conditions, _after(order, place)], order, 1)
+    return str(rows[0][len(order) + _TRACE_ID]) if rows else None
 
 
 def _select(

@@ -31,8 +31,16 @@ from tracer.store._schema import migrate
 from tracer.store._text import count_steps, index_text
 from tracer.store._write import write_batch
 from tracer.store.base import Batch, TraceQuery
-from tracer.store.query import search
-from tracer.store.summaries import ExperimentSummary, Facets, Histogram, Overview, SessionPage, StorageSummary
+from tracer.store.query import neighbours, search
+from tracer.store.summaries import (
+    ExperimentSummary,
+    Facets,
+    Histogram,
+    Neighbours,
+    Overview,
+    SessionPage,
+    StorageSummary,
+)
 from tracer.store.uri import MEMORY_URI, check_uri, redact_uri, sqlite_path
 
 __all__ = ["SqliteStore"]
@@ -133,6 +141,10 @@ class SqliteStore:
             if query.text:
                 await self._catch_up()
             return await run(self._reading, search, query)
+
+    async def neighbours(self, query: TraceQuery, trace_id: str) -> Neighbours:
+        """Return the traces before and after one where a search lists it."""
+        return await self._summarized(query, neighbours, query, trace_id)
 
     async def index_text(self, limit: int = _INDEX_ROWS) -> bool:
         """Add the text of up to `limit` spans to the full-text index; return whether more is left to add.

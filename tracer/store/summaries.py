@@ -19,6 +19,7 @@ __all__ = [
     "HistogramBucket",
     "ModelSummary",
     "NameSummary",
+    "Neighbours",
     "Overview",
     "OverviewPoint",
     "Scope",
@@ -209,6 +210,13 @@ class ExperimentSummary(msgspec.Struct, frozen=True, kw_only=True):
     traces: int
     first_ns: int
     last_ns: int
+
+
+class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
+    """The ids of the traces before and after one in a list; None where the list ends."""
+
+    previous: str | None = None
+    next: str | None = None
 
 
 class StorageSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -285,7 +285,8 @@ export function start(view) {
     for (const one of folded) if (rowOf(one)) fold(rowOf(one), false);
     for (const row of rows) row.tabIndex = idOf(row) === id ? 0 : -1;
     if (focused) rowOf(focused)?.focus({ preventScroll: true });
-    if (wasOpen || !id) await choose(id ?? idOf(rows[0]), { remember: false, focus: false });
+    const busy = detail.querySelector("form :focus"); // somebody is writing there
+    if ((wasOpen || !id) && !busy) await choose(id ?? idOf(rows[0]), { remember: false, focus: false });
     localTimes(view);
   }
   view.addEventListener("tracer:changed", () => refresh().catch(() => {}));

@@ -19,7 +19,7 @@ export function announce(words) { byId("announce").textContent = words; }
 export function isTyping(event) {
   const target = event.target;
   return event.ctrlKey || event.metaKey || event.altKey || help.open ||
-    target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
+    target.isContentEditable || target.matches?.("input:not([type=checkbox], [type=radio]), textarea, select");
 }
 
 const pages = { t: "/", s: "/sessions", o: "/overview" };

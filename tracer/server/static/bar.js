@@ -1,6 +1,7 @@
 // The bar that says which traces are shown, on every page that has it: its keys, and an address without blanks.
 import { isTyping } from "./app.js";
 import "./completion.js";
+import "./range.js";
 
 const form = document.getElementById("search");
 
@@ -10,7 +11,7 @@ if (form) {
   form.addEventListener("submit", () => { for (const each of form.elements) if (each.name && !each.value) each.disabled = true; });
   addEventListener("pageshow", () => { for (const each of form.elements) each.disabled = false; });
   field("since").addEventListener("change", () => {
-    form.querySelector('input[name="until"]')?.remove();
+    form.querySelector('input[type="hidden"][name="until"]')?.remove();
     form.requestSubmit();
   });
   document.addEventListener("keydown", (event) => {

@@ -46,6 +46,7 @@ if (table) {
   const widths = read(WIDTHS) ?? {};
   for (const head of table.tHead.rows[0].cells) {
     const key = head.dataset.key;
+    if (!key) continue;
     if (widths[key]) head.style.width = `${widths[key]}px`;
     const grip = document.createElement("span");
     grip.className = "grip";

@@ -4,6 +4,7 @@ import { watch } from "./live.js";
 import "./bar.js";
 import "./columns.js";
 import "./histogram.js";
+import { keepPicks } from "./picks.js";
 
 const table = document.getElementById("list");
 const REACH = 1600; // pixels beyond what is seen that rows are kept in the page
@@ -118,6 +119,7 @@ function start() {
       const old = known.get(row.dataset.id);
       if (old && old.innerHTML !== row.innerHTML) { old.innerHTML = row.innerHTML; old.dataset.state = row.dataset.state; }
     }
+    keepPicks();
     await refreshRunning(rows);
     const fresh = rows.filter((row) => !known.has(row.dataset.id));
     if (!atTop()) tell(fresh.length);
@@ -140,7 +142,9 @@ function start() {
     localize(body);
     for (const row of body.rows) {
       const old = some.find((candidate) => candidate.dataset.id === row.dataset.id);
+      const href = old.querySelector("a").getAttribute("href"); // that of this list, not of the search for what runs
       old.innerHTML = row.innerHTML;
+      old.querySelector("a").setAttribute("href", href);
       old.dataset.state = row.dataset.state;
     }
   }
@@ -205,6 +209,7 @@ function start() {
 
   // --- keys and clicks --------------------------------------------------------------------------------------------
   function mark() {
+    keepPicks();
     for (const row of table.querySelectorAll("tr.selected")) row.classList.remove("selected");
     rowsById().get(selected)?.classList.add("selected");
   }
@@ -223,20 +228,20 @@ function start() {
     if (row) select(row);
   }
 
-  const open = (id) => { location.href = `/traces/${id}`; };
+  const open = (row) => { location.href = row.querySelector("a").href; };
 
   document.addEventListener("keydown", (event) => {
     if (isTyping(event)) return;
     if (event.key === "j") move(1);
     else if (event.key === "k") move(-1);
-    else if (event.key === "Enter" && selected && (event.target === document.body || table.contains(event.target))) open(selected);
+    else if (event.key === "Enter" && selected && (event.target === document.body || table.contains(event.target))) open(rowsById().get(selected));
   });
 
   table.addEventListener("click", (event) => {
     const row = event.target.closest("tbody tr[data-id]");
-    if (!row || event.target.closest("a") || getSelection().type === "Range") return;
-    if (event.ctrlKey || event.metaKey) window.open(`/traces/${row.dataset.id}`, "_blank", "noopener");
-    else open(row.dataset.id);
+    if (!row || event.target.closest("a, .c-pick") || getSelection().type === "Range") return;
+    if (event.ctrlKey || event.metaKey) window.open(row.querySelector("a").href, "_blank", "noopener");
+    else open(row);
   });
 
   foot.addEventListener("click", (event) => { if (next && event.target.closest("a")) { event.preventDefault(); more(); } });
