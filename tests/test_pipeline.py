@@ -158,7 +158,7 @@ def test_an_environment_that_names_a_bad_file_costs_traces_not_calls(
     assert "bad.db" in record.getMessage()
     tracer_log.clear()
     stats = tracer.stats()
-    assert (stats.dropped["closed"], stats.accepted) == (20, 0)
+    assert (stats.dropped["closed"], stats.accepted) == (10, 0)
     assert stats.last_error is not None
     assert "bad.db" in stats.last_error
     with pytest.raises(tracer.ConfigurationError, match=r"bad\.db"):

@@ -38,7 +38,7 @@ DORMANT_FOR = 60.0  # seconds until a wrong environment is looked at again
 FORK_TIMEOUT = 0.5  # seconds that a fork waits for the store to close
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
-    "_settings", "_uri", "_experiment", "_pipeline", "_retired", "_misconfigured", "_dormant_until",
+    "_settings", "_uri", "_experiment", "_pipeline", "_retired", "_misconfigured", "_dormant", "_dormant_until",
 )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_drawing_over_a_chart_chooses_a_time_and_survives_a_reload(page: Any, si
     page.mouse.up()
     page.wait_for_url("**/overview?name=lookup&since=*until=*")
     for _ in range(2):
-        expect(page.locator("#since option:checked")).to_have_text("Chosen in the chart")
+        expect(page.locator("#since option:checked")).to_have_text("A chosen time")
         expect(page.locator(".chip", has_text="name: lookup")).to_be_visible()
         page.reload()
     page.locator("#since").select_option("24h")
