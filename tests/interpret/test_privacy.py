@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -194,6 +195,17 @@ def raising(text):
 @pytest.mark.parametrize("hook", [raising, lambda text: None, lambda text: b"x"], ids=["raises", "None", "bytes"])
 def test_failing_hook_leaves_the_marker_and_is_counted(hook):
     assert redact(["a", {"k": "b"}, 3], [hook]) == ([REDACTION_FAILED, {"k": REDACTION_FAILED}, 3], 2)
+
+
+def test_text_file_in_a_data_url_is_shown_to_the_hooks_as_text() -> None:
+    head = "data:text/plain;charset=utf-8;base64,"
+    file = {"type": "input_file", "file_data": head + base64.b64encode(b"to ada@example.com").decode()}
+    (redacted, failures) = redact(file, [lambda text: text.replace("ada@example.com", "[email]")])
+    assert base64.b64decode(redacted["file_data"].removeprefix(head)) == b"to [email]"
+    assert failures == 0
+    picture = {"url": "data:image/png;base64,AAAA"}
+    assert redact([file, picture], [lambda text: text]) == ([file, picture], 0)
+    assert redact(f"{head}to ada@example.com", [lambda text: text.replace("ada", "*")])[0] == f"{head}to *@example.com"
 
 
 def test_too_deep_to_redact_is_closed():

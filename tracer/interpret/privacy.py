@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ _MAX_LABEL = 200  # a longer text under a label's key is no label
 # Names of fields; any other key of an object is somebody's data. "" is none.
 _NAME = re.compile(r"(?:[A-Za-z_$][\w.$-]{0,63})?", re.ASCII)
 _FIELD = re.compile(r"[a-z_][a-z0-9_.]{0,47}")  # … of one of OpenAI's, or an attribute: no address or key looks so
+_TEXT_FILE = re.compile(r"data:(?:text/|application/(?:json|xml|x-ndjson))[^,]*;base64,", re.IGNORECASE)
 _LONG_NUMBER = 10**11  # has as many digits as the shortest of card numbers; a count or a time in seconds has not
 
 # Fields of OpenAI's objects whose text says what a thing is, not what somebody wrote.
@@ -267,11 +269,21 @@ def _hide_secrets(node: dict[str, Any]) -> bool:
 # --- hooks ---------------------------------------------------------------------------------------------------------
 
 
+def _text_of_file(url: str) -> str | None:
+    """Return what stands in a text file that a data URL holds; None for anything else."""
+    file = _TEXT_FILE.match(url)
+    try:
+        return None if file is None else base64.b64decode(url[file.end() :], validate=True).decode("utf-8", "replace")
+    except ValueError:  # says that it is base64, and is not
+        return None
+
+
 def redact(value: Any, hooks: Sequence[Callable[[str], str]]) -> tuple[Any, int]:
     """Return `value` with each text put through the hooks, and how often one failed.
 
     Keys that may be fields of OpenAI's objects (``tool_calls``) stay as they are, others are texts like any other. Long
-    numbers are shown to the hooks as texts, and stay numbers if that changes nothing.
+    numbers are shown to the hooks as texts, and stay numbers if that changes nothing. A text file that is sent as a
+    data URL is shown to them as the text that it is; pictures, recordings and documents in other formats are not.
 
     It fails closed: where a hook raises, or returns something else than a text, `REDACTION_FAILED` stands.
 
@@ -284,6 +296,10 @@ def redact(value: Any, hooks: Sequence[Callable[[str], str]]) -> tuple[Any, int]
     def redact_text(text: str) -> str:
         nonlocal failures
         try:
+            if (inside := _text_of_file(text)) is not None:
+                shown = redact_text(inside)
+                head = text[: text.index(",") + 1]
+                return text if shown == inside else head + base64.b64encode(shown.encode()).decode()
             for hook in hooks:
                 text = hook(text)
                 if not isinstance(text, str):

@@ -80,7 +80,7 @@ def _choice(index: int, answer: Answer, logprobs: bool, mint: Mint) -> Json:
             {"id": call.id or mint("call_"), "type": "function", "function": _function(call.name, call.arguments)}
             for call in answer.tool_calls
         ]
-    tokens = [_logprob(token) for token in deltas(answer.text)]
+    tokens = [_logprob(token) for token in deltas(answer.text)] if logprobs else []
     return {
         "index": index,
         "message": message,

@@ -12,6 +12,7 @@ from tracer.testing._schema import Clues, fill, proper_names
 
 __all__ = ["respond"]
 
+READS = 100_000  # characters of a question: to take 100 MB into words would take minutes
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FILLERS = (
     "a agent by call current do fetch find for from function get in list look lookup my of on run set the to tool"
@@ -24,8 +25,11 @@ def respond(prompt: Prompt) -> Answer:
     """Answer a prompt, always in the same way.
 
     After results of tools it reports them. Asked for something that a tool's name speaks of, or forced to, it calls
-    the tool, with arguments found in the question. Given a schema it fills it. Otherwise it says what it was told.
+    the tool, with arguments found in the question. Given a schema it fills it. Otherwise it says what it was told. Of
+    a long question it reads the beginning only.
     """
+    if len(prompt.text) > READS:
+        prompt = msgspec.structs.replace(prompt, text=prompt.text[:READS])
     answer = _decide(prompt)
     if prompt.reasoning:
         answer = msgspec.structs.replace(answer, reasoning=f"**Reading**\n\nThe question is: {prompt.text}")
