@@ -116,6 +116,24 @@ def test_a_value_nested_too_deep_to_read_is_replaced() -> None:
     assert "could not be read" in read_value(Payload(Codec.VALUE, deep), Privacy())
 
 
+@pytest.mark.parametrize(
+    ("value", "preview"),
+    [
+        ({"client": "<openai.AsyncOpenAI object at 0x7f3a>", "question": "Why?"}, '{"question":"Why?"}'),
+        ({"client": "<openai.AsyncOpenAI object at 0x7f3a>"}, '{"client":"<openai.AsyncOpenAI object at 0x7f3a>"}'),
+        ({"html": "<b>an object</b>"}, '{"html":"<b>an object</b>"}'),
+        ("What is up?\nSay!", "What is up? Say!"),
+        (["a", 1], '["a",1]'),
+    ],
+)
+def test_preview_of_a_users_value_tells_what_is_worth_telling(value: Any, preview: str) -> None:
+    payload = snapshot(value, 1_000)
+    assert payload is not None
+    view = read_request(None, payload, Privacy())
+    assert view.preview == preview
+    assert json.loads(view.inputs) == value
+
+
 def test_hooks_see_what_is_in_bytes() -> None:
     assert read_value(snapshot([b"a swordfish"], 1000), HIDING) == ["a ***"]
     assert read_value(snapshot([b"\xff swordfish"], 1000), HIDING) == ["\\xff ***"]

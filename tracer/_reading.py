@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ __all__ = [
     "view_outputs",
 ]
 
+_OBJECT = re.compile(r"<[\w.]+ object\b[^>]*>")  # of which a repr was kept
 RAW = "raw"  # reads any body, with few attributes
 
 
@@ -70,7 +72,14 @@ def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
         return data, None, ""
     if type(value) is str:
         return data, one_line(value), plain_text(value)
-    return data, without_media(data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore"))[:PREVIEW_CHARS], plain_text(value)
+    told = encode_value(_told(value)) if type(value) is dict else data
+    return data, without_media(told[: PREVIEW_CHARS * 4].decode("utf-8", "ignore"))[:PREVIEW_CHARS], plain_text(value)
+
+
+def _told(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that tell something in a list: without the clients and pools that functions are handed."""
+    told = {key: value for key, value in arguments.items() if type(value) is not str or not _OBJECT.fullmatch(value)}
+    return told or arguments
 
 
 def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:
