@@ -51,7 +51,7 @@ def _read_run(run: Json, answer: Answer) -> None:
         answer.tool_calls.append((call["id"], call["function"]["name"], call["function"]["arguments"]))
     for step in run.get("steps") or []:
         calls = step["step_details"].get("tool_calls") or []
-        answer.hosted += sum(call["type"] != "function" for call in calls)
+        answer.shown += sum(call["type"] != "function" for call in calls)
 
 
 def read_more_events(operation: str, events: list[str]) -> Answer:

@@ -45,7 +45,7 @@ _USAGE = {
     ),
     "output_audio_tokens": ("completion_tokens_details.audio_tokens", "output_tokens_details.audio_tokens"),
 }
-_RUN_BY_OPENAI = {
+_SHOWN = {
     "web_search_call",
     "file_search_call",
     "code_interpreter_call",
@@ -55,8 +55,12 @@ _RUN_BY_OPENAI = {
     "mcp_list_tools",
     "tool_search_call",
     "program",
+    "local_shell_call",
+    "shell_call",
+    "apply_patch_call",
+    "custom_tool_call",
+    "mcp_approval_request",
 }
-_RUN_BY_OPENAI_IF_ANSWERED = {"local_shell_call", "shell_call", "apply_patch_call"}
 _ARGUMENTS = {
     "function_call": "arguments",
     "custom_tool_call": "input",
@@ -75,7 +79,7 @@ class Answer(msgspec.Struct, kw_only=True):
         texts: What each choice says, or each message of a response.
         thoughts: Its reasoning, where it is told (``reasoning_content``, ``reasoning``, summaries).
         tool_calls: (id, name, arguments), in the order of choices and items.
-        hosted: How many tools the provider ran itself.
+        shown: How many calls of the provider's tools there are, whoever is to run them; and of custom ones.
         finish: How it ended: ``completed``, ``incomplete``, ``failed``, ``cancelled``; None if the bytes don't tell.
     """
 
@@ -86,7 +90,7 @@ class Answer(msgspec.Struct, kw_only=True):
     refusals: list[str] = []
     thoughts: list[str] = []
     tool_calls: list[tuple[Any, Any, Any]] = []
-    hosted: int = 0
+    shown: int = 0
     finish_reasons: list[str] = []
     finish: str | None = None
 
@@ -296,8 +300,7 @@ def _read_response(body: Json) -> Answer:
         if kind in _ARGUMENTS and not has_answer and item.get("execution") != "server":
             arguments = item.get(_ARGUMENTS[kind])
             answer.tool_calls.append((item.get("call_id"), item.get("name") or kind.removesuffix("_call"), arguments))
-        if item.get("execution") != "client":
-            answer.hosted += kind in _RUN_BY_OPENAI or (kind in _RUN_BY_OPENAI_IF_ANSWERED and has_answer)
+        answer.shown += kind in _SHOWN
     outcomes = {"incomplete": "incomplete", "failed": "failed", "cancelled": "cancelled"}
     known = body.get("status") is not None or "output" in body
     answer.finish = outcomes.get(body.get("status") or "", "completed") if known else None

@@ -346,7 +346,8 @@ async def test_error_inside_a_stream_fails_the_span_and_is_an_exception_event(ca
     with pytest.raises(openai.APIError, match="Out of paint"):
         await caller.items(stream)
     span = await only_span()
-    assert (finish(span), span.status.description) == ("failed", "Out of paint")
+    description = span.status.description.removeprefix("APIError: ")  # which older SDKs raise out of our sight
+    assert (finish(span), description) == ("failed", "Out of paint")
     [event] = [event for event in span.events if event.name == sc.EVENT_EXCEPTION]
     assert event.attributes[sc.EXCEPTION_TYPE] == "APIError"
     assert span.outputs.get("data") or span.outputs["text"]  # what had come
