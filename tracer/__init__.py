@@ -1,4 +1,4 @@
-"""Trace every OpenAI call of a service into an embedded database, at a cost per call that you can't measure.
+"""Trace every OpenAI call of a service into an embedded database; no call waits for it.
 
 >>> import tracer
 >>> tracer.autolog()
