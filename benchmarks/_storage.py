@@ -305,7 +305,7 @@ def _push_spans(count: int) -> None:
     for _ in range(count):
         span = open_span("AsyncCompletions", tracer.SpanType.CHAT_MODEL)
         inputs = span.pipeline.wire_payload(REQUEST)
-        span.begin(inputs=inputs, attributes=ATTRIBUTES, operation="chat", body_dropped=inputs is None)
+        span.begin(inputs=inputs, attributes=ATTRIBUTES, operation="chat")
         outputs = span.pipeline.wire_payload(payloads.CHAT)
         span.finish(Ending.RETURNED, outputs=outputs, http=HttpFacts(200, payloads.HEADERS))
 

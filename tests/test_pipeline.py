@@ -17,8 +17,8 @@ from tests.scripted_store import ScriptedStore, eventually
 from tracer._clock import RandomIds, SystemClock
 from tracer._config import Settings
 from tracer._models import TraceState
-from tracer._pipeline import Pipeline
-from tracer._records import Codec, Ending, Rank, SpanEnded, SpanStarted
+from tracer._pipeline import LARGE, Pipeline
+from tracer._records import Codec, Ending, LargeRecord, Payload, Rank, SpanEnded, SpanStarted, decode
 from tracer._runtime import runtime
 from tracer.testing._isolation import isolated
 
@@ -239,11 +239,11 @@ def test_the_queue_never_holds_much_more_than_its_bytes() -> None:
         largest = with_body = 0
         for number in range(100):
             payload = pipeline.wire_payload(body)
-            with_body += payload is not None
             record = SpanStarted(
                 f"{number + 1:032x}", f"{number + 1:016x}", None, "s", "LLM", 1, "Default", None, payload
             )
-            pipeline.push(record, Rank.START)
+            pipeline.push(record, Rank.DETAIL, payload)
+            with_body += record.inputs is not None
             largest = max(largest, tracer.stats().queue_bytes)
         assert limit * 0.8 < largest <= limit
         stats = tracer.stats()
@@ -312,7 +312,6 @@ def test_a_record_that_cannot_be_encoded_is_counted_and_told_once(pipeline: Pipe
 def test_a_body_that_is_too_long_is_cut_and_says_by_how_much(pipeline: Pipeline) -> None:
     pipeline.configure(Settings(max_payload_bytes=10))
     payload = pipeline.wire_payload(b"0123456789abc")
-    assert payload is not None
     assert (payload.codec, payload.data, payload.truncated) == (Codec.WIRE, b"0123456789", 3)
 
 
@@ -332,3 +331,42 @@ def test_making_a_pipeline_starts_no_thread() -> None:
     pipeline.stop(1)
     assert pipeline.join(1) == 0
     assert threading.active_count() == before
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """A pipeline whose queue nobody reads but the test."""
+    pipeline = Pipeline("memory://", Settings(), SystemClock(), RandomIds())
+    monkeypatch.setattr(pipeline._worker, "is_running", True)
+    return pipeline
+
+
+@pytest.mark.parametrize("size", [LARGE, LARGE + 1])
+def test_a_large_body_is_queued_without_a_copy_and_stored_whole(unread: Pipeline, size: int) -> None:
+    unread.queue.set_limits(10, 10 * LARGE)
+    body = b'"' + b"x" * (size - 2) + b'"'
+    payload = unread.wire_payload(body)
+    unread.push(SpanStarted("1" * 32, "1" * 16, None, "s", "LLM", 1, "Default", "chat", payload), Rank.DETAIL, payload)
+    [record] = unread.queue.drain(10, 10 * LARGE)
+    assert isinstance(record, LargeRecord) == (size > LARGE)
+    assert size < len(record) < size + 200
+    started = decode(record)
+    assert isinstance(started, SpanStarted)
+    assert started.inputs == Payload(Codec.WIRE, body)
+    if isinstance(record, LargeRecord):
+        assert record.body is body
+
+
+def test_a_start_or_end_without_room_for_its_body_goes_without(unread: Pipeline) -> None:
+    unread.queue.set_limits(10, 1_000)
+    body = unread.wire_payload(b'"' + b"x" * 900 + b'"')
+    start = SpanStarted("1" * 32, "1" * 16, None, "s", "LLM", 1, "Default", "chat", body)
+    end = SpanEnded("1" * 16, 2, Ending.RETURNED, body, lost={"chunks": 2})
+    assert unread.push(start, Rank.DETAIL, body)
+    assert unread.push(end, Rank.DETAIL, body)
+    started, ended = (decode(record) for record in unread.queue.drain(10, 10_000))
+    assert isinstance(started, SpanStarted)
+    assert isinstance(ended, SpanEnded)
+    assert (started.inputs, started.body_dropped) == (None, True)
+    assert (ended.outputs, ended.lost) == (None, {"chunks": 2, "bodies": 1})
+    assert unread.stats().dropped["detail"] == 2

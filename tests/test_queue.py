@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer._queue import RecordQueue, Tally
-from tracer._records import Rank
+from tracer._records import Encoded, Rank
 
 EVERYTHING = 2**62
 RANKS = st.sampled_from(list(Rank))
 
 
-def drain_all(queue: RecordQueue) -> list[bytes]:
+def drain_all(queue: RecordQueue) -> list[Encoded]:
     records = queue.drain(EVERYTHING, EVERYTHING)
     assert queue.drain(EVERYTHING, EVERYTHING) == []
     return records
@@ -133,7 +133,7 @@ def run_together(*functions: Any) -> None:
 def test_nothing_is_lost_or_doubled_between_many_producers_and_a_consumer() -> None:
     queue = RecordQueue(5_000, EVERYTHING)
     accepted: list[list[bytes]] = [[] for _ in range(8)]
-    received: list[bytes] = []
+    received: list[Any] = []
     stop = threading.Event()
 
     def produce(own: list[bytes], name: int) -> None:

@@ -36,6 +36,7 @@ from tracer._reading import (
     view_outputs,
 )
 from tracer._records import (
+    Encoded,
     Payload,
     SpanChunk,
     SpanEnded,
@@ -136,7 +137,7 @@ class Assembler:
         """How many spans have started and not ended."""
         return len(self._open)
 
-    def feed(self, raw: bytes, hooks: Hooks = ()) -> None:
+    def feed(self, raw: Encoded, hooks: Hooks = ()) -> None:
         """Take one record in. A record that can't be understood is counted, never raised."""
         try:
             record = decode(raw)

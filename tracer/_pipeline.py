@@ -21,13 +21,12 @@ from tracer._exceptions import ClosedError
 from tracer._queue import RecordQueue, Tally
 from tracer._records import (
     Codec,
+    LargeRecord,
     Payload,
     Rank,
     Record,
     SpanEnded,
-    SpanNoted,
     SpanStarted,
-    SpanUpdated,
     encode,
 )
 from tracer._values import encode_attributes
@@ -36,12 +35,14 @@ from tracer.interpret import redact
 from tracer.store import open_store
 from tracer.store.base import Store
 
-__all__ = ["Pipeline", "Stats"]
+__all__ = ["LARGE", "Pipeline", "Stats"]
 
 T = TypeVar("T")
 
 # Members of an enum are slow to look up on Python 3.11 (0.25 µs).
-_WIRE, _DETAIL, _START = Codec.WIRE, Rank.DETAIL, Rank.START
+_WIRE, _DETAIL, _START, _END = Codec.WIRE, Rank.DETAIL, Rank.START, Rank.END
+
+LARGE = 64 * 1024  # bytes of a body that is no longer copied into its record
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,13 +119,22 @@ class Pipeline:
         self.settings = settings
         self.queue.set_limits(settings.queue_max_records, settings.queue_max_bytes)
 
-    def push(self, record: Record, rank: Rank) -> bool:
-        """Encode a record and queue it; False, and counted, if it was refused. Never blocks, never raises."""
+    def push(self, record: Record, rank: Rank, body: Payload | None = None) -> bool:
+        """Encode a record and queue it; False, and counted, if it was refused. Never blocks, never raises.
+
+        Args:
+            record: Not to be used afterwards.
+            rank: A start or an end with a body is a detail; where there is no room for those, it goes without the body.
+            body: The record's inputs or outputs, if it has any.
+        """
         if self.closed:
             self._after_close.add()
             return False
+        aside = None
         data: bytes | None
         try:
+            if body is not None and len(body.data) > LARGE:
+                aside, body.data, body.beside = body.data, b"", True
             data = encode(record)
             if len(data) > (limit := self.settings.max_payload_bytes) and _attributes_of(record, len(data)) > limit:
                 self._truncated.add()
@@ -133,29 +143,41 @@ class Pipeline:
             data = self._encode_by_hand(record)
         if data is None:
             return False
-        accepted = self.queue.push(data, rank)
+        accepted = self.queue.push(data if aside is None else LargeRecord(data, aside), rank)
+        if body is not None and not accepted:
+            return self._push_without_body(record)
         if not self._worker.is_running:  # after the push: a thread that ends looks at the queue after it said so
             self._worker.try_to_start()
         return accepted
 
+    def _push_without_body(self, record: Record) -> bool:
+        if isinstance(record, SpanStarted):
+            record.inputs, record.body_dropped = None, True
+            return self.push(record, _START)
+        if isinstance(record, SpanEnded):
+            lost = record.lost or {}
+            record.outputs, record.lost = None, {**lost, "bodies": lost.get("bodies", 0) + 1}
+            return self.push(record, _END)
+        return False
+
     def _encode_by_hand(self, record: Record) -> bytes | None:
         try:
-            if isinstance(record, (SpanStarted, SpanUpdated, SpanEnded, SpanNoted)) and record.attributes:
-                record.attributes = encode_attributes(record.attributes, self.settings.max_payload_bytes)
+            attributes = getattr(record, "attributes", None)
+            if isinstance(attributes, dict):
+                record = msgspec.structs.replace(
+                    record, attributes=encode_attributes(attributes, self.settings.max_payload_bytes)
+                )
             return encode(record)
         except Exception as error:
             self._encode_failed.add()
             self._errors.report("a record could not be encoded", error)
             return None
 
-    def wire_payload(self, body: bytes) -> Payload | None:
-        """Return a body as a payload, cut at ``max_payload_bytes``; None if the queue is too full for bodies."""
+    def wire_payload(self, body: bytes) -> Payload:
+        """Return a body as a payload, cut at ``max_payload_bytes``."""
+        limit = self.settings.max_payload_bytes
         size = len(body)
-        cut = max(0, size - self.settings.max_payload_bytes)
-        if not self.queue.has_room(_DETAIL, size - cut):
-            self.queue.refuse(_DETAIL)
-            return None
-        return Payload(_WIRE, body[: size - cut], cut)  # which copies nothing if nothing is cut
+        return Payload(_WIRE, body) if size <= limit else Payload(_WIRE, body[:limit], size - limit)
 
     def refuse_start(self) -> None:
         """Count a span whose start was not even made."""

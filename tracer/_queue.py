@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tracer._records import Rank
+from tracer._records import Encoded, Rank
 
 __all__ = ["QueueStatistics", "RecordQueue", "Tally"]
 
@@ -81,7 +81,7 @@ class RecordQueue:
     """
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._records: deque[bytes] = deque()
+        self._records: deque[Encoded] = deque()
         self._bytes = 0
         self._drained = 0
         self._refused = {rank: Tally() for rank in SHED_AT}
@@ -100,7 +100,7 @@ class RecordQueue:
         """Tell whether a record of this rank and size would be accepted now; counts nothing."""
         return len(self._records) < self._max_records[rank] and self._bytes + size <= self._max_bytes[rank]
 
-    def push(self, record: bytes, rank: Rank) -> bool:
+    def push(self, record: Encoded, rank: Rank) -> bool:
         """Append a record, or refuse and count it. Safe in any thread, in a finalizer and in a signal handler."""
         depth = len(self._records)
         size = self._bytes + len(record)
@@ -120,9 +120,9 @@ class RecordQueue:
         """Count a record that was not even made since there was no room."""
         self._refused[rank].add()
 
-    def drain(self, max_records: int, max_bytes: int) -> list[bytes]:
+    def drain(self, max_records: int, max_bytes: int) -> list[Encoded]:
         """Take the oldest records, at most so many or (but for the last one) so many bytes. Consumer only."""
-        taken: list[bytes] = []
+        taken: list[Encoded] = []
         size = 0
         while len(taken) < max_records and size < max_bytes:
             try:

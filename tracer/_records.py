@@ -13,9 +13,12 @@ import msgspec
 
 __all__ = [
     "Codec",
+    "Encoded",
+    "EncodedAttributes",
     "Ending",
     "Failure",
     "HttpFacts",
+    "LargeRecord",
     "Payload",
     "Rank",
     "Record",
@@ -47,11 +50,15 @@ class Codec(enum.IntEnum):
 
 
 class Payload(msgspec.Struct, array_like=True, gc=False):
-    """A body or a value, with the number of bytes that were cut off its end."""
+    """A body or a value, with the number of bytes that were cut off its end.
+
+    `data` is empty on the queue, if `beside` says that it goes beside its record (`LargeRecord`).
+    """
 
     codec: Codec
     data: bytes
     truncated: int = 0
+    beside: bool = False
 
 
 class Failure(msgspec.Struct, array_like=True):
@@ -85,6 +92,21 @@ class Ending(enum.IntEnum):
     EXHAUSTED = 3  # a stream's bytes were read to their end
     CLOSED = 4  # a stream or generator was closed before its end
     COLLECTED = 5  # … or dropped, and found by the garbage collector
+
+
+class EncodedAttributes:
+    """Attributes that many spans begin with, encoded once.
+
+    Attributes:
+        values: Shared by those spans: not to be changed.
+        encoded: What goes into their records.
+    """
+
+    __slots__ = ("encoded", "values")
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.encoded = msgspec.Raw(msgspec.msgpack.encode(values))
 
 
 class SpanStarted(msgspec.Struct, array_like=True, gc=False, tag="s"):
@@ -166,8 +188,36 @@ class TraceUpdated(msgspec.Struct, array_like=True, gc=False, tag="t"):
 
 Record = SpanStarted | SpanChunk | SpanNoted | SpanUpdated | SpanEnded | TraceUpdated
 
+
+class LargeRecord:
+    """An encoded record together with its body, which the thread that calls would take a millisecond to copy."""
+
+    __slots__ = ("body", "encoded")
+
+    def __init__(self, encoded: bytes, body: bytes) -> None:
+        self.encoded = encoded
+        self.body = body
+
+    def __len__(self) -> int:
+        return len(self.encoded) + len(self.body)
+
+
+Encoded = bytes | LargeRecord
+"""What lies in the queue."""
+
 encode = msgspec.msgpack.Encoder().encode
 """Encode one record. Raises what msgspec raises for values that are no JSON-like data (see `tracer._values`)."""
 
-decode = msgspec.msgpack.Decoder(Record).decode
-"""Decode one record. Raises `msgspec.DecodeError` or `UnicodeDecodeError` for bytes that `encode` did not make."""
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+def decode(encoded: Encoded) -> Record:
+    """Decode one record. Raises `msgspec.DecodeError` or `UnicodeDecodeError` for bytes that `encode` did not make."""
+    record: Record = _decode(encoded.encoded if isinstance(encoded, LargeRecord) else encoded)
+    if not isinstance(encoded, LargeRecord):
+        return record
+    payloads: list[Payload | None] = [getattr(record, name, None) for name in ("inputs", "outputs")]
+    for payload in payloads:
+        if payload is not None and payload.beside:
+            payload.data, payload.beside = encoded.body, False
+    return record

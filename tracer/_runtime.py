@@ -38,19 +38,24 @@ DORMANT_FOR = 60.0  # seconds until a wrong environment is looked at again
 FORK_TIMEOUT = 0.5  # seconds that a fork waits for the store to close
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
-    "_settings", "_uri", "_experiment", "_pipeline", "_retired", "_misconfigured", "_dormant", "_dormant_until",
+    "_settings", "_uri", "chosen_experiment", "current", "_retired", "_misconfigured", "_dormant", "_dormant_until",
 )  # fmt: skip
 
 
 class Runtime:
-    """Owns what is one per process. Every method may be called from any thread."""
+    """Owns what is one per process. Every method may be called from any thread.
+
+    Attributes:
+        current: The pipeline that new traces go through; None until there is need of one (`pipeline_for_spans`).
+        chosen_experiment: Theirs; None until somebody asked (`experiment`).
+    """
 
     last_trace_id: str | None
     of_thread: threading.local
     _settings: Settings | None
     _uri: str | None
-    _experiment: str | None
-    _pipeline: Pipeline | None
+    chosen_experiment: str | None
+    current: Pipeline | None
     _retired: weakref.WeakSet[Pipeline]  # kept alive by what they still have to do: their worker, or spans that run
     _misconfigured: str | None
     _dormant_until: float
@@ -97,12 +102,12 @@ class Runtime:
         """Send the traces that begin from now on to another store. Opens again after a shutdown."""
         checked = check_uri(uri)
         with self._lock:
-            current = self._pipeline
+            current = self.current
             if current is None or current.uri != checked or current.closed:
                 if current is not None:
                     current.retire()
                     self._retired.add(current)
-                self._pipeline = self._resumed(checked)
+                self.current = self._resumed(checked)
             self._uri = checked
             self._dormant_until = 0.0
         self.warm_up()
@@ -119,38 +124,38 @@ class Runtime:
     @property
     def experiment(self) -> str:
         """The experiment that new traces belong to. The environment is read once: each trace asks."""
-        if self._experiment is None:
-            self._experiment = clean_text(os.environ.get("TRACER_EXPERIMENT") or DEFAULT_EXPERIMENT)
-        return self._experiment
+        if self.chosen_experiment is None:
+            self.chosen_experiment = clean_text(os.environ.get("TRACER_EXPERIMENT") or DEFAULT_EXPERIMENT)
+        return self.chosen_experiment
 
     def set_experiment(self, name: str) -> None:
         """Put the traces that begin from now on into an experiment."""
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"experiment must be a non-empty string, got {name!r}")
-        self._experiment = clean_text(name)
+        self.chosen_experiment = clean_text(name)
 
     # --- the pipeline ---------------------------------------------------------------------------------------------
 
     @property
     def pipeline(self) -> Pipeline:
         """The current pipeline, made at its first use. Raises ConfigurationError if it can't be."""
-        pipeline = self._pipeline
+        pipeline = self.current
         return pipeline if pipeline is not None else self._make_pipeline()
 
     def _make_pipeline(self) -> Pipeline:
         with self._lock:
             made = Pipeline(check_uri(self.tracking_uri), self.settings, self.clock, self.ids)
-            if self._pipeline is None:
-                self._pipeline = made
+            if self.current is None:
+                self.current = made
             self._finalize_with_multiprocessing()
-            return self._pipeline
+            return self.current
 
     def _pipelines(self) -> list[Pipeline]:
-        return [*self._retired, *([self._pipeline] if self._pipeline is not None else [])]
+        return [*self._retired, *([self.current] if self.current is not None else [])]
 
     def pipeline_for_spans(self) -> Pipeline:
         """The current pipeline; where the environment is wrong, one that records nothing, and a log line."""
-        pipeline = self._pipeline
+        pipeline = self.current
         if pipeline is not None:
             return pipeline
         if time.monotonic() < self._dormant_until and self._dormant is not None:
@@ -240,8 +245,8 @@ class Runtime:
         self.of_thread = threading.local()
         self._settings = None
         self._uri = None
-        self._experiment = None
-        self._pipeline = None
+        self.chosen_experiment = None
+        self.current = None
         self._retired = weakref.WeakSet()
         self._misconfigured = None
         self._dormant_until = 0.0
@@ -262,7 +267,7 @@ class Runtime:
         self._lock = threading.RLock()
         for pipeline in self._pipelines():
             pipeline.forget()
-        self._pipeline, self._retired = None, weakref.WeakSet()
+        self.current, self._retired = None, weakref.WeakSet()
 
     def _finalize_with_multiprocessing(self) -> None:
         """In a child of multiprocessing's, flush with its finalizers: it ends by ``os._exit``, which skips atexit.

@@ -19,6 +19,7 @@ from tracer._failures import capture_failure, is_cancellation
 from tracer._models import SpanEvent, SpanStatus, SpanStatusCode, SpanType
 from tracer._pipeline import Pipeline
 from tracer._records import (
+    EncodedAttributes,
     Ending,
     Failure,
     HttpFacts,
@@ -53,15 +54,19 @@ class TraceContext:
         spans_dropped: Child spans that a full queue refused.
     """
 
-    __slots__ = ("clock_offset", "experiment", "pipeline", "recording", "spans_dropped", "start_ns", "trace_id")
+    __slots__ = (
+        "clock_offset", "experiment", "perf_counter_ns", "pipeline", "recording", "spans_dropped", "start_ns",
+        "trace_id",
+    )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, trace_id: str | None = None) -> None:
         clock = pipeline.clock
         self.pipeline = pipeline
         self.trace_id = trace_id or pipeline.ids.trace_id()
+        self.perf_counter_ns = clock.perf_counter_ns
         self.start_ns = clock.time_ns()
         self.clock_offset = self.start_ns - clock.perf_counter_ns()
-        self.experiment = runtime.experiment
+        self.experiment = runtime.chosen_experiment or runtime.experiment
         self.spans_dropped = 0
         rate = pipeline.settings.sample_rate
         self.recording = rate >= 1.0 or self._is_sampled(rate)
@@ -74,7 +79,7 @@ class TraceContext:
 
     def now_ns(self) -> int:
         """Nanoseconds since the epoch, never going back within the trace."""
-        return self.clock_offset + self.pipeline.clock.perf_counter_ns()
+        return self.clock_offset + self.perf_counter_ns()
 
 
 class LiveSpan:
@@ -99,9 +104,7 @@ class LiveSpan:
         "start_time_ns",
     )  # fmt: skip
 
-    def __init__(
-        self, trace: TraceContext, parent: LiveSpan | None, name: str, span_type: str, *, is_first: bool
-    ) -> None:
+    def __init__(self, trace: TraceContext, parent: LiveSpan | None, name: str, span_type: str, is_first: bool) -> None:
         self._trace = trace
         self._is_first = is_first
         self._recording: bool = trace.recording and (parent is None or parent._recording)  # also what is below it
@@ -245,15 +248,17 @@ class LiveSpan:
 
     def begin(
         self,
-        *,
         inputs: Payload | None = None,
-        attributes: dict[str, Any] | None = None,
+        attributes: dict[str, Any] | EncodedAttributes | None = None,
         operation: str | None = None,
         capture: bool = True,
-        body_dropped: bool = False,
     ) -> None:
         """Put the span's start on the queue. If it is refused, neither this span nor any below it is recorded."""
-        self._attributes = attributes
+        encoded: Any = attributes  # msgspec takes what is encoded in the place of any value
+        if isinstance(attributes, EncodedAttributes):
+            self._attributes, encoded = attributes.values, attributes.encoded
+        else:
+            self._attributes = attributes
         trace = self._trace
         if not self._recording:
             if trace.recording:  # it is left out with a span above it, that a full queue refused
@@ -270,11 +275,10 @@ class LiveSpan:
             trace.experiment if self._is_first else None,
             operation,
             inputs,
-            attributes,
+            encoded,
             capture,
-            body_dropped,
         )
-        if not self.pipeline.push(record, _START):
+        if not self.pipeline.push(record, _START if inputs is None else _DETAIL, inputs):
             self._recording = self.is_recording = False
             trace.spans_dropped += 1
 
@@ -300,13 +304,12 @@ class LiveSpan:
     def finish(
         self,
         ending: Ending,
-        *,
-        end_ns: int | None = None,
         outputs: Payload | None = None,
+        attributes: dict[str, Any] | None = None,
         error: BaseException | None = None,
         http: HttpFacts | None = None,
         streamed: bool = False,
-        attributes: dict[str, Any] | None = None,
+        end_ns: int | None = None,
     ) -> None:
         """Put the span's end on the queue, once. Safe in a finalizer."""
         if self._ended:
@@ -314,7 +317,9 @@ class LiveSpan:
         self._ended, self.is_recording = True, False
         self._inputs = self._outputs = None
         trace = self._trace
-        self.end_time_ns = end_ns = trace.now_ns() if end_ns is None else end_ns
+        if end_ns is None:
+            end_ns = trace.clock_offset + trace.perf_counter_ns()
+        self.end_time_ns = end_ns
         if not self._recording:
             return
         if self._is_first:
@@ -327,7 +332,7 @@ class LiveSpan:
         elif failure is not None:
             self._status = SpanStatus(SpanStatusCode.ERROR, f"{failure.type}: {failure.message}")
         record = SpanEnded(self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost)
-        self.pipeline.push(record, _END)
+        self.pipeline.push(record, _END if outputs is None else _DETAIL, outputs)
 
     def finish_with(self, error: BaseException | None, outputs: Payload | None = None) -> None:
         """End the span of a piece of user code that returned, or that raised `error`."""
@@ -373,12 +378,11 @@ def open_span(name: str, span_type: str) -> LiveSpan:
     span is the first of its trace in the present pipeline, and still belongs to that trace.
     """
     parent = current_span.get()
-    if parent is None:
-        return LiveSpan(TraceContext(runtime.pipeline_for_spans()), None, name, span_type, is_first=True)
-    if parent.pipeline.closed:
-        trace = TraceContext(runtime.pipeline_for_spans(), parent.trace_id)
-        return LiveSpan(trace, parent, name, span_type, is_first=True)
-    return LiveSpan(parent._trace, parent, name, span_type, is_first=False)
+    if parent is not None and not parent.pipeline.closed:
+        return LiveSpan(parent._trace, parent, name, span_type, False)
+    pipeline = runtime.current or runtime.pipeline_for_spans()
+    trace = TraceContext(pipeline, None if parent is None else parent.trace_id)
+    return LiveSpan(trace, parent, name, span_type, True)
 
 
 class SpanScope:

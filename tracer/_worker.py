@@ -26,6 +26,7 @@ from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError, StoreError, TracerError, TransientStoreError
 from tracer._jobs import Jobs
 from tracer._queue import RecordQueue
+from tracer._records import Encoded
 from tracer._slices import Slices
 from tracer._store_keeper import StoreKeeper
 from tracer.store.base import Batch, Store
@@ -298,7 +299,7 @@ class Worker:
 
     # --- records --------------------------------------------------------------------------------------------------
 
-    async def _settle(self, records: list[bytes], settings: Settings, assembler: Assembler) -> None:
+    async def _settle(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> None:
         """Assemble records, write what they amount to, and count them."""
         batch: Batch | None
         try:
@@ -313,7 +314,7 @@ class Worker:
         self._settled_event.set()
         self._settled_event = anyio.Event()
 
-    def _feed(self, records: list[bytes], settings: Settings, assembler: Assembler) -> int:
+    def _feed(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> int:
         """Give the assembler its records, in slices; return how many of them were of no use."""
         failed, useless = 0, _useless(assembler)
         assembler.prices = settings.prices

@@ -25,7 +25,7 @@ from tracer.testing import FakeOpenAI, reply
 PLANTS: dict[str, tuple[Any, str]] = {
     "opening the span": (_calls, "open_span"),
     "beginning the span": (LiveSpan, "begin"),
-    "reading the request": (_calls, "_body_of"),
+    "reading the request": (_calls, "_start_attributes"),
     "reading the response": (_calls, "_facts_of"),
     "tapping the stream": (_calls, "tap"),
     "keeping a chunk": (_stream, "SpanChunk"),
@@ -108,12 +108,14 @@ async def test_a_stream_that_can_not_be_tapped_ends_with_the_call(
 async def test_a_request_that_was_not_seen_still_has_a_span(
     caller: Caller, tracer_log: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(message: Any) -> Any:
-        if hasattr(message, "status_code"):
-            return message.content
-        raise TypeError("planted")
+    read = _calls._start_attributes
 
-    monkeypatch.setattr(_calls, "_body_of", fail)
+    def fail(client: type, operation: str, name: str | None, host: str | None, *rest: Any) -> Any:
+        if host is not None:
+            raise TypeError("planted")
+        return read(client, operation, name, host, *rest)
+
+    monkeypatch.setattr(_calls, "_start_attributes", fail)
     monkeypatch.setattr(_guard, "_throttle", Throttle())
     await caller.chat()
     tracer_log.clear()

@@ -20,7 +20,7 @@ from tracer import _semconv as sc
 from tracer._context import Current, current_span
 from tracer._guard import guarded
 from tracer._spans import LiveSpan
-from tracer.openai._calls import Call, _body_of, current_call
+from tracer.openai._calls import Call, current_call
 
 __all__ = ["JobCall", "Poll", "jobs"]
 
@@ -113,10 +113,10 @@ class _Head(msgspec.Struct):
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
-def _head_of(body: bytes | None) -> _Head:
+def _head_of(response: Any) -> _Head:
     try:
-        return _decode_head(body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_head(response.content)
+    except Exception:  # unread (ResponseNotRead of httpx2 or httpx), or no JSON
         return _Head()
 
 
@@ -129,7 +129,7 @@ class JobCall(Call):
     def response_came(self, response: Any) -> None:
         """See a successful response, and which job it tells of."""
         super().response_came(response)
-        head = _head_of(_body_of(response))  # nothing of a stream, which brings the job's end itself
+        head = _head_of(response)  # nothing of a stream, which brings the job's end itself
         if isinstance(head.id, str) and head.status in _RUNNING:
             jobs.start(head.id, self.span, head.status)
 
@@ -171,7 +171,7 @@ class Poll(Call):
     @guarded
     def response_came(self, response: Any) -> None:
         """See how the job stands; if it has ended now, record this call after all."""
-        head = _head_of(_body_of(response))  # nothing, if the caller is to read it (``with_streaming_response``)
+        head = _head_of(response)  # nothing, if the caller is to read it (``with_streaming_response``)
         status = head.status if isinstance(head.status, str) else None
         if self._job is not None:
             self._job.polls += 1

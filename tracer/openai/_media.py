@@ -55,7 +55,7 @@ class MediaCall(Call):
             self._body = msgspec.json.encode({"content_type": self._content_type, "size": self._size})
         super()._finish(ending, error, end_ns)
 
-    def _payload_of(self, body: bytes) -> Payload | None:
+    def _payload_of(self, body: bytes) -> Payload:
         """Return what came in the form of a user's value: base64 of it is for the worker to make."""
         media, self._media = self._media, None
         pipeline = self.span.pipeline

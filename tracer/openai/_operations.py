@@ -38,6 +38,7 @@ class Operation(msgspec.Struct, frozen=True):
         resource: The SDK's resource class, which names the span.
         name: ``gen_ai.operation.name``; None where the conventions have none.
         attributes: What the path says: (attribute key, id).
+        async_resource: The name of the resource's async class.
     """
 
     key: str
@@ -46,11 +47,10 @@ class Operation(msgspec.Struct, frozen=True):
     name: str | None
     kind: Kind = "call"
     attributes: tuple[tuple[str, str | int | float], ...] = ()
+    async_resource: str = ""
 
-    @property
-    def async_resource(self) -> str:
-        """The name of the resource's async class."""
-        return f"Async{self.resource}"
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "async_resource", f"Async{self.resource}")
 
 
 _RESPONSES = Operation("responses", "Responses", SpanType.CHAT_MODEL, "chat", "background")

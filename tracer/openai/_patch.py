@@ -88,7 +88,7 @@ def _leads_to_ours(function: Any, owner: type, name: str) -> bool:
 
 
 def _scope(
-    client: Any, request_options: Any, kwargs: Mapping[str, Any], *, is_async: bool
+    client: Any, request_options: Any, kwargs: Mapping[str, Any], is_async: bool
 ) -> AbstractContextManager[None] | None:
     """Return what a request is to run in: its call; if it isn't traced nothing, or what hides the call around it."""
     options = _options
@@ -101,8 +101,10 @@ def _scope(
         operation = find_operation(request_options.method, request_options.url)
         if operation is None:
             return None if around is None else _Hidden()
-        watch = call_class(operation, request_options.json_data, streamed=bool(kwargs.get("stream")))
-        return watch(client, operation, request_options, options, is_async=is_async)
+        watch = Call
+        if operation.kind != "call":
+            watch = call_class(operation, request_options.json_data, streamed=bool(kwargs.get("stream")))
+        return watch(client, operation, request_options, options, is_async)
     except Exception:
         report("_scope")
         return None
@@ -138,7 +140,7 @@ def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
         wanted = _options
         if wanted is not None and wanted.stream_usage:
             options = _with_usage(options, kwargs) or options
-        scope = _scope(self, options, kwargs, is_async=False)
+        scope = _scope(self, options, kwargs, False)
         if scope is None:
             return original(self, cast_to, options, *args, **kwargs)
         with scope:
@@ -153,7 +155,7 @@ def _wrap_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
         wanted = _options
         if wanted is not None and wanted.stream_usage:
             options = _with_usage(options, kwargs) or options
-        scope = _scope(self, options, kwargs, is_async=True)
+        scope = _scope(self, options, kwargs, True)
         if scope is None:
             return await original(self, cast_to, options, *args, **kwargs)
         with scope:

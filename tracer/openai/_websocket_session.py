@@ -141,7 +141,7 @@ class Session:
         span = self.span
         inputs = msgspec.json.encode({"model": self._model, **query} if self._model else query)
         span.begin(
-            inputs=span.pipeline.wire_payload(inputs) if span.is_recording else None,
+            inputs=span.pipeline.wire_payload(inputs),
             attributes=self._attributes(f"{self.kind.operation}.session"),
             operation=f"{self.kind.operation}.session",
             capture=self._capture,
@@ -294,13 +294,11 @@ class Session:
             span = open_span(self._name, SpanType.CHAT_MODEL)
         self._responses += 1
         inputs = request if self.kind.by_lane else self._compose(request, said)
-        payload = span.pipeline.wire_payload(inputs) if inputs is not None and span.is_recording else None
         span.begin(
-            inputs=payload,
+            inputs=None if inputs is None else span.pipeline.wire_payload(inputs),
             attributes={**self._attributes(self.kind.operation), sc.OPERATION_NAME: "chat"},
             operation=self.kind.operation,
             capture=self._capture,
-            body_dropped=inputs is not None and payload is None and span.is_recording,
         )
         return Turn(span, heard)
 
