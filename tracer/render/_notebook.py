@@ -5,7 +5,7 @@ are off it is read by opening and closing; where a notebook that isn't trusted d
 
 A frame knows the theme of the browser and not that of the notebook, so a script beside it, the same for any trace,
 tells it. Seen in VS Code 1.100 (npm's code-server: a notebook with saved outputs, `--disable-workspace-trust`), in its
-light and its dark theme, each in a browser of the other.
+light and its dark theme, each in a browser of the other, and in JupyterLab's dark theme in a light browser.
 """
 
 from __future__ import annotations
