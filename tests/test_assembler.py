@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 import tracer
 from tests.reading import last_span, last_spans, last_trace, stored_bytes, stored_rows
+from tracer import _assembler
 from tracer import _semconv as sc
-from tracer._assembler import MAX_EVENTS, Assembler
+from tracer._assembler import MAX_EVENTS, MAX_LIVE_EVENTS, Assembler
 from tracer._models import SpanStatusCode, TraceState
 from tracer._records import (
     Ending,
@@ -128,6 +129,12 @@ def test_records_of_unknown_spans_and_foreign_bytes_are_counted() -> None:
     assert not assembler.take_batch().spans
 
 
+def test_a_record_with_text_that_is_no_utf_8_is_counted() -> None:
+    assembler = Assembler(current_process())
+    assembler.feed(encode(root()).replace(b"root", b"\xffoot"))
+    assert (assembler.counts.undecodable, assembler.open_spans) == (1, 0)
+
+
 def test_what_was_lost_on_the_way_is_marked_on_the_trace() -> None:
     [batch] = batches([root(body_dropped=True), SpanEnded(ROOT, 2, Ending.RETURNED, lost={"chunks": 3, "bodies": 1})])
     assert batch.traces[0].dropped == {"bodies": 2, "chunks": 3}
@@ -148,9 +155,37 @@ def test_what_was_cut_off_is_marked_and_counted_for_both_sides() -> None:
 
 def test_the_events_of_one_span_are_bounded() -> None:
     notes: list[Record] = [SpanNoted(ROOT, "event", number) for number in range(MAX_EVENTS + 5)]
-    [batch] = batches([root(), *notes, SpanEnded(ROOT, 2, Ending.RETURNED)])
+    assembler = Assembler(current_process())
+    for record in (root(), *notes, SpanEnded(ROOT, 2, Ending.RETURNED)):
+        assembler.feed(encode(record))
+    batch = assembler.take_batch()
+    assert assembler.counts.events == 5
     assert len(json.loads(batch.spans[0].events or b"")) == MAX_EVENTS
     assert batch.traces[0].dropped == {"events": 5}
+
+
+def test_events_are_written_live_up_to_a_bound_and_all_of_them_at_the_end() -> None:
+    notes: list[Record] = [SpanNoted(ROOT, "event", number) for number in range(MAX_LIVE_EVENTS)]
+    live, beyond, ended = batches(
+        [root(), *notes], [SpanNoted(ROOT, "event", 1)], [SpanEnded(ROOT, 2, Ending.RETURNED)]
+    )
+    assert len(json.loads(live.spans[0].events or b"")) == MAX_LIVE_EVENTS
+    assert beyond.spans[0].events is None
+    assert len(json.loads(ended.spans[0].events or b"")) == MAX_LIVE_EVENTS + 1
+
+
+def test_a_response_read_again_is_counted_once_among_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_assembler, "MAX_RESPONSES", 2)
+
+    def read(operation: str, response_id: str) -> list[Record]:
+        usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+        answer = {"id": response_id, "object": "response", "status": "completed", "output": [], "usage": usage}
+        body = Payload(0, json.dumps(answer).encode())  # type: ignore[arg-type]
+        return [root(operation=operation), SpanEnded(ROOT, 2_000, Ending.RETURNED, body)]
+
+    asked = [("responses", "a"), ("retrieved", "a"), ("retrieved", "b"), ("retrieved", "a"), ("responses", "b")]
+    found = batches(*(read(*one) for one in [*asked, ("retrieved", "c"), ("retrieved", "d"), ("retrieved", "a")]))
+    assert [batch.spans[0].counted for batch in found] == [True, False, True, False, True, True, True, True]
 
 
 def test_a_failed_root_fails_its_trace_and_says_why() -> None:

@@ -294,3 +294,16 @@ def test_no_wake_up_is_lost() -> None:
 
     run_together(consume, produce, produce)
     assert received == wanted
+
+
+def test_the_bounds_of_bytes_hold_to_the_byte() -> None:
+    rung: list[None] = []
+    queue = RecordQueue(1_000, 100)
+    queue.call_when(lambda: rung.append(None), at_once=False)
+    assert queue.push(b"x" * 49, Rank.CHUNK)
+    assert not rung
+    assert queue.push(b"x", Rank.CHUNK)
+    assert len(rung) == 1  # half of it is full
+    assert not queue.push(b"x" * 31, Rank.CHUNK)
+    assert queue.push(b"x" * 30, Rank.CHUNK)
+    assert not queue.push(b"x", Rank.CHUNK)

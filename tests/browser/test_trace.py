@@ -283,6 +283,46 @@ def test_a_notebooks_frame_runs_in_a_page_of_others(file: Callable[..., Any]) ->
     expect(page.frame_locator("iframe").nth(1).locator(".tv-item")).to_have_count(1)
 
 
+@pytest.mark.parametrize("browsers", ["light", "dark"])
+@pytest.mark.parametrize(("text", "shown"), [("#ccc", "rgb(230, 233, 238)"), ("#333", "rgb(26, 29, 35)")])
+def test_a_notebooks_frame_has_the_theme_of_the_notebook(
+    file: Callable[..., Any], browsers: str, text: str, shown: str
+) -> None:
+    page = file(f"<!doctype html><body style='color: {text}'>{agent_trace()._repr_html_()}", color_scheme=browsers)
+    expect(page.frame_locator("iframe").locator("body")).to_have_css("color", shown)
+    script = page.locator("script").inner_html()
+    page.evaluate("page => document.body.innerHTML = page", agent_trace()._repr_html_())  # the script doesn't run
+    expect(page.frame_locator("iframe").locator(".tv.on")).to_have_count(1)
+    page.evaluate(script)  # the frame has loaded long ago
+    expect(page.frame_locator("iframe").locator("body")).to_have_css("color", shown)
+
+
+def test_names_go_before_figures_in_a_notebooks_width(file: Callable[..., Any]) -> None:
+    page = file(f"<!doctype html>{agent_trace()._repr_html_()}", viewport={"width": 990, "height": 700})
+    frame = page.frame_locator("iframe")
+    name = row(frame, "answer_customer").locator(".n > span").first
+    assert name.evaluate("element => element.scrollWidth <= element.clientWidth")
+    expect(frame.locator(".tv-tree .c").first).to_be_hidden()
+    page.set_viewport_size({"width": 1400, "height": 700})
+    expect(frame.locator(".tv-tree .c").first).to_be_visible()
+
+
+def test_a_link_leads_to_a_span_of_a_file_and_a_notebook_has_none(page: Any, file: Callable[..., Any]) -> None:
+    address, html = "http://127.0.0.1:9/trace.html", render_trace(agent_trace(), standalone=True)
+    page.route(address, lambda route: route.fulfill(body=html, content_type="text/html"))
+    page.goto(address)
+    row(page, "AsyncCompletions_2").click()
+    page.evaluate("navigator.clipboard.writeText = async text => { document.title = text }")
+    page.locator("article:visible [data-copy-link]").click()
+    link = page.title()
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.locator("article:visible h2")).to_contain_text("AsyncCompletions_2")
+    frame = file(f"<!doctype html>{agent_trace()._repr_html_()}").frame_locator("iframe")
+    expect(frame.get_by_role("button", name="Copy id")).to_be_visible()
+    expect(frame.get_by_role("button", name="Copy link")).to_have_count(0)
+
+
 def test_hostile_text_runs_nowhere(file: Callable[..., Any]) -> None:
     from tests.render.test_hostile import PAYLOADS, hostile_trace
 

@@ -32,6 +32,14 @@ def test_a_trace_is_shown_in_a_frame_without_origin() -> None:
     assert "AsyncCompletions_1" in read(html).one("pre").text  # where the frame is dropped
 
 
+def test_the_script_beside_the_frame_is_the_same_for_any_trace() -> None:
+    scripts = {
+        html.rpartition("<script>")[2]
+        for html in (agent_trace()._repr_html_(), make_trace(chat_span(1))._repr_html_(), TracePage()._repr_html_())
+    }
+    assert len(scripts) == 1
+
+
 def test_a_page_of_traces_is_a_list_that_opens() -> None:
     page = TracePage([agent_trace(), make_trace(chat_span(1))], next_page_token="x")
     document = read(framed(page._repr_html_()))

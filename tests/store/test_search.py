@@ -232,6 +232,16 @@ async def test_pages_hold_still_while_traces_arrive_and_go(starts: list[int], or
         await store.aclose()
 
 
+async def test_an_hour_ago_is_the_same_moment_on_each_page(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.write(batch([], [patch(n, start_time_ns=START + n * SECOND) for n in range(4)]))
+    monkeypatch.setattr(time, "time_ns", lambda: START + 3600 * SECOND)
+    asked: dict[str, Any] = {"since": timedelta(hours=1), "max_results": 2}
+    token = (await store.search_traces(TraceQuery(**asked))).next_page_token
+    monkeypatch.setattr(time, "time_ns", lambda: START + 7200 * SECOND)
+    assert await found(store, **asked) == []
+    assert await found(store, **asked, page_token=token) == [1, 0]
+
+
 async def test_a_page_token_fits_its_own_search_only(store: SqliteStore) -> None:
     await store.write(simple(*range(5)))
     token = (await store.search_traces(TraceQuery(max_results=2))).next_page_token

@@ -13,6 +13,7 @@ export function start(view) {
   let rows = all(tree, ".r");
   let request = null;
   view.classList.add("on");
+  view.classList.toggle("placeless", location.protocol === "about:"); // a notebook's frame: nothing leads to its spans
   if (view.querySelector(".hit")) tree.classList.add("finding");
 
   // --- the tree ----------------------------------------------------------------------------------------------------
@@ -356,7 +357,10 @@ async function copy(button) {
 function textOf(button) {
   const { copyText, copyPath, copyLink } = button.dataset;
   if (copyText) return copyText;
-  if (copyLink) return Object.assign(new URL(location.href), { hash: "" , search: `?span=${copyLink}` }).href;
+  if (copyLink) {
+    const served = button.closest(".tv").dataset.spans;
+    return Object.assign(new URL(location.href), served ? { hash: "", search: `?span=${copyLink}` } : { hash: `s-${copyLink}` }).href;
+  }
   if (copyPath) return messageAt(button, JSON.parse(copyPath));
   return button.closest(".snippet, [data-panel]").querySelector("pre").textContent;
 }
@@ -410,4 +414,8 @@ function replay(button) {
   }
 }
 
+addEventListener("message", ({ data }) => {
+  const framed = location.protocol === "about:"; // in a notebook, whose theme it is
+  if (framed && (data === "dark" || data === "light")) document.documentElement.dataset.theme = data;
+});
 for (const view of document.querySelectorAll(".tv")) start(view);
