@@ -118,7 +118,10 @@ def interpret_response(
     else:
         read = read_body(body, truncated=truncated)
     view.outputs = read.text
-    if type(value := _only(read.value)) is dict:
+    value = read.value
+    if type(value) is list:
+        value = _only(value)
+    if type(value) is dict:
         _guarded(reader.read_response, value, view)
     elif type(value) is str:
         _guarded(read_text or raw.read_text, value, view)
@@ -147,9 +150,9 @@ def _text_body(body: bytes) -> Body:
     return Body(text, encode_value(text))
 
 
-def _only(value: Any) -> Any:
+def _only(values: list[Any]) -> Any:
     """Unpack the list of one object in which Google's compatible endpoint sends errors."""
-    return value[0] if type(value) is list and len(value) == 1 else value
+    return values[0] if len(values) == 1 else values
 
 
 def interpret_stream(

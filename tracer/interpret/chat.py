@@ -66,9 +66,9 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
             continue
         if text := _spoken(message):
             spoken.append(text)
-        if refusal := as_text(message.get("refusal")):
+        if (refusal := message.get("refusal")) and type(refusal) is str:
             refusals.append(refusal)
-        if thought := _thoughts(message):
+        if ("reasoning_content" in message or "reasoning" in message) and (thought := _thoughts(message)):
             thoughts.append(thought)
         if _has_calls(message):
             calls += chat_tool_calls(message)

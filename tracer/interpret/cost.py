@@ -61,10 +61,12 @@ def cost_of(
         time_ns: When the call began.
         prices: The user's, asked first.
     """
+    counts = _counts(usage, attributes)
+    if not counts:
+        return None
     requested = as_text(attributes.get(sc.REQUEST_MODEL))
     model = as_text(attributes.get(sc.RESPONSE_MODEL)) or requested
-    counts = _counts(usage, attributes)
-    if not model or not counts:
+    if not model:
         return None
     provider, server = as_text(attributes.get(sc.PROVIDER_NAME)), as_text(attributes.get(sc.SERVER_ADDRESS))
     tier = _tier(attributes)

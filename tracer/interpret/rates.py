@@ -108,11 +108,13 @@ def charge(rates: Mapping[str, Rate], usage: Mapping[str, float]) -> float | Non
     for part, count in _parts(usage):
         if count <= 0:
             continue
-        rate = rates.get(part) or _rate_of_whole(part, rates)
-        if rate is not None:
-            total += count * (rate[0][1] if len(rate) == 1 else _step(rate, usage.get("input_tokens", 0)))
-        elif part not in _EXTRAS:
-            return None
+        rate = rates.get(part)
+        if rate is None:
+            if part in _EXTRAS:
+                continue
+            if (rate := _rate_of_whole(part, rates)) is None:
+                return None
+        total += count * (rate[0][1] if len(rate) == 1 else _step(rate, usage.get("input_tokens", 0)))
     return total
 
 
