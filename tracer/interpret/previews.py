@@ -33,7 +33,7 @@ def one_line(text: str | None) -> str | None:
     if not text:
         return None
     start = text[: PREVIEW_CHARS + 1]
-    if not start.isprintable() or "  " in start or ";base64," in text[: 4 * PREVIEW_CHARS]:
+    if not start.isprintable() or "  " in start or text.find(";base64,", 0, 4 * PREVIEW_CHARS) >= 0:
         # White space shrinks, so a few times the length is enough to look at (and a megabyte is not).
         start = text[: 4 * PREVIEW_CHARS]
         line = " ".join(without_media(start).split())
