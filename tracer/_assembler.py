@@ -59,6 +59,10 @@ MAX_RESPONSES = 10_000  # the latest, whose usage was counted
 
 Hooks = tuple[Callable[[str], str], ...]
 
+# To look a member up takes an enum 0.1 µs (Python 3.11).
+_SPAN_OK, _SPAN_ERROR = SpanStatusCode.OK, SpanStatusCode.ERROR
+_TRACE_OK, _TRACE_ERROR, _IN_PROGRESS = TraceState.OK, TraceState.ERROR, TraceState.IN_PROGRESS
+
 
 def _ignore(_what: str, _error: Exception) -> None:
     """Report to nobody."""
@@ -219,7 +223,8 @@ class Assembler:
         except Exception as error:
             self._report("the end of a span could not be interpreted", error)
             self._add_bare_end(span, record)
-        self.counts.redaction_failed += span.privacy.failures
+        if span.privacy.failures:
+            self.counts.redaction_failed += span.privacy.failures
 
     def _on_trace_updated(self, record: TraceUpdated, hooks: Hooks) -> None:
         privacy = Privacy(hooks=hooks)
@@ -253,13 +258,14 @@ class Assembler:
         """Return the patch of a span's trace; where the span stands for its trace, filled with what it says."""
         started = span.started
         patch = self._patch(started.trace_id, started.start_ns)
-        patch.start_time_ns = min(patch.start_time_ns, started.start_ns)
+        if started.start_ns < patch.start_time_ns:
+            patch.start_time_ns = started.start_ns
         if started.experiment is not None:
             patch.experiment = started.experiment
             patch.root_span_id = started.span_id
             patch.true_root = started.parent_id is None
             patch.name = started.name
-            patch.state = patch.state or TraceState.IN_PROGRESS
+            patch.state = patch.state or _IN_PROGRESS
             patch.request_preview = span.preview or patch.request_preview
         return patch
 
@@ -323,11 +329,12 @@ class Assembler:
             self._batch.media += media
         elif span.chunks:
             span.events.extend(chunk_times(span.chunks, encoding))
-        if view is not None and ended.failure is None and _raised_by_sdk(span, view):
+        if span.chunks and view is not None and ended.failure is None and _raised_by_sdk(span, view):
             span.events.append((sc.EVENT_EXCEPTION, ended.end_ns, stream_error_attributes(view)))
-        row.events = _encode_events(span.events)
+        if span.events:
+            row.events = encode_value(span.events)
         self._batch.spans.append(row)
-        if view is not None:
+        if view is not None and view.children:
             self._batch.spans.extend(_child_row(row, child) for child in view.children)
         if ended.lost:
             self._lose(span, ended.lost)
@@ -362,9 +369,10 @@ class Assembler:
         if ended.http is not None:
             facts, content_type, encoding = http_attributes(ended.http)
             span.attributes.update(facts)
-        if sc.TRUNCATED in (ended.attributes or {}):
-            self.counts.truncated += 1
-        span.attributes.update(span.privacy.clean(ended.attributes or {}))
+        if ended.attributes:
+            if sc.TRUNCATED in ended.attributes:
+                self.counts.truncated += 1
+            span.attributes.update(span.privacy.clean(ended.attributes))
         payload = ended.outputs or span.outputs
         if operation == "speech" and ended.outputs is not None and span.chunks:
             whole = encoding is None and "chunks" not in (ended.lost or {})
@@ -401,10 +409,11 @@ class Assembler:
         span.attributes[sc.FINISH] = outcome.finish
         if view is not None:
             span.attributes.update(view.attributes)
-            if view.error_type and outcome.code is SpanStatusCode.ERROR:
+            if view.error_type and outcome.code is _SPAN_ERROR:
                 span.attributes.setdefault(sc.ERROR_TYPE, view.error_type)
-            moments = ((sc.TIME_TO_FIRST_CHUNK, view.first_chunk_ns), (sc.TIME_TO_FIRST_TOKEN, view.first_token_ns))
-            span.attributes.update(seconds_after(row.start_time_ns, moments))
+            if view.first_chunk_ns is not None or view.first_token_ns is not None:
+                moments = (sc.TIME_TO_FIRST_CHUNK, view.first_chunk_ns), (sc.TIME_TO_FIRST_TOKEN, view.first_token_ns)
+                span.attributes.update(seconds_after(row.start_time_ns, moments))
             row.outputs, row.usage = view.outputs, view.usage
             row.model = view.model or row.model
             row.text = f"{span.text}\n{view.text}" if view.text else span.text
@@ -436,7 +445,7 @@ class Assembler:
         patch = self._trace_of(span)
         said = view.preview if view is not None else None
         if span.started.experiment is not None:
-            patch.state = TraceState.ERROR if row.status_code is SpanStatusCode.ERROR else TraceState.OK
+            patch.state = _TRACE_ERROR if row.status_code is _SPAN_ERROR else _TRACE_OK
             patch.end_time_ns = row.end_time_ns
             patch.response_preview = said or patch.response_preview
         elif sc.JOB_SPAN_ID in span.attributes:  # the poll that saw the end has the answer that the call had not yet
@@ -459,7 +468,7 @@ class Assembler:
 
 def _raised_by_sdk(span: _OpenSpan, view: ResponseView) -> bool:
     """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
-    return bool(span.chunks) and view.finish == "failed" and span.started.operation in RAISED_BY_SDK
+    return view.finish == "failed" and span.started.operation in RAISED_BY_SDK
 
 
 def _encode_events(events: list[tuple[str, int, dict[str, Any]]]) -> bytes | None:
@@ -480,7 +489,7 @@ def _child_row(parent: SpanRow, child: ChildView) -> SpanRow:
         span_type=child.span_type,
         start_time_ns=start,
         end_time_ns=max(end, start) if end is not None else None,
-        status_code=SpanStatusCode.ERROR if failed else SpanStatusCode.OK,
+        status_code=_SPAN_ERROR if failed else _SPAN_OK,
         status_description=child.error or "",
         finish=finish,
         inputs=None if child.inputs is None else encode_value(child.inputs),

@@ -42,7 +42,7 @@ def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str |
     for name, value in facts.headers:
         if (kept := keys[name]) is not None:
             is_limit, key = kept
-            (limits if is_limit else attributes)[key] = str(value, "latin-1")
+            (limits if is_limit else attributes)[key] = value.decode("latin-1")
     if limits:
         attributes[sc.RATE_LIMIT] = limits
     return attributes, attributes.pop(CONTENT_TYPE, None), attributes.pop(CONTENT_ENCODING, None)

@@ -14,6 +14,11 @@ __all__ = [
 ]
 
 
+# To look a member up takes an enum 0.1 µs (Python 3.11).
+_OK, _ERROR, _UNSET = SpanStatusCode.OK, SpanStatusCode.ERROR, SpanStatusCode.UNSET
+_RAISED, _CANCELLED, _CLOSED, _COLLECTED = Ending.RAISED, Ending.CANCELLED, Ending.CLOSED, Ending.COLLECTED
+
+
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """How a span ended, in one word, as a status, and why."""
 
@@ -46,26 +51,26 @@ def conclude(
         status: Code and description that the user set.
     """
     outcome = _seen(ending, view or ResponseView(), streamed, operation, failure)
-    if status is None or status[0] == SpanStatusCode.UNSET or ending in (Ending.RAISED, Ending.CANCELLED):
+    if status is None or status[0] == _UNSET or ending in (_RAISED, _CANCELLED):
         return outcome
     code = SpanStatusCode(status[0])
-    failed = code is SpanStatusCode.ERROR and outcome.finish == "completed"
+    failed = code is _ERROR and outcome.finish == "completed"
     return Outcome("failed" if failed else outcome.finish, code, status[1])
 
 
 def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | None, failure: str | None) -> Outcome:
     said = view.finish
-    if ending is Ending.RAISED:
-        return Outcome("failed", SpanStatusCode.ERROR, failure or view.error or "")
+    if ending is _RAISED:
+        return Outcome("failed", _ERROR, failure or view.error or "")
     if said in ("failed", "cancelled"):
-        return Outcome(said, SpanStatusCode.ERROR, view.error or said)
-    if said is not None and (streamed or ending is not Ending.CANCELLED):
-        return Outcome(said, SpanStatusCode.OK, (view.error or "") if said == "incomplete" else "")
-    if ending is Ending.CANCELLED:
-        return Outcome("cancelled", SpanStatusCode.ERROR, "cancelled")
-    if ending in (Ending.CLOSED, Ending.COLLECTED):
-        return Outcome("abandoned", SpanStatusCode.OK)
+        return Outcome(said, _ERROR, view.error or said)
+    if said is not None and (streamed or ending is not _CANCELLED):
+        return Outcome(said, _OK, (view.error or "") if said == "incomplete" else "")
+    if ending is _CANCELLED:
+        return Outcome("cancelled", _ERROR, "cancelled")
+    if ending is _CLOSED or ending is _COLLECTED:
+        return Outcome("abandoned", _OK)
     if streamed and operation in ("responses", "retrieved", "realtime"):
         # These always close with a terminal event; a body that ends without one was cut off.
-        return Outcome("incomplete", SpanStatusCode.OK, "the stream ended without a terminal event")
-    return Outcome("completed", SpanStatusCode.OK)
+        return Outcome("incomplete", _OK, "the stream ended without a terminal event")
+    return Outcome("completed", _OK)

@@ -91,7 +91,8 @@ class Privacy(msgspec.Struct, gc=False):
     def clean_body(self, payload: Payload) -> bytes:
         """Return a wire body without credentials and with the hooks applied; the same bytes if that changes nothing."""
         data = without_credentials(payload.data, truncated=payload.truncated)
-        self.has_credentials = self.has_credentials or data is not payload.data
+        if data is not payload.data:
+            self.has_credentials = True
         if not self.hooks or not data:
             return data
         body = read_body(data, truncated=payload.truncated)

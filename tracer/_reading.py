@@ -36,6 +36,7 @@ __all__ = [
 
 _OBJECT = re.compile(r"<[\w.]+ object\b[^>]*>")  # of which a repr was kept
 RAW = "raw"  # reads any body, with few attributes
+_VALUE = Codec.VALUE  # to look a member up takes an enum 0.1 µs (Python 3.11)
 
 
 def read_value(payload: Payload, privacy: Privacy) -> Any:
@@ -84,11 +85,12 @@ def _told(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:
     """Read a request's body, or the inputs of a user's span."""
-    if payload.codec is Codec.VALUE:
+    if payload.codec is _VALUE:
         value = read_value(payload, privacy)
         return view_inputs(value if operation is None else _read_unsent(value, privacy), privacy)
     view = interpret_request(operation or RAW, privacy.clean_body(payload), truncated=payload.truncated)
-    view.attributes.pop(sc.TRUNCATED, None)  # the assembler counts for both sides
+    if payload.truncated:
+        del view.attributes[sc.TRUNCATED]  # the assembler counts for both sides
     if not privacy.capture:
         withhold_request(view, labels=operation is not None)
     return view
@@ -98,15 +100,17 @@ def read_response(
     operation: str | None, payload: Payload, privacy: Privacy, *, content_type: str | None = None
 ) -> ResponseView:
     """Read a plain response's body, or the outputs of a user's span."""
-    if payload.codec is Codec.VALUE and operation is None:
-        return view_outputs(read_value(payload, privacy), privacy)
-    if payload.codec is Codec.VALUE:  # with the bytes of a binary answer in it
+    if payload.codec is _VALUE:
+        if operation is None:
+            return view_outputs(read_value(payload, privacy), privacy)
+        # with the bytes of a binary answer in it
         payload = Payload(Codec.WIRE, encode_value(msgspec.msgpack.decode(payload.data)))
     body = privacy.clean_body(payload)
     if body is not payload.data:
         content_type = None  # cleaned, it is JSON, whatever it was
     view = interpret_response(operation or RAW, body, content_type=content_type, truncated=payload.truncated)
-    view.attributes.pop(sc.TRUNCATED, None)
+    if payload.truncated:
+        del view.attributes[sc.TRUNCATED]
     return view if privacy.capture else withhold_response(view, labels=operation is not None)
 
 

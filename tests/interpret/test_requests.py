@@ -138,6 +138,13 @@ def test_preview(operation, fields, preview):
     assert view_of(operation, **fields).preview == preview
 
 
+@pytest.mark.parametrize(("room", "expected"), [(9, "old words\n"), (0, "")], ids=["fits exactly", "no room for more"])
+def test_text_has_all_that_fits_and_else_the_latest(room, expected):
+    latest = ("word " * 4_000)[: 16_000 - room - 1]
+    messages = [{"role": "user", "content": "old words"}, {"role": "user", "content": latest}]
+    assert view_of(messages=messages).text == expected + latest
+
+
 def test_preview_and_text_are_bounded_and_text_keeps_the_latest():
     messages = [{"role": "user", "content": f"word{n} " * 1000} for n in range(10)]
     view = view_of(messages=messages)

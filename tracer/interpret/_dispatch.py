@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -88,8 +89,9 @@ def interpret_request(operation: str, body: bytes, *, truncated: int = 0) -> Req
     read = read_body(body, truncated=truncated)
     view = RequestView(inputs=read.text)
     if type(read.value) is dict:
-        _guarded(lambda: OPERATIONS.get(operation, _RAW).read_request(read.value, view), view)
-    _annotate(view, read.note, truncated, "inputs")
+        _guarded(OPERATIONS.get(operation, _RAW).read_request, read.value, view)
+    if read.note or truncated:
+        _annotate(view, read.note, truncated, "inputs")
     return view
 
 
@@ -109,26 +111,32 @@ def interpret_response(
         return view
     reader = OPERATIONS.get(operation, _RAW)
     read_text = reader.read_text
-    is_text = read_text is not None and _is_plain_text(content_type)
-    read = _text_body(body) if is_text else _read_response_body(reader, body, truncated)
+    if read_text is not None and _is_plain_text(content_type):
+        read = _text_body(body)
+    elif reader.decode_response is not None and not truncated:
+        read = _read_response_body(reader.decode_response, body)
+    else:
+        read = read_body(body, truncated=truncated)
     view.outputs = read.text
-    if type(value := _only(read.value)) is dict:
-        _guarded(lambda: reader.read_response(value, view), view)
+    value = read.value
+    if type(value) is list:
+        value = _only(value)
+    if type(value) is dict:
+        _guarded(reader.read_response, value, view)
     elif type(value) is str:
-        _guarded(lambda: (read_text or raw.read_text)(value, view), view)
-    _annotate(view, read.note, truncated, "outputs")
+        _guarded(read_text or raw.read_text, value, view)
+    if read.note or truncated:
+        _annotate(view, read.note, truncated, "outputs")
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
     return view
 
 
-def _read_response_body(reader: Operation, body: bytes, truncated: int) -> Body:
-    if reader.decode_response is not None and not truncated:
-        try:
-            return Body(reader.decode_response(body), body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # not as documented: read like any other
-    return read_body(body, truncated=truncated)
+def _read_response_body(decode: Callable[[bytes], dict[str, Any]], body: bytes) -> Body:
+    try:
+        return Body(decode(body), body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return read_body(body)  # not as documented: read like any other
 
 
 def _is_plain_text(content_type: str | None) -> bool:
@@ -142,9 +150,9 @@ def _text_body(body: bytes) -> Body:
     return Body(text, encode_value(text))
 
 
-def _only(value: Any) -> Any:
+def _only(values: list[Any]) -> Any:
     """Unpack the list of one object in which Google's compatible endpoint sends errors."""
-    return value[0] if type(value) is list and len(value) == 1 else value
+    return values[0] if len(values) == 1 else values
 
 
 def interpret_stream(
@@ -162,12 +170,13 @@ def interpret_stream(
         content_type: The HTTP header.
     """
     view = ResponseView()
-    _guarded(lambda: _interpret_reads(operation, chunks, content_encoding, content_type, view), view)
+    read = functools.partial(_interpret_reads, operation, content_encoding, content_type)
+    _guarded(read, chunks, view)
     return view
 
 
 def _interpret_reads(
-    operation: str, chunks: Chunks, content_encoding: str | None, content_type: str | None, view: ResponseView
+    operation: str, content_encoding: str | None, content_type: str | None, chunks: Chunks, view: ResponseView
 ) -> None:
     reads, note = decompress(chunks, content_encoding)
     if not _is_event_stream(reads, content_type):
@@ -189,10 +198,10 @@ def _is_event_stream(reads: Chunks, content_type: str | None) -> bool:
     return not content_type or "event-stream" in content_type.lower() or start.startswith((b"data:", b"event:", b":"))
 
 
-def _guarded(read: Callable[[], None], view: RequestView | ResponseView) -> None:
+def _guarded(read: Callable[[Any, Any], None], value: Any, view: RequestView | ResponseView) -> None:
     """Run a reader; data of a shape that nobody foresaw leaves a note, the payload itself is kept anyway."""
     try:
-        read()
+        read(value, view)
     except Exception as exc:
         _annotate(view, f"could not be interpreted: {type(exc).__name__}: {exc}"[:300], 0, "")
 

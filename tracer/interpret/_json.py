@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Body(NamedTuple):
+class Body(msgspec.Struct, frozen=True, gc=False):
     """A body that was read as far as it could be.
 
     Attributes:
@@ -77,7 +77,7 @@ def read_body(data: bytes, *, truncated: int = 0) -> Body:
         value = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _read_odd_body(data, truncated)
-    if _deeper_than(data, value, MAX_STORED_DEPTH):
+    if len(data) >= 2 * MAX_STORED_DEPTH and _deeper_than(data, value, MAX_STORED_DEPTH):
         return Body(value, encode_value(value), f"nested deeper than {MAX_DEPTH} levels: the inner ones are left out")
     return Body(value, data)
 
@@ -92,8 +92,11 @@ def _read_odd_body(data: bytes, truncated: int) -> Body:
 
 
 def _deeper_than(data: bytes, value: Json, limit: int) -> bool:
-    """Tell whether `value` nests deeper than `limit`; free of cost for what has fewer brackets than that."""
-    if len(data) < 2 * limit or data.count(b"[") + data.count(b"{") <= limit:
+    """Tell whether `value` nests deeper than `limit`; cheap for what has fewer brackets than that.
+
+    What is shorter than `limit` pairs of them need not be asked about at all.
+    """
+    if data.count(b"[") + data.count(b"{") <= limit:
         return False
     level = [value]
     for _ in range(limit):
@@ -119,9 +122,8 @@ def encode_value(value: Json) -> bytes:
     try:
         encoded = _encode(value)
         # msgspec writes null for NaN and the infinities, so a null calls for a closer look.
-        if (b"null" not in encoded or not _has_odd_number(value)) and not _deeper_than(
-            encoded, value, MAX_STORED_DEPTH
-        ):
+        is_exact = b"null" not in encoded or not _has_odd_number(value)
+        if is_exact and (len(encoded) < 2 * MAX_STORED_DEPTH or not _deeper_than(encoded, value, MAX_STORED_DEPTH)):
             return encoded
     except Exception:
         pass  # whatever it was, the tolerant way below copes with it

@@ -28,57 +28,69 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
     if type(modalities := body.get("modalities")) is list and "audio" in modalities:
         view.attributes[sc.OUTPUT_TYPE] = "speech"
     messages = as_dicts(body.get("messages"))
-    view.preview = one_line(_last_user_text(messages))
-    view.text = join_texts(map(_message_text, messages), newest_last=True)
+    said = [(message, content_text(message.get("content"))) for message in messages]
+    view.preview = one_line(_last_user_text(said))
+    view.text = join_texts([_with_calls(*one) if _has_calls(one[0]) else one[1] for one in said], newest_last=True)
 
 
-def _last_user_text(messages: list[dict[str, Any]]) -> str | None:
+def _last_user_text(said: list[tuple[dict[str, Any], str]]) -> str:
     """Return the words of the last user message that has any; else the last words; else what the user shows."""
-    spoken = shown = None
-    for message in reversed(messages):
-        content = message.get("content")
+    spoken = shown = ""
+    for message, text in said[::-1]:
         is_user = message.get("role") == "user"
-        if text := content_text(content):
+        if text:
             if is_user:
                 return text
             spoken = spoken or text
         elif is_user:
-            shown = shown or media_label(content)
+            shown = shown or media_label(message.get("content"))
     return spoken or shown
 
 
-def _message_text(message: dict[str, Any]) -> str:
-    text = content_text(message.get("content"))
-    if "tool_calls" in message or "function_call" in message:
-        return "\n".join(filter(None, (text, describe_calls(chat_tool_calls(message)))))
-    return text
+def _with_calls(message: dict[str, Any], text: str) -> str:
+    return "\n".join(filter(None, (text, describe_calls(chat_tool_calls(message)))))
+
+
+def _has_calls(message: dict[str, Any]) -> bool:
+    return "tool_calls" in message or "function_call" in message
 
 
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
     """Fill in everything that a plain (or rebuilt) response says."""
     read_head(body, view)
     choices = as_dicts(body.get("choices"))
-    messages = [as_dict(choice.get("message")) for choice in choices]
-    spoken = [text for message in messages if (text := _spoken(message))]
-    refusals = [refusal for message in messages if (refusal := as_text(message.get("refusal")))]
-    thoughts = [text for message in messages if (text := _thoughts(message))]
-    calls = [call for message in messages for call in chat_tool_calls(message)]
-    asked = describe_calls(calls)
+    spoken, asked, refusals, thoughts, calls, citing = [], "", [], [], [], []
+    for choice in choices:
+        message = choice.get("message")
+        if type(message) is not dict:
+            continue
+        if text := _spoken(message):
+            spoken.append(text)
+        if (refusal := message.get("refusal")) and type(refusal) is str:
+            refusals.append(refusal)
+        if ("reasoning_content" in message or "reasoning" in message) and (thought := _thoughts(message)):
+            thoughts.append(thought)
+        if _has_calls(message):
+            calls += chat_tool_calls(message)
+        if message.get("annotations"):
+            citing.append(message)
     if calls:
-        view.attributes[sc.TOOL_CALLS] = calls
-    if citations := read_citations(messages):
+        view.attributes[sc.TOOL_CALLS], asked = calls, describe_calls(calls)
+    if citing and (citations := read_citations(citing)):
         view.attributes[sc.CITATIONS] = citations
     if thoughts:
         view.attributes[sc.REASONING] = "\n\n".join(thoughts)[:TEXT_CHARS]
-    texts = [*spoken, asked, *refusals, *thoughts]
-    view.preview = one_line(next(filter(None, texts), None))
-    view.text = join_texts(texts)
+    texts = [text for text in (*spoken, asked, *refusals, *thoughts) if text]
+    if texts:
+        view.preview, view.text = one_line(texts[0]), join_texts(texts)
     if choices:
         set_finish([choice.get("finish_reason") for choice in choices], view, "completed")
 
 
 def _spoken(message: dict[str, Any]) -> str | None:
-    return content_text(message.get("content")) or as_text(as_dict(message.get("audio")).get("transcript"))
+    if text := content_text(message.get("content")):
+        return text
+    return as_text(as_dict(message.get("audio")).get("transcript"))
 
 
 def _thoughts(message: dict[str, Any]) -> str | None:

@@ -36,7 +36,8 @@ def read_head(body: dict[str, Any], view: ResponseView) -> None:
         view.usage = token_usage(usage)
         if view.usage is not None:
             attributes.update(usage_attributes(view.usage))
-    read_error(body, view)
+    if "error" in body:
+        read_error(body, view)
 
 
 def read_error(body: dict[str, Any], view: ResponseView) -> None:

@@ -61,17 +61,23 @@ def cost_of(
         time_ns: When the call began.
         prices: The user's, asked first.
     """
+    counts = _counts(usage, attributes)
+    if not counts:
+        return None
     requested = as_text(attributes.get(sc.REQUEST_MODEL))
     model = as_text(attributes.get(sc.RESPONSE_MODEL)) or requested
-    counts = _counts(usage, attributes)
-    if not model or not counts:
+    if not model:
         return None
+    provider, server = as_text(attributes.get(sc.PROVIDER_NAME)), as_text(attributes.get(sc.SERVER_ADDRESS))
+    tier = _tier(attributes)
+    if prices is None:  # nobody asks for the call
+        return _list_price(model, requested, provider, server, tier, counts, time_ns)
     call = PricedCall(
         model=model,
         requested_model=requested,
-        provider=as_text(attributes.get(sc.PROVIDER_NAME)),
-        server=as_text(attributes.get(sc.SERVER_ADDRESS)),
-        tier=_tier(attributes),
+        provider=provider,
+        server=server,
+        tier=tier,
         usage=counts,
         time_ns=time_ns,
     )
@@ -90,9 +96,9 @@ _INSTEAD_OF_USAGE = {"audio_seconds": sc.AUDIO_SECONDS, "characters": sc.INPUT_C
 def _counts(usage: Mapping[str, int] | None, attributes: Mapping[str, Any]) -> Mapping[str, float]:
     """Return all that can be charged; what the API reports no tokens of is charged by duration or by length."""
     names = _INSTEAD_OF_USAGE if usage is None else _BESIDE_USAGE
-    counted = {key: attributes[name] for key, name in names.items() if name in attributes}
-    if not counted:
+    if attributes.keys().isdisjoint(names.values()):
         return usage or {}
+    counted = {key: attributes[name] for key, name in names.items() if name in attributes}
     return {**(usage or {}), **{key: count for key, count in counted.items() if type(count) in (int, float)}}
 
 
@@ -116,8 +122,9 @@ def price(call: PricedCall, prices: Prices | None = None) -> float | None:
         cost = prices(call)
         if cost is not None:
             return _checked(cost)
-    rates = _list_rates(call)
-    return None if not rates else charge(rates, call.usage)
+    return _list_price(
+        call.model, call.requested_model, call.provider, call.server, call.tier, call.usage, call.time_ns
+    )
 
 
 def _checked(cost: object) -> float:
@@ -181,14 +188,22 @@ def load_table() -> Any:
     return genai_prices
 
 
-def _list_rates(call: PricedCall) -> dict[str, Rate] | None:
-    minute = call.time_ns // 60_000_000_000  # some prices hold for a part of the day
-    rates = _rates(call.model, call.provider, call.server, call.tier, minute)
+def _list_price(
+    model: str,
+    alias: str | None,
+    provider: str | None,
+    server: str | None,
+    tier: str | None,
+    usage: Mapping[str, float],
+    time_ns: int,
+) -> float | None:
+    """Return what the shipped table says of a call; `alias` is the model as the request names it."""
+    minute = time_ns // 60_000_000_000  # some prices hold for a part of the day
+    rates = _rates(model, provider, server, tier, minute)
     # A snapshot that is newer than the table has the price of the model that was asked for.
-    alias = call.requested_model
-    if rates is None and alias and alias != call.model and call.model.startswith(f"{alias}-"):
-        rates = _rates(alias, call.provider, call.server, call.tier, minute)
-    return rates
+    if rates is None and alias and alias != model and model.startswith(f"{alias}-"):
+        rates = _rates(alias, provider, server, tier, minute)
+    return None if not rates else charge(rates, usage)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -33,7 +33,7 @@ def one_line(text: str | None) -> str | None:
     if not text:
         return None
     start = text[: PREVIEW_CHARS + 1]
-    if not start.isprintable() or "  " in start or ";base64," in text[: 4 * PREVIEW_CHARS]:
+    if not start.isprintable() or "  " in start or text.find(";base64,", 0, 4 * PREVIEW_CHARS) >= 0:
         # White space shrinks, so a few times the length is enough to look at (and a megabyte is not).
         start = text[: 4 * PREVIEW_CHARS]
         line = " ".join(without_media(start).split())
@@ -47,7 +47,8 @@ def one_line(text: str | None) -> str | None:
 def content_text(content: Any) -> str:
     """Return the words of a message's content: a text, or a list of parts of which the media are left out."""
     if type(content) is str:
-        return "" if _is_media(content) else content
+        # What is short and no data URL is no media: asked here, as most texts are so.
+        return "" if (len(content) > _LONGEST_WORD or content[:5] == "data:") and _is_media(content) else content
     if type(content) is dict:
         content = [content]
     if type(content) is not list:
@@ -109,7 +110,7 @@ def join_texts(texts: Iterable[str | None], *, newest_last: bool = False) -> str
         newest_last: The last ones matter most: a conversation's earlier turns are searchable in earlier calls.
     """
     kept = [text for text in texts if text]
-    if newest_last:
+    if newest_last and len(kept) + sum(map(len, kept)) > TEXT_CHARS:
         kept = _last_within_limit(kept)
     return "\n".join(kept)[:TEXT_CHARS]
 

@@ -49,8 +49,9 @@ _CHARGED_AS = {
     "output_image": "output",
     "reasoning": "output",
 }
-# Where a count goes: as which part, off which side's rest, and the counts that it holds and that go elsewhere.
-_TOKEN_PARTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+# Where a count goes: as which part, off which side's rest ("" if no tokens), and the counts that it holds and that go
+# elsewhere.
+_PARTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "cached_audio_tokens": ("cached_audio", "input", ()),
     "cached_image_tokens": ("cached_image", "input", ()),
     "cache_read_input_tokens": ("cached_input", "input", ("cached_audio_tokens", "cached_image_tokens")),
@@ -60,12 +61,10 @@ _TOKEN_PARTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "reasoning_tokens": ("reasoning", "output", ()),
     "output_audio_tokens": ("output_audio", "output", ()),
     "output_image_tokens": ("output_image", "output", ()),
-}
-_COUNTS = {
-    "audio_seconds": "audio_hour",
-    "characters": "characters",
-    "web_searches": "web_search",
-    "file_searches": "file_search",
+    "audio_seconds": ("audio_hour", "", ()),
+    "characters": ("characters", "", ()),
+    "web_searches": ("web_search", "", ()),
+    "file_searches": ("file_search", "", ()),
 }
 # What a list may leave out where it says nothing of it: charged extra where it does, and only there.
 _EXTRAS = frozenset({"web_search", "file_search", "request"})
@@ -102,17 +101,19 @@ def charge(rates: Mapping[str, Rate], usage: Mapping[str, float]) -> float | Non
 
     Args:
         rates: By the names in `UNITS`.
-        usage: Keys of `_TOKEN_PARTS` and `_COUNTS` beside ``input_tokens`` and ``output_tokens``.
+        usage: Keys of `_PARTS` beside ``input_tokens`` and ``output_tokens``.
     """
     total = 0.0
     for part, count in _parts(usage):
         if count <= 0:
             continue
-        rate = rates.get(part) or _rate_of_whole(part, rates)
-        if rate is not None:
-            total += count * (rate[0][1] if len(rate) == 1 else _step(rate, usage.get("input_tokens", 0)))
-        elif part not in _EXTRAS:
-            return None
+        rate = rates.get(part)
+        if rate is None:
+            if part in _EXTRAS:
+                continue
+            if (rate := _rate_of_whole(part, rates)) is None:
+                return None
+        total += count * (rate[0][1] if len(rate) == 1 else _step(rate, usage.get("input_tokens", 0)))
     return total
 
 
@@ -132,17 +133,15 @@ def _parts(usage: Mapping[str, float]) -> list[tuple[str, float]]:
     rest = {"input": usage.get("input_tokens", 0), "output": usage.get("output_tokens", 0)}
     parts: list[tuple[str, float]] = [("request", 1)]
     for key, count in usage.items():
-        if not count:
+        if not count or (found := _PARTS.get(key)) is None:
             continue
-        if key in _TOKEN_PARTS:
-            part, side, held = _TOKEN_PARTS[key]
+        part, side, held = found
+        if side:
             for other in held:
                 count -= usage.get(other, 0)
             count = max(0, count)
             rest[side] -= count
-            parts.append((part, count))
-        elif key in _COUNTS:
-            parts.append((_COUNTS[key], count))
+        parts.append((part, count))
     parts += rest.items()
     return parts
 

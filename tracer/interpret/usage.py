@@ -55,7 +55,7 @@ _MAX_COUNT = 2**53  # a count beyond is no count, and would not fit into the col
 
 def find_usage(body: dict[str, Any]) -> dict[str, Any]:
     """Return the usage object of a response, also where Groq's streams hide it."""
-    return as_dict(body.get("usage")) or as_dict(as_dict(body.get("x_groq")).get("usage"))
+    return as_dict(body.get("usage")) or ("x_groq" in body and as_dict(as_dict(body["x_groq"]).get("usage"))) or {}
 
 
 def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
@@ -66,25 +66,22 @@ def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
     """
     given: dict[str, int] = {}
     _collect(given, usage, _NAMES)
-    if not ("input_tokens" in given or "output_tokens" in given or "total_tokens" in given):
+    if given.keys().isdisjoint(_ALWAYS):
         return None
-    made = {"input_tokens": given.get("input_tokens", 0), "output_tokens": given.get("output_tokens", 0)}
-    return {**made, "total_tokens": sum(made.values()), **given}
+    read, written = given.get("input_tokens", 0), given.get("output_tokens", 0)
+    return {"input_tokens": read, "output_tokens": written, "total_tokens": read + written, **given}
 
 
 def _collect(counts: dict[str, int], source: dict[str, Any], names: Any) -> None:
     """Add the counts in `source`. One that is given under two names (as gateways do) counts once, the greater one."""
     for name, value in source.items():
-        target = names.get(name)
-        if target is None:
-            continue
-        if type(target) is dict:
-            if type(value) is dict:
-                _collect(counts, value, target)
-        elif type(value) is not int and (value := _whole(value)) is None:
-            continue
-        elif counts.get(target, 0) <= value < _MAX_COUNT:
-            counts[target] = value
+        if type(value) is dict:
+            if type(details := names.get(name)) is dict:
+                _collect(counts, value, details)
+        elif name in names and (type(value) is int or (value := _whole(value)) is not None):
+            target = names[name]
+            if type(target) is str and counts.get(target, 0) <= value < _MAX_COUNT:
+                counts[target] = value
 
 
 def _whole(value: Any) -> int | None:
