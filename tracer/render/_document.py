@@ -31,7 +31,7 @@ MAX_CHARS = 40_000_000
 LONG_PAGE = 1_000  # spans
 SHORT_ID = 8  # hex digits
 LIST_SPANS = 30  # of each trace of a list
-FIRST_GROUPS = 5
+FIRST_GROUPS = 3
 """So many boxes of rows a server's page shows at once, more than a screen's worth; the others after the first paint."""
 
 LATE_GROUPS = 25  # that are put in at once, a piece of work that nobody notices

@@ -42,14 +42,14 @@ def _batched(written: Iterator[str]) -> Iterator[list[str]]:
 
 def _row(row: Row, link: str, id_length: int | None, chosen: bool, hit: bool) -> str:
     span = row.span
-    failed = row.failed
+    failed, address = row.failed, f"{link}{escape(span.span_id[:id_length])}"
     kind = escape(span.span_type.lower().replace(" ", ""))
     states = (failed, "bad"), (row.on_path, "path"), (span.end_time_ns is None, "open"), (hit, "hit")
     classes = " ".join([kind, *(word for holds, word in states if holds)])
     expanded, twist = (' aria-expanded="true"', '<i class="tw"></i>') if row.has_children else ("", "")
     first = "" if row.first_token is None else f'<rect class="ft" x="{row.first_token}%"/>'
     return (
-        f'<a role="treeitem" class="r {classes}" href="{link}{escape(span.span_id[:id_length])}" aria-level="{row.level}"'
+        f'<a role="treeitem" class="r {classes}" href="{address}" aria-level="{row.level}"'
         f'{expanded} aria-selected="{"true" if chosen else "false"}"><span class="n">{twist}'
         f"<span>{escape(span.name)}</span>{_FAILED if failed else ''}</span>"
         f'<svg aria-hidden="true"><rect x="{row.left}%" width="{row.width}%"/>{first}</svg>'
