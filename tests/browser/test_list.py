@@ -83,6 +83,19 @@ def test_scrolling_brings_all_traces_and_lets_go_of_those_out_of_sight(page: Any
     expect(page.locator(f"{ROWS} .c-name").first).to_have_text("support_agent")
 
 
+def test_without_scripts_the_first_hundred_are_shown(new_page: Callable[..., Any], site: str) -> None:
+    """With scripts the rows below the first screen come after the first paint."""
+    page = new_page(java_script_enabled=False)
+    page.goto(site)
+    rows = page.locator("#list tbody tr")
+    expect(rows).to_have_count(100)
+    expect(rows.last).to_be_visible()
+    scripted = new_page()
+    scripted.add_init_script("window.requestAnimationFrame = () => 0")
+    scripted.goto(site)
+    expect(scripted.locator("#list tbody tr:visible")).to_have_count(50)
+
+
 def len_emptied(page: Any) -> int:
     return 100 * int(page.locator("#list tr.spacer").count())
 

@@ -231,6 +231,31 @@ def test_many_spans_are_all_there_in_a_small_page(page: Any, traces: dict[str, s
     expect(page.locator(ROWS).last).to_be_in_viewport()
 
 
+def test_rows_out_of_sight_do_not_hold_up_the_first_paint(page: Any, traces: dict[str, str]) -> None:
+    """They are text until then; whoever is quicker with a key than the browser with a frame finds them all."""
+    page.add_init_script("window.requestAnimationFrame = () => 0")
+    page.goto(traces["wide"])
+    page.locator(".tv.on").wait_for()
+    expect(page.locator(ROWS)).to_have_count(60)
+    page.keyboard.press("j")
+    expect(page.locator(ROWS)).to_have_count(500)
+    expect(page.locator(SELECTED)).to_contain_text("step 0")
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    expect(page.locator("article h2")).to_contain_text("step 498")
+    page.reload()  # at a span that is among those rows
+    expect(page.locator(SELECTED)).to_contain_text("step 498")
+    expect(page.locator(SELECTED)).to_be_in_viewport()
+
+
+def test_without_scripts_all_rows_are_there(new_page: Callable[..., Any], traces: dict[str, str]) -> None:
+    page = new_page(java_script_enabled=False)
+    page.goto(traces["wide"])
+    expect(page.locator(ROWS)).to_have_count(500)
+    page.locator(ROWS).last.click()
+    expect(page.locator("article h2")).to_contain_text("step 498")
+
+
 def test_without_scripts_links_lead_to_each_span(new_page: Callable[..., Any], traces: dict[str, str]) -> None:
     page = new_page(java_script_enabled=False)
     page.goto(traces["agent"])

@@ -145,6 +145,14 @@ def test_only_the_chosen_span_is_in_a_servers_page() -> None:
     assert page.one(css="tv")["data-spans"].endswith("/spans/")
 
 
+def test_a_servers_page_keeps_rows_out_of_sight_as_text_for_its_script() -> None:
+    early, *late = render_trace(wide_trace(600)).split("<noscript>")
+    assert early.count('role="treeitem"') == 60
+    assert [piece.partition("</noscript>")[0].count('role="treeitem"') for piece in late] == [500, 40]
+    assert "<noscript>" not in render_trace(wide_trace(60))
+    assert "<noscript>" not in render_trace(wide_trace(600), standalone=True)
+
+
 def test_a_long_page_shortens_ids_as_far_as_they_are_unique() -> None:
     trace = wide_trace(1_001)
     spans = [

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -242,6 +244,46 @@ async def test_an_hour_ago_is_the_same_moment_on_each_page(store: SqliteStore, m
     assert await found(store, **asked, page_token=token) == [1, 0]
 
 
+_NUMBERS = ("input_tokens", "cache_read_input_tokens", "time_to_first_token", "cost")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(st.sampled_from([None, None, -2, -1, 0, 1, 5]), min_size=1, max_size=12),
+    column=st.sampled_from(_NUMBERS),
+    descending=st.booleans(),
+    size=st.integers(1, 13),
+)
+async def test_a_list_by_numbers_is_in_order_whatever_its_parts(
+    values: list[int | None], column: str, descending: bool, size: int
+) -> None:
+    """Unknown ones stand last, where another program wrote -1 among those; pages and neighbours agree."""
+    store = open_store("memory://")
+    await store.open()
+    assert isinstance(store, SqliteStore)
+    assert store._writer is not None
+    try:
+        await store.write(batch([], [patch(number) for number in range(len(values))]))
+        for number, value in enumerate(values):
+            await store._writer.execute(f"UPDATE traces SET {column} = ? WHERE trace_id = ?", (value, trace_id(number)))
+        unknown = -1.0 if descending else math.inf
+        places = [(unknown if value is None else value, number) for number, value in enumerate(values)]
+        expected = [trace_id(number) for _, number in sorted(places, reverse=descending)]
+        query = TraceQuery(order_by=f"{column} {'desc' if descending else 'asc'}", max_results=size)
+        seen: list[str] = []
+        token = None
+        while token is not None or not seen:
+            page = await store.search_traces(msgspec.structs.replace(query, page_token=token))
+            seen += [trace.info.trace_id for trace in page]
+            token = page.next_page_token
+        assert seen == expected
+        for before, here, after in zip([None, *expected], expected, [*expected[1:], None], strict=False):
+            beside = await store.neighbours(query, here)
+            assert (beside.previous, beside.next) == (before, after)
+    finally:
+        await store.aclose()
+
+
 async def test_a_page_token_fits_its_own_search_only(store: SqliteStore) -> None:
     await store.write(simple(*range(5)))
     token = (await store.search_traces(TraceQuery(max_results=2))).next_page_token
@@ -323,10 +365,28 @@ async def test_searches_use_an_index(store: SqliteStore, arguments: dict[str, An
     await store._reading.set_trace_callback(seen.append)
     await found(store, **arguments)
     await store._reading.set_trace_callback(None)  # type: ignore[arg-type]
-    (statement,) = (sql for sql in seen if "FROM traces WHERE" in sql and "LIMIT 101" in sql)
-    plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
-    assert any(index in step for step in plan), plan
-    assert "SCAN traces" not in plan
+    statements = [sql for sql in seen if "FROM traces WHERE" in sql and "LIMIT" in sql]  # one for each part of the list
+    assert statements
+    for statement in statements:
+        plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
+        assert any(index in step for step in plan), plan
+        assert "SCAN traces" not in plan
+
+
+@pytest.mark.parametrize("order", ["cache_read_input_tokens desc", "time_to_first_token asc"])
+async def test_what_is_equally_unknown_is_read_by_its_key_and_not_sorted(store: SqliteStore, order: str) -> None:
+    """Most traces have no cached tokens: of a million a sorter would take each."""
+    await store.write(simple(*range(50)))
+    seen: list[str] = []
+    await store._reading.set_trace_callback(seen.append)
+    page = await store.search_traces(TraceQuery(order_by=order, max_results=5))
+    await store.search_traces(TraceQuery(order_by=order, max_results=5, page_token=page.next_page_token))
+    await store._reading.set_trace_callback(None)  # type: ignore[arg-type]
+    known, unknown, rest = (sql for sql in seen if "FROM traces WHERE" in sql and "LIMIT" in sql)
+    assert known != unknown
+    for statement in (unknown, rest):  # the second page has no need to look for what is known
+        plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
 async def test_text_that_changes_again_after_it_was_indexed_is_found_as_it_is_now(store: SqliteStore) -> None:

@@ -18,6 +18,7 @@ from tracer.render._media import MediaLinks, by_hash
 from tracer.render._page import asset, environment
 from tracer.render._span_view import Context, SpanView, make_context, view_span
 from tracer.render._tree import Timeline, failing_span, rows, timeline
+from tracer.render._tree_rows import tree_groups
 from tracer.render._turn import read_turn
 
 __all__ = ["render_list", "render_sides", "render_span", "render_trace", "render_turn"]
@@ -30,6 +31,10 @@ MAX_CHARS = 40_000_000
 LONG_PAGE = 1_000  # spans
 SHORT_ID = 8  # hex digits
 LIST_SPANS = 30  # of each trace of a list
+FIRST_GROUPS = 3
+"""So many boxes of rows a server's page shows at once, more than a screen's worth; the others after the first paint."""
+
+LATE_GROUPS = 25  # that are put in at once, a piece of work that nobody notices
 
 
 def render_trace(
@@ -240,15 +245,18 @@ class _Page:
         hidden = [piece for piece in there if piece[0].span_id not in open_ids]
         return {"shown": shown, "hidden": hidden, "left_out": len(self.by_id) - len(pieces)}
 
-    def render(self, template: str, **values: Any) -> str:
+    def render(self, template: str, *, chosen: Span | None, **values: Any) -> str:
         """Render the tree and what is around it."""
         trace = self._trace
         failed = failing_span(trace)
+        first, late = self._tree(chosen)
         return self.render_part(
             template,
             trace=trace,
             info=trace.info,
-            rows=rows(trace, self._line),
+            chosen=chosen,
+            first_groups=first,
+            late_groups=late,
             line=self._line,
             ticks=_ticks(self._line),
             failed=failed,
@@ -257,10 +265,25 @@ class _Page:
             find=self._find,
             inline=self._inline,
             has_tools=self._tools is not None,
-            id_length=self._id_length(),
+            span_count=len(trace.data.spans),
+            no_tokens=not any(span.token_usage for span in trace.data.spans),
+            no_cost=all(span.cost is None for span in trace.data.spans),
             model_calls=sum(span.span_type in MODEL_CALL_TYPES for span in trace.data.spans),
             **values,
         )
+
+    def _tree(self, chosen: Span | None) -> tuple[list[str], list[list[str]]]:
+        """Return the boxes of rows that are there at once, and those that a server's page puts in later, in pieces."""
+        groups = tree_groups(
+            rows(self._trace, self._line),
+            link="#s-" if self._inline else "?span=",
+            id_length=self._id_length(),
+            chosen_id=chosen.span_id if chosen else None,
+            found=self._found or (),
+        )
+        first = len(groups) if self._inline else FIRST_GROUPS
+        late = range(first, len(groups), LATE_GROUPS)
+        return groups[:first], [groups[start : start + LATE_GROUPS] for start in late]
 
     def render_part(self, template: str, **values: Any) -> str:
         """Render a template with what all of them use."""

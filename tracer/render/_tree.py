@@ -80,7 +80,7 @@ def _walk(spans: list[Span]) -> Iterator[tuple[Span, int, bool]]:
         children.setdefault(span.parent_id if span.parent_id in known else None, []).append(span)
     seen: set[str] = set()
     for top in [*children.get(None, []), *spans]:
-        stack = [(top, 1)]
+        stack = [(top, 1)] if top.span_id not in seen else []
         while stack:
             span, level = stack.pop()
             if span.span_id in seen:

@@ -42,6 +42,8 @@ _NUMERIC_ORDERS = {
     "time_to_first_token": "time_to_first_token",
     "cost": "cost",
 }
+_SPARSE_ORDERS = ("cache_read_input_tokens", "time_to_first_token")  # NULL for most; of others parts cost a half more
+_INFINITE = "9e999"
 _PLAIN_ORDERS = {"start_time": "start_time_ns", "status": "state"}
 _ORDER_ALIASES = {
     "timestamp": "start_time",
@@ -54,12 +56,20 @@ _ORDERS = (*_PLAIN_ORDERS, "name", *_NUMERIC_ORDERS)
 _DEFAULT_ORDER = "start_time desc"
 _TRACE_ID = TRACE_COLUMNS.split(", ").index("trace_id")
 
+_Keys = list[int | float | str]
+"""A trace's values of all sort expressions."""
+
 
 class _Sort(NamedTuple):
-    """A sort expression that is never NULL: what is unknown sorts last in either direction."""
+    """A sort expression that is never NULL: what is unknown sorts last in either direction.
+
+    Attributes:
+        unknown: The number that stands for NULL, if rows are to be read in parts by it: see `_parts`.
+    """
 
     expression: str
     descending: bool
+    unknown: str | None = None
 
     @property
     def sql(self) -> str:
@@ -70,7 +80,7 @@ class _Token(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     fingerprint: bytes
     now_ns: int
     newest_key: int
-    last: list[int | float | str]
+    last: _Keys
 
 
 def search(connection: sqlite3.Connection, query: TraceQuery) -> TracePage:
@@ -84,9 +94,8 @@ def search(connection: sqlite3.Connection, query: TraceQuery) -> TracePage:
     with transaction(connection, "DEFERRED"):  # one snapshot for traces, tags and spans
         newest = token.newest_key if token else _newest_key(connection)
         conditions.append(Condition("+key <= ?", (newest,)))  # "+": not a reason to walk by key
-        if token:
-            conditions.append(_after(order, token.last))
-        rows = _select(connection, [condition.chosen(connection, _FEW) for condition in conditions], order, limit + 1)
+        conditions = [condition.chosen(connection, _FEW) for condition in conditions]
+        rows = _select(connection, conditions, order, limit + 1, token.last if token else None)
         columns = [row[len(order) :] for row in rows[:limit]]
         traces = read_traces(connection, columns, spans=query.include_spans)
     if len(rows) <= limit:
@@ -110,18 +119,53 @@ def neighbours(connection: sqlite3.Connection, query: TraceQuery, trace_id: str)
 
 
 def _first_after(
-    connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], place: list[int | float | str]
+    connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], place: _Keys
 ) -> str | None:
-    rows = _select(connection, [*conditions, _after(order, place)], order, 1)
+    rows = _select(connection, conditions, order, 1, place)
     return str(rows[0][len(order) + _TRACE_ID]) if rows else None
 
 
 def _select(
-    connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], limit: int
+    connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], limit: int, last: _Keys | None
+) -> list[tuple[Any, ...]]:
+    """Return the first rows, or those behind the one with the sort keys `last`; its own keys precede each."""
+    rows: list[tuple[Any, ...]] = []
+    for part, sorts in _parts(order, last):
+        rows += _select_part(connection, [*part, *conditions], order, sorts, limit - len(rows))
+        if len(rows) == limit:
+            break
+    return rows
+
+
+def _parts(order: list[_Sort], last: _Keys | None) -> Iterator[tuple[list[Condition], list[_Sort]]]:
+    """Cut a list into parts that follow one another, each with what is left to sort it by.
+
+    Few traces have cached tokens. Where the others are as good as one another, SQLite would put each of a million
+    into its sorter, since each later key is the better one; apart, they are read by their keys, and few of them.
+    """
+    first, *rest = order
+    if first.unknown is None:
+        yield [_after(order, last)] if last else [], order
+        return
+    signs = ">=<" if first.descending else "<=>"
+    begun = signs.index(_sign(last[0], float(first.unknown))) if last else 0
+    for at, sign in enumerate(signs[begun:]):
+        sorts = rest if sign == "=" else order
+        behind = [_after(sorts, last[-len(sorts) :])] if last and at == 0 else []
+        if (sign, first.unknown) != (">", _INFINITE):
+            yield [Condition(f"{first.expression} {sign} {first.unknown}"), *behind], sorts
+
+
+def _sign(value: Any, unknown: float) -> str:
+    return "=" if value == unknown else ">" if value > unknown else "<"
+
+
+def _select_part(
+    connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], by: list[_Sort], limit: int
 ) -> list[tuple[Any, ...]]:
     where = " AND ".join(f"({condition.sql})" for condition in conditions)
     sorts = ", ".join(sort.expression for sort in order)
-    ordered = ", ".join(sort.sql for sort in order)
+    ordered = ", ".join(sort.sql for sort in by)
     matching = f"FROM traces WHERE {where} ORDER BY {ordered} LIMIT ?"
     if order[0].expression not in _PLAIN_ORDERS.values():  # an index may hold all that sorting takes
         matching = f"FROM traces WHERE key IN (SELECT key {matching}) ORDER BY {ordered}"
@@ -231,7 +275,7 @@ def _parse_order(order_by: Any) -> list[_Sort]:
     for item in items:
         column, descending = _parse_sort(item)
         columns.setdefault(column, descending)  # sorting by it once more changes nothing
-    sorts = [_Sort(_sort_expression(column, descending), descending) for column, descending in columns.items()]
+    sorts = [_sort(column, descending) for column, descending in columns.items()]
     return [*sorts, _Sort("key", sorts[-1].descending)]
 
 
@@ -252,7 +296,7 @@ def _wrong_order(got: Any, hint: str = "") -> ConfigurationError:
     )
 
 
-def _after(order: list[_Sort], last: list[int | float | str]) -> Condition:
+def _after(order: list[_Sort], last: _Keys) -> Condition:
     """Return the condition that a trace comes behind the one with these sort keys."""
     (sort, *rest), (value, *values) = order, last
     sign = "<" if sort.descending else ">"
@@ -264,15 +308,16 @@ def _after(order: list[_Sort], last: list[int | float | str]) -> Condition:
     return Condition(sql, (value, value, *among_equals.parameters))
 
 
-def _sort_expression(column: str, descending: bool) -> str:
-    """Descending it is spelled as its index is, if it has one; ascending by what ``traces_numbers`` holds."""
+def _sort(column: str, descending: bool) -> _Sort:
+    """Spell it as its index is, if it has one in this direction, else by what ``traces_numbers`` holds."""
     if column in _PLAIN_ORDERS:
-        return _PLAIN_ORDERS[column]
-    if column == "duration" and not descending:
-        return "ifnull(end_time_ns - start_time_ns, 9e999)"  # `duration_ns` is computed, so no index covers it
+        return _Sort(_PLAIN_ORDERS[column], descending)
     if column == "name":
-        return "ifnull(name, '')" if descending else "ifnull(name, char(1114111))"
-    return f"ifnull({_NUMERIC_ORDERS[column]}, {'-1' if descending else '9e999'})"
+        return _Sort("ifnull(name, '')" if descending else "ifnull(name, char(1114111))", descending)
+    value, unknown = _NUMERIC_ORDERS[column], "-1" if descending else _INFINITE
+    if column == "duration" and not descending:
+        value = "end_time_ns - start_time_ns"  # `duration_ns` is computed, so no index covers it
+    return _Sort(f"ifnull({value}, {unknown})", descending, unknown if column in _SPARSE_ORDERS else None)
 
 
 def _fingerprint(query: TraceQuery) -> bytes:

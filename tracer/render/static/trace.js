@@ -18,6 +18,27 @@ export function start(view) {
 
   // --- the tree ----------------------------------------------------------------------------------------------------
 
+  /** Puts in the next piece of the rows that a long page keeps as text, so that its first paint waits for none. */
+  function extend() {
+    const piece = tree.querySelector("noscript");
+    if (!piece) return false;
+    const box = document.createElement("template");
+    box.innerHTML = piece.textContent; // our own markup, as the parser would have read it without scripts
+    const fresh = all(box.content, ".r");
+    for (const row of fresh) row.tabIndex = -1;
+    piece.replaceWith(box.content);
+    rows.push(...fresh);
+    return true;
+  }
+
+  function complete() {
+    while (extend());
+  }
+
+  function extendInTime() {
+    if (extend()) setTimeout(extendInTime);
+  }
+
   const rowOf = (id) => rows.find((row) => id?.startsWith(idOf(row)));
   const chosen = () => rows.find((row) => row.ariaSelected === "true");
   const shown = () => rows.filter((row) => !row.hidden);
@@ -84,6 +105,7 @@ export function start(view) {
   const tab = () => article()?.querySelector(".tabs input:checked")?.value ?? "main";
 
   async function choose(id, { remember = true, focus = true } = {}) {
+    complete();
     const row = rowOf(id);
     if (!row) return;
     const kept = tab();
@@ -275,6 +297,8 @@ export function start(view) {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".tv");
     if (!fresh) return;
     if (!fresh.dataset.live) delete view.dataset.live;
+    for (const piece of all(fresh, "noscript")) piece.replaceWith(...piece.childNodes); // which runs no script
+    complete();
     const id = idOf(chosen());
     const wasOpen = rowOf(id)?.classList.contains("open");
     const folded = rows.filter((row) => row.ariaExpanded === "false").map(idOf);
@@ -317,6 +341,12 @@ export function start(view) {
   // --- begin ---------------------------------------------------------------------------------------------------------
 
   for (const row of rows) row.tabIndex = -1;
+  if (!chosen() || term()) complete();
+  else {
+    requestAnimationFrame(() => setTimeout(extendInTime));
+    // Whoever is quicker finds all rows, too.
+    for (const kind of ["keydown", "pointerdown", "click"]) document.addEventListener(kind, complete, { capture: true, once: true });
+  }
   const first = chosen() ?? rows[0];
   if (first) first.tabIndex = 0;
   if (source) setTab(new URL(location.href).searchParams.get("tab") ?? "main");

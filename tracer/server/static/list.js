@@ -246,5 +246,13 @@ function start() {
 
   foot.addEventListener("click", (event) => { if (next && event.target.closest("a")) { event.preventDefault(); more(); } });
 
-  settle();
+  // --- begin ------------------------------------------------------------------------------------------------------
+  /** Until its first paint the page lays out no more rows than a screen has: see list.css. */
+  function showAll() {
+    table.classList.add("whole");
+    settle();
+  }
+  const [came] = performance.getEntriesByType("navigation");
+  if (came?.type === "back_forward") showAll(); // the browser goes to where one was
+  else requestAnimationFrame(() => setTimeout(showAll));
 }
