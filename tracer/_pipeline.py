@@ -179,12 +179,12 @@ class Pipeline:
         size = len(body)
         return Payload(_WIRE, body) if size <= limit else Payload(_WIRE, body[:limit], size - limit)
 
-    def refuse_start(self) -> None:
-        """Count a span whose start was not even made."""
+    def refuse(self, rank: Rank) -> None:
+        """Count a record that was not even made."""
         if self.closed:
             self._after_close.add()
         else:
-            self.queue.refuse(_START)
+            self.queue.refuse(rank)
 
     # --- the worker -----------------------------------------------------------------------------------------------
 

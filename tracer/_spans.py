@@ -263,7 +263,7 @@ class LiveSpan:
         if not self._recording:
             if trace.recording:  # it is left out with a span above it, that a full queue refused
                 trace.spans_dropped += 1
-                trace.pipeline.refuse_start()
+                trace.pipeline.refuse(_START)
             return
         record = SpanStarted(
             trace.trace_id,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracer._failures import is_cancellation
 from tracer._guard import report
-from tracer._records import Ending, Rank, SpanChunk
+from tracer._records import Ending, Rank, SpanChunk, encode
 
 if TYPE_CHECKING:
     from tracer._spans import LiveSpan
@@ -34,38 +34,59 @@ class Reads:
         room: Bytes that may still be kept; what was beyond it, as a negative number.
     """
 
-    __slots__ = ("_clock_offset", "_end", "_perf_counter_ns", "_push", "_span", "_span_id", "last_ns", "room")
+    __slots__ = (
+        "_clock_offset",
+        "_end",
+        "_perf_counter_ns",
+        "_pipeline",
+        "_queue",
+        "_span",
+        "_span_id",
+        "last_ns",
+        "room",
+    )
 
     def __init__(self, span: LiveSpan) -> None:
-        pipeline = span.pipeline
+        self._pipeline = pipeline = span.pipeline
+        self._queue = pipeline.queue
         self._span = span
         self._span_id = span.span_id
         self._clock_offset = span.clock_offset
         self._perf_counter_ns = pipeline.clock.perf_counter_ns
-        self._push = pipeline.push
         self._end: _LastEvent | None = None  # of what there was no room for
         self.last_ns = span.now_ns()
         self.room = pipeline.settings.max_payload_bytes
 
     def keep(self, data: bytes) -> None:
-        """Keep one read; called for each, so it does nothing else."""
+        """Keep one read; called for each, so it does nothing else.
+
+        It goes to the queue straight away: what `Pipeline.push` looks at beside that is no matter for a chunk, whose
+        span has begun and will end.
+        """
         try:
             self.last_ns = now = self._clock_offset + self._perf_counter_ns()
             self.room -= len(data)
-            if self.room >= 0 and self._push(SpanChunk(self._span_id, now, data), _CHUNK):
+            if self.room < 0 or self._pipeline.closed:
+                self._miss(data)
+            elif self._queue.push(encode(SpanChunk(self._span_id, now, data)), _CHUNK):
                 self._end = None
             else:
-                if self._end is None:
-                    self._end = _LastEvent(LAST_EVENT_BYTES)
-                self._end.add(data)
-                self._span.lose("chunks")
+                self._miss(data)
         except Exception:
             report("Reads.keep")
+
+    def _miss(self, data: bytes) -> None:
+        if self._pipeline.closed:
+            self._pipeline.refuse(_CHUNK)
+        if self._end is None:
+            self._end = _LastEvent(LAST_EVENT_BYTES)
+        self._end.add(data)
+        self._span.lose("chunks")
 
     def keep_last(self) -> None:
         """Keep the last event even if there was no room: it tells how the stream ended, and Responses' has it all."""
         if self._end is not None:
-            self._push(SpanChunk(self._span_id, self._span.now_ns(), self._end.take()), Rank.END)
+            self._pipeline.push(SpanChunk(self._span_id, self._span.now_ns(), self._end.take()), Rank.END)
             self._end = None
 
 
