@@ -33,7 +33,7 @@ Row = tuple[Any, ...]
 
 # --- spans: (column, expression) ----------------------------------------------------------------------------------
 _SPAN_COLUMNS = {
-    "trace_key": "(SELECT key FROM traces WHERE trace_id = ?)",
+    "trace_key": "?",
     "span_id": "?",
     "parent_id": "?",
     "name": "?",
@@ -132,13 +132,15 @@ UPDATE traces SET ({", ".join(USAGE_KEYS)}, cost, models, time_to_first_token) =
         nullif(json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL), '[]'),
         {FIRST_TOKEN} FILTER (WHERE model IS NOT NULL)
     FROM spans WHERE trace_key = traces.key
-) WHERE trace_id IN (SELECT value FROM json_each(?)) AND key <= ?
+) WHERE key IN (SELECT value FROM json_each(?))
 """
-_ANY_KEY = 2**63 - 1
 _FIRST_TOKEN_KEY = sc.TIME_TO_FIRST_TOKEN.encode()
-_TAG_COLUMNS = {"trace_key": "(SELECT key FROM traces WHERE trace_id = ?)", "key": "?", "value": "?"}
+_NEW_KEYS = "SELECT trace_id, key FROM traces WHERE key > ?"
+_KEYS = "SELECT trace_id, key FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))"
+_SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'traces'"
+_TAG_COLUMNS = dict.fromkeys(("trace_key", "key", "value"), "?")
 _TAG_CONFLICT = "ON CONFLICT (trace_key, key) DO UPDATE SET value = excluded.value"
-_LINK_COLUMNS = {"kind": "?", "id": "?", "trace_key": "(SELECT key FROM traces WHERE trace_id = ?)"}
+_LINK_COLUMNS = dict.fromkeys(("kind", "id", "trace_key"), "?")
 _CHUNK_COLUMNS = dict.fromkeys(("trace_id", "span_id", "chunks"), "?")
 _PROCESS = """
 INSERT INTO processes (process_id, host, pid, started) VALUES (?, ?, ?, ?)
@@ -157,7 +159,7 @@ DELETE FROM live_chunks WHERE (trace_id, span_id) IN (
 _LINK = """
 INSERT OR IGNORE INTO span_media (span_key, media_key)
 SELECT spans.key, media.key FROM spans, media
-WHERE trace_key = (SELECT key FROM traces WHERE trace_id = ?) AND span_id = ? AND hash = ?
+WHERE trace_key = ? AND span_id = ? AND hash = ?
 """
 
 
@@ -165,23 +167,38 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     """Write all rows of the batch into the open transaction."""
     process = batch.process
     connection.execute(_PROCESS, (process.process_id, process.host, process.pid, process.started))
-    newest = connection.execute("SELECT ifnull(max(key), 0) FROM traces").fetchone()[0]
     sole = _sole_spans(batch.spans)
-    patches = [_trace_values(patch, sole.get(patch.trace_id)) for patch in batch.traces]
-    _insert(connection, "traces", _TRACE_COLUMNS, _TRACE_CONFLICT, patches)
+    keys, newest = _write_traces(connection, batch, sole)
     _insert(connection, "live_chunks", _CHUNK_COLUMNS, "", [_chunk_values(row) for row in batch.chunks])
-    _insert(connection, "spans", _SPAN_COLUMNS, _SPAN_CONFLICT, [_span_values(row) for row in batch.spans])
-    _write_media(connection, batch.media)
-    _insert(connection, "tags", _TAG_COLUMNS, _TAG_CONFLICT, list(_tag_rows(batch.traces)))
-    _insert(connection, "links", _LINK_COLUMNS, "ON CONFLICT DO NOTHING", list(_link_rows(batch.spans)))
-    _sum_up(connection, batch.spans, sole, newest)
+    spans = [_span_values(row, keys.get(row.trace_id)) for row in batch.spans]
+    _insert(connection, "spans", _SPAN_COLUMNS, _SPAN_CONFLICT, spans)
+    _write_media(connection, batch.media, keys)
+    _insert(connection, "tags", _TAG_COLUMNS, _TAG_CONFLICT, list(_tag_rows(batch.traces, keys)))
+    _insert(connection, "links", _LINK_COLUMNS, "ON CONFLICT DO NOTHING", list(_link_rows(batch.spans, keys)))
+    _sum_up(connection, batch.spans, sole, keys, newest)
     _forget_live_chunks(connection, batch.spans)
     for patch in batch.traces:
         for kind, count in patch.dropped.items():
             connection.execute(_DROP, (patch.trace_id, f'"{kind}"', count))
 
 
-def _write_media(connection: sqlite3.Connection, media: list[MediaRow]) -> None:
+def _write_traces(connection: sqlite3.Connection, batch: Batch, sole: dict[str, SpanRow]) -> tuple[dict[str, int], int]:
+    """Write the rows of traces; return the keys of all that the batch names, and the greatest key that was before.
+
+    A key is looked up for a trace that was there already. New ones follow one another, and are read in one go.
+    """
+    (newest,) = connection.execute(_SEQUENCE).fetchone() or (0,)
+    rows = [_trace_values(patch, sole.get(patch.trace_id)) for patch in batch.traces]
+    _insert(connection, "traces", _TRACE_COLUMNS, _TRACE_CONFLICT, rows)
+    keys: dict[str, int] = dict(connection.execute(_NEW_KEYS, (newest,)))
+    named = {patch.trace_id for patch in batch.traces} | {row.trace_id for row in batch.spans}
+    known = named - keys.keys()
+    if known:
+        keys.update(connection.execute(_KEYS, (_json(list(known)),)))
+    return keys, newest
+
+
+def _write_media(connection: sqlite3.Connection, media: list[MediaRow], keys: dict[str, int]) -> None:
     """Write what is not stored yet, a statement each, as one may have megabytes; then who refers to what."""
     if not media:
         return
@@ -195,7 +212,7 @@ def _write_media(connection: sqlite3.Connection, media: list[MediaRow]) -> None:
         values = (row.hash, row.content_type, len(row.data), row.data)
         connection.execute("INSERT INTO media (hash, content_type, size, data) VALUES (?, ?, ?, ?)", values)
     for link in {(row.trace_id, row.span_id, row.hash) for row in media}:
-        connection.execute(_LINK, link)
+        connection.execute(_LINK, (keys.get(link[0]), *link[1:]))
 
 
 def _sole_spans(spans: list[SpanRow]) -> dict[str, SpanRow]:
@@ -204,12 +221,14 @@ def _sole_spans(spans: list[SpanRow]) -> dict[str, SpanRow]:
     return {row.trace_id: row for row in spans if count[row.trace_id] == 1}
 
 
-def _sum_up(connection: sqlite3.Connection, spans: list[SpanRow], sole: dict[str, SpanRow], newest: int) -> None:
+def _sum_up(
+    connection: sqlite3.Connection, spans: list[SpanRow], sole: dict[str, SpanRow], keys: dict[str, int], newest: int
+) -> None:
     """Set the totals of the traces that these spans touch, but for new ones of one span, which are inserted with it."""
     touched = {row.trace_id for row in spans if row.counted or row.model is not None}
-    for ids, last_key in ((touched - sole.keys(), _ANY_KEY), (touched & sole.keys(), newest)):
-        if ids:
-            connection.execute(_TOTALS, (msgspec.json.encode(ids).decode(), last_key))
+    due = [key for id_, key in keys.items() if id_ in touched and (key <= newest or id_ not in sole)]
+    if due:
+        connection.execute(_TOTALS, (_json(due),))
 
 
 def _forget_live_chunks(connection: sqlite3.Connection, spans: list[SpanRow]) -> None:
@@ -227,15 +246,18 @@ def _insert(
     connection: sqlite3.Connection, table: str, columns: dict[str, str], conflict: str, rows: Sequence[Row]
 ) -> None:
     """Insert rows, the values of a power of two of them a statement, so that few statements are ever prepared."""
+    if not rows:
+        return
+    filled, values = _without_empty_columns(columns, rows)
     start = 0
     while start < len(rows):
         count = min(_MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
-        filled, values = _without_empty_columns(columns, rows[start : start + count])
         sql = _insert_sql(table, filled, conflict, count)
+        some = values[start * len(filled) : (start + count) * len(filled)]
         try:
-            connection.execute(sql, values)
+            connection.execute(sql, some)
         except (UnicodeEncodeError, OverflowError):  # raised while binding, so nothing of it is written yet
-            connection.execute(sql, [_storable(value) for value in values])
+            connection.execute(sql, [_storable(value) for value in some])
         start += count
 
 
@@ -313,9 +335,9 @@ def _first_token(patch: TracePatch, sole: SpanRow) -> float | None:
     return None
 
 
-def _span_values(row: SpanRow) -> Row:
+def _span_values(row: SpanRow, trace_key: int | None) -> Row:
     return (
-        row.trace_id,
+        trace_key,
         row.span_id,
         row.parent_id,
         row.name,
@@ -356,9 +378,9 @@ def _chunk_values(row: ChunkRow) -> Row:
     return row.trace_id, row.span_id, msgspec.msgpack.encode(row.chunks)
 
 
-def _tag_rows(patches: list[TracePatch]) -> Iterator[Row]:
-    return ((patch.trace_id, key, value) for patch in patches for key, value in patch.tags.items())
+def _tag_rows(patches: list[TracePatch], keys: dict[str, int]) -> Iterator[Row]:
+    return ((keys.get(patch.trace_id), key, value) for patch in patches for key, value in patch.tags.items())
 
 
-def _link_rows(spans: list[SpanRow]) -> Iterator[Row]:
-    return ((kind, id_, row.trace_id) for row in spans if row.links for kind, id_ in row.links.items())
+def _link_rows(spans: list[SpanRow], keys: dict[str, int]) -> Iterator[Row]:
+    return ((kind, id_, keys.get(row.trace_id)) for row in spans if row.links for kind, id_ in row.links.items())
