@@ -176,7 +176,7 @@ def _calls_section(name: str, title: str, call: AsyncCall) -> Section:
 def _stream_section(name: str, title: str, call: AsyncCall) -> Section:
     def measure(effort: Effort) -> Iterator[Result]:
         with fresh_store(), _async_batch(async_client(), _repeat(call)) as batch:
-            costs = interleave(batch, STREAMS, effort.stream_pairs, seconds=effort.section_seconds)
+            costs = interleave(batch, STREAMS, effort.stream_pairs, seconds=effort.stream_seconds)
         yield from _cpu_rows(f"{title}, a chunk", costs, STREAMS * payloads.STREAM_CHUNKS)
 
     return Section(name, measure)
@@ -184,7 +184,7 @@ def _stream_section(name: str, title: str, call: AsyncCall) -> Section:
 
 def _measure_first_chunk(effort: Effort) -> Iterator[Result]:
     with fresh_store(), _async_batch(async_client(chunks=SHORT_CHUNKS), _first_chunks) as batch:
-        costs = interleave(batch, SHORT_STREAMS, effort.stream_pairs, seconds=effort.section_seconds)
+        costs = interleave(batch, SHORT_STREAMS, effort.stream_pairs, seconds=effort.stream_seconds)
     yield _row("chat stream: time to first chunk", costs, "reported", goal=FIRST_CHUNK)
 
 
@@ -196,7 +196,7 @@ def _measure_image(effort: Effort) -> Iterator[Result]:
         await sdk.chat.completions.create(**next(requests))
 
     with fresh_store(), _async_batch(async_client(), _repeat(call)) as batch:
-        costs = interleave(batch, IMAGE_CALLS, effort.stream_pairs, seconds=effort.section_seconds)
+        costs = interleave(batch, IMAGE_CALLS, effort.stream_pairs, seconds=effort.stream_seconds)
     for side, field in (("caller's CPU", "caller"), ("process CPU", "process")):
         pairs = [
             (getattr(plain, field) / IMAGE_CALLS / 1e6, getattr(traced, field) / IMAGE_CALLS / 1e6)

@@ -72,7 +72,8 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pairs: Batches of plain calls, traced and as many un-traced.
         stream_pairs: The same for batches of streams.
-        section_seconds: Time after which a section stops adding pairs.
+        section_seconds: Time after which a section stops adding pairs; one of streams or images, whose pairs take
+            longer, after `stream_seconds`.
         loop_rounds: Alternations of the event-loop rows, `loop_seconds` for each of the sides.
         throughput_rounds: Alternations of the throughput row.
         burst_calls: Calls of the burst; a slow machine begins none after `burst_seconds`.
@@ -86,6 +87,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int = 200
     stream_pairs: int = 100
     section_seconds: float = 16.0
+    stream_seconds: float = 45.0
     loop_rounds: int = 8
     loop_seconds: float = 2.0
     throughput_rounds: int = 12

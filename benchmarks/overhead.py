@@ -1,6 +1,6 @@
 """What tracing adds to the calls of an un-traced program, and what becomes of what was traced.
 
-    python -m benchmarks.overhead                   everything, under nine minutes
+    python -m benchmarks.overhead                   everything, some eleven minutes
     python -m benchmarks.overhead --quick           under one; wide intervals
     python -m benchmarks.overhead --only chat-async write
     python -m benchmarks.overhead --json > run.json
@@ -37,6 +37,7 @@ QUICK = Effort(
     pairs=30,
     stream_pairs=16,
     section_seconds=2.0,
+    stream_seconds=3.0,
     loop_rounds=2,
     loop_seconds=1.0,
     throughput_rounds=2,
