@@ -43,6 +43,8 @@ _NUMERIC_ORDERS = {
     "cost": "cost",
 }
 _SPARSE_ORDERS = ("cache_read_input_tokens", "time_to_first_token")  # NULL for most; of others parts cost a half more
+_DENSE_ORDERS = ("input_tokens", "output_tokens")  # known of most, and without an index of their own
+_LOOKED_AT = 20_000  # of the newest traces, for what the best are like
 _INFINITE = "9e999"
 _PLAIN_ORDERS = {"start_time": "start_time_ns", "status": "state"}
 _ORDER_ALIASES = {
@@ -65,11 +67,13 @@ class _Sort(NamedTuple):
 
     Attributes:
         unknown: The number that stands for NULL, if rows are to be read in parts by it: see `_parts`.
+        bounded: Rows that can't be among the first are to be kept from the sorter: see `_good_enough`.
     """
 
     expression: str
     descending: bool
     unknown: str | None = None
+    bounded: bool = False
 
     @property
     def sql(self) -> str:
@@ -163,7 +167,9 @@ def _sign(value: Any, unknown: float) -> str:
 def _select_part(
     connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], by: list[_Sort], limit: int
 ) -> list[tuple[Any, ...]]:
-    where = " AND ".join(f"({condition.sql})" for condition in conditions)
+    if order[0].bounded:
+        conditions = [*conditions, _good_enough(conditions, order[0], limit)]
+    where = _joined(conditions)
     sorts = ", ".join(sort.expression for sort in order)
     ordered = ", ".join(sort.sql for sort in by)
     matching = f"FROM traces WHERE {where} ORDER BY {ordered} LIMIT ?"
@@ -171,6 +177,25 @@ def _select_part(
         matching = f"FROM traces WHERE key IN (SELECT key {matching}) ORDER BY {ordered}"
     parameters = [value for condition in conditions for value in condition.parameters]
     return connection.execute(f"SELECT {sorts}, {TRACE_COLUMNS} {matching}", [*parameters, limit]).fetchall()
+
+
+def _good_enough(conditions: list[Condition], sort: _Sort, limit: int) -> Condition:
+    """Return the condition that a row is no worse than the last one would be, if only the newest were looked at.
+
+    Of a million rows some thousands meet it. The others are spared SQLite's sorter, which takes half of the time.
+    """
+    sign, nothing = (">=", f"-{_INFINITE}") if sort.descending else ("<=", _INFINITE)
+    newest = f"key > (SELECT max(key) - {_LOOKED_AT} FROM traces)"
+    bound = (
+        f"SELECT {sort.expression} FROM traces WHERE {_joined(conditions)} AND {newest} "
+        f"ORDER BY {sort.sql} LIMIT 1 OFFSET {limit - 1}"
+    )
+    parameters = tuple(value for condition in conditions for value in condition.parameters)
+    return Condition(f"{sort.expression} {sign} ifnull(({bound}), {nothing})", parameters)
+
+
+def _joined(conditions: list[Condition]) -> str:
+    return " AND ".join(f"({condition.sql})" for condition in conditions)
 
 
 def _newest_key(connection: sqlite3.Connection) -> int:
@@ -317,7 +342,8 @@ def _sort(column: str, descending: bool) -> _Sort:
     value, unknown = _NUMERIC_ORDERS[column], "-1" if descending else _INFINITE
     if column == "duration" and not descending:
         value = "end_time_ns - start_time_ns"  # `duration_ns` is computed, so no index covers it
-    return _Sort(f"ifnull({value}, {unknown})", descending, unknown if column in _SPARSE_ORDERS else None)
+    expression = f"ifnull({value}, {unknown})"
+    return _Sort(expression, descending, unknown if column in _SPARSE_ORDERS else None, column in _DENSE_ORDERS)
 
 
 def _fingerprint(query: TraceQuery) -> bytes:
