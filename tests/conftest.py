@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import signal
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,11 @@ from tracer.testing import FakeOpenAI, isolated
 # A busy machine is no fault of a test's: Hypothesis would call it one.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+
+# A shell starts what runs in its background with Ctrl+C ignored, which is inherited: by the programs that tests press
+# it in, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HAS_AUTO_MODE = hasattr(anyio.pytest_plugin, "pytest_addoption")
 

@@ -146,8 +146,8 @@ def test_a_deep_trace_prints_without_recursion() -> None:
 
 def test_a_notebook_gets_escaped_html() -> None:
     shown = trace(span(1, name="<script>alert('x')</script>"))._repr_html_()
-    assert "<script>" not in shown
-    assert "&lt;script&gt;" in shown
+    assert "<script>alert" not in shown
+    assert "&lt;script&gt;alert" in shown
 
 
 def test_model_calls_of_one_name_are_numbered() -> None:

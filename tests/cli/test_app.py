@@ -156,10 +156,11 @@ BLOCK = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 def test_examples_of_the_page_run_and_print_what_it_says(tmp_path: Path) -> None:
     blocks = BLOCK.findall(PAGE)
     assert len(blocks) >= 8
+    our_own = f'python() {{ "{sys.executable}" "$@"; }}; tracer() {{ python -W error -m tracer "$@"; }};'
     for block in blocks:
         for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
             ended = subprocess.run(
-                ["bash", "-c", f'tracer() {{ "{sys.executable}" -W error -m tracer "$@"; }}; {command}'],
+                ["bash", "-c", f"{our_own} {command}"],
                 cwd=tmp_path,
                 env=clean_environment(),
                 capture_output=True,

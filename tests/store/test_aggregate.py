@@ -327,5 +327,5 @@ async def test_no_question_reads_the_whole_table(
 
 
 def _is_bounded(step: str) -> bool:
-    """It touches no row, or reads an index in its order until its LIMIT."""
-    return "COVERING" in step or step.endswith(("traces_by_duration", "traces_by_cost"))
+    """It touches no row, reads an index in its order until its LIMIT, or only the traces that run."""
+    return "COVERING" in step or step.endswith(("traces_by_duration", "traces_by_cost", "traces_running"))
