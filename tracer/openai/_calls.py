@@ -59,7 +59,7 @@ class Call:
         self, client: Any, operation: Operation, request_options: Any, options: Options, is_async: bool
     ) -> None:
         self.span: LiveSpan = open_span(
-            operation.async_resource if is_async else operation.resource, operation.span_type
+            f"Async{operation.resource}" if is_async else operation.resource, operation.span_type
         )
         around = current_model_call.get()
         if around is not None:

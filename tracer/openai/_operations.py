@@ -35,10 +35,9 @@ class Operation(msgspec.Struct, frozen=True):
 
     Attributes:
         key: Picks the interpreter (`tracer.interpret`).
-        resource: The SDK's resource class, which names the span.
+        resource: The SDK's resource class, which names the span; its async twin begins with ``Async``.
         name: ``gen_ai.operation.name``; None where the conventions have none.
         attributes: What the path says: (attribute key, id).
-        async_resource: The name of the resource's async class.
     """
 
     key: str
@@ -47,10 +46,6 @@ class Operation(msgspec.Struct, frozen=True):
     name: str | None
     kind: Kind = "call"
     attributes: tuple[tuple[str, str | int | float], ...] = ()
-    async_resource: str = ""
-
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "async_resource", f"Async{self.resource}")
 
 
 _RESPONSES = Operation("responses", "Responses", SpanType.CHAT_MODEL, "chat", "background")
