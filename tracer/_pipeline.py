@@ -40,7 +40,7 @@ __all__ = ["LARGE", "Pipeline", "Stats"]
 T = TypeVar("T")
 
 # Members of an enum are slow to look up on Python 3.11 (0.25 µs).
-_WIRE, _DETAIL, _START, _END = Codec.WIRE, Rank.DETAIL, Rank.START, Rank.END
+_WIRE, _START, _END = Codec.WIRE, Rank.START, Rank.END
 
 LARGE = 64 * 1024  # bytes of a body that is no longer copied into its record
 

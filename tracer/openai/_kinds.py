@@ -13,6 +13,7 @@ __all__ = ["call_class"]
 
 _CLASSES: dict[Kind, type[Call]] = {
     "background": Call,
+    "call": Call,
     "job": JobCall,
     "media": MediaCall,
     "poll": Poll,
@@ -28,8 +29,6 @@ def call_class(operation: Operation, body: object, *, streamed: bool) -> type[Ca
         streamed: The caller asked for a stream: a poll that streams is a call like any other.
     """
     kind = operation.kind
-    if kind == "call":
-        return Call
     if kind == "background" and isinstance(body, Mapping) and body.get("background"):
         return JobCall
     return Call if kind == "poll" and streamed else _CLASSES[kind]

@@ -102,7 +102,7 @@ def _scope(
         if operation is None:
             return None if around is None else _Hidden()
         watch = Call
-        if operation.kind != "call":
+        if operation.kind != "call":  # most are, and need not be asked about
             watch = call_class(operation, request_options.json_data, streamed=bool(kwargs.get("stream")))
         return watch(client, operation, request_options, options, is_async)
     except Exception:
