@@ -24,16 +24,9 @@ class ScriptedStore(SqliteStore):
         self.gate.set()
         self.errors: list[BaseException] = []
         self.always: BaseException | None = None
-        self.opening_takes = 0.0
-        self.opened = 0
         self.closed = 0
         self.attempts: list[float] = []
         self.batches: list[Batch] = []
-
-    async def open(self) -> None:
-        self.opened += 1
-        await anyio.sleep(self.opening_takes)
-        await super().open()
 
     async def aclose(self) -> None:
         self.closed += 1

@@ -42,7 +42,7 @@ def held_pipeline(**settings: object) -> Iterator[ScriptedStore]:
     store.gate.clear()
     with isolated():
         tracer.configure(**settings)
-        runtime.pipeline._worker._keeper.store = store
+        runtime.pipeline._worker.store = store
         try:
             yield store
         finally:

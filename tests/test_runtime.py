@@ -125,7 +125,7 @@ def runtime_trace_id() -> str:
 
 def test_a_read_that_runs_is_answered_though_the_store_is_switched(tmp_path: Path) -> None:
     store = ScriptedStore()
-    runtime.pipeline._worker._keeper.store = store
+    runtime.pipeline._worker.store = store
     trace_id = record("s")
     tracer.sync.flush()
     store.gate.clear()
@@ -360,7 +360,7 @@ def test_any_event_loop(backend: str, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_read_can_be_cancelled(backend: str) -> None:
     store = ScriptedStore()
-    runtime.pipeline._worker._keeper.store = store
+    runtime.pipeline._worker.store = store
     trace_id = record("s")
     store.gate.clear()
 
@@ -376,7 +376,7 @@ def test_a_read_can_be_cancelled(backend: str) -> None:
 
 def test_a_loop_that_closes_while_a_read_waits(caplog: pytest.LogCaptureFixture) -> None:
     store = ScriptedStore()
-    runtime.pipeline._worker._keeper.store = store
+    runtime.pipeline._worker.store = store
     trace_id = record("s")
     store.gate.clear()
 

@@ -79,7 +79,7 @@ def test_everything_is_written_once_and_in_order(bench: Bench) -> None:
     assert bench.store.ended == [f"{number:016x}" for number in range(1, 501)]
     assert bench.worker.counts.settled == 1_000
     assert bench.worker.counts.lost == 0
-    assert (bench.store.opened, bench.store.closed) == (1, 1)
+    assert bench.store.closed == 1
 
 
 def test_a_batch_has_no_more_records_than_set(bench: Bench) -> None:
@@ -111,7 +111,7 @@ def test_a_stopped_worker_starts_again_for_what_came_too_late(bench: Bench) -> N
     bench.push(started(2))
     bench.settled()
     eventually(lambda: not bench.worker.is_running)
-    assert (bench.store.opened, bench.store.closed) == (2, 2)
+    assert bench.store.closed == 2
 
 
 def test_no_record_is_left_behind_by_a_thread_that_ends(bench: Bench) -> None:
@@ -341,20 +341,6 @@ def test_the_barrier_waits_for_all_that_was_accepted_before(bench: Bench) -> Non
     bench.store.gate.set()
     future.result(20)
     assert bench.worker.counts.settled >= 100
-
-
-def test_of_many_who_need_the_store_at_once_one_opens_it(bench: Bench) -> None:
-    bench.store.opening_takes = 0.05
-
-    async def use() -> object:
-        async with bench.worker.lend_store() as store:
-            return store
-
-    futures = [bench.worker.submit(use) for _ in range(5)]
-    bench.push(started(1))
-    assert {future.result(20) for future in futures} == {bench.store}
-    bench.settled()
-    assert bench.store.opened == 1
 
 
 def test_a_jobs_exception_goes_to_who_asked_and_nowhere_else(bench: Bench) -> None:

@@ -336,18 +336,23 @@ async def log_feedback(
         StoreError: The database could not be written.
     """
     pipeline = runtime.pipeline
-    feedback = make_feedback(
-        trace_id,
-        name,
-        value,
-        created_ns=runtime.clock.time_ns(),
-        span_id=span_id,
-        comment=comment,
-        source=source,
-        redact=pipeline.redact,
-    )
-    await wait(pipeline.submit(lambda store: store.add_feedback(feedback), barrier=True))
-    return feedback
+    created_ns = runtime.clock.time_ns()
+
+    async def add(store: Store) -> Feedback:
+        feedback = make_feedback(
+            trace_id,
+            name,
+            value,
+            created_ns=created_ns,
+            span_id=span_id,
+            comment=comment,
+            source=source,
+            redact=pipeline.redact,
+        )
+        await store.add_feedback(feedback)
+        return feedback
+
+    return await wait(pipeline.submit(add, barrier=True))
 
 
 async def delete_feedback(feedback_id: str) -> bool:

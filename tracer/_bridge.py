@@ -16,18 +16,25 @@ from typing import Any, ParamSpec, TypeVar
 
 import anyio
 
+from tracer._jobs import Answer
+
 __all__ = ["blocking", "wait"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+LOOK_INTERVAL = 1.0  # seconds between two looks at whether there will be an answer
 _blocks: ContextVar[bool] = ContextVar("tracer_blocks", default=False)
 
 
 async def wait(future: concurrent.futures.Future[R], timeout: float | None = None, *, withdraw: bool = True) -> R:
     """Wait for a worker's answer: on asyncio (any loop), on trio, or blocking under `blocking`.
 
-    Cancellation withdraws the question, unless `withdraw` is False. Raises TimeoutError when `timeout` seconds are
-    over.
+    Cancellation withdraws the question, unless `withdraw` is False.
+
+    Raises:
+        TimeoutError: `timeout` seconds are over.
+        StoreError: Without a `timeout`: something keeps the worker from working (`Answer.obstacle`).
+        Exception: What the answer is, if it is an exception.
     """
     if _blocks.get():
         return _wait_in_thread(future, timeout)
@@ -35,16 +42,52 @@ async def wait(future: concurrent.futures.Future[R], timeout: float | None = Non
     announce = _announcer(done)
     future.add_done_callback(lambda _: announce())
     try:
-        if timeout is None:  # no cancel scope, which would mind being closed after its loop is gone
-            await done.wait()
-        else:
+        if timeout is not None:
             with anyio.fail_after(timeout):
                 await done.wait()
+        else:
+            await _wait_while_possible(future, done)
     except BaseException:
         if withdraw:
             future.cancel()
         raise
     return future.result()
+
+
+async def _wait_while_possible(future: concurrent.futures.Future[Any], done: anyio.Event) -> None:
+    """Wait without a limit, but look now and then at whether the worker can work at all."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        while not done.is_set():
+            with anyio.move_on_after(LOOK_INTERVAL):
+                await done.wait()
+            _raise_obstacle(future)
+        return
+
+    # By a timer, not in a cancel scope, which would mind being closed after its loop is gone.
+    timers: list[asyncio.TimerHandle] = []
+
+    def look() -> None:
+        if _obstacle(future) is not None:
+            done.set()
+        timers[:] = [loop.call_later(LOOK_INTERVAL, look)]
+
+    look()
+    try:
+        await done.wait()
+    finally:
+        timers.pop().cancel()
+    _raise_obstacle(future)
+
+
+def _obstacle(future: concurrent.futures.Future[Any]) -> Exception | None:
+    return future.obstacle() if isinstance(future, Answer) else None
+
+
+def _raise_obstacle(future: concurrent.futures.Future[Any]) -> None:
+    if not future.done() and (obstacle := _obstacle(future)) is not None:
+        raise obstacle
 
 
 def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
@@ -69,13 +112,16 @@ def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
 
 def _wait_in_thread(future: concurrent.futures.Future[R], timeout: float | None) -> R:
-    try:
-        return future.result(timeout)
-    except concurrent.futures.TimeoutError:
-        if future.done():
-            raise
-        future.cancel()
-        raise TimeoutError(f"no answer from tracer's worker within {timeout} s") from None
+    if timeout is not None:
+        if not concurrent.futures.wait([future], timeout).done:
+            future.cancel()
+            raise TimeoutError(f"no answer from tracer's worker within {timeout} s")
+        return future.result()
+    while not concurrent.futures.wait([future], LOOK_INTERVAL).done:
+        if (obstacle := _obstacle(future)) is not None:
+            future.cancel()
+            raise obstacle
+    return future.result()
 
 
 def _announcer(done: anyio.Event) -> Callable[[], None]:

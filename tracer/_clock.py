@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from typing import Protocol
+
+from tracer import _fork
 
 __all__ = ["Clock", "Ids", "RandomIds", "SystemClock"]
 
@@ -55,8 +56,7 @@ class RandomIds:
         self._random = random.Random()
         self._trace_ids: list[str] = []
         self._span_ids: list[str] = []
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._begin_anew)
+        _fork.register(after_in_child=self._begin_anew)
 
     def _begin_anew(self) -> None:
         self._random.seed()

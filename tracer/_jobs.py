@@ -7,19 +7,32 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-__all__ = ["Job", "Jobs"]
+__all__ = ["Answer", "Job", "Jobs"]
 
 T = TypeVar("T")
 Job = Callable[[], Awaitable[Any]]
 
 
+class Answer(concurrent.futures.Future[T]):
+    """What a job comes to. Can be waited for in any thread; who waits long asks for the `obstacle`."""
+
+    def __init__(self, obstacle: Callable[[], Exception | None]) -> None:
+        super().__init__()
+        self.obstacle = obstacle
+        """Returns what keeps the worker from working at all, if it has done so for too long; else None."""
+
+
 class Jobs:
-    """Coroutine functions on their way into the loop, each with the future of whoever waits for it.
+    """Coroutine functions on their way into the loop, each with the answer that somebody waits for.
 
     `add` and the properties are for any thread, the rest for the worker's.
+
+    Args:
+        obstacle: See `Answer`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, obstacle: Callable[[], Exception | None]) -> None:
+        self._obstacle = obstacle
         self._waiting: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
         self._running: set[concurrent.futures.Future[Any]] = set()
 
@@ -33,9 +46,9 @@ class Jobs:
         """There are some that have started and not ended."""
         return bool(self._running)
 
-    def add(self, job: Callable[[], Awaitable[T]]) -> concurrent.futures.Future[T]:
-        """Ask for a job; its future can be waited for in any thread."""
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    def add(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
+        """Ask for a job."""
+        future: Answer[T] = Answer(self._obstacle)
         self._waiting.append((job, future))
         return future
 

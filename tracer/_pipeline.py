@@ -6,7 +6,6 @@ began in it. After a fork the child makes its own, and forgets its parent's.
 
 from __future__ import annotations
 
-import concurrent.futures
 import ctypes
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -18,6 +17,8 @@ from tracer._clock import Clock, Ids
 from tracer._config import Settings
 from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError
+from tracer._hooks import RunningHook
+from tracer._jobs import Answer
 from tracer._queue import RecordQueue, Tally
 from tracer._records import (
     Codec,
@@ -59,6 +60,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         truncated: Bodies or values cut at ``max_payload_bytes``.
         redaction_failed: Texts withheld since a ``redact=`` hook raised.
         retries: Writes that were tried again.
+        slow_hooks: The ``redact=`` and ``prices=`` hooks that ever took longer than a second, each with the seconds of
+            its longest call; the one that runs now, too. While a hook runs, nothing is written or read.
         open_spans: Spans that have started and not ended.
         last_error: The worker's last error in words.
     """
@@ -75,6 +78,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     unsampled: int
     truncated: int
     redaction_failed: int
+    slow_hooks: dict[str, float]
     last_error: str | None
 
     def __getitem__(self, key: str) -> Any:
@@ -144,8 +148,10 @@ class Pipeline:
         if data is None:
             return False
         accepted = self.queue.push(data if aside is None else LargeRecord(data, aside), rank)
-        if body is not None and not accepted:
-            return self._push_without_body(record)
+        if not accepted:
+            self._worker.hooks.complain()
+            if body is not None:
+                return self._push_without_body(record)
         if not self._worker.is_running:  # after the push: a thread that ends looks at the queue after it said so
             self._worker.try_to_start()
         return accepted
@@ -188,11 +194,11 @@ class Pipeline:
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
-    def settle(self) -> concurrent.futures.Future[None]:
+    def settle(self) -> Answer[None]:
         """Wait until what was accepted so far is written. Raises as `submit` does."""
         return self.submit(_nothing, barrier=True)
 
-    def submit(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> concurrent.futures.Future[T]:
+    def submit(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> Answer[T]:
         """Run a coroutine function on the open store in the worker's loop, behind what was accepted so far.
 
         Raises:
@@ -206,17 +212,24 @@ class Pipeline:
         async def run() -> T:
             if barrier:
                 await worker.settle_accepted()
-            async with worker.lend_store() as store:
-                return await job(store)
+            return await job(worker.store)
 
         return worker.submit(run)
 
     def redact(self, text: str) -> str:
-        """Return a text that goes to the store without a record, with the hooks applied; a failure is counted."""
-        redacted, failures = redact(text, self.settings.redact)
+        """Return a text that goes to the store without a record, with the hooks applied; a failure is counted.
+
+        For jobs, in the worker's loop: a slow hook must not hold up anybody else.
+        """
+        redacted, failures = redact(text, self._worker.hooks.redact(self.settings.redact))
         if failures:
             self._redaction_failed.add()
         return str(redacted)
+
+    @property
+    def running_hook(self) -> RunningHook | None:
+        """The user's hook that the worker is in."""
+        return self._worker.hooks.running
 
     @property
     def is_running(self) -> bool:
@@ -242,14 +255,6 @@ class Pipeline:
         self._worker.join(timeout)
         stats = self.stats()
         return stats.queued + stats.dropped["lost"] - self._lost_before_stop
-
-    def pause(self, timeout: float) -> None:
-        """Before a fork: close the store for a moment."""
-        self._worker.pause(timeout)
-
-    def unpause(self) -> None:
-        """After a fork, in the parent."""
-        self._worker.resume()
 
     def forget(self) -> None:
         """After a fork, in the child: this pipeline is the parent's. Nothing is written, closed or freed here.
@@ -288,6 +293,7 @@ class Pipeline:
             unsampled=self.unsampled.value,
             truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
+            slow_hooks=self._worker.hooks.slow,
             last_error=self._errors.last,
         )
 

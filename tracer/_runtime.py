@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tracer import _fork
 from tracer._clock import Clock, Ids, RandomIds, SystemClock
 from tracer._config import DEFAULT_EXPERIMENT, DEFAULT_TRACKING_URI, Settings, from_environment, updated
 from tracer._exceptions import ConfigurationError
@@ -35,7 +36,6 @@ logger = logging.getLogger("tracer")
 
 EXIT_TIMEOUT = 5.0
 DORMANT_FOR = 60.0  # seconds until a wrong environment is looked at again
-FORK_TIMEOUT = 0.5  # seconds that a fork waits for the store to close
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
     "_settings", "_uri", "chosen_experiment", "current", "_retired", "_misconfigured", "_dormant", "_dormant_until",
@@ -69,12 +69,7 @@ class Runtime:
         self._reset()
         self._dormant: Pipeline | None = None
         atexit.register(self._at_exit)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=self._before_fork,
-                after_in_parent=self._after_fork_in_parent,
-                after_in_child=self._after_fork_in_child,
-            )
+        _fork.register(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
     # --- settings -------------------------------------------------------------------------------------------------
 
@@ -139,6 +134,7 @@ class Runtime:
     @property
     def pipeline(self) -> Pipeline:
         """The current pipeline, made at its first use. Raises ConfigurationError if it can't be."""
+        self._notice_fork()
         pipeline = self.current
         return pipeline if pipeline is not None else self._make_pipeline()
 
@@ -150,11 +146,17 @@ class Runtime:
             self._finalize_with_multiprocessing()
             return self.current
 
+    def _notice_fork(self) -> None:
+        if not _fork.mark[0]:
+            _fork.notice()
+
     def _pipelines(self) -> list[Pipeline]:
+        self._notice_fork()
         return [*self._retired, *([self.current] if self.current is not None else [])]
 
     def pipeline_for_spans(self) -> Pipeline:
         """The current pipeline; where the environment is wrong, one that records nothing, and a log line."""
+        self._notice_fork()
         pipeline = self.current
         if pipeline is not None:
             return pipeline
@@ -255,12 +257,8 @@ class Runtime:
 
     def _before_fork(self) -> None:
         self._lock.acquire()  # so that no thread is in the middle of importing a store: the child could never import it
-        for pipeline in self._pipelines():
-            pipeline.pause(FORK_TIMEOUT)
 
     def _after_fork_in_parent(self) -> None:
-        for pipeline in self._pipelines():
-            pipeline.unpause()
         self._lock.release()
 
     def _after_fork_in_child(self) -> None:
@@ -285,7 +283,7 @@ class Runtime:
         """Write what is queued, and stay open: threads of the user's may still run."""
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
         concurrent.futures.wait([pipeline.settle() for pipeline in running], EXIT_TIMEOUT)
-        _report_left(sum(pipeline.stats().queued for pipeline in running))
+        _report_left(running, sum(pipeline.stats().queued for pipeline in running))
 
     def _at_exit(self) -> None:
         """Write what is queued, within a deadline, and say how much could not be.
@@ -298,12 +296,14 @@ class Runtime:
             left = self._stop_all(running, EXIT_TIMEOUT)
         except KeyboardInterrupt:  # who presses Ctrl+C again doesn't want to wait
             left = sum(pipeline.join(0) for pipeline in running)
-        _report_left(left)
+        _report_left(running, left)
 
 
-def _report_left(left: int) -> None:
+def _report_left(pipelines: list[Pipeline], left: int) -> None:
     if left:
-        logger.error("%d records could not be written within %.0f s of the exit", left, EXIT_TIMEOUT)
+        hooks = [pipeline.running_hook for pipeline in pipelines]
+        reason = "".join(f"; tracer's worker waits for the {hook}" for hook in hooks if hook is not None)
+        logger.error("%d records could not be written within %.0f s of the exit%s", left, EXIT_TIMEOUT, reason)
 
 
 runtime = Runtime()

@@ -16,7 +16,9 @@ from tracer._config import Settings
 from tracer._context import Current, current_span
 from tracer._exceptions import ConfigurationError
 from tracer._failures import capture_failure, is_cancellation
+from tracer._fork import mark, notice
 from tracer._models import SpanEvent, SpanStatus, SpanStatusCode, SpanType
+from tracer._own_work import own_work
 from tracer._pipeline import Pipeline
 from tracer._records import (
     EncodedAttributes,
@@ -59,7 +61,7 @@ class TraceContext:
         "trace_id",
     )  # fmt: skip
 
-    def __init__(self, pipeline: Pipeline, trace_id: str | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, trace_id: str | None = None, *, recording: bool = True) -> None:
         clock = pipeline.clock
         self.pipeline = pipeline
         self.trace_id = trace_id or pipeline.ids.trace_id()
@@ -69,8 +71,9 @@ class TraceContext:
         self.experiment = runtime.chosen_experiment or runtime.experiment
         self.spans_dropped = 0
         rate = pipeline.settings.sample_rate
-        self.recording = rate >= 1.0 or self._is_sampled(rate)
-        if not self.recording:
+        self.recording = recording
+        if recording and rate < 1.0 and not self._is_sampled(rate):
+            self.recording = False
             pipeline.unsampled.add()
 
     def _is_sampled(self, rate: float) -> bool:
@@ -375,9 +378,14 @@ def open_span(name: str, span_type: str) -> LiveSpan:
     """Make a span below the current one, not yet begun. Takes ids and a clock reading, nothing else.
 
     Below a span of a pipeline that is closed (its process was forked, tracer was shut down and opened again) the
-    span is the first of its trace in the present pipeline, and still belongs to that trace.
+    span is the first of its trace in the present pipeline, and still belongs to that trace. A span of tracer's own work
+    is not recorded.
     """
+    if not mark[0]:  # a child whose fork ran no hooks: its ids must not be its parent's
+        notice()
     parent = current_span.get()
+    if own_work.get():
+        return LiveSpan(TraceContext(runtime.pipeline_for_spans(), recording=False), None, name, span_type, True)
     if parent is not None and not parent.pipeline.closed:
         return LiveSpan(parent._trace, parent, name, span_type, False)
     pipeline = runtime.current or runtime.pipeline_for_spans()

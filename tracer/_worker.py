@@ -7,8 +7,6 @@ non-daemon aiosqlite thread would keep the interpreter from exiting (aiosqlite's
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextlib
 import importlib
 import logging
 import threading
@@ -24,11 +22,12 @@ from tracer._assembler import Assembler
 from tracer._config import Settings
 from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError, StoreError, TracerError, TransientStoreError
-from tracer._jobs import Jobs
+from tracer._hooks import HookWatch
+from tracer._jobs import Answer, Jobs
+from tracer._own_work import own_work
 from tracer._queue import RecordQueue
 from tracer._records import Encoded
 from tracer._slices import Slices
-from tracer._store_keeper import StoreKeeper
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
 
@@ -42,10 +41,12 @@ BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until i
 BACKLOG = 1_024  # records in the queue from which on the worker no longer lets others go first
 RETRY_FIRST, RETRY_LAST = 0.05, 1.0
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
-READ_PATIENCE = 30.0  # seconds of failing writes after which a reader that waits for them is told so
+READ_PATIENCE = 30.0  # seconds of failing writes, or of one call of a hook, after which a reader who waits is told so
 # What `anyio.run` imports, imported before the thread starts: the thread may fall into the interpreter's exit, where an
 # import can turn the exit code of a KeyboardInterrupt into 1 (`exec`, as in dataclasses, clears CPython's mark of it).
 LOOP_MODULE = "anyio._backends._asyncio"
+# What CPython 3.12 says of a thread that is started once the main thread has ended (gh-113964 has the versions).
+NO_THREAD_AT_EXIT = "at interpreter shutdown"
 # A loop of our own whatever policy the user has set, and without asyncio's debug mode, which is for their code.
 LOOP = {"loop_factory": asyncio.SelectorEventLoop, "debug": False}
 
@@ -69,9 +70,14 @@ class Worker:
 
     Args:
         queue: Where records come from; this worker is its only consumer.
-        store: Opened in the worker's own loop when the first record or reader comes, closed when the loop ends.
+        store: Used in the worker's own loop, where it opens itself when it is needed; closed when the loop ends.
         settings: Called for the current settings before each batch.
         errors: Told what goes wrong.
+
+    Attributes:
+        counts: What it did so far.
+        hooks: What runs the user's hooks.
+        store: The store.
     """
 
     def __init__(
@@ -85,15 +91,15 @@ class Worker:
         self.counts = WorkerCounts()
         self.assembler: Assembler | None = None
         self.is_running = False
+        self.hooks = HookWatch()
+        self.store = store
         self._queue = queue
-        self._keeper = StoreKeeper(store)
         self._settings = settings
         self._errors = errors
-        self._jobs = Jobs()
+        self._jobs = Jobs(self.obstacle)
         self._starting = threading.Lock()
         self._thread_id: int | None = None
         self._slices = Slices()
-        self._reopened = False
         self._ended = threading.Event()
         self._stopping = threading.Event()
         self._stop_at = float("inf")
@@ -136,9 +142,10 @@ class Worker:
         try:
             self.start(wait=False)
         except Exception as error:
-            self._errors.report("the worker could not be started, records stay queued", error)
+            if NO_THREAD_AT_EXIT not in str(error):  # then `stop` does without one
+                self._errors.report("the worker could not be started, records stay queued", error)
 
-    def submit(self, job: Callable[[], Awaitable[T]]) -> concurrent.futures.Future[T]:
+    def submit(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
         """Run a coroutine function in the worker's loop, where the store lives.
 
         Raises:
@@ -166,11 +173,18 @@ class Worker:
                 logger.debug("the worker's loop closed before it could be woken")
 
     def stop(self, timeout: float) -> None:
-        """Ask the worker to write what is queued and to end; after `timeout` seconds it gives up a failing store."""
+        """Ask the worker to write what is queued and to end; after `timeout` seconds it gives up a failing store.
+
+        Where no thread can be had for that, at the interpreter's exit, this thread does the work.
+        """
         self._stop_at = time.monotonic() + timeout
         self._stopping.set()
         if len(self._queue):
-            self.try_to_start()
+            try:
+                self.start(wait=False)
+            except RuntimeError:
+                self.is_running = True
+                self._run()
         self.wake()
 
     def retire(self, retiring: bool = True) -> None:
@@ -178,18 +192,12 @@ class Worker:
         self._retiring = retiring
         self.wake()
 
-    def pause(self, timeout: float) -> None:
-        """Let the store be finished with what it does, and close it until `resume`: this process is about to fork."""
-        self._keeper.pause()
-        deadline = time.monotonic() + timeout
-        while self.is_running and time.monotonic() < deadline:
-            self.wake()
-            if self._keeper.wait_until_quiet(0.01):
-                return
-
-    def resume(self) -> None:
-        """Take `pause` back."""
-        self._keeper.resume()
+    def obstacle(self) -> StoreError | None:
+        """Return what has kept the worker from doing anything for half a minute: a hook that does not return."""
+        running = self.hooks.running
+        if running is None or running.seconds < READ_PATIENCE:
+            return None
+        return StoreError(f"no answer from tracer's worker: it waits for the {running}")
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has ended or time is up."""
@@ -200,7 +208,20 @@ class Worker:
     # --- the worker's own thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        token = own_work.set(True)
         self._thread_id = threading.get_ident()
+        try:
+            self._run_loop()
+        finally:
+            own_work.reset(token)
+            self._thread_id = None
+            self.is_running = False
+            self._ended.set()
+        # A producer or reader that saw the thread running a moment ago relies on it: see the end of `push`, `submit`.
+        if self._has_work():
+            self.try_to_start()
+
+    def _run_loop(self) -> None:
         while True:
             try:
                 anyio.run(self._main, backend="asyncio", backend_options=LOOP)
@@ -212,12 +233,6 @@ class Worker:
                     self._abandon()
                     break
                 self._stopping.wait(RESTART_AFTER)
-        self._thread_id = None
-        self.is_running = False
-        self._ended.set()
-        # A producer or reader that saw the thread running a moment ago relies on it: see the end of `push`, `submit`.
-        if self._has_work():
-            self.try_to_start()
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
@@ -226,7 +241,6 @@ class Worker:
         self._event = anyio.Event()
         self._job_event = anyio.Event()
         self._settled_event = anyio.Event()
-        self._keeper.enter_loop()
         self._wake = lambda: loop.call_soon_threadsafe(self._look)
         try:
             async with anyio.create_task_group() as tasks:
@@ -236,7 +250,7 @@ class Worker:
         finally:
             self._jobs.fail_running(self._cut_off)
             with anyio.CancelScope(shield=True):
-                await self._keeper.aclose()
+                await self.store.aclose()
 
     def _look(self) -> None:
         """Let `_pump` look at its queue without waiting for the interval's end, and `_serve` at its jobs."""
@@ -247,9 +261,6 @@ class Worker:
         last_work = time.monotonic()
         while True:
             self._event = anyio.Event()
-            if self._reopened:  # to its readers a process that has closed its file has ended: say that this one has not
-                self._reopened = False
-                await self._write(Batch(process=current_process()), 0)
             settings = self._settings()
             records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
             if records:
@@ -278,11 +289,8 @@ class Worker:
 
     async def _tidy(self) -> bool:
         """Use the quiet for the store's own upkeep; return whether there is more to do."""
-        if not self._keeper.is_open or self._keeper.is_paused:
-            return False
         try:
-            async with self._keeper.lend() as store:
-                return await store.tidy()
+            return await self.store.tidy()
         except Exception as error:
             self._errors.report("the store could not be tidied", error)
             return False
@@ -317,11 +325,12 @@ class Worker:
     def _feed(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> int:
         """Give the assembler its records, in slices; return how many of them were of no use."""
         failed, useless = 0, _useless(assembler)
-        assembler.prices = settings.prices
+        assembler.prices = self.hooks.prices(settings.prices)
+        redact = self.hooks.redact(settings.redact)
         self._slices.begin()
         for record in records:
             try:
-                assembler.feed(record, settings.redact)
+                assembler.feed(record, redact)
             except Exception as error:
                 self._errors.report("a record could not be interpreted", error)
                 failed += 1
@@ -350,8 +359,7 @@ class Worker:
     async def _try_to_write(self, batch: Batch, records: int) -> bool | None:
         """Return whether the batch was written; None if trying again may help."""
         try:
-            async with self._keeper.lend() as store:
-                await store.write(batch)
+            await self.store.write(batch)
         except TransientStoreError as error:
             self._failing_since = self._failing_since or time.monotonic()
             self._count(retries=1)
@@ -390,11 +398,7 @@ class Worker:
         while True:
             self._job_event = anyio.Event()
             self._jobs.start(tasks.start_soon, self._look)
-            if self._keeper.is_paused:
-                self._reopened = await self._keeper.close_for_fork()
-                self._look()
-            else:
-                await self._job_event.wait()
+            await self._job_event.wait()
 
     def _cut_off(self) -> Exception:
         if self._stopping.is_set():
@@ -415,10 +419,6 @@ class Worker:
                 await settled.wait()
             if self._failing_since is not None and time.monotonic() - self._failing_since > READ_PATIENCE:
                 raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self._errors.last}")
-
-    def lend_store(self) -> contextlib.AbstractAsyncContextManager[Store]:
-        """Lend the store to a job, open."""
-        return self._keeper.lend()
 
 
 def _useless(assembler: Assembler) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from tracer._models import SpanStatusCode, TraceState
@@ -70,3 +71,8 @@ def simple(*numbers: int, **changes: Any) -> Batch:
     of_span = {key: value for key, value in changes.items() if key in SpanRow.__struct_fields__}
     of_patch = {key: value for key, value in changes.items() if key in TracePatch.__struct_fields__}
     return batch([span(n, **of_span) for n in numbers], [patch(n, **of_patch) for n in numbers])
+
+
+def query_plan(connection: sqlite3.Connection, statement: str) -> list[tuple[Any, ...]]:
+    """How SQLite would run a statement."""
+    return connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sqlite3
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from tracer.store._aggregate import _percentile
 from tracer.store.sqlite import SqliteStore
 from tracer.store.summaries import Facets, Overview
 
-from .rows import SECOND, START, batch, patch, simple, span, span_id, trace_id
+from .rows import SECOND, START, batch, patch, query_plan, simple, span, span_id, trace_id
 
 MODELS = ["gpt-5", "gpt-4o", "o4-mini"]
 
@@ -210,9 +211,9 @@ async def test_a_chosen_time_is_counted_to_its_edges_and_costs_no_more(store: Sq
     async def steps(query: TraceQuery) -> int:
         """How often SQLite has run a hundred instructions."""
         done: list[None] = []
-        await store._reading.set_progress_handler(lambda: done.append(None), 100)
+        await store._database.read(lambda raw: raw.set_progress_handler(lambda: done.append(None), 100))
         histogram = await store.histogram(query)
-        await store._reading.set_progress_handler(None, 0)  # type: ignore[arg-type]
+        await store._database.read(lambda raw: raw.set_progress_handler(None, 0))
         assert not histogram.scope.exact
         assert sum(each.calls for each in histogram.buckets) == histogram.scope.traces
         return len(done)
@@ -317,11 +318,11 @@ async def test_no_question_reads_the_whole_table(
 ) -> None:
     await fill(store, 3_000)
     seen: list[str] = []
-    await store._reading.set_trace_callback(seen.append)
+    await store._database.read(sqlite3.Connection.set_trace_callback, seen.append)
     await getattr(store, method)(TraceQuery(**query))
-    await store._reading.set_trace_callback(None)  # type: ignore[arg-type]
+    await store._database.read(sqlite3.Connection.set_trace_callback, None)
     for statement in (sql for sql in seen if "FROM traces" in sql):
-        plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
+        plan = [row[3] for row in await store._database.read(query_plan, statement)]
         scans = [step for step in plan if step.startswith("SCAN traces") and not _is_bounded(step)]
         assert scans == [], statement[:300]
 

@@ -12,7 +12,6 @@ import pytest
 from tests.store.rows import batch, patch, simple, span, span_id, started, trace_id
 from tracer import MediaNotFoundError
 from tracer.store import Batch, MediaRow, TraceQuery, open_store
-from tracer.store._connection import run
 from tracer.store._schema import _MIGRATIONS, APPLICATION_ID, SCHEMA_VERSION, _statements
 from tracer.store.sqlite import SqliteStore
 
@@ -39,7 +38,7 @@ def with_media(rows: Batch, *media: MediaRow) -> Batch:
 
 
 async def count(store: SqliteStore, table: str) -> Any:
-    return await run(store._writing, lambda raw: raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    return await store._database.write(lambda raw: raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 async def test_media_are_stored_once_and_given_back_whole(any_store: SqliteStore) -> None:
@@ -111,7 +110,7 @@ async def test_a_file_of_version_1_is_migrated_with_what_is_in_it(path: Path) ->
     store = open_store(f"sqlite:///{path}")
     assert isinstance(store, SqliteStore)
     await store.open()
-    assert await run(store._writing, lambda raw: raw.execute("PRAGMA user_version").fetchone()) == (SCHEMA_VERSION,)
+    assert await store._database.write(lambda raw: raw.execute("PRAGMA user_version").fetchone()) == (SCHEMA_VERSION,)
     await store.write(with_media(simple(2), medium(2, b"a")))
     assert (await store.get_media(digest(b"a"))).data == b"a"
     assert {trace.info.trace_id for trace in await store.search_traces(TraceQuery())} == {trace_id(1), trace_id(2)}

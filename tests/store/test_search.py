@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sqlite3
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -17,7 +18,7 @@ from tracer._models import TraceState
 from tracer.store import TraceQuery, open_store
 from tracer.store.sqlite import SqliteStore
 
-from .rows import SECOND, START, batch, patch, running, simple, span, trace_id
+from .rows import SECOND, START, batch, patch, query_plan, running, simple, span, trace_id
 
 
 async def found(store: SqliteStore, **arguments: Any) -> list[int]:
@@ -261,11 +262,11 @@ async def test_a_list_by_numbers_is_in_order_whatever_its_parts(
     store = open_store("memory://")
     await store.open()
     assert isinstance(store, SqliteStore)
-    assert store._writer is not None
     try:
         await store.write(batch([], [patch(number) for number in range(len(values))]))
         for number, value in enumerate(values):
-            await store._writer.execute(f"UPDATE traces SET {column} = ? WHERE trace_id = ?", (value, trace_id(number)))
+            sql = f"UPDATE traces SET {column} = ? WHERE trace_id = ?"
+            await store._database.write(sqlite3.Connection.execute, sql, (value, trace_id(number)))
         unknown = -1.0 if descending else math.inf
         places = [(unknown if value is None else value, number) for number, value in enumerate(values)]
         expected = [trace_id(number) for _, number in sorted(places, reverse=descending)]
@@ -362,13 +363,13 @@ async def test_a_wrong_argument_is_named(store: SqliteStore, arguments: dict[str
 async def test_searches_use_an_index(store: SqliteStore, arguments: dict[str, Any], index: str) -> None:
     await store.write(simple(*range(50)))
     seen: list[str] = []
-    await store._reading.set_trace_callback(seen.append)
+    await store._database.read(sqlite3.Connection.set_trace_callback, seen.append)
     await found(store, **arguments)
-    await store._reading.set_trace_callback(None)  # type: ignore[arg-type]
+    await store._database.read(sqlite3.Connection.set_trace_callback, None)
     statements = [sql for sql in seen if "FROM traces WHERE" in sql and "LIMIT" in sql]  # one for each part of the list
     assert statements
     for statement in statements:
-        plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
+        plan = [row[3] for row in await store._database.read(query_plan, statement)]
         assert any(index in step for step in plan), plan
         assert "SCAN traces" not in plan
 
@@ -378,14 +379,14 @@ async def test_what_is_equally_unknown_is_read_by_its_key_and_not_sorted(store: 
     """Most traces have no cached tokens: of a million a sorter would take each."""
     await store.write(simple(*range(50)))
     seen: list[str] = []
-    await store._reading.set_trace_callback(seen.append)
+    await store._database.read(sqlite3.Connection.set_trace_callback, seen.append)
     page = await store.search_traces(TraceQuery(order_by=order, max_results=5))
     await store.search_traces(TraceQuery(order_by=order, max_results=5, page_token=page.next_page_token))
-    await store._reading.set_trace_callback(None)  # type: ignore[arg-type]
+    await store._database.read(sqlite3.Connection.set_trace_callback, None)
     known, unknown, rest = (sql for sql in seen if "FROM traces WHERE" in sql and "LIMIT" in sql)
     assert known != unknown
     for statement in (unknown, rest):  # the second page has no need to look for what is known
-        plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
+        plan = [row[3] for row in await store._database.read(query_plan, statement)]
         assert not any("TEMP B-TREE" in step for step in plan), plan
 
 

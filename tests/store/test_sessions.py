@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tracer.store import TraceQuery, _sessions, open_store
 from tracer.store._schema import SCHEMA_VERSION
 from tracer.store.sqlite import SqliteStore
 
-from .rows import SECOND, START, batch, running, simple, trace_id
+from .rows import SECOND, START, batch, query_plan, running, simple, trace_id
 
 
 async def names(store: SqliteStore, **query: object) -> list[str]:
@@ -109,11 +110,11 @@ async def test_wrong_arguments_for_sessions_are_named(store: SqliteStore) -> Non
 async def test_sessions_walk_an_index(store: SqliteStore) -> None:
     await store.write(simple(*range(50), session_id="s"))
     seen: list[str] = []
-    await store._reading.set_trace_callback(seen.append)
+    await store._database.read(sqlite3.Connection.set_trace_callback, seen.append)
     await store.sessions(TraceQuery())
-    await store._reading.set_trace_callback(None)  # type: ignore[arg-type]
+    await store._database.read(sqlite3.Connection.set_trace_callback, None)
     [statement] = [sql for sql in seen if "head_session" in sql]
-    plan = [row[3] for row in await store._reading.execute_fetchall(f"EXPLAIN QUERY PLAN {statement}")]
+    plan = [row[3] for row in await store._database.read(query_plan, statement)]
     assert any("traces_in_sessions" in step for step in plan), plan
     assert any("traces_by_session" in step for step in plan), plan
     assert not any("TEMP B-TREE" in step for step in plan), plan

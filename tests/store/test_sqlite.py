@@ -17,7 +17,7 @@ from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundErro
 from tracer._models import SpanStatusCode, TraceState
 from tracer.store import ChunkRow, ProcessRow, TraceQuery, check_uri, current_process, open_store
 from tracer.store import _connection as connection_module
-from tracer.store._connection import run
+from tracer.store import _thread as thread_module
 from tracer.store._read import read_live_chunks
 from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION, migrate
 from tracer.store.sqlite import SqliteStore
@@ -208,11 +208,11 @@ async def test_stream_chunks_are_read_as_events_among_the_others(store: SqliteSt
 async def test_live_chunks_are_seen_while_the_span_runs_and_go_when_it_ends(store: SqliteStore, path: Path) -> None:
     await store.write(batch([started(1)], [running(1)], [ChunkRow(trace_id(1), span_id(1), SSE[:1])]))
     await store.write(batch([], [], [ChunkRow(trace_id(1), span_id(1), SSE[1:])]))
-    assert await run(store._reading, read_live_chunks, trace_id(1), span_id(1)) == SSE
+    assert await store._database.read(read_live_chunks, trace_id(1), span_id(1)) == SSE
     live = (await store.get_trace(trace_id(1))).data.spans[0]
     assert [event.attributes["data"] for event in live.events][:2] == [{"a": 1}, {"a": 2}]
     await store.write(simple(1, chunks=packed(SSE)))
-    assert await run(store._reading, read_live_chunks, trace_id(1), span_id(1)) == []
+    assert await store._database.read(read_live_chunks, trace_id(1), span_id(1)) == []
     assert (await store.get_trace(trace_id(1))).data.spans[0].events == live.events
 
 
@@ -222,8 +222,8 @@ async def test_live_chunks_go_when_the_span_ends_without_any(store: SqliteStore)
         chunks = [ChunkRow(trace_id(number), span_id(number), SSE)]
         await store.write(batch([started(number, operation="chat")], [running(number)], chunks))
     await store.write(simple(1, operation="chat"))
-    assert await run(store._reading, read_live_chunks, trace_id(1), span_id(1)) == []
-    assert await run(store._reading, read_live_chunks, trace_id(2), span_id(2)) == SSE
+    assert await store._database.read(read_live_chunks, trace_id(1), span_id(1)) == []
+    assert await store._database.read(read_live_chunks, trace_id(2), span_id(2)) == SSE
 
 
 async def test_payloads_are_json_text_for_any_sql_tool(store: SqliteStore, path: Path) -> None:
@@ -269,7 +269,7 @@ async def test_a_batch_is_written_whole_or_not_at_all(store: SqliteStore) -> Non
 async def test_a_locked_database_is_a_passing_failure(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store._writer.execute("PRAGMA busy_timeout = 10")  # type: ignore[union-attr]
+    monkeypatch.setattr(thread_module, "LOCK_PATIENCE", 0.0)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(TransientStoreError, match="locked") as caught:
@@ -281,11 +281,11 @@ async def test_a_locked_database_is_a_passing_failure(
 
 
 async def test_a_full_disk_is_a_passing_failure(store: SqliteStore, path: Path) -> None:
-    pages = await store._writer.execute_fetchall("PRAGMA page_count")  # type: ignore[union-attr]
-    await store._writer.execute(f"PRAGMA max_page_count = {next(iter(pages))[0]}")  # type: ignore[union-attr]
+    pages = await store._database.write(lambda raw: raw.execute("PRAGMA page_count").fetchall())
+    await store._database.write(lambda raw: raw.execute(f"PRAGMA max_page_count = {pages[0][0]}").fetchall())
     with pytest.raises(TransientStoreError, match="full"):
         await store.write(simple(*range(50), inputs=b'"' + b"x" * 5000 + b'"'))
-    await store._writer.execute("PRAGMA max_page_count = 1000000")  # type: ignore[union-attr]
+    await store._database.write(lambda raw: raw.execute("PRAGMA max_page_count = 1000000").fetchall())
     await store.write(simple(*range(50)))
 
 
@@ -350,7 +350,7 @@ async def test_tidying_a_file_that_cannot_shrink_comes_to_an_end(path: Path) -> 
     await store.open()
     await store.write(simple(*range(100), inputs=b'"' + b"x" * 5_000 + b'"'))
     await store.delete_traces(max_traces=100)
-    assert await run(store._writing, lambda raw: raw.execute("PRAGMA auto_vacuum").fetchone()) == (0,)
+    assert await store._database.write(lambda raw: raw.execute("PRAGMA auto_vacuum").fetchone()) == (0,)
     assert [await store.tidy() for _ in range(3)][-1] is False
     await store.aclose()
 
@@ -434,9 +434,9 @@ async def test_only_the_elected_process_moves_the_log(store: SqliteStore, path: 
     size = log_size(path)
     with Path(f"{path}-lock").open("w") as lock:  # noqa: ASYNC230  instant
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert not await connection_module.run(store._writing, connection_module.checkpoint, path, at_least=1)
+        assert not await store._database.write(connection_module.checkpoint, path, at_least=1)
     assert log_size(path) == size
-    assert await connection_module.run(store._writing, connection_module.checkpoint, path, at_least=1)
+    assert await store._database.write(connection_module.checkpoint, path, at_least=1)
     assert log_size(path) == 0
 
 
@@ -516,16 +516,17 @@ async def test_what_was_written_is_there_after_opening_again(path: Path) -> None
     await store.aclose()
 
 
-async def test_using_a_store_that_is_not_open_says_so(path: Path) -> None:
+async def test_a_store_opens_itself_whenever_it_is_used(path: Path) -> None:
     store = open_store(f"sqlite:///{path}")
-    with pytest.raises(StoreError, match="not open"):
-        await store.get_trace(trace_id(1))
-    await store.aclose()
+    for number in range(3):
+        await store.write(simple(number))
+        assert len(await store.search_traces(TraceQuery())) == number + 1
+        await store.aclose()
 
 
 async def test_readers_cannot_write(store: SqliteStore) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        await store._reading.execute("DELETE FROM traces")
+        await store._database.read(lambda raw: raw.execute("DELETE FROM traces").fetchall())
 
 
 async def test_a_trace_survives_json(store: SqliteStore) -> None:

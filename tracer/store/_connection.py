@@ -1,15 +1,12 @@
-"""SQLite connections: how they are opened, how a function runs in their thread, what their errors mean."""
+"""What is done with a SQLite connection: how it is set up, transactions, what errors mean, care for its log."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
-
-import aiosqlite
 
 from tracer._exceptions import StoreError, TransientStoreError
 from tracer.store._regexp import install as install_regexp
@@ -20,23 +17,28 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "BUSY_TIMEOUT_MS",
     "CHECKPOINT_BYTES",
+    "READER_PRAGMAS",
+    "WRITER_PRAGMAS",
     "checkpoint",
-    "connect",
     "create_file",
-    "run",
+    "is_interrupted",
+    "is_locked",
+    "prepare",
     "shrink",
     "transaction",
     "translated",
     "unless_locked",
 ]
 
-BUSY_TIMEOUT_MS = 5_000
+BUSY_TIMEOUT_MS = 5_000  # of a command's connection
+BUSY_STEP_MS = 100  # of the worker's: what waits inside SQLite can't be told to stop (see `ConnectionThread.run`)
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 """Size of the write-ahead log from which on it is moved into the database."""
 
-_WRITER_PRAGMAS = (
-    f"busy_timeout = {BUSY_TIMEOUT_MS}",  # first: the next ones take locks
+WRITER_PRAGMAS = (
+    f"busy_timeout = {BUSY_STEP_MS}",  # first: the next ones take locks
     "auto_vacuum = INCREMENTAL",  # works at creation only, before the first page is written
     "journal_mode = WAL",  # readers don't block the writer; where it can't be had SQLite keeps the slower mode it has
     "synchronous = NORMAL",  # a killed process loses no commit; a power cut may lose the newest
@@ -50,8 +52,8 @@ _WRITER_PRAGMAS = (
     "cell_size_check = ON",
     "cache_size = -16384",  # 16 MiB; the default 2 MiB doesn't hold the inner pages of a large index
 )
-_READER_PRAGMAS = (
-    f"busy_timeout = {BUSY_TIMEOUT_MS}",
+READER_PRAGMAS = (
+    f"busy_timeout = {BUSY_STEP_MS}",
     "query_only = ON",  # rather than mode=ro, which can't recover a database after kill -9
     "temp_store = MEMORY",
     "mmap_size = 0",
@@ -61,9 +63,6 @@ _READER_PRAGMAS = (
 )
 _LOCKED = ("locked", "busy")
 _TRANSIENT = (*_LOCKED, "disk is full", "disk i/o error", "unable to open database file")
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def create_file(path: Path) -> None:
@@ -79,31 +78,6 @@ def create_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
 
 
-async def connect(database: str, *, query_only: bool = False) -> aiosqlite.Connection:
-    """Open a connection in autocommit mode with our PRAGMAs set. Raises sqlite3.Error."""
-    connection = await aiosqlite.connect(database, isolation_level=None, cached_statements=256)
-    try:
-        await run(connection, _prepare, _READER_PRAGMAS if query_only else _WRITER_PRAGMAS)
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
-
-
-async def run(
-    connection: aiosqlite.Connection,
-    function: Callable[Concatenate[sqlite3.Connection, P], T],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> T:
-    """Run ``function(sqlite3_connection, …)`` in the connection's thread, as one call that cancellation can't split.
-
-    aiosqlite has no public way to do that, and a transaction over several of its calls would stay open when its task
-    is cancelled between them. So its internals are used, here and nowhere else (``test_connection`` watches them).
-    """
-    return await connection._execute(function, connection._conn, *args, **kwargs)  # type: ignore[no-any-return, no-untyped-call]
-
-
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
     """Begin, then commit, or roll back on any exception.
@@ -111,6 +85,8 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
     A writer's is IMMEDIATE: one that begins deferred and then writes fails at once if another process wrote in
     between, whatever the busy timeout.
     """
+    if connection.in_transaction:  # a fork stopped even the ROLLBACK of the one before
+        connection.execute("ROLLBACK")
     connection.execute(f"BEGIN {kind}")
     try:
         yield
@@ -123,15 +99,26 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 
 @contextlib.contextmanager
 def unless_locked(connection: sqlite3.Connection) -> Iterator[None]:
-    """Wait for no lock, and leave the block quietly at one that another connection holds: for work that can wait."""
-    connection.execute("PRAGMA busy_timeout = 0")
+    """Wait for no lock, and leave the block quietly at one, or for a fork: for work that can wait."""
     try:
+        connection.execute("PRAGMA busy_timeout = 0")
         yield
     except sqlite3.OperationalError as error:
-        if not any(word in str(error).lower() for word in _LOCKED):
+        if not is_locked(error) and not is_interrupted(error):
             raise
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        with contextlib.suppress(sqlite3.OperationalError):  # stopped again: it is closed in a moment
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_STEP_MS}")
+
+
+def is_locked(error: BaseException) -> bool:
+    """Tell whether another connection is in the way."""
+    return isinstance(error, sqlite3.OperationalError) and any(word in str(error).lower() for word in _LOCKED)
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Tell whether a statement was stopped, which is done for a fork alone."""
+    return isinstance(error, sqlite3.OperationalError) and str(error) == "interrupted"
 
 
 @contextlib.contextmanager
@@ -210,7 +197,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _prepare(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> None:
+def prepare(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> None:
+    """Set a new connection up for writing or reading: `WRITER_PRAGMAS`, `READER_PRAGMAS`."""
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchone()  # some answer with a row, and run only when it is fetched
     install_regexp(connection)

@@ -21,6 +21,7 @@ import sqlite3
 from tracer import _semconv as sc
 from tracer._exceptions import StoreError
 from tracer._models import USAGE_KEYS
+from tracer.store._connection import transaction
 
 __all__ = ["APPLICATION_ID", "FIRST_TOKEN", "SCHEMA_VERSION", "migrate", "newer_schema_message"]
 
@@ -223,8 +224,6 @@ def migrate(connection: sqlite3.Connection) -> None:
     """
     if _version(connection) == SCHEMA_VERSION:
         return
-    from tracer.store._connection import transaction  # keeps aiosqlite out of `import tracer`
-
     with transaction(connection):
         version = _version(connection)
         for script in _MIGRATIONS[version:]:

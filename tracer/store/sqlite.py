@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import aiosqlite
 import msgspec
 
 from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError, TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store import _aggregate, _feedback, _interrupted, _sessions
-from tracer.store._connection import (
-    CHECKPOINT_BYTES,
-    checkpoint,
-    connect,
-    create_file,
-    run,
-    shrink,
-    transaction,
-    translated,
-)
+from tracer.store import _aggregate, _feedback, _interrupted, _sessions, _spare
+from tracer.store._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated
+from tracer.store._database import Database
+from tracer.store._gate import forked_in_use
 from tracer.store._read import TRACE_COLUMNS, read_traces
 from tracer.store._schema import migrate
 from tracer.store._text import count_steps, index_text
@@ -41,7 +32,7 @@ from tracer.store.summaries import (
     SessionPage,
     StorageSummary,
 )
-from tracer.store.uri import MEMORY_URI, check_uri, redact_uri, sqlite_path
+from tracer.store.uri import MEMORY_URI, redact_uri, sqlite_path
 
 __all__ = ["SqliteStore"]
 
@@ -58,9 +49,10 @@ _IDLE_FREE_PAGES = 500  # pages of 4 KiB given back in a step
 class SqliteStore:
     """A `tracer.store.Store` over one SQLite file in WAL mode, which several processes may share.
 
-    One connection writes, each batch in one transaction in one call; another reads, beside it. ``memory://`` has a
-    single connection. Both live in threads that inherit "daemon" from the thread that opens the store, so open it in
-    a daemon thread or close it: an open connection in a non-daemon thread keeps the interpreter from exiting.
+    It opens itself when it is needed, and again after a fork (see `Database`). One connection writes, each batch in one
+    transaction in one call; another reads, beside it. ``memory://`` has a single connection. Both live in threads that
+    inherit "daemon" from the thread that opens them: use the store in a daemon thread, or close it, as an open
+    connection in a non-daemon thread keeps the interpreter from exiting.
 
     Measured with Python 3.11 and SQLite 3.40 on 2 cores shared with busy neighbours: spans of 1.7 KB, a trace each, in
     batches of 500, took 59 to 99 µs CPU and 69 to 118 µs a span, log moved and all (8,500 to 14,500 spans/s). The
@@ -71,65 +63,58 @@ class SqliteStore:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._path = None if uri == MEMORY_URI else sqlite_path(uri)
-        self._writer: aiosqlite.Connection | None = None
-        self._reader: aiosqlite.Connection | None = None
+        self._database = Database(self._path, self._prepare)
         self._process_id: str | None = None
-        self._opened_file: tuple[int, int] | None = None
         self._next_sweep = 0.0
 
     async def open(self) -> None:
-        """Open or create the database, migrating forward.
+        """Open or create the database, migrating forward; it need not be called, whatever comes first does the same.
 
         Raises:
             StoreError: The file can't be ours or can't be made.
-            TransientStoreError: Another process keeps it locked, or the disk is full.
+            TransientStoreError: Another process keeps it locked, the disk is full, or it could be opened before.
         """
-        with self._translated("open", opened=False):
-            try:
-                self._writer = await self._connect()
-                await run(self._writer, migrate)
-                self._opened_file = self._identity()
-                self._reader = self._writer if self._path is None else await self._connect(query_only=True)
-                await self._sweep()
-            except BaseException:
-                await self._close_connections()
-                raise
+        with self._translated("open"):
+            await self._database.open()
+            await self._sweep()
 
     async def aclose(self) -> None:
         """Mark the process as ended, empty the write-ahead log and close. Never raises."""
-        if self._writer is not None:
-            with contextlib.suppress(sqlite3.Error, ValueError, OSError):
-                await run(self._writer, self._finish)
-        await self._close_connections()
+        if self._database.is_open:
+            with contextlib.suppress(StoreError, sqlite3.Error, OSError):
+                await self._database.write(self._finish)
+        await self._database.aclose()
 
     async def write(self, batch: Batch) -> None:
         """Write the batch in one transaction; all or nothing, also when the calling task is cancelled.
 
         A file that was deleted or replaced meanwhile is made anew, with a warning: SQLite would go on writing to the
-        one that nobody can read any more.
+        one that nobody can read any more. A process that must not open it writes elsewhere (`tracer.store._spare`).
         """
-        if self._writer is not None and self._path is not None and self._identity() != self._opened_file:
+        if self._path is not None and forked_in_use():
+            _spare.append(self._path, batch)
+            return
+        if self._database.is_replaced:
             logger.warning("%s was deleted or replaced while it was in use; it is opened anew", redact_uri(self.uri))
-            await self._close_connections()
-            await self.open()
+            await self._database.aclose()
         with self._translated("write"):
-            await run(self._writing, self._write, batch)
+            await self._database.write(self._write, batch)
 
     async def change_marker(self) -> object:
         """Return something that is equal to what it was as long as nothing was stored since: it reads no page."""
         with self._translated("read"):
-            return await run(self._reading, _change_marker)
+            return await self._database.read(_change_marker)
 
     async def get_trace(self, trace_id: str) -> Trace:
         """Return one trace with its spans. Raises TraceNotFoundError."""
         with self._translated("read"):
             await self._sweep()
-            return await run(self._reading, _get_trace, trace_id)
+            return await self._database.read(_get_trace, trace_id)
 
     async def get_media(self, media_hash: str) -> Media:
         """Return one medium. Raises MediaNotFoundError."""
         with self._translated("read"):
-            return await run(self._reading, _get_media, media_hash)
+            return await self._database.read(_get_media, media_hash)
 
     async def search_traces(self, query: TraceQuery) -> TracePage:
         """Return one page of the traces that match. Raises ConfigurationError for a bad query.
@@ -140,7 +125,7 @@ class SqliteStore:
             await self._sweep()
             if query.text:
                 await self._catch_up()
-            return await run(self._reading, search, query)
+            return await self._database.read(search, query)
 
     async def neighbours(self, query: TraceQuery, trace_id: str) -> Neighbours:
         """Return the traces before and after one where a search lists it."""
@@ -152,24 +137,27 @@ class SqliteStore:
         Filling it lazily keeps the write path short: see `tracer.store._text`.
         """
         with self._translated("index"):
-            return await run(self._writing, index_text, limit)
+            return await self._database.write(index_text, limit)
 
     async def tidy(self) -> bool:
         """Bring the full-text index up to date and give back the pages that deleting freed, a step at a time."""
+        if not self._database.is_open:
+            return False
         if await self.index_text(_IDLE_INDEX_ROWS):
             return True
         with self._translated("shrink"):
-            return await run(self._writing, shrink, _IDLE_FREE_PAGES)
+            await self._database.write(self._adopt)
+            return await self._database.write(shrink, _IDLE_FREE_PAGES)
 
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
         """Set one tag. Raises TraceNotFoundError."""
         with self._translated("write"):
-            await run(self._writing, _set_tag, trace_id, key, value)
+            await self._database.write(_set_tag, trace_id, key, value)
 
     async def delete_trace_tag(self, trace_id: str, key: str) -> None:
         """Delete one tag; one that is not there is no error. Raises TraceNotFoundError."""
         with self._translated("write"):
-            await run(self._writing, _delete_tag, trace_id, key)
+            await self._database.write(_delete_tag, trace_id, key)
 
     async def delete_traces(
         self,
@@ -190,24 +178,24 @@ class SqliteStore:
             names = "trace_ids, experiment, max_timestamp_ms or max_traces"
             raise ConfigurationError(f"delete_traces needs {names}, got none of them")
         with self._translated("delete"):
-            return await run(self._writing, _delete, given, -1 if max_traces is None else max_traces)
+            return await self._database.write(_delete, given, -1 if max_traces is None else max_traces)
 
     async def add_feedback(self, feedback: Feedback) -> None:
         """Store feedback. Raises TraceNotFoundError if its trace, or its span, is not stored."""
         with self._translated("write"):
-            await run(self._writing, _feedback.add_feedback, feedback)
+            await self._database.write(_feedback.add_feedback, feedback)
 
     async def delete_feedback(self, feedback_id: str) -> bool:
         """Delete one feedback and return whether it was there."""
         with self._translated("write"):
-            return await run(self._writing, _feedback.delete_feedback, feedback_id)
+            return await self._database.write(_feedback.delete_feedback, feedback_id)
 
     async def list_feedback(
         self, *, trace_id: str | None = None, name: str | None = None, max_results: int = 100
     ) -> list[Feedback]:
         """Return feedback, the newest first."""
         with self._translated("read"):
-            return await run(self._reading, _feedback.list_feedback, trace_id, name, max_results)
+            return await self._database.read(_feedback.list_feedback, trace_id, name, max_results)
 
     async def facets(self, query: TraceQuery, *, limit: int = 10) -> Facets:
         """Return the most frequent values of each field among the traces that a query selects."""
@@ -228,12 +216,12 @@ class SqliteStore:
     async def experiments(self) -> list[ExperimentSummary]:
         """Return all experiments, the one with the newest trace first."""
         with self._translated("read"):
-            return await run(self._reading, _sessions.experiments)
+            return await self._database.read(_sessions.experiments)
 
     async def storage(self) -> StorageSummary:
         """Return what the database holds and what it takes."""
         with self._translated("read"):
-            return await run(self._reading, _sessions.storage, redact_uri(self.uri), self._path)
+            return await self._database.read(_sessions.storage, redact_uri(self.uri), self._path)
 
     async def _summarized(
         self,
@@ -247,60 +235,32 @@ class SqliteStore:
             await self._sweep()
             if query.text:
                 await self._catch_up()
-            return await run(self._reading, function, *args, **kwargs)
+            return await self._database.read(function, *args, **kwargs)
 
-    @property
-    def _writing(self) -> aiosqlite.Connection:
-        if self._writer is None:
-            raise StoreError(f"{redact_uri(self.uri)} is not open; await store.open() first")
-        return self._writer
-
-    @property
-    def _reading(self) -> aiosqlite.Connection:
-        return self._reader or self._writing
-
-    def _translated(self, what: str, *, opened: bool = True) -> contextlib.AbstractContextManager[None]:
-        return translated(f"{redact_uri(self.uri)}: {what} failed", opened=opened)
-
-    async def _connect(self, *, query_only: bool = False) -> aiosqlite.Connection:
-        if self._path is None:
-            return await connect(":memory:")
-        try:
-            if not query_only:  # before anything is changed: PRAGMAs would leave their mark on a newer version's file
-                check_uri(f"sqlite:///{self._path}")  # the URI itself may be relative to another directory by now
-            create_file(self._path)
-        except (ConfigurationError, OSError) as error:
-            raise StoreError(f"{redact_uri(self.uri)} can't be opened: {error}") from error
-        return await connect(str(self._path), query_only=query_only)
-
-    async def _close_connections(self) -> None:
-        for connection in {self._reader, self._writer} - {None}:
-            assert connection is not None
-            with contextlib.suppress(sqlite3.Error, ValueError):
-                await connection.close()
-        self._reader = self._writer = None
-
-    def _identity(self) -> tuple[int, int] | None:
-        """Return which file the path leads to: its device and inode."""
-        try:
-            found = os.stat(self._path) if self._path is not None else None
-        except OSError:
-            return None
-        return None if found is None else (found.st_dev, found.st_ino)
+    def _translated(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return translated(f"{redact_uri(self.uri)}: {what} failed", opened=self._database.was_open)
 
     async def _sweep(self) -> None:
         """Mark the traces whose process is gone, at most once an interval."""
         if (now := time.monotonic()) < self._next_sweep:
             return
         self._next_sweep = now + _SWEEP_INTERVAL
-        if gone := await run(self._reading, _interrupted.find_gone_processes):
-            await run(self._writing, _interrupted.mark_interrupted, gone)
+        if gone := await self._database.read(_interrupted.find_gone_processes):
+            await self._database.write(_interrupted.mark_interrupted, gone)
 
     async def _catch_up(self) -> None:
         """Index the text of what is stored now, however much is written meanwhile."""
-        for _ in range(await run(self._reading, count_steps, _INDEX_ROWS)):
+        for _ in range(await self._database.read(count_steps, _INDEX_ROWS)):
             if not await self.index_text(_INDEX_ROWS):
                 break
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        migrate(connection)
+        self._adopt(connection)
+
+    def _adopt(self, connection: sqlite3.Connection) -> None:
+        if self._path is not None:
+            _spare.adopt(connection, self._path)
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
         with transaction(connection):
@@ -313,6 +273,7 @@ class SqliteStore:
         if self._process_id is not None:
             sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
             connection.execute(sql, (time.time_ns(), self._process_id))
+        self._adopt(connection)
         if self._path is not None:
             checkpoint(connection, self._path, at_least=1)
 

@@ -1,0 +1,14 @@
+"""Whether what runs here is tracer's own work, of which nothing is recorded.
+
+The worker calls code of the user's: ``redact=`` hooks, ``prices``. Where such a hook calls a model through openai,
+recording that call would call the hook again, which would call the model again, without end.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+__all__ = ["own_work"]
+
+own_work: ContextVar[bool] = ContextVar("tracer_own_work", default=False)
+"""True in the worker's thread, in a hook that is called elsewhere, and in the tasks that either starts."""

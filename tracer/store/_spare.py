@@ -1,0 +1,171 @@
+"""Spare files: where a process keeps its batches that must not open the database, until another one takes them over.
+
+Such a process was forked while SQLite was in use (see `tracer.store._gate`). It appends what it would have written to
+``<database>-spare/<pid>-<start>.batches``, which it keeps locked (flock) as long as it lives. Whoever opens or closes
+the database, or has nothing else to do, takes over the files whose owners are gone.
+
+A file is a row of frames: length and CRC-32 of the body, four bytes each, little-endian, then the body, a msgpack
+`Batch`. A frame that a killed process did not finish ends the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tracer._exceptions import TransientStoreError
+from tracer.store._connection import transaction
+from tracer.store._write import write_batch
+from tracer.store.base import Batch, ProcessRow
+from tracer.store.process import current_process
+
+try:
+    import fcntl
+except ImportError:  # Windows, which has no fork either
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["adopt", "append", "spare_file"]
+
+logger = logging.getLogger("tracer")
+
+_HEAD = struct.Struct("<II")
+_FLAGS = os.O_CREAT | os.O_APPEND | os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_open: dict[tuple[int, Path], int] = {}
+"""The descriptors that this process appends to, by its pid (a forked child must use its own) and path."""
+
+
+def spare_file(database: Path) -> Path:
+    """Return where this process keeps what belongs into a database that it must not open."""
+    process = current_process()
+    return _directory(database) / f"{process.pid}-{process.started}.batches"
+
+
+def append(database: Path, batch: Batch) -> None:
+    """Add a batch to this process's spare file.
+
+    Raises:
+        TransientStoreError: The file system refuses it, for want of room for example.
+    """
+    path = spare_file(database)
+    body = msgspec.msgpack.encode(batch)
+    frame = _HEAD.pack(len(body), zlib.crc32(body)) + body
+    try:
+        descriptor = _descriptor(path)
+        end = os.fstat(descriptor).st_size
+        try:
+            _write_all(descriptor, frame)
+        except OSError:
+            os.ftruncate(descriptor, end)  # half a frame would hide those that come after it
+            raise
+    except OSError as error:
+        raise TransientStoreError(f"{path}: {error}") from error
+
+
+def adopt(connection: sqlite3.Connection, database: Path) -> int:
+    """Write what gone processes left in spare files, each file in one transaction, and delete them.
+
+    Returns:
+        How many batches were taken over.
+    """
+    adopted = 0
+    for path in _files(database):
+        with _owned(path) as descriptor:
+            if descriptor is None:
+                continue
+            try:
+                adopted += _write(connection, _batches(descriptor))
+            except msgspec.MsgspecError as error:  # another version's
+                kept = path.replace(path.with_suffix(".unreadable"))
+                logger.error("what a forked process recorded can't be read, and is kept in %s: %s", kept, error)
+            else:
+                path.unlink(missing_ok=True)
+    return adopted
+
+
+def _write(connection: sqlite3.Connection, batches: Iterator[Batch]) -> int:
+    count = 0
+    with transaction(connection):
+        for count, batch in enumerate(batches, 1):
+            if count == 1 and _is_known(connection, batch.process):
+                return 0
+            write_batch(connection, batch)
+    return count
+
+
+def _is_known(connection: sqlite3.Connection, process: ProcessRow) -> bool:
+    """Tell whether a file was taken over before, by somebody who was killed before the file was deleted.
+
+    The process that it belongs to never opened the database itself.
+    """
+    sql = "SELECT 1 FROM processes WHERE process_id = ?"
+    return connection.execute(sql, (process.process_id,)).fetchone() is not None
+
+
+def _batches(descriptor: int) -> Iterator[Batch]:
+    decoder = msgspec.msgpack.Decoder(Batch)
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        while len(head := file.read(_HEAD.size)) == _HEAD.size:
+            length, checksum = _HEAD.unpack(head)
+            body = file.read(length)
+            if len(body) < length or zlib.crc32(body) != checksum:
+                return
+            yield decoder.decode(body)
+
+
+@contextlib.contextmanager
+def _owned(path: Path) -> Iterator[int | None]:
+    """Yield the file's descriptor if its owner is gone and nobody else is taking it over, else None."""
+    try:
+        descriptor = os.open(path, _FLAGS & ~os.O_CREAT)
+    except OSError:
+        yield None
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_there = os.fstat(descriptor).st_nlink > 0  # else somebody has just taken it over
+        yield descriptor if is_there else None
+    except BlockingIOError:
+        yield None
+    finally:
+        os.close(descriptor)
+
+
+def _files(database: Path) -> list[Path]:
+    if fcntl is None:
+        return []
+    try:
+        return sorted(Path(entry) for entry in os.scandir(_directory(database)) if entry.name.endswith(".batches"))
+    except OSError:
+        return []
+
+
+def _directory(database: Path) -> Path:
+    return Path(f"{database}-spare")
+
+
+def _descriptor(path: Path) -> int:
+    key = os.getpid(), path
+    if key not in _open:
+        for inherited in _open.values():  # with them their locks, which would outlive the process that they stand for
+            os.close(inherited)
+        _open.clear()
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, _FLAGS, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _open[key] = descriptor
+    return _open[key]
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

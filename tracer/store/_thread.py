@@ -1,0 +1,187 @@
+"""A connection and its thread: aiosqlite's, which runs one function after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import aiosqlite
+
+from tracer.store._connection import is_interrupted, is_locked
+from tracer.store._gate import Gate, GoneError
+
+__all__ = ["ConnectionThread"]
+
+LOCK_PATIENCE = 5.0  # seconds that work waits for the lock of another connection
+LOOK_AT_THREAD = 1.0  # seconds after which whoever waits for work makes sure that its thread is alive
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ConnectionThread:
+    """One SQLite connection and the one thread that uses it, through a gate. Belongs to an event loop's thread.
+
+    aiosqlite has no public way to run a function as one call, and a transaction over several of its calls would stay
+    open when its task is cancelled between them. So its internals are used, here and nowhere else (`test_thread`
+    watches them).
+
+    Where no thread can be had (at the interpreter's exit on Python 3.12, or when the machine has none left), work
+    runs in the event loop's own thread instead.
+    """
+
+    def __init__(self, gate: Gate, database: str) -> None:
+        self._gate = gate
+        self._generation = gate.generation
+        self._database = database
+        self._raw: sqlite3.Connection | None = None
+        self._aio: aiosqlite.Connection | None = None
+
+    async def open(self) -> None:
+        """Connect, in autocommit mode.
+
+        Raises:
+            sqlite3.Error: What SQLite says to it.
+            GoneError: A fork came between.
+        """
+        try:
+            await self._start(self._connect)
+        except BaseException:
+            self._close()
+            raise
+
+    @property
+    def is_connected(self) -> bool:
+        """Nobody has closed the connection."""
+        return self._raw is not None and self._generation == self._gate.generation
+
+    @property
+    def is_alive(self) -> bool:
+        """Its thread lives, or it has none. A debugger or a time-out can kill a thread from outside."""
+        if self._aio is None:
+            return True
+        thread: Any = getattr(self._aio, "_thread", self._aio)  # up to aiosqlite 0.21 the connection is its thread
+        return bool(thread.is_alive())
+
+    async def revive(self) -> None:
+        """Give the connection another thread, if its own is dead."""
+        raw = self._raw
+        if raw is not None and not self.is_alive:
+            self._let_go_of_dead_thread()
+            await self._start(lambda: raw)
+
+    async def run(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``function(connection, …)`` as one call that cancellation can't split.
+
+        While another connection holds the lock that the function needs, it is tried again, for some seconds; so it
+        must leave nothing behind when it fails.
+
+        Raises:
+            GoneError: It did not run, or nothing is left of what it did: do it again, on another connection if this
+                one is no longer usable.
+            Exception: Whatever the function raises.
+        """
+        work = _Work(self._turn, function, *args, **kwargs)
+        if self._aio is None:
+            work()
+            return work.outcome()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._aio._tx.put_nowait((future, work))
+
+        while self.is_alive and not future.done():
+            await asyncio.wait([future], timeout=LOOK_AT_THREAD)
+        return work.outcome()
+
+    async def aclose(self) -> None:
+        """Close the connection and end the thread. Raises nothing but what cancels it."""
+        with contextlib.suppress(GoneError, sqlite3.Error):
+            await self.run(lambda _: self._close())
+        if self._aio is not None and self.is_alive:
+            with contextlib.suppress(sqlite3.Error, ValueError):
+                await self._aio.close()
+        elif self._aio is not None:
+            self._let_go_of_dead_thread()
+            self._close()
+        self._raw = self._aio = None
+
+    async def _start(self, connector: Callable[[], sqlite3.Connection]) -> None:
+        try:
+            self._aio = await aiosqlite.Connection(connector, 64)
+        except RuntimeError:  # no new thread can be started
+            self._aio = None
+            connector()
+
+    def _connect(self) -> sqlite3.Connection:
+        with self._gate.turn(self._generation):
+            # Not bound to the thread, so that a fork can close it. Whose turn it is, the gate knows.
+            self._raw = sqlite3.connect(
+                self._database, isolation_level=None, cached_statements=256, check_same_thread=False
+            )
+            self._gate.register(self._raw)
+            return self._raw
+
+    def _close(self) -> None:
+        if self._raw is not None:
+            self._gate.deregister(self._raw)
+            self._raw.close()
+
+    def _let_go_of_dead_thread(self) -> None:
+        assert self._aio is not None
+        self._aio._connection = None  # else it would complain, as it is freed, that it was not closed
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[sqlite3.Connection]:
+        with self._gate.turn(self._generation):
+            if self._raw is None:
+                raise GoneError
+            yield self._raw
+
+
+class _Work(Generic[T]):
+    """A function on its way into the thread, and what became of it.
+
+    aiosqlite logs what it runs, with arguments and exceptions, at DEBUG: it sees nothing but this object.
+    """
+
+    def __init__(
+        self,
+        turn: Callable[[], AbstractContextManager[sqlite3.Connection]],
+        function: Callable[..., T],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        self._turn = turn
+        self._function, self._args, self._kwargs = function, args, kwargs
+        self._result: T
+        self._error: BaseException | None = GoneError()  # until it has run
+
+    def __call__(self) -> None:
+        give_up_at = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                # Between two tries the turn is over, so that a fork need not wait for another process's lock.
+                with self._turn() as connection:
+                    self._result = self._function(connection, *self._args, **self._kwargs)
+                self._error = None
+            except BaseException as error:
+                if is_locked(error) and time.monotonic() < give_up_at:
+                    continue
+                self._error = error
+            return
+
+    def outcome(self) -> T:
+        """Return or raise what the function did; GoneError if a fork, or who throws into threads, has stopped it."""
+        error, self._error = self._error, None  # else it would hold, by its traceback, itself
+        if error is None:
+            return self._result
+        if is_interrupted(error) or not isinstance(error, Exception):
+            raise GoneError from error
+        raise error
