@@ -32,7 +32,7 @@ from tracer._records import (
 from tracer._values import encode_attributes
 from tracer._worker import Worker
 from tracer.interpret import redact
-from tracer.store import open_store
+from tracer.store import make_store
 from tracer.store.base import Store
 
 __all__ = ["LARGE", "Pipeline", "Stats"]
@@ -60,6 +60,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         redaction_failed: Texts withheld since a ``redact=`` hook raised.
         retries: Writes that were tried again.
         open_spans: Spans that have started and not ended.
+        files_moved_aside: Damaged database files that this process moved aside; it goes on with a new one.
         last_error: The worker's last error in words.
     """
 
@@ -75,6 +76,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     unsampled: int
     truncated: int
     redaction_failed: int
+    files_moved_aside: int
     last_error: str | None
 
     def __getitem__(self, key: str) -> Any:
@@ -93,7 +95,7 @@ class Pipeline:
     Its store is made here, so that a later change of the working directory doesn't move it.
 
     Raises:
-        ConfigurationError: No store can be at this URI.
+        ConfigurationError: The URI is malformed. What its file is like turns out when it is opened.
     """
 
     def __init__(self, uri: str, settings: Settings, clock: Clock, ids: Ids) -> None:
@@ -109,7 +111,7 @@ class Pipeline:
         self._truncated = Tally()
         self._redaction_failed = Tally()
         self._errors = ErrorLog()
-        self._worker = Worker(self.queue, open_store(uri), lambda: self.settings, self._errors)
+        self._worker = Worker(self.queue, make_store(uri), lambda: self.settings, self._errors)
         self._lost_before_stop = 0
 
     # --- producers ------------------------------------------------------------------------------------------------
@@ -288,6 +290,7 @@ class Pipeline:
             unsampled=self.unsampled.value,
             truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
+            files_moved_aside=self._worker.files_moved_aside,
             last_error=self._errors.last,
         )
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 
+from tracer._exceptions import DamagedStoreError, TransientStoreError
 from tracer.store.base import Store
 from tracer.store.uri import MEMORY_URI
 
@@ -27,12 +28,14 @@ class StoreKeeper:
         store: May be opened and closed here only.
         is_open: It is.
         is_paused: It is not to be used: this process is about to fork.
+        files_moved_aside: How many damaged files were.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.is_open = False
         self.is_paused = False
+        self.files_moved_aside = 0
         self._users = 0
         self._quiet = threading.Event()
         self._opening: anyio.Lock
@@ -68,11 +71,30 @@ class StoreKeeper:
         try:
             async with self._opening:
                 if not self.is_open:
-                    await self.store.open()
-                    self.is_open = True
-            yield self.store
+                    await self._open()
+            try:
+                yield self.store
+            except DamagedStoreError as error:  # of a write, which has closed the store
+                self.is_open = False
+                await self._move_aside(error)
+                raise TransientStoreError(f"{error}; its place is free, so the write is tried again") from error
         finally:
             self._users -= 1
+
+    async def _open(self) -> None:
+        try:
+            await self.store.open()
+        except DamagedStoreError as error:
+            await self._move_aside(error)
+            await self.store.open()
+        self.is_open = True
+
+    async def _move_aside(self, error: DamagedStoreError) -> None:
+        """Set the place of a damaged file free. Raises StoreError if it can't be."""
+        from tracer.store._rescue import move_aside  # keeps aiosqlite out of `import tracer`
+
+        if await move_aside(error) is not None:
+            self.files_moved_aside += 1
 
     async def close_for_fork(self) -> bool:
         """Close the store when nobody uses it, until `resume`; return whether readers may now think us gone."""

@@ -101,6 +101,11 @@ class Worker:
         self._wake: Callable[[], object] | None = None
         self._failing_since: float | None = None
 
+    @property
+    def files_moved_aside(self) -> int:
+        """How many damaged files were moved aside, so that a new one could take their place."""
+        return self._keeper.files_moved_aside
+
     # --- called from any thread -----------------------------------------------------------------------------------
 
     def start(self, *, wait: bool = True) -> None:

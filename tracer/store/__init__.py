@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracer.store.base import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
 from tracer.store.process import current_process
-from tracer.store.uri import check_uri
+from tracer.store.uri import check_uri, parse_uri
 
 __all__ = [
     "Batch",
@@ -17,6 +17,7 @@ __all__ = [
     "TraceQuery",
     "check_uri",
     "current_process",
+    "make_store",
     "open_store",
 ]
 
@@ -29,6 +30,11 @@ def open_store(uri: str) -> Store:
     Raises:
         ConfigurationError: See `check_uri`.
     """
+    return make_store(check_uri(uri))
+
+
+def make_store(uri: str) -> Store:
+    """Do the same without a look at the file: what is wrong with it turns out when it is opened."""
     from tracer.store.sqlite import SqliteStore  # keeps aiosqlite out of `import tracer`
 
-    return SqliteStore(check_uri(uri))
+    return SqliteStore(parse_uri(uri))

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 import msgspec
 
-from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError, TraceNotFoundError
+from tracer._exceptions import (
+    ConfigurationError,
+    DamagedStoreError,
+    MediaNotFoundError,
+    StoreError,
+    TraceNotFoundError,
+    TransientStoreError,
+)
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store._connection import (
     CHECKPOINT_BYTES,
     checkpoint,
     connect,
+    create_directory,
     create_file,
     run,
     shrink,
     transaction,
     translated,
 )
+from tracer.store._file_problem import find_problem, identity, is_damage
 from tracer.store._read import TRACE_COLUMNS, read_traces
+from tracer.store._rescue import OpenedFiles, exclusively, leave, set_free
 from tracer.store._schema import migrate
 from tracer.store._text import count_steps, index_text
 from tracer.store._write import write_batch
@@ -41,7 +51,7 @@ from tracer.store.summaries import (
     SessionPage,
     StorageSummary,
 )
-from tracer.store.uri import MEMORY_URI, check_uri, redact_uri, sqlite_path
+from tracer.store.uri import MEMORY_URI, redact_uri, sqlite_path
 
 __all__ = ["SqliteStore"]
 
@@ -74,7 +84,7 @@ class SqliteStore:
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
         self._process_id: str | None = None
-        self._opened_file: tuple[int, int] | None = None
+        self._opened = OpenedFiles(None, None, None)
         self._next_sweep = 0.0
 
     async def open(self) -> None:
@@ -82,14 +92,18 @@ class SqliteStore:
 
         Raises:
             StoreError: The file can't be ours or can't be made.
-            TransientStoreError: Another process keeps it locked, or the disk is full.
+            DamagedStoreError: It is damaged or no database.
+            TransientStoreError: Another process keeps it locked, the disk is full, or the file was replaced meanwhile.
         """
-        with self._translated("open", opened=False):
+        with self._damage_told(), self._translated("open", opened=False):
             try:
                 self._writer = await self._connect()
                 await run(self._writer, migrate)
-                self._opened_file = self._identity()
                 self._reader = self._writer if self._path is None else await self._connect(query_only=True)
+                if self._path is not None and (opened := OpenedFiles.at(self._path)).database != self._opened.database:
+                    raise TransientStoreError(f"{redact_uri(self.uri)} was replaced while it was opened")
+                if self._path is not None:
+                    self._opened = opened
                 await self._sweep()
             except BaseException:
                 await self._close_connections()
@@ -98,7 +112,7 @@ class SqliteStore:
     async def aclose(self) -> None:
         """Mark the process as ended, empty the write-ahead log and close. Never raises."""
         if self._writer is not None:
-            with contextlib.suppress(sqlite3.Error, ValueError, OSError):
+            with contextlib.suppress(sqlite3.Error, ValueError, OSError, StoreError):
                 await run(self._writer, self._finish)
         await self._close_connections()
 
@@ -106,13 +120,43 @@ class SqliteStore:
         """Write the batch in one transaction; all or nothing, also when the calling task is cancelled.
 
         A file that was deleted or replaced meanwhile is made anew, with a warning: SQLite would go on writing to the
-        one that nobody can read any more.
+        one that nobody can read any more. If that happens during the write, the batch is written again.
+
+        Raises:
+            DamagedStoreError: The file is damaged, also over a new connection. The store is closed.
         """
-        if self._writer is not None and self._path is not None and self._identity() != self._opened_file:
-            logger.warning("%s was deleted or replaced while it was in use; it is opened anew", redact_uri(self.uri))
+        while True:
+            if self._writer is not None and not self._is_current():
+                await self._reopen()
+            try:
+                await self._write_once(batch)
+            except DamagedStoreError:
+                if self._is_current():
+                    await self._write_over_new_connection(batch)
+            if self._is_current():
+                return
+
+    async def _write_over_new_connection(self, batch: Batch) -> None:
+        """Write once more, since what the connection had in memory may be what is wrong."""
+        await self._close_connections()
+        await self.open()
+        try:
+            await self._write_once(batch)
+        except DamagedStoreError:
             await self._close_connections()
-            await self.open()
-        with self._translated("write"):
+            raise
+
+    async def _reopen(self) -> None:
+        """Leave a file that is no longer there, with all that was committed in it, for the one that is."""
+        logger.warning("%s was deleted or replaced while it was in use; it is opened anew", redact_uri(self.uri))
+        assert self._path is not None
+        with contextlib.suppress(sqlite3.Error, OSError):
+            await run(self._writing, leave, self._path, self._opened)
+        await self._close_connections()
+        await self.open()
+
+    async def _write_once(self, batch: Batch) -> None:
+        with self._damage_told(), self._translated("write"):
             await run(self._writing, self._write, batch)
 
     async def change_marker(self) -> object:
@@ -265,13 +309,29 @@ class SqliteStore:
     async def _connect(self, *, query_only: bool = False) -> aiosqlite.Connection:
         if self._path is None:
             return await connect(":memory:")
+        found = identity(self._path)
+        # Before anything is changed: PRAGMAs would leave their mark on a newer version's file.
+        if not query_only and (problem := find_problem(self._path)) is not None:
+            if problem.can_be_moved_aside:
+                raise DamagedStoreError(problem.text, path=self._path, identity=found)
+            raise StoreError(f"{redact_uri(self.uri)} can't be opened: {problem}")
         try:
-            if not query_only:  # before anything is changed: PRAGMAs would leave their mark on a newer version's file
-                check_uri(f"sqlite:///{self._path}")  # the URI itself may be relative to another directory by now
-            create_file(self._path)
-        except (ConfigurationError, OSError) as error:
+            if query_only:
+                create_file(self._path)  # should it have gone meanwhile: SQLite would make one that others can read
+                return await connect(str(self._path), query_only=True)
+            if self._path.exists() and self._path.stat().st_size:
+                return await self._connect_to(self._path)
+            create_directory(self._path)
+            async with exclusively(self._path):
+                set_free(self._path)
+                create_file(self._path)
+                return await self._connect_to(self._path)
+        except OSError as error:
             raise StoreError(f"{redact_uri(self.uri)} can't be opened: {error}") from error
-        return await connect(str(self._path), query_only=query_only)
+
+    async def _connect_to(self, path: Path) -> aiosqlite.Connection:
+        self._opened = OpenedFiles(identity(path), None, None)
+        return await connect(str(path))
 
     async def _close_connections(self) -> None:
         for connection in {self._reader, self._writer} - {None}:
@@ -280,13 +340,19 @@ class SqliteStore:
                 await connection.close()
         self._reader = self._writer = None
 
-    def _identity(self) -> tuple[int, int] | None:
-        """Return which file the path leads to: its device and inode."""
+    def _is_current(self) -> bool:
+        """Tell whether the path still leads to the file that is open."""
+        return self._path is None or identity(self._path) == self._opened.database
+
+    @contextlib.contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        """Raise what SQLite says of a damaged file as DamagedStoreError."""
         try:
-            found = os.stat(self._path) if self._path is not None else None
-        except OSError:
-            return None
-        return None if found is None else (found.st_dev, found.st_ino)
+            yield
+        except StoreError as error:
+            if self._path is None or not is_damage(error.__cause__):
+                raise
+            raise DamagedStoreError(str(error), path=self._path, identity=self._opened.database) from error.__cause__
 
     async def _sweep(self) -> None:
         """Mark the traces whose process is gone, at most once an interval."""
@@ -313,8 +379,10 @@ class SqliteStore:
         if self._process_id is not None:
             sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
             connection.execute(sql, (time.time_ns(), self._process_id))
-        if self._path is not None:
+        if self._path is not None and self._is_current():
             checkpoint(connection, self._path, at_least=1)
+        elif self._path is not None:
+            leave(connection, self._path, self._opened)
 
 
 def _change_marker(connection: sqlite3.Connection) -> tuple[int, int]:
