@@ -16,10 +16,10 @@ from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreErro
 from tracer.store import _rescue, check_uri, open_store
 from tracer.store._file_problem import Kind, find_problem, identity, is_damage
 from tracer.store._rescue import exclusive, leave, move_aside, set_free
-from tracer.store.base import TraceQuery
+from tracer.store.base import ChunkRow, MediaRow, TraceQuery
 from tracer.store.sqlite import SqliteStore
 
-from .rows import simple, trace_id
+from .rows import START, batch, running, simple, span_id, started, trace_id
 
 Log = list[logging.LogRecord]
 
@@ -219,6 +219,37 @@ async def test_log_of_a_file_that_was_moved_goes_into_it(store: SqliteStore, pat
     assert await ids(old) == [trace_id(1)]
     await old.aclose()
     assert "deleted or replaced" in tracer_log.pop().getMessage()
+
+
+def content_of_chunks(path: Path) -> bytes:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return b"".join(row[0] for row in connection.execute("SELECT chunks FROM live_chunks"))
+
+
+async def test_traces_that_run_are_carried_into_the_new_file(store: SqliteStore, path: Path, tracer_log: Log) -> None:
+    """A span's request is written when it starts: the old file has it, the new one gets the answer."""
+    medium = MediaRow(hash="ab" * 32, content_type="image/png", data=b"png", trace_id=trace_id(1), span_id=span_id(1))
+    chunks = [ChunkRow(trace_id=trace_id(1), span_id=span_id(1), chunks=[(START, b"so far")])]
+    begun = batch([started(1, inputs=b'"question"')], [running(1)], chunks)
+    begun.media.append(medium)
+    await store.write(simple(7))
+    await store.write(begun)
+    await store.set_trace_tag(trace_id(1), "key", "value")
+    os.rename(path, path.with_name("old.db"))
+    await store.write(simple(2))
+    carried = await store.get_trace(trace_id(1))
+    assert carried.info.state == "IN_PROGRESS"
+    assert carried.info.tags == {"key": "value"}
+    assert b"so far" in content_of_chunks(path)
+    assert (await store.get_media("ab" * 32)).data == b"png"
+    await store.write(simple(1, outputs=b'"answer"'))
+    ended = await store.get_trace(trace_id(1))
+    assert (ended.data.spans[0].inputs, ended.data.spans[0].outputs) == ("question", "answer")
+    assert sorted(await ids(store)) == [trace_id(1), trace_id(2)]
+    with contextlib.closing(sqlite3.connect(path.with_name("old.db"))) as old:
+        states = dict(old.execute("SELECT trace_id, state FROM traces").fetchall())
+    assert states == {trace_id(7): "OK", trace_id(1): "INTERRUPTED"}
+    tracer_log.clear()
 
 
 async def test_log_that_others_still_write_to_goes_along_with_the_moved_file(

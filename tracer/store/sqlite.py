@@ -23,6 +23,7 @@ from tracer._exceptions import (
 )
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store import _aggregate, _feedback, _interrupted, _sessions
+from tracer.store._carry import Running, put_running, take_running
 from tracer.store._connection import (
     CHECKPOINT_BYTES,
     checkpoint,
@@ -85,6 +86,7 @@ class SqliteStore:
         self._reader: aiosqlite.Connection | None = None
         self._process_id: str | None = None
         self._opened = OpenedFiles(None, None, None)
+        self._carried: Running | None = None
         self._next_sweep = 0.0
 
     async def open(self) -> None:
@@ -150,6 +152,9 @@ class SqliteStore:
         """Leave a file that is no longer there, with all that was committed in it, for the one that is."""
         logger.warning("%s was deleted or replaced while it was in use; it is opened anew", redact_uri(self.uri))
         assert self._path is not None
+        if self._process_id is not None:
+            with contextlib.suppress(sqlite3.Error):  # a damaged file may be unable to
+                self._carried = await run(self._writing, take_running, self._process_id)
         with contextlib.suppress(sqlite3.Error, OSError):
             await run(self._writing, leave, self._path, self._opened)
         await self._close_connections()
@@ -370,7 +375,10 @@ class SqliteStore:
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
         with transaction(connection):
+            if self._carried is not None:
+                put_running(connection, self._carried)
             write_batch(connection, batch)
+        self._carried = None
         self._process_id = batch.process.process_id
         if self._path is not None:
             checkpoint(connection, self._path, at_least=CHECKPOINT_BYTES)
