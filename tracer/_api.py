@@ -57,6 +57,8 @@ def autolog(disable: bool = False) -> None:
     Clients and bound methods that exist already are traced too. Calling it again changes nothing. Disabling puts
     the classes back as they were. Options: `tracer.openai.autolog`.
 
+    A database file that can't be used is no error here: the service runs, and the log says what becomes of its traces.
+
     Raises:
         ConfigurationError: ``TRACER_…`` in the environment can't be understood.
     """
@@ -72,8 +74,8 @@ def set_tracking_uri(uri: str) -> None:
     ``TRACER_TRACKING_URI``.
 
     Raises:
-        ConfigurationError: The URI is malformed, or its file is a directory, read-only, no SQLite database, or of a
-            newer version of tracer.
+        ConfigurationError: The URI is malformed, or its file is a directory, read-only, no SQLite database, damaged,
+            another program's, or of a newer version of tracer. Nothing is changed on the disk.
     """
     runtime.set_tracking_uri(uri)
 

@@ -9,13 +9,16 @@
     ├── TraceNotFoundError, also LookupError      no such trace was ever stored
     ├── MediaNotFoundError, also LookupError      no such image, recording or file is stored
     └── StoreError                                the database failed; the driver's error is chained
-        └── TransientStoreError                   … but trying again may help (internal)
+        ├── TransientStoreError                   … but trying again may help (internal)
+        └── DamagedStoreError                     … as its file is damaged (internal)
 
 Nothing here is ever raised out of a traced call: instrumentation logs to ``logging.getLogger("tracer")`` and
 counts in ``tracer.stats()`` instead.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 __all__ = [
     "ClosedError",
@@ -61,3 +64,17 @@ class StoreError(TracerError):
 
 class TransientStoreError(StoreError):
     """The store is busy, full or out of reach for now; the pipeline tries again and keeps the records meanwhile."""
+
+
+class DamagedStoreError(StoreError):
+    """SQLite calls the store's file damaged, or no database. The store is closed; the pipeline moves the file aside.
+
+    Attributes:
+        path: The file.
+        identity: Which file that was, as device and inode: another may be there by now.
+    """
+
+    def __init__(self, message: str, *, path: Path, identity: tuple[int, int] | None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.identity = identity

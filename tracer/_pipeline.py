@@ -33,7 +33,7 @@ from tracer._records import (
 from tracer._values import encode_attributes
 from tracer._worker import Worker
 from tracer.interpret import redact
-from tracer.store import open_store
+from tracer.store import make_store
 from tracer.store.base import Store
 
 __all__ = ["LARGE", "Pipeline", "Stats"]
@@ -63,6 +63,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         slow_hooks: The ``redact=`` and ``prices=`` hooks that ever took longer than a second, each with the seconds of
             its longest call; the one that runs now, too. While a hook runs, nothing is written or read.
         open_spans: Spans that have started and not ended.
+        files_moved_aside: Damaged database files that this process moved aside; it goes on with a new one.
         last_error: The worker's last error in words.
     """
 
@@ -78,6 +79,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     unsampled: int
     truncated: int
     redaction_failed: int
+    files_moved_aside: int
     slow_hooks: dict[str, float]
     last_error: str | None
 
@@ -97,7 +99,7 @@ class Pipeline:
     Its store is made here, so that a later change of the working directory doesn't move it.
 
     Raises:
-        ConfigurationError: No store can be at this URI.
+        ConfigurationError: The URI is malformed. What its file is like turns out when it is opened.
     """
 
     def __init__(self, uri: str, settings: Settings, clock: Clock, ids: Ids) -> None:
@@ -113,7 +115,7 @@ class Pipeline:
         self._truncated = Tally()
         self._redaction_failed = Tally()
         self._errors = ErrorLog()
-        self._worker = Worker(self.queue, open_store(uri), lambda: self.settings, self._errors)
+        self._worker = Worker(self.queue, make_store(uri), lambda: self.settings, self._errors)
         self._lost_before_stop = 0
 
     # --- producers ------------------------------------------------------------------------------------------------
@@ -293,6 +295,7 @@ class Pipeline:
             unsampled=self.unsampled.value,
             truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
+            files_moved_aside=self._worker.store.files_moved_aside,
             slow_hooks=self._worker.hooks.slow,
             last_error=self._errors.last,
         )

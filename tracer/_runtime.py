@@ -27,7 +27,7 @@ from tracer._pipeline import Pipeline, Stats
 from tracer._values import clean_text
 from tracer._worker import LOOP_MODULE
 from tracer.store import check_uri
-from tracer.store.uri import MEMORY_URI
+from tracer.store.uri import MEMORY_URI, find_uri_problem, parse_uri, problem_text
 
 __all__ = ["Runtime", "runtime"]
 
@@ -140,7 +140,8 @@ class Runtime:
 
     def _make_pipeline(self) -> Pipeline:
         with self._lock:
-            made = Pipeline(check_uri(self.tracking_uri), self.settings, self.clock, self.ids)
+            uri = self._usable_uri()
+            made = Pipeline(uri, self.settings, self.clock, self.ids)
             if self.current is None:
                 self.current = made
             self._finalize_with_multiprocessing()
@@ -149,6 +150,18 @@ class Runtime:
     def _notice_fork(self) -> None:
         if not _fork.mark[0]:
             _fork.notice()
+
+    def _usable_uri(self) -> str:
+        """Return where traces go. A damaged file is no hindrance: the worker moves it aside.
+
+        Raises:
+            ConfigurationError: The URI is malformed, or its file can be neither used nor moved aside.
+        """
+        uri = parse_uri(self.tracking_uri)
+        problem = find_uri_problem(uri)
+        if problem is not None and not problem.can_be_moved_aside:
+            raise ConfigurationError(problem_text(uri, problem))
+        return uri
 
     def _pipelines(self) -> list[Pipeline]:
         self._notice_fork()
@@ -165,10 +178,14 @@ class Runtime:
         try:
             return self._make_pipeline()
         except Exception as error:  # ConfigurationError, or whatever a file system comes up with
-            if str(error) != self._misconfigured:
-                self._misconfigured = str(error)
-                logger.error("nothing is traced: %s", error)
+            self._tell(error)
             return self._make_dormant()
+
+    def _tell(self, error: Exception) -> None:
+        """Log why nothing is traced, once for each reason."""
+        if str(error) != self._misconfigured:
+            self._misconfigured = str(error)
+            logger.error("nothing is traced (this is looked at again every minute): %s", error)
 
     def _make_dormant(self) -> Pipeline:
         """Return a pipeline that records nothing, for a while: to look again at every span would cost too much."""
@@ -179,11 +196,23 @@ class Runtime:
         return self._dormant
 
     def check_environment(self) -> None:
-        """Look at everything that the environment may say. Raises ConfigurationError."""
+        """Look at everything that the environment may say.
+
+        A malformed value is a mistake of who wrote it, and raised here, where the service starts. What the file system
+        holds is not: it can change at any time, so the service runs, untraced if need be, and the log says so.
+
+        Raises:
+            ConfigurationError: A value can't be understood.
+        """
         _ = self.settings
-        check_uri(self.tracking_uri)
+        parse_uri(self.tracking_uri)
         if not self.experiment.strip():
             raise ConfigurationError("TRACER_EXPERIMENT must not be blank")
+        if self.current is None:
+            try:
+                self._usable_uri()
+            except ConfigurationError as error:
+                self._tell(error)
 
     def warm_up(self) -> None:
         """Import what the worker and its store will need: at the call that sets things up, not in the first span."""

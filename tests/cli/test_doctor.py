@@ -65,6 +65,12 @@ def test_what_is_wrong_with_the_database_is_told(tmp_path: Path, monkeypatch: py
     ended = invoke("doctor", "--json", "--uri", f"sqlite:///{tmp_path}/text.db")
     assert ended.code == 1
     assert "is not a SQLite database" in finding(ended, "usable")["remedy"]
+    assert "a service moves it aside" in finding(ended, "usable")["value"]
+    (tmp_path / "folder.db").mkdir()
+    ended = invoke("doctor", "--json", "--uri", f"sqlite:///{tmp_path}/folder.db")
+    assert "is a directory" in finding(ended, "usable")["remedy"]
+    assert "traces nothing" in finding(ended, "usable")["value"]
+    assert (tmp_path / "text.db").read_text().startswith("not a database")
 
 
 def test_environment_is_shown_without_secrets(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ class Script:
                 return
         raise AssertionError(f"the script ended before {mark!r}:\n{self.process.communicate()[1]}")
 
+    def answer(self, line: str = "") -> None:
+        """Give the script a line that it reads from stdin."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
         self._since = time.monotonic()

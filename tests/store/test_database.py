@@ -234,10 +234,10 @@ def test_a_gate_refuses_who_comes_with_closed_connections() -> None:
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
-def die() -> None:
-    """End this thread as debuggers and time-outs do: by an exception that strikes a little later, between two works."""
-    me = ctypes.c_ulong(threading.get_ident())
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(me, ctypes.py_object(SystemExit))
+def kill(thread: threading.Thread) -> None:
+    """End a thread as debuggers and time-outs do: by an exception that strikes when it next runs Python."""
+    ident = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
 
 
 def threads_of(connection: aiosqlite.Connection | None) -> threading.Thread:
@@ -257,9 +257,10 @@ async def test_killed_threads_come_back_with_what_was_stored(
             aio = each._aio
             thread = threads_of(aio)
             assert aio is not None
-            while thread.is_alive():
-                aio._tx.put_nowait((asyncio.get_running_loop().create_future(), die))
-                await asyncio.sleep(0.01)
+            while thread.is_alive():  # it may be hit where aiosqlite catches everything: again
+                kill(thread)
+                aio._tx.put_nowait((asyncio.get_running_loop().create_future(), lambda: None))  # wakes it up
+                await asyncio.sleep(0.02)
         await database.write(add, turn + 2)
     assert await database.read(values) == [1, 2, 3, 4]
 

@@ -19,8 +19,9 @@ from tracer._config import Settings, from_environment
 from tracer._exceptions import TracerError
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import Head, print_json, print_table, size_text
+from tracer.store._file_problem import Problem
 from tracer.store._sql import did_you_mean
-from tracer.store.uri import MEMORY_URI, redact_uri
+from tracer.store.uri import MEMORY_URI, find_uri_problem, parse_uri, redact_uri
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -168,6 +169,9 @@ def _database(uri: str) -> Iterator[Finding]:
     if uri.strip().lower() == MEMORY_URI:
         return
     try:
+        if (problem := find_uri_problem(parse_uri(uri))) is not None:
+            yield Finding(topic="database", name="usable", value=_fate(problem), state="problem", remedy=f"{problem}")
+            return
         path = _upkeep.file_of(uri)
         yield _space(uri)
         if not path.exists():
@@ -181,6 +185,13 @@ def _database(uri: str) -> Iterator[Finding]:
         yield _judged("database", "writable", "yes" if free else "locked", free, "another process keeps it locked")
     except (TracerError, OSError) as error:
         yield Finding(topic="database", name="usable", value="no", state="problem", remedy=str(error))
+
+
+def _fate(problem: Problem) -> str:
+    """Say what a service does that finds this in its environment."""
+    if problem.can_be_moved_aside:
+        return "no: a service moves it aside, to a name ending in .damaged-<time>, and begins a new one"
+    return "no: a service runs but traces nothing until this is mended"
 
 
 def _space(uri: str) -> Finding:

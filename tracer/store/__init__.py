@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracer.store.base import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
 from tracer.store.process import current_process
-from tracer.store.uri import check_uri
+from tracer.store.uri import check_uri, parse_uri
 
 __all__ = [
     "Batch",
@@ -17,12 +17,13 @@ __all__ = [
     "TraceQuery",
     "check_uri",
     "current_process",
+    "make_store",
     "open_store",
 ]
 
 
 def open_store(uri: str) -> Store:
-    """Return the store that a tracking URI names, not yet opened: ``await store.open()`` comes next.
+    """Return the store that a tracking URI names, not yet opened: ``await store.open()`` opens it, or its first use.
 
     A relative path is resolved now, so changing the working directory later does no harm.
 
@@ -32,3 +33,16 @@ def open_store(uri: str) -> Store:
     from tracer.store.sqlite import SqliteStore  # keeps aiosqlite out of `import tracer`
 
     return SqliteStore(check_uri(uri))
+
+
+def make_store(uri: str) -> Store:
+    """Return the store that the pipeline writes to, without a look at its file: that is judged when it is opened.
+
+    A damaged file is moved aside then, and a new one takes its place.
+
+    Raises:
+        ConfigurationError: The URI is malformed.
+    """
+    from tracer.store.sqlite import SqliteStore
+
+    return SqliteStore(parse_uri(uri), rescues=True)

@@ -22,6 +22,7 @@ __all__ = [
     "READER_PRAGMAS",
     "WRITER_PRAGMAS",
     "checkpoint",
+    "create_directory",
     "create_file",
     "is_interrupted",
     "is_locked",
@@ -65,14 +66,18 @@ _LOCKED = ("locked", "busy")
 _TRANSIENT = (*_LOCKED, "disk is full", "disk i/o error", "unable to open database file")
 
 
-def create_file(path: Path) -> None:
-    """Make an empty file for this user only, and the directories that lack. Raises OSError.
-
-    SQLite gives the ``-wal`` and ``-shm`` files the mode of their database.
-    """
+def create_directory(path: Path) -> None:
+    """Make the directories that lack for this file, for this user only. Raises OSError."""
     missing = [parent for parent in path.parents if not parent.exists()]
     for parent in reversed(missing):  # `mkdir(parents=True)` gives its mode to the last one only
         parent.mkdir(mode=0o700, exist_ok=True)
+
+
+def create_file(path: Path) -> None:
+    """Make an empty file for this user only. Raises OSError.
+
+    SQLite gives the ``-wal`` and ``-shm`` files the mode of their database.
+    """
     # Exclusively, so that no file is opened that SQLite may hold locks on: closing it would drop them.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))

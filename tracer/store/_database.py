@@ -7,22 +7,24 @@ thread was killed, when the file was replaced) opens them here.
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from tracer._exceptions import ConfigurationError, StoreError, TransientStoreError
-from tracer.store._connection import READER_PRAGMAS, WRITER_PRAGMAS, create_file, prepare
+from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreError
+from tracer.store._connection import READER_PRAGMAS, WRITER_PRAGMAS, create_directory, create_file, prepare
+from tracer.store._file_problem import Kind, find_problem, identity, is_damage
 from tracer.store._gate import Gate, GoneError, forked_in_use
+from tracer.store._rescue import OpenedFiles, exclusive, leave, move_aside, set_free
 from tracer.store._spare import spare_file
 from tracer.store._thread import ConnectionThread
-from tracer.store.uri import check_uri
 
 __all__ = ["Database"]
 
 P = ParamSpec("P")
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 
@@ -34,19 +36,26 @@ class Database:
     Args:
         path: The file; None for memory.
         on_open: Called with the new writing connection, in its thread.
+        rescues: Move a damaged file aside, and make a new one in its place.
 
     Attributes:
         was_open: It was, at least once: what keeps it from opening again may pass.
+        moved_aside: How many damaged files were moved aside.
+        opened: Which files are open, or were last.
     """
 
-    def __init__(self, path: Path | None, on_open: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self, path: Path | None, on_open: Callable[[sqlite3.Connection], None], *, rescues: bool = False
+    ) -> None:
         self.path = path
         self.was_open = False
+        self.moved_aside = 0
+        self.opened = OpenedFiles(None, None, None)
         self._on_open = on_open
+        self._rescues = rescues
         self._gate = Gate(closes=path is not None)
         self._writer: ConnectionThread | None = None
         self._reader: ConnectionThread | None = None
-        self._file: tuple[int, int] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Lock
 
@@ -56,9 +65,9 @@ class Database:
         return self._is_connected and all(thread.is_alive for thread in self._threads)
 
     @property
-    def is_replaced(self) -> bool:
-        """It is open, but the path no longer leads to the open file: that was deleted, moved or replaced."""
-        return self.is_open and self._file != self._identity()
+    def is_current(self) -> bool:
+        """The path leads to the file that is open, or was last: that was not deleted, moved or replaced."""
+        return self.path is None or identity(self.path) == self.opened.database
 
     async def open(self) -> None:
         """Open or create it, if it is not open. Of several who ask at once, one does.
@@ -66,7 +75,8 @@ class Database:
         Raises:
             sqlite3.Error: What SQLite says to it.
             StoreError: What `on_open` says; or the file can't be ours, or can't be made.
-            TransientStoreError: That, but it was open before.
+            DamagedStoreError: The file is damaged, and may or can not be moved aside.
+            TransientStoreError: The path can't be reached, but could before; or another process keeps it locked.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # a lock belongs to a loop, and the last one may have ended while it was taken
@@ -74,10 +84,8 @@ class Database:
         while not self.is_open:
             async with self._opening:
                 if not self.is_open:
-                    try:
-                        await self._open()
-                    except GoneError:  # a fork came between: again
-                        continue
+                    with contextlib.suppress(GoneError):  # a fork came between: again
+                        await self._open_or_rescue()
 
     async def write(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -138,25 +146,85 @@ class Database:
             )
         await self.aclose()
         try:
-            self._writer = await self._connect(WRITER_PRAGMAS)
+            self._writer = await self._connect_writer()
             await self._writer.run(self._on_open)
-            self._file = self._identity()
-            self._reader = self._writer if self.path is None else await self._connect(READER_PRAGMAS)
+            self._reader = self._writer if self.path is None else await self._connect_reader(self.path)
+            if self.path is not None:
+                opened, self.opened = self.opened, OpenedFiles.at(self.path)
+                if opened.database != self.opened.database:
+                    raise TransientStoreError("it was replaced while it was opened")
         except BaseException:
             await self.aclose()
             raise
         self.was_open = True
 
-    async def _connect(self, pragmas: tuple[str, ...]) -> ConnectionThread:
-        if self.path is not None:
-            try:
-                if pragmas is WRITER_PRAGMAS:  # before anything is changed: PRAGMAs leave their mark on a file
-                    check_uri(f"sqlite:///{self.path}")
-                create_file(self.path)
-            except (ConfigurationError, OSError) as error:
-                kind = TransientStoreError if self.was_open else StoreError
-                raise kind(f"it can't be opened: {error}") from error
-        thread = ConnectionThread(self._gate, ":memory:" if self.path is None else str(self.path))
+    async def _open_or_rescue(self) -> None:
+        try:
+            await self._open()
+        except (sqlite3.Error, DamagedStoreError) as error:
+            if not await self.rescue(error):
+                raise
+            await self._open()
+
+    async def rescue(self, error: BaseException) -> bool:
+        """Move the file aside if an error says that it is damaged; return whether its place is free now.
+
+        The connections are closed.
+
+        Raises:
+            DamagedStoreError: It must stay where it is: the message says why.
+            TransientStoreError: Another process keeps it locked.
+        """
+        if not self._rescues or self.path is None or not (isinstance(error, DamagedStoreError) or is_damage(error)):
+            return False
+        await self.aclose()
+        if not isinstance(error, DamagedStoreError):
+            error = DamagedStoreError(str(error), path=self.path, identity=self.opened.database)
+        while True:
+            with contextlib.suppress(GoneError):
+                if await self._beside(move_aside, error) is not None:
+                    self.moved_aside += 1
+                return True
+
+    async def leave(self) -> None:
+        """Close the connections to a file that is no longer at the path; all that was committed stays in that file."""
+        if self.path is not None and self._is_connected and not self.is_current:
+            with contextlib.suppress(sqlite3.Error, StoreError, OSError):
+                await self.write(leave, self.path, self.opened)
+        await self.aclose()
+
+    async def _connect_writer(self) -> ConnectionThread:
+        path = self.path
+        if path is None:
+            return await self._connect(":memory:", WRITER_PRAGMAS)
+        found = identity(path)
+        # Before anything is changed: PRAGMAs would leave their mark on a newer version's file.
+        if (problem := find_problem(path)) is not None:
+            if problem.kind is Kind.DAMAGED:
+                raise DamagedStoreError(problem.text, path=path, identity=found)
+            raise self._unopened(problem, passing=problem.kind is Kind.UNREACHABLE)
+        try:
+            if not path.exists() or not path.stat().st_size:
+                create_directory(path)
+                await self._beside(_create, path)
+        except OSError as error:
+            raise self._unopened(error) from error
+        self.opened = OpenedFiles(identity(path), None, None)
+        return await self._connect(str(path), WRITER_PRAGMAS)
+
+    async def _connect_reader(self, path: Path) -> ConnectionThread:
+        try:
+            create_file(path)  # should it have gone meanwhile: SQLite would make one that others can read
+        except OSError as error:
+            raise self._unopened(error) from error
+        return await self._connect(str(path), READER_PRAGMAS)
+
+    def _unopened(self, reason: object, *, passing: bool = True) -> StoreError:
+        kind = TransientStoreError if passing and self.was_open else StoreError
+        return kind(f"it can't be opened: {reason}")
+
+    async def _connect(self, database: str, pragmas: tuple[str, ...]) -> ConnectionThread:
+        thread = ConnectionThread(self._gate, database)
         try:
             await thread.open()
             await thread.run(prepare, pragmas)
@@ -165,10 +233,17 @@ class Database:
             raise
         return thread
 
-    def _identity(self) -> tuple[int, int] | None:
-        """Return which file the path leads to, its device and inode; None if there is none."""
+    async def _beside(self, function: Callable[[Q], T], argument: Q) -> T:
+        """Run a function that waits for other processes or looks at the file, in a thread that forks know of."""
+        helper = ConnectionThread(self._gate, ":memory:")
         try:
-            found = os.stat(self.path) if self.path is not None else None
-        except OSError:
-            return None
-        return None if found is None else (found.st_dev, found.st_ino)
+            await helper.open()
+            return await helper.run(lambda _: function(argument))
+        finally:
+            await helper.aclose()
+
+
+def _create(path: Path) -> None:
+    with exclusive(path):
+        set_free(path)
+        create_file(path)

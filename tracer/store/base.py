@@ -174,8 +174,16 @@ class Store(Protocol):
 
     uri: str
 
+    @property
+    def files_moved_aside(self) -> int:
+        """How many damaged files this store moved aside."""
+        ...
+
     async def open(self) -> None:
-        """Open or create, migrating forward. Raises StoreError (unusable) or TransientStoreError (busy)."""
+        """Open or create, migrating forward; the first use does the same.
+
+        Raises StoreError (unusable) or TransientStoreError (busy).
+        """
         ...
 
     async def aclose(self) -> None:

@@ -14,8 +14,10 @@ import msgspec
 from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError, TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store import _aggregate, _feedback, _interrupted, _sessions, _spare
+from tracer.store._carry import Running, put_running, take_running
 from tracer.store._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated
 from tracer.store._database import Database
+from tracer.store._file_problem import is_damage
 from tracer.store._gate import forked_in_use
 from tracer.store._read import TRACE_COLUMNS, read_traces
 from tracer.store._schema import migrate
@@ -58,13 +60,18 @@ class SqliteStore:
     batches of 500, took 59 to 99 µs CPU and 69 to 118 µs a span, log moved and all (8,500 to 14,500 spans/s). The
     quickest batches took 36 µs CPU without moving the log. Beside a thread that computes: 2,150 spans/s. Of 100,000
     traces the first page of 100, spans included, took 9 ms.
+
+    Args:
+        uri: ``sqlite:///…`` or ``memory://``.
+        rescues: Move a damaged file aside when it is opened or written to, and go on with a new one.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, rescues: bool = False) -> None:
         self.uri = uri
         self._path = None if uri == MEMORY_URI else sqlite_path(uri)
-        self._database = Database(self._path, self._prepare)
+        self._database = Database(self._path, self._prepare, rescues=rescues)
         self._process_id: str | None = None
+        self._carried: Running | None = None
         self._next_sweep = 0.0
 
     async def open(self) -> None:
@@ -83,22 +90,53 @@ class SqliteStore:
         if self._database.is_open:
             with contextlib.suppress(StoreError, sqlite3.Error, OSError):
                 await self._database.write(self._finish)
-        await self._database.aclose()
+        await self._database.leave()
 
     async def write(self, batch: Batch) -> None:
         """Write the batch in one transaction; all or nothing, also when the calling task is cancelled.
 
         A file that was deleted or replaced meanwhile is made anew, with a warning: SQLite would go on writing to the
-        one that nobody can read any more. A process that must not open it writes elsewhere (`tracer.store._spare`).
+        one that nobody can read any more. If that happens during the write, the batch is written again. A process that
+        must not open the file writes elsewhere (`tracer.store._spare`).
         """
         if self._path is not None and forked_in_use():
             _spare.append(self._path, batch)
             return
-        if self._database.is_replaced:
-            logger.warning("%s was deleted or replaced while it was in use; it is opened anew", redact_uri(self.uri))
-            await self._database.aclose()
         with self._translated("write"):
-            await self._database.write(self._write, batch)
+            while True:
+                if self._database.is_open and not self._database.is_current:
+                    await self._leave_replaced_file()
+                await self._write_or_rescue(batch)
+                if self._database.is_current:
+                    return
+
+    async def _write_or_rescue(self, batch: Batch) -> None:
+        """Write; if the file is damaged, also over a new connection, write into a new file."""
+        try:
+            return await self._database.write(self._write, batch)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+        await self._database.aclose()  # what the connection has in memory may be what is wrong
+        try:
+            return await self._database.write(self._write, batch)
+        except sqlite3.DatabaseError as error:
+            if not await self._database.rescue(error):
+                raise
+        return await self._database.write(self._write, batch)
+
+    async def _leave_replaced_file(self) -> None:
+        """Close a file that is no longer there, with all that was committed in it, but for the traces that run."""
+        logger.warning("%s was deleted or replaced while it was in use; it is opened anew", redact_uri(self.uri))
+        if self._process_id is not None:
+            with contextlib.suppress(sqlite3.Error):  # a damaged file may be unable to
+                self._carried = await self._database.write(take_running, self._process_id)
+        await self._database.leave()
+
+    @property
+    def files_moved_aside(self) -> int:
+        """How many damaged files were moved aside, so that a new one could take their place."""
+        return self._database.moved_aside
 
     async def change_marker(self) -> object:
         """Return something that is equal to what it was as long as nothing was stored since: it reads no page."""
@@ -264,7 +302,10 @@ class SqliteStore:
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
         with transaction(connection):
+            if self._carried is not None:
+                put_running(connection, self._carried)
             write_batch(connection, batch)
+        self._carried = None
         self._process_id = batch.process.process_id
         if self._path is not None:
             checkpoint(connection, self._path, at_least=CHECKPOINT_BYTES)
@@ -274,7 +315,7 @@ class SqliteStore:
             sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
             connection.execute(sql, (time.time_ns(), self._process_id))
         self._adopt(connection)
-        if self._path is not None:
+        if self._path is not None and self._database.is_current:
             checkpoint(connection, self._path, at_least=1)
 
 

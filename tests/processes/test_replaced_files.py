@@ -1,0 +1,158 @@
+"""A database that is deleted, moved or replaced while processes write to it: nothing that they recorded since is lost.
+
+Of what was recorded before nothing is lost either, unless the file that holds it was deleted: a file that was moved
+away has its tables and all that was committed in it, though most of that was in a log under its old name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.processes.script import Script, assert_intact
+
+WRITER = """
+number = 0
+
+def record_until(name):
+    global number
+    first = number
+    while not os.path.exists(name) or number < first + 30:
+        record(f"{sys.argv[1]}.{number}")
+        number += 1
+        time.sleep(0.002)
+    return number
+
+record_until(".")
+assert tracer.sync.flush(20)
+print("ready", flush=True)
+print("acted", record_until("acted"), flush=True)
+print("ended", record_until("stop"), flush=True)
+assert tracer.sync.flush(20)
+assert not tracer.stats().dropped["lost"]
+"""
+WAITS = """
+record("first")
+assert tracer.sync.flush(20)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def names(path: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return {name for (name,) in connection.execute("SELECT name FROM traces WHERE state = 'OK'")}
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def delete_all(path: Path) -> None:
+    for file in path.parent.glob("t.db*"):
+        file.unlink()
+
+
+def move(path: Path) -> None:
+    path.rename(path.with_name("old.db"))
+
+
+def move_and_create(path: Path) -> None:
+    """As logrotate does with `create`."""
+    path.rename(path.with_name("old.db"))
+    path.touch(mode=0o600)
+
+
+def replace_by_backup(path: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(path)) as source,
+        contextlib.closing(sqlite3.connect(path.with_name("backup"))) as target,
+    ):
+        source.backup(target)
+    path.rename(path.with_name("old.db"))
+    path.with_name("backup").rename(path)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize(
+    "act", [delete, delete_all, move, move_and_create, replace_by_backup], ids=lambda act: act.__name__
+)
+def test_nothing_is_lost_when_the_file_is_replaced(act: Callable[[Path], None], processes: int, tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    scripts = [Script(tmp_path, WRITER, number) for number in range(processes)]
+    for script in scripts:
+        script.wait_for("ready")
+    acted = {}
+    act(path)
+    (tmp_path / "acted").touch()
+    (tmp_path / "stop").touch()
+    for number, script in enumerate(scripts):
+        ended = script.end()
+        assert ended.code == 0, ended.err
+        assert "deleted or replaced" in ended.err
+        counts = dict(line.split() for line in ended.out.splitlines())
+        acted[number] = (int(counts["acted"]), int(counts["ended"]))
+    made = {f"{number}.{call}" for number, (_, end) in acted.items() for call in range(end)}
+    since = {f"{number}.{call}" for number, (begin, end) in acted.items() for call in range(begin, end)}
+    found = names(path)
+    assert since <= found
+    if act not in (delete, delete_all):
+        moved = names(tmp_path / "old.db")
+        assert {f"{number}.{call}" for number in range(processes) for call in range(30)} <= moved
+        assert found | moved == made
+    assert_intact(tmp_path)
+
+
+def test_moved_file_is_whole_though_its_writer_was_killed_and_began_anew(tmp_path: Path) -> None:
+    """Nobody is left who could move the log into the file: it is kept, and the log says where."""
+    script = Script(
+        tmp_path, "record('first'); tracer.sync.flush(20); print('ready', flush=True); sys.stdin.readline()"
+    )
+    script.wait_for("ready")
+    script.process.kill()
+    script.end()
+    os.rename(tmp_path / "t.db", tmp_path / "old.db")
+    ended = Script(tmp_path, "record('second')").end()
+    assert (ended.code, len(ended.err.splitlines())) == (0, 1), ended.err
+    (log,) = tmp_path.glob("t.db.left-*-wal")
+    assert str(log) in ended.err
+    log.rename(tmp_path / "old.db-wal")
+    assert (names(tmp_path / "old.db"), names(tmp_path / "t.db")) == ({"first"}, {"second"})
+
+
+def test_process_that_ends_without_having_noticed_leaves_the_moved_file_whole(tmp_path: Path) -> None:
+    script = Script(
+        tmp_path, "record('first'); tracer.sync.flush(20); print('ready', flush=True); sys.stdin.readline()"
+    )
+    script.wait_for("ready")
+    os.rename(tmp_path / "t.db", tmp_path / "old.db")
+    script.answer()
+    assert script.end().code == 0
+    assert names(tmp_path / "old.db") == {"first"}
+    assert not (tmp_path / "t.db").exists()
+
+
+def test_directory_that_is_replaced_takes_its_tables_along(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    uri = f"sqlite:///{tmp_path}/data/t.db"
+    source = """
+    record("first")
+    tracer.sync.flush(20)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    record("second")
+    assert tracer.sync.flush(20)
+    """
+    script = Script(tmp_path, source, TRACER_TRACKING_URI=uri)
+    script.wait_for("ready")
+    (tmp_path / "data").rename(tmp_path / "away")
+    (tmp_path / "data").mkdir()
+    script.answer()
+    assert script.end().code == 0
+    assert (names(tmp_path / "away" / "t.db"), names(tmp_path / "data" / "t.db")) == ({"first"}, {"second"})
