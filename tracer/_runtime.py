@@ -10,7 +10,6 @@ import concurrent.futures
 import importlib
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tracer._child_exits import call_before_child_exits
 from tracer._clock import Clock, Ids, RandomIds, SystemClock
 from tracer._config import DEFAULT_EXPERIMENT, DEFAULT_TRACKING_URI, Settings, from_environment, updated
 from tracer._exceptions import ConfigurationError
@@ -147,7 +147,7 @@ class Runtime:
             made = Pipeline(check_uri(self.tracking_uri), self.settings, self.clock, self.ids)
             if self.current is None:
                 self.current = made
-            self._finalize_with_multiprocessing()
+            self._flush_before_child_exits()
             return self.current
 
     def _pipelines(self) -> list[Pipeline]:
@@ -269,17 +269,11 @@ class Runtime:
             pipeline.forget()
         self.current, self._retired = None, weakref.WeakSet()
 
-    def _finalize_with_multiprocessing(self) -> None:
-        """In a child of multiprocessing's, flush with its finalizers: it ends by ``os._exit``, which skips atexit.
-
-        Asked for with the child's first pipeline, since a child begins by clearing the finalizers that it inherits.
-        A negative priority comes after the child's own children and queues are done.
-        """
-        process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
-        if process is None or util is None or process.parent_process() is None or self._finalizer_pid == os.getpid():
-            return
-        self._finalizer_pid = os.getpid()
-        util.Finalize(None, self._flush_at_exit, exitpriority=-100)
+    def _flush_before_child_exits(self) -> None:
+        """Asked for with the first pipeline of each process: see `call_before_child_exits`."""
+        if self._finalizer_pid != os.getpid():
+            self._finalizer_pid = os.getpid()
+            call_before_child_exits(self._flush_at_exit)
 
     def _flush_at_exit(self) -> None:
         """Write what is queued, and stay open: threads of the user's may still run."""

@@ -104,7 +104,7 @@ def _extras() -> Iterator[Finding]:
     """Tell which extras are there. One that lacks is no problem: it may not be wanted."""
     packages: dict[str, list[str]] = {}
     for package, _, extra in _requirements():
-        if extra not in (None, "dev", "all") and package != _DISTRIBUTION:
+        if extra not in (None, "dev", "all", "servers") and package != _DISTRIBUTION:
             packages.setdefault(str(extra), []).append(package)
     for extra, names in packages.items():
         missing = [name for name in names if _version(name) is None]
