@@ -16,6 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import anyio
 
+from tracer._native_threads import result_of
+
 __all__ = ["blocking", "wait"]
 
 P = ParamSpec("P")
@@ -70,7 +72,7 @@ def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
 def _wait_in_thread(future: concurrent.futures.Future[R], timeout: float | None) -> R:
     try:
-        return future.result(timeout)
+        return result_of(future, timeout)
     except concurrent.futures.TimeoutError:
         if future.done():
             raise

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from tracer._native_threads import new_future
+
 __all__ = ["Job", "Jobs"]
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class Jobs:
 
     def add(self, job: Callable[[], Awaitable[T]]) -> concurrent.futures.Future[T]:
         """Ask for a job; its future can be waited for in any thread."""
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        future: concurrent.futures.Future[T] = new_future()
         self._waiting.append((job, future))
         return future
 

@@ -21,7 +21,8 @@ import msgspec
 from tracer._child_exits import call_before_child_exits
 from tracer._clock import Clock, Ids, RandomIds, SystemClock
 from tracer._config import DEFAULT_EXPERIMENT, DEFAULT_TRACKING_URI, Settings, from_environment, updated
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, StoreError
+from tracer._native_threads import wait_for_all, why_there_are_none
 from tracer._pipeline import Pipeline, Stats
 from tracer._values import clean_text
 from tracer._worker import LOOP_MODULE
@@ -144,6 +145,8 @@ class Runtime:
 
     def _make_pipeline(self) -> Pipeline:
         with self._lock:
+            if reason := why_there_are_none():
+                raise StoreError(reason)
             made = Pipeline(check_uri(self.tracking_uri), self.settings, self.clock, self.ids)
             if self.current is None:
                 self.current = made
@@ -165,7 +168,8 @@ class Runtime:
         except Exception as error:  # ConfigurationError, or whatever a file system comes up with
             if str(error) != self._misconfigured:
                 self._misconfigured = str(error)
-                logger.error("nothing is traced: %s", error)
+                level = logging.WARNING if isinstance(error, StoreError) else logging.ERROR
+                logger.log(level, "nothing is traced: %s", error)
             return self._make_dormant()
 
     def _make_dormant(self) -> Pipeline:
@@ -278,7 +282,7 @@ class Runtime:
     def _flush_at_exit(self) -> None:
         """Write what is queued, and stay open: threads of the user's may still run."""
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
-        concurrent.futures.wait([pipeline.settle() for pipeline in running], EXIT_TIMEOUT)
+        wait_for_all([pipeline.settle() for pipeline in running], EXIT_TIMEOUT)
         _report_left(sum(pipeline.stats().queued for pipeline in running))
 
     def _at_exit(self) -> None:

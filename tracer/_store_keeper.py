@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 
+from tracer._native_threads import wait_for
 from tracer.store.base import Store
 from tracer.store.uri import MEMORY_URI
 
@@ -50,7 +51,7 @@ class StoreKeeper:
 
     def wait_until_quiet(self, timeout: float) -> bool:
         """Wait until the store is closed; return whether it is."""
-        return self._quiet.wait(timeout)
+        return wait_for(self._quiet, timeout)
 
     # --- in the worker's loop -------------------------------------------------------------------------------------
 

@@ -173,6 +173,22 @@ def test_gunicorn_that_loads_the_application_before_it_forks(server: FakeOpenAI,
     assert_intact(tmp_path)
 
 
+@needs("gunicorn", "gevent")
+@pytest.mark.parametrize(
+    ("options", "ask_while_loading"),
+    [([], ""), (["--preload"], ""), (["--preload"], "1")],
+    ids=["loaded by each worker", "loaded before the fork", "traced before the fork"],
+)
+def test_gunicorn_with_gevent(options: list[str], ask_while_loading: str, server: FakeOpenAI, tmp_path: Path) -> None:
+    command = ["gunicorn", *options, "-w", "1", "-k", "gevent", "-b", "127.0.0.1:{port}", "app:application"]
+    with serving(tmp_path, server, command, ASK_WHILE_LOADING=ask_while_loading) as service:
+        for number in range(20):
+            service.get(f"q{number}")
+    assert questions(tmp_path) == sorted([*ASKED, *(["loading"] if ask_while_loading else [])])
+    assert service.told == []
+    assert_intact(tmp_path)
+
+
 @needs("uvicorn")
 def test_uvicorn_with_workers(server: FakeOpenAI, tmp_path: Path) -> None:
     command = ["uvicorn", "--workers", "2", "--port", "{port}", "app:asgi_application"]

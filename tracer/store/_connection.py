@@ -7,11 +7,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import aiosqlite
 
 from tracer._exceptions import StoreError, TransientStoreError
+from tracer._native_threads import patched_by
+from tracer.store._native_connection import NativeConnection
 from tracer.store._regexp import install as install_regexp
 
 try:
@@ -81,13 +83,21 @@ def create_file(path: Path) -> None:
 
 async def connect(database: str, *, query_only: bool = False) -> aiosqlite.Connection:
     """Open a connection in autocommit mode with our PRAGMAs set. Raises sqlite3.Error."""
-    connection = await aiosqlite.connect(database, isolation_level=None, cached_statements=256)
+    connection = await _open(database, isolation_level=None, cached_statements=256)
     try:
         await run(connection, _prepare, _READER_PRAGMAS if query_only else _WRITER_PRAGMAS)
     except BaseException:
         await connection.close()
         raise
     return connection
+
+
+async def _open(database: str, **options: Any) -> aiosqlite.Connection:
+    if patched_by() is None:
+        return await aiosqlite.connect(database, **options)
+    connection = NativeConnection()
+    await connection.open(database, **options)
+    return cast("aiosqlite.Connection", connection)  # as far as `run` and `close` go
 
 
 async def run(
