@@ -484,8 +484,8 @@ async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
 def stats() -> Stats:
     """Return what became of every record so far: accepted, written, dropped by reason. See `Stats`.
 
-    Where the environment's tracking URI or limits can't be understood, nothing is recorded: records are then counted as
-    ``closed``, and `last_error` says why.
+    Where the environment's tracking URI or limits can't be understood, or eventlet has replaced threads, nothing is
+    recorded: records are then counted as ``closed``, and `last_error` says why.
     """
     return runtime.stats()
 

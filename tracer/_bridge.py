@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import anyio
 
 from tracer._jobs import Answer
+from tracer._native_threads import wait_for_all
 
 __all__ = ["blocking", "wait"]
 
@@ -112,15 +113,15 @@ def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
 
 def _wait_in_thread(future: concurrent.futures.Future[R], timeout: float | None) -> R:
-    if timeout is not None:
-        if not concurrent.futures.wait([future], timeout).done:
-            future.cancel()
-            raise TimeoutError(f"no answer from tracer's worker within {timeout} s")
-        return future.result()
-    while not concurrent.futures.wait([future], LOOK_INTERVAL).done:
+    wait_for_all([future], LOOK_INTERVAL if timeout is None else timeout)
+    while timeout is None and not future.done():
         if (obstacle := _obstacle(future)) is not None:
             future.cancel()
             raise obstacle
+        wait_for_all([future], LOOK_INTERVAL)
+    if not future.done():
+        future.cancel()
+        raise TimeoutError(f"no answer from tracer's worker within {timeout} s")
     return future.result()
 
 

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from tracer._native_threads import share_with_threads
+
 __all__ = ["Answer", "Job", "Jobs"]
 
 T = TypeVar("T")
@@ -18,6 +20,7 @@ class Answer(concurrent.futures.Future[T]):
 
     def __init__(self, obstacle: Callable[[], Exception | None]) -> None:
         super().__init__()
+        share_with_threads(self)
         self.obstacle = obstacle
         """Returns what keeps the worker from working at all, if it has done so for too long; else None."""
 

@@ -7,6 +7,7 @@ began in it. After a fork the child makes its own, and forgets its parent's.
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -16,9 +17,10 @@ from tracer._assembler import AssemblyCounts
 from tracer._clock import Clock, Ids
 from tracer._config import Settings
 from tracer._error_log import ErrorLog
-from tracer._exceptions import ClosedError
+from tracer._exceptions import ClosedError, StoreError
 from tracer._hooks import RunningHook
 from tracer._jobs import Answer
+from tracer._native_threads import why_there_are_none
 from tracer._queue import RecordQueue, Tally
 from tracer._records import (
     Codec,
@@ -39,6 +41,7 @@ from tracer.store.base import Store
 __all__ = ["LARGE", "Pipeline", "Stats"]
 
 T = TypeVar("T")
+logger = logging.getLogger("tracer")
 
 # Members of an enum are slow to look up on Python 3.11 (0.25 µs).
 _WIRE, _START, _END = Codec.WIRE, Rank.START, Rank.END
@@ -155,8 +158,19 @@ class Pipeline:
             if body is not None:
                 return self._push_without_body(record)
         if not self._worker.is_running:  # after the push: a thread that ends looks at the queue after it said so
-            self._worker.try_to_start()
+            self._start_worker()
         return accepted
+
+    def _start_worker(self) -> None:
+        """In push's rare branch: where nothing can be traced, say so once, and refuse what comes."""
+        reason = why_there_are_none()
+        if reason is None:
+            self._worker.try_to_start()
+        elif not self.closed:
+            self.closed = True
+            self._errors.last = reason
+            self._worker.abandon()
+            logger.warning("nothing is traced any more: %s", reason)
 
     def _push_without_body(self, record: Record) -> bool:
         if isinstance(record, SpanStarted):
@@ -205,8 +219,10 @@ class Pipeline:
 
         Raises:
             ClosedError: After `stop`.
-            StoreError: The worker could not be started.
+            StoreError: The worker could not be started, or can't be where eventlet has replaced threads.
         """
+        if reason := why_there_are_none():
+            raise StoreError(reason)
         if self.closed:
             raise ClosedError("tracer was shut down; tracer.set_tracking_uri() opens it again")
         worker = self._worker

@@ -10,7 +10,6 @@ import concurrent.futures
 import importlib
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -20,9 +19,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from tracer import _fork
+from tracer._child_exits import call_before_child_exits
 from tracer._clock import Clock, Ids, RandomIds, SystemClock
 from tracer._config import DEFAULT_EXPERIMENT, DEFAULT_TRACKING_URI, Settings, from_environment, updated
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, StoreError
+from tracer._native_threads import wait_for_all, why_there_are_none
 from tracer._pipeline import Pipeline, Stats
 from tracer._values import clean_text
 from tracer._worker import LOOP_MODULE
@@ -140,11 +141,12 @@ class Runtime:
 
     def _make_pipeline(self) -> Pipeline:
         with self._lock:
-            uri = self._usable_uri()
-            made = Pipeline(uri, self.settings, self.clock, self.ids)
+            if reason := why_there_are_none():
+                raise StoreError(reason)
+            made = Pipeline(self._usable_uri(), self.settings, self.clock, self.ids)
             if self.current is None:
                 self.current = made
-            self._finalize_with_multiprocessing()
+            self._flush_before_child_exits()
             return self.current
 
     def _notice_fork(self) -> None:
@@ -185,7 +187,8 @@ class Runtime:
         """Log why nothing is traced, once for each reason."""
         if str(error) != self._misconfigured:
             self._misconfigured = str(error)
-            logger.error("nothing is traced (this is looked at again every minute): %s", error)
+            level = logging.WARNING if isinstance(error, StoreError) else logging.ERROR
+            logger.log(level, "nothing is traced (this is looked at again every minute): %s", error)
 
     def _make_dormant(self) -> Pipeline:
         """Return a pipeline that records nothing, for a while: to look again at every span would cost too much."""
@@ -296,22 +299,16 @@ class Runtime:
             pipeline.forget()
         self.current, self._retired = None, weakref.WeakSet()
 
-    def _finalize_with_multiprocessing(self) -> None:
-        """In a child of multiprocessing's, flush with its finalizers: it ends by ``os._exit``, which skips atexit.
-
-        Asked for with the child's first pipeline, since a child begins by clearing the finalizers that it inherits.
-        A negative priority comes after the child's own children and queues are done.
-        """
-        process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
-        if process is None or util is None or process.parent_process() is None or self._finalizer_pid == os.getpid():
-            return
-        self._finalizer_pid = os.getpid()
-        util.Finalize(None, self._flush_at_exit, exitpriority=-100)
+    def _flush_before_child_exits(self) -> None:
+        """Asked for with the first pipeline of each process: see `call_before_child_exits`."""
+        if self._finalizer_pid != os.getpid():
+            self._finalizer_pid = os.getpid()
+            call_before_child_exits(self._flush_at_exit)
 
     def _flush_at_exit(self) -> None:
         """Write what is queued, and stay open: threads of the user's may still run."""
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
-        concurrent.futures.wait([pipeline.settle() for pipeline in running], EXIT_TIMEOUT)
+        wait_for_all([pipeline.settle() for pipeline in running], EXIT_TIMEOUT)
         _report_left(running, sum(pipeline.stats().queued for pipeline in running))
 
     def _at_exit(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from tracer._native_threads import sleep
+
 __all__ = ["Slices"]
 
 SLICE_MIN, SLICE_MAX = 0.0005, 0.002  # seconds of pure Python after which the GIL is offered to the user's threads
@@ -30,7 +32,7 @@ class Slices:
         """Offer the GIL (not the loop), if the slice is over."""
         now = time.perf_counter()
         if now > self._end:
-            time.sleep(0)
+            sleep(0)
             after = time.perf_counter()
             self._length = SLICE_MIN if after - now > OFFER_TAKEN else min(self._length * 2, SLICE_MAX)
             self._end = after + self._length

@@ -24,6 +24,7 @@ from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError, StoreError, TracerError, TransientStoreError
 from tracer._hooks import HookWatch
 from tracer._jobs import Answer, Jobs
+from tracer._native_threads import is_outdated, new_event_loop, start_thread, wait_for
 from tracer._own_work import own_work
 from tracer._queue import RecordQueue
 from tracer._records import Encoded
@@ -48,7 +49,7 @@ LOOP_MODULE = "anyio._backends._asyncio"
 # What CPython 3.12 says of a thread that is started once the main thread has ended (gh-113964 has the versions).
 NO_THREAD_AT_EXIT = "at interpreter shutdown"
 # A loop of our own whatever policy the user has set, and without asyncio's debug mode, which is for their code.
-LOOP = {"loop_factory": asyncio.SelectorEventLoop, "debug": False}
+LOOP = {"loop_factory": new_event_loop, "debug": False}
 
 
 class WorkerCounts(msgspec.Struct, frozen=True):
@@ -124,7 +125,7 @@ class Worker:
                 if not self.is_running:
                     self._ended.clear()
                     self.is_running = True
-                    threading.Thread(target=self._run, name="tracer-worker", daemon=True).start()
+                    start_thread(self._run, "tracer-worker")
             except RuntimeError:
                 self.is_running = False
                 raise
@@ -203,7 +204,7 @@ class Worker:
         """Wait until the thread has ended or time is up."""
         deadline = time.monotonic() + timeout
         while self.is_running and (left := deadline - time.monotonic()) > 0:
-            self._ended.wait(left)
+            wait_for(self._ended, left)
 
     # --- the worker's own thread ----------------------------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class Worker:
                 self._wake = None
                 self._settle_in_flight(_innermost(error))
                 if self._stopping.is_set():
-                    self._abandon()
+                    self.abandon()
                     break
                 self._stopping.wait(RESTART_AFTER)
 
@@ -267,7 +268,7 @@ class Worker:
                 await self._settle(records, settings, assembler)
                 last_work = time.monotonic()
                 if self._failing_since is not None and self._is_overdue():
-                    return self._abandon()
+                    return self.abandon()
                 if len(records) >= settings.batch_max_records or self._stopping.is_set():
                     await anyio.lowlevel.checkpoint()
                     continue
@@ -282,7 +283,9 @@ class Worker:
         """Called when the queue is empty. Readers that are being served may finish, within the deadline."""
         if self._stopping.is_set():
             return not (self._jobs.waiting or self._jobs.running) or self._is_overdue()
-        return self._retiring and not (self._jobs.waiting or self._jobs.running or assembler.open_spans)
+        if self._jobs.waiting or self._jobs.running:
+            return False
+        return is_outdated() or (self._retiring and not assembler.open_spans)
 
     def _is_overdue(self) -> bool:
         return time.monotonic() >= self._stop_at
@@ -385,7 +388,7 @@ class Worker:
         self._errors.report("records were lost as the worker failed; it starts again", error, in_flight)
         self._count(settled=in_flight, lost=in_flight)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Give up: count what is still queued as lost, and tell those who wait for answers."""
         while records := self._queue.drain(1_024, BATCH_MAX_BYTES):
             self._count(settled=len(records), lost=len(records))

@@ -12,6 +12,7 @@ import pytest
 
 import tracer
 from tests.cli.commands import execute, invoke, record
+from tests.processes.script import needs, run_bare
 from tracer.cli.doctor import masked
 from tracer.store import _schema
 
@@ -35,6 +36,32 @@ def test_healthy_installation_has_no_problem(uri: str) -> None:
     assert "AsyncAPIClient.request" in patched[0]["value"]
     assert patched[1]["value"] == "completely"
     assert ("ok", "database", "writable", "yes") in {tuple(row) for row in invoke("doctor").rows if len(row) == 4}
+
+
+@needs("gevent", "eventlet")
+def test_libraries_that_replace_threads_are_told(uri: str) -> None:
+    ended = invoke("doctor", "--json")
+    assert finding(ended, "gevent")["value"].endswith("what it patches is traced")
+    assert finding(ended, "eventlet")["value"].endswith("a process whose threads it replaces is not traced")
+    assert finding(ended, "eventlet")["state"] == "ok"
+
+
+@needs("eventlet")
+def test_a_process_that_can_not_be_traced_is_a_problem(tmp_path: Path) -> None:
+    ended = run_bare(
+        tmp_path,
+        """
+        import eventlet
+        eventlet.monkey_patch()
+        from tracer.cli import main
+        try:
+            main(["doctor"])
+        except SystemExit as exit:
+            print("exit code", exit.code)
+        """,
+    )
+    assert "problem: eventlet: eventlet has replaced this process's threads" in ended.out
+    assert ended.out.endswith("exit code 1\n")
 
 
 def test_the_sdk_is_left_as_it_was(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sqlite3
@@ -14,6 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PYTHON = (sys.executable, "-X", "dev", "-W", "error")
 LIMIT = 25.0  # seconds after which a script counts as hanging
@@ -78,11 +81,7 @@ class Script:
 
     def end(self) -> Ended:
         """Wait for its end."""
-        try:
-            out, err = self.process.communicate(timeout=LIMIT)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)  # with its children, which hold its pipes open
-            raise AssertionError(f"the script hangs:\n{self.process.communicate()[1]}") from None
+        out, err = _communicate(self.process, LIMIT)
         return Ended(self.process.returncode, out, err, time.monotonic() - self._since)
 
 
@@ -99,6 +98,39 @@ def run_quietly(directory: Path, source: str, *arguments: object, **environment:
     ended = run(directory, source, *arguments, **environment)
     assert (ended.code, ended.err) == (0, ""), ended.err
     return ended
+
+
+def run_bare(directory: Path, source: str, **environment: str) -> Ended:
+    """Run a script without the prologue, and with Python's default warnings: other libraries have some."""
+    file = directory / "bare.py"
+    file.write_text(textwrap.dedent(source))
+    since = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, str(file)],
+        cwd=directory,
+        env={**os.environ, "TRACER_TRACKING_URI": f"sqlite:///{directory}/t.db", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    out, err = _communicate(process, 2 * LIMIT)
+    assert process.returncode == 0, err
+    return Ended(process.returncode, out, err, time.monotonic() - since)
+
+
+def needs(*packages: str) -> pytest.MarkDecorator:
+    """Skip without these packages of the extra `servers`."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: the extra `servers`")
+
+
+def _communicate(process: subprocess.Popen[str], limit: float) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with its children, which hold its pipes open
+        raise AssertionError(f"the script hangs:\n{process.communicate()[1]}") from None
 
 
 def query(directory: Path, sql: str) -> list[Any]:

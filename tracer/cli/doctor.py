@@ -17,6 +17,7 @@ import msgspec
 
 from tracer._config import Settings, from_environment
 from tracer._exceptions import TracerError
+from tracer._native_threads import why_there_are_none
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import Head, print_json, print_table, size_text
 from tracer.store._file_problem import Problem
@@ -58,7 +59,7 @@ class Finding(msgspec.Struct, kw_only=True):
 @uri_option
 def doctor(as_json: bool, uri: str) -> int:
     """Check versions, what can be patched, the database and the environment. Exits with 1 if there is a problem."""
-    findings = [*_versions(), *_patching(), *_database(uri), *_environment(os.environ), *_extras()]
+    findings = [*_versions(), *_patching(), *_threads(), *_database(uri), *_environment(os.environ), *_extras()]
     failed = any(finding.state == "problem" for finding in findings)
     if as_json:
         print_json({"ok": not failed, "findings": findings})
@@ -105,7 +106,7 @@ def _extras() -> Iterator[Finding]:
     """Tell which extras are there. One that lacks is no problem: it may not be wanted."""
     packages: dict[str, list[str]] = {}
     for package, _, extra in _requirements():
-        if extra not in (None, "dev", "all") and package != _DISTRIBUTION:
+        if extra not in (None, "dev", "all", "servers") and package != _DISTRIBUTION:
             packages.setdefault(str(extra), []).append(package)
     for extra, names in packages.items():
         missing = [name for name in names if _version(name) is None]
@@ -155,6 +156,18 @@ def _patching() -> Iterator[Finding]:
     left = [f"{owner.__name__}.{name}" for owner, name in _patch._patched]
     remedy = "another library has patched the same methods in between; see which is imported by a .pth file"
     yield _judged("patching", "undone", ", ".join(left) or "completely", not left, remedy)
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def _threads() -> Iterator[Finding]:
+    """Tell what becomes of tracing under the libraries that are here and replace threads with greenlets."""
+    if version := _version("gevent"):
+        yield Finding(topic="threads", name="gevent", value=f"{version}: what it patches is traced")
+    if version := _version("eventlet"):
+        value = f"{version}: a process whose threads it replaces is not traced"
+        yield _judged("threads", "eventlet", value, (reason := why_there_are_none()) is None, reason or "")
 
 
 # --- the database -----------------------------------------------------------------------------------------------------

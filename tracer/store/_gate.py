@@ -19,17 +19,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sqlite3
-import threading
 import time
 import weakref
 from collections.abc import Iterator
 
 from tracer import _fork
+from tracer._native_threads import new_lock, sleep
 
 __all__ = ["Gate", "GoneError", "forked_in_use"]
 
 PATIENCE = 3.0  # seconds that a fork waits for a statement to end that was told to stop
-STEP = 0.01  # seconds between two times that it is told
+STEP = 0.002  # seconds between two looks, and two times that it is told
 
 
 class GoneError(Exception):
@@ -49,7 +49,7 @@ class Gate:
     def __init__(self, *, closes: bool = True) -> None:
         self.generation = 0
         self._closes = closes
-        self._changed = threading.Condition()  # reentrant: a signal handler may fork in the middle of a fork
+        self._lock = new_lock()  # reentrant: a signal handler may fork in the middle of a fork
         self._held = 0
         self._inside = 0
         self._connections: set[sqlite3.Connection] = set()
@@ -59,27 +59,31 @@ class Gate:
     @contextlib.contextmanager
     def turn(self, generation: int) -> Iterator[None]:
         """Be inside SQLite, where a fork waits for it. Raises GoneError if the connections are no longer the same."""
-        with self._changed:
-            while self._held:
-                self._changed.wait()
-            if generation != self.generation:
-                raise GoneError
-            self._inside += 1
+        while not self._enter(generation):
+            sleep(STEP)
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._inside -= 1
-                self._changed.notify_all()
+
+    def _enter(self, generation: int) -> bool:
+        with self._lock:
+            if self._held:
+                return False
+            if generation != self.generation:
+                raise GoneError
+            self._inside += 1
+            return True
 
     def register(self, connection: sqlite3.Connection) -> None:
         """Take note of a connection that was opened in a `turn`."""
-        with self._changed:
+        with self._lock:
             self._connections.add(connection)
 
     def deregister(self, connection: sqlite3.Connection) -> None:
         """Forget a connection, which is closed or about to be, in a `turn`."""
-        with self._changed:
+        with self._lock:
             self._connections.discard(connection)
 
     @property
@@ -93,29 +97,34 @@ class Gate:
         Whatever was stopped is done again afterwards. A statement that does not stop in time leaves the connections
         open.
         """
-        with self._changed:
+        with self._lock:
             self._held += 1
-            deadline = time.monotonic() + timeout
-            while self._inside and (left := deadline - time.monotonic()) > 0:
+        give_up_at = time.monotonic() + timeout
+        while not self._close_or_interrupt() and time.monotonic() < give_up_at:
+            sleep(STEP)
+
+    def _close_or_interrupt(self) -> bool:
+        """Close the connections if nobody is inside; else stop what runs. Returns whether nobody was."""
+        with self._lock:
+            if self._inside:
                 for connection in self._connections:
                     connection.interrupt()  # each time: it stops the running statement, not the one after it
-                self._changed.wait(min(left, STEP))
-            if self._inside or not self._closes:
-                return
-            for connection in self._connections:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
-            self._connections.clear()
-            self.generation += 1
+                return False
+            if self._closes:
+                for connection in self._connections:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.close()
+                self._connections.clear()
+                self.generation += 1
+            return True
 
     def release(self) -> None:
         """After a fork, in the parent: take `hold` back."""
-        with self._changed:
+        with self._lock:
             self._held -= 1
-            self._changed.notify_all()
 
 
-_registry = threading.RLock()  # held during a fork, so that no gate appears that is not held
+_registry = new_lock()  # held during a fork, so that no gate appears that is not held
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 _held: list[Gate] = []
 _inherited_in_use = False
@@ -154,7 +163,7 @@ def _leave_to_parent() -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(gate))
     _gates.clear()
     _held.clear()
-    _registry = threading.RLock()
+    _registry = new_lock()
 
 
 _fork.register(_hold_all, _release_all, _leave_to_parent)

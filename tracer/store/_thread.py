@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiosqlite
 
+from tracer._native_threads import patched_by
 from tracer.store._connection import is_interrupted, is_locked
 from tracer.store._gate import Gate, GoneError
 
@@ -31,8 +32,8 @@ class ConnectionThread:
     open when its task is cancelled between them. So its internals are used, here and nowhere else (`test_thread`
     watches them).
 
-    Where no thread can be had (at the interpreter's exit on Python 3.12, or when the machine has none left), work
-    runs in the event loop's own thread instead.
+    Where no thread can be had (at the interpreter's exit on Python 3.12, if the machine has none left, or where gevent
+    has put greenlets in their place), work runs in the event loop's own thread instead.
     """
 
     def __init__(self, gate: Gate, database: str) -> None:
@@ -113,11 +114,12 @@ class ConnectionThread:
         self._raw = self._aio = None
 
     async def _start(self, connector: Callable[[], sqlite3.Connection]) -> None:
-        try:
-            self._aio = await aiosqlite.Connection(connector, 64)
-        except RuntimeError:  # no new thread can be started
-            self._aio = None
-            connector()
+        if patched_by() is None:
+            with contextlib.suppress(RuntimeError):  # no new thread can be started
+                self._aio = await aiosqlite.Connection(connector, 64)
+                return
+        self._aio = None
+        connector()
 
     def _connect(self) -> sqlite3.Connection:
         with self._gate.turn(self._generation):
