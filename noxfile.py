@@ -8,6 +8,7 @@ from __future__ import annotations
 import nox
 
 nox.options.sessions = ["tests_openai"]
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 
 RANGE = {
@@ -17,7 +18,7 @@ RANGE = {
     "newest-2": ["openai[realtime]<3"],
     "newest": ["openai[realtime]"],
 }
-TESTS = ["pytest>=8.3", "hypothesis>=6.100", "starlette>=0.40", "trio>=0.27", "httpx>=0.27"]
+TESTS = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "starlette>=0.40", "trio>=0.27", "httpx>=0.27"]
 
 
 @nox.session
