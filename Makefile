@@ -12,8 +12,10 @@ install = $(VENV)/bin/uv pip install --quiet --python $(1)/bin/python $(2) \
 # `nox -s tests_openai`.
 SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py patching.py path_variants.py \
 	request_bytes.py retries.py stream_endings.py streams.py)
+# What CI runs with other Pythons: what depends on threads, exits and forks. `nox -s tests` runs it all.
+PYTHON_TESTS = tests/processes $(wildcard tests/test_*.py) tests/openai/test_endings.py
 
-.PHONY: demo test test-openai-versions lint format typecheck bench wheel clean
+.PHONY: demo test test-openai-versions test-pythons lint format typecheck bench wheel clean
 
 demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
@@ -23,6 +25,9 @@ test: $(VENV)/.dev ## install, then run the tests
 
 test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
 	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 2 -x -k 'not trio' $(SEAM_TESTS)
+
+test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the other Pythons; `make test` has the one of CI
+	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 2 $(PYTHON_TESTS)
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
