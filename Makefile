@@ -3,11 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-# What of the instrumentor's tests CI runs with older SDKs: the seam and streams, without trio. `nox` runs them all.
+# uv needs 10 s for what takes pip two minutes. It reads no pip.conf; where it can't do it for that, pip does.
+export UV_SYSTEM_CERTS ?= 1
+install = $(VENV)/bin/uv pip install --quiet --python $(1)/bin/python $(2) \
+	|| $(RUN) -m pip --python $(1)/bin/python install --quiet $(2)
+
+# What of the instrumentor's tests CI runs with older SDKs: the seam and streams, without trio. For all of them there is
+# `nox -s tests_openai`.
 SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py patching.py path_variants.py \
 	request_bytes.py retries.py stream_endings.py streams.py)
+# What CI runs with other Pythons: what depends on threads, exits and forks. `nox -s tests` runs it all.
+PYTHON_TESTS = tests/processes $(wildcard tests/test_*.py) tests/openai/test_endings.py
 
-.PHONY: demo test test-openai-versions lint format typecheck bench wheel clean
+.PHONY: demo test test-openai-versions test-pythons lint format typecheck bench wheel clean
 
 demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
@@ -16,7 +24,10 @@ test: $(VENV)/.dev ## install, then run the tests
 	$(RUN) -m pytest -n 2
 
 test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
-	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -x -k 'not trio' $(SEAM_TESTS)
+	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 2 -x -k 'not trio' $(SEAM_TESTS)
+
+test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the other Pythons; `make test` has the one of CI
+	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 2 $(PYTHON_TESTS)
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
@@ -34,9 +45,9 @@ bench: $(VENV)/.dev
 
 wheel: $(VENV)/.dev ## build the wheel, and run an example on it in a fresh environment
 	rm -rf dist $(VENV)-wheel
-	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
-	$(PYTHON) -m venv $(VENV)-wheel
-	$(VENV)-wheel/bin/python -m pip install --quiet "$$(ls dist/*.whl)[testing]"
+	$(VENV)/bin/uv build --quiet --wheel || $(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv --without-pip $(VENV)-wheel
+	wheel="$$(ls dist/*.whl)[testing]"; $(call install,$(VENV)-wheel,"$$wheel")
 	cd dist && ../$(VENV)-wheel/bin/python ../examples/tool_agent_chat.py
 
 clean:
@@ -44,11 +55,12 @@ clean:
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet uv || true
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --editable '.[testing]'
+	$(call install,$(VENV),--editable '.[testing]')
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --editable '.[dev]'
+	$(call install,$(VENV),--editable '.[dev]')
 	@touch $@ $(VENV)/.demo

@@ -1,14 +1,28 @@
-"""The range of openai packages that is supported: ``nox``, or one of them: ``nox -s 'tests_openai(oldest)'``.
+"""What is supported beside the Python and the openai package of ``make test``: other Pythons, and a range of SDKs.
 
-``make test-openai-versions`` runs a part of it, as CI does; ``make test`` runs everything with the newest SDK.
+``nox -s tests`` runs the whole suite with each Python, ``nox -s tests-3.12`` with one of them; ``nox -s tests_openai``
+and ``nox -s 'tests_openai(oldest)'`` do the same with SDKs. Arguments after ``--`` go to pytest. CI runs a part of
+both: ``make test-pythons`` and ``make test-openai-versions``.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import nox
 
-nox.options.sessions = ["tests_openai"]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+# nox asks pyenv only for the versions that `pyenv global` has switched on. On the path it finds all that are installed.
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+INSTALLED = [str(path) for version in PYTHONS for path in PYENV.glob(f"versions/{version}.*/bin")]
+os.environ["PATH"] = os.pathsep.join([*INSTALLED, os.environ["PATH"]])
+
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
+# A machine with pyenv is meant to have them all. On others nox says which sessions it skips for want of their Python.
+nox.options.error_on_missing_interpreters = bool(INSTALLED)
 
 RANGE = {
     # Up to 1.55.2 the SDK needs an httpx before 0.28. Our other dependencies are as old as pyproject.toml lets them be.
@@ -17,13 +31,20 @@ RANGE = {
     "newest-2": ["openai[realtime]<3"],
     "newest": ["openai[realtime]"],
 }
-TESTS = ["pytest>=8.3", "hypothesis>=6.100", "starlette>=0.40", "trio>=0.27", "httpx>=0.27"]
+TESTS = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "starlette>=0.40", "trio>=0.27", "httpx>=0.27"]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run all tests with one version of Python."""
+    session.install("--editable", ".[dev]")
+    session.run("python", "-m", "pytest", "-q", *(session.posargs or ["-n", "2"]))
 
 
 @nox.session
 @nox.parametrize("version", list(RANGE), ids=list(RANGE))
 def tests_openai(session: nox.Session, version: str) -> None:
-    """Run the instrumentor's tests with one version of the SDK. Arguments after ``--`` go to pytest."""
+    """Run the instrumentor's tests with one version of the SDK."""
     session.install("--editable", ".[cost,redact,search,testing]", *TESTS, *RANGE[version])
     older = [] if version == "newest" else ["--older-sdk"]
     session.run("python", "-m", "pytest", "-q", *older, *(session.posargs or ["tests/openai"]))

@@ -317,6 +317,7 @@ def test_public_methods_are_documented(cls: type) -> None:
 
 
 IMPORT = """
+import ctypes  # of which some builds keep libffi's file open
 import json, os, sys, threading
 
 def descriptors():

@@ -127,6 +127,7 @@ def test_no_record_is_left_behind_by_a_thread_that_ends(bench: Bench) -> None:
     assert bench.worker.counts.lost == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*[Pp]olicy.* is deprecated")  # since 3.14, where users can still set one
 def test_the_worker_runs_a_loop_of_its_own_whatever_the_users_policy(bench: Bench) -> None:
     uvloop = pytest.importorskip("uvloop")
 

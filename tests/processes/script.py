@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
-PYTHON = (sys.executable, "-X", "dev", "-W", "error")
+# Since 3.12 os.fork() warns a process that has threads, and a traced one has.
+FORK = "ignore:This process (pid:DeprecationWarning"
+PYTHON = (sys.executable, "-X", "dev", "-W", "error", "-W", FORK)
 LIMIT = 25.0  # seconds after which a script counts as hanging
 PROLOGUE = """
 import logging, os, sys, threading, time

@@ -40,9 +40,9 @@ SELECT head_session, head_start, head_key FROM (
 ) ORDER BY head_start DESC, head_key DESC LIMIT ?
 """
 _SUMS = f"""
-WITH latest AS (SELECT * FROM traces WHERE session_id = ?1 ORDER BY start_time_ns DESC LIMIT {_MAX_TRACES}),
-first AS (SELECT * FROM traces WHERE session_id = ?1 ORDER BY start_time_ns, key LIMIT 1),
-last AS (SELECT * FROM traces WHERE session_id = ?1 ORDER BY start_time_ns DESC, key DESC LIMIT 1)
+WITH latest AS (SELECT * FROM traces WHERE session_id = :session_id ORDER BY start_time_ns DESC LIMIT {_MAX_TRACES}),
+first AS (SELECT * FROM traces WHERE session_id = :session_id ORDER BY start_time_ns, key LIMIT 1),
+last AS (SELECT * FROM traces WHERE session_id = :session_id ORDER BY start_time_ns DESC, key DESC LIMIT 1)
 SELECT count(*), max(start_time_ns), max(end_time_ns), sum(state = 'ERROR'), sum(state = 'IN_PROGRESS'),
     sum(total_tokens), sum(cost), max(user_id),
     (SELECT start_time_ns FROM first), (SELECT request_preview FROM first),
@@ -77,7 +77,7 @@ def sessions(connection: sqlite3.Connection, query: TraceQuery) -> SessionPage:
 
 
 def _summary(connection: sqlite3.Connection, session_id: str) -> SessionSummary:
-    row: tuple[Any, ...] = connection.execute(_SUMS, (session_id,)).fetchone()
+    row: tuple[Any, ...] = connection.execute(_SUMS, {"session_id": session_id}).fetchone()
     count, last_ns, end_ns, errors, running, tokens, cost, some_user, first_ns, request, state, response, user = row
     return SessionSummary(
         session_id=session_id,

@@ -148,8 +148,8 @@ ON CONFLICT (process_id) DO UPDATE SET ended_ns = NULL WHERE ended_ns IS NOT NUL
 """
 _DROP = """
 UPDATE traces
-SET dropped = json_set(ifnull(dropped, '{}'), '$.' || ?2, ifnull(json_extract(dropped, '$.' || ?2), 0) + ?3)
-WHERE trace_id = ?1
+SET dropped = json_set(ifnull(dropped, '{}'), '$.' || :kind, ifnull(json_extract(dropped, '$.' || :kind), 0) + :count)
+WHERE trace_id = :trace_id
 """
 _FORGET_CHUNKS = """
 DELETE FROM live_chunks WHERE (trace_id, span_id) IN (
@@ -179,7 +179,7 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _forget_live_chunks(connection, batch.spans)
     for patch in batch.traces:
         for kind, count in patch.dropped.items():
-            connection.execute(_DROP, (patch.trace_id, f'"{kind}"', count))
+            connection.execute(_DROP, {"trace_id": patch.trace_id, "kind": f'"{kind}"', "count": count})
 
 
 def _write_traces(connection: sqlite3.Connection, batch: Batch, sole: dict[str, SpanRow]) -> tuple[dict[str, int], int]:
