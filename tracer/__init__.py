@@ -8,7 +8,13 @@ Importing starts no thread, opens no file, and imports neither openai nor any ex
 
 from __future__ import annotations
 
-from tracer import export, openai, redact, sync
+from tracer import (
+    _trace_services,  # noqa: F401  gives traces their media and pages
+    export,
+    openai,
+    redact,
+    sync,
+)
 from tracer._api import (
     autolog,
     configure,

@@ -275,6 +275,33 @@ class TraceData(msgspec.Struct, frozen=True):
     spans: list[Span] = msgspec.field(default_factory=list)
 
 
+class TraceServices:
+    """What some methods of a trace need beside its own copy: a store to read media from, and a page to draw.
+
+    This module knows neither, so that every other module may import it: `tracer._trace_services` does both.
+    """
+
+    async def get_media(self, reference: str) -> Media:
+        """Read what a ``media://`` reference stands for."""
+        raise NotImplementedError
+
+    def save_page(self, trace: Trace, path: str | Path | None) -> str:
+        """Return a trace's page as one file, and write it if there is a path."""
+        raise NotImplementedError
+
+    def show_trace(self, trace: Trace) -> str:
+        """Return a trace as HTML for a notebook."""
+        raise NotImplementedError
+
+    def show_list(self, traces: TracePage) -> str:
+        """Return a list of traces as HTML for a notebook."""
+        raise NotImplementedError
+
+
+services = TraceServices()
+"""Replaced by those that can, as soon as `tracer` is imported."""
+
+
 class Trace(msgspec.Struct, frozen=True):
     """One trace as it was when it was read."""
 
@@ -293,9 +320,7 @@ class Trace(msgspec.Struct, frozen=True):
 
     async def media(self, reference: str) -> Media:
         """Return what a ``media://`` reference in this trace stands for. See `tracer.get_media`."""
-        from tracer._api import get_media  # the one thing here that reads: all else is a copy
-
-        return await get_media(reference)
+        return await services.get_media(reference)
 
     def print_tree(self) -> None:
         """Print the span tree, a line a span: name, type, duration, status, tokens."""
@@ -322,13 +347,11 @@ class Trace(msgspec.Struct, frozen=True):
             MissingDependencyError: The extra `ui` is not installed.
             OSError: The file could not be written.
         """
-        from tracer.render import trace_file  # the extra `ui`
-
-        return trace_file(self, path)
+        return services.save_page(self, path)
 
     def _repr_html_(self) -> str:
         """Show the trace's page in a notebook, without a server or a request; without the extra `ui` the tree."""
-        return _in_notebook("show_trace", self, self.format_tree)
+        return _in_notebook(lambda: services.show_trace(self), self.format_tree)
 
     def _walk(self) -> Iterator[tuple[str, Span]]:
         """Yield each span behind the box-drawing characters that lead to it, depth first, without recursion."""
@@ -353,18 +376,18 @@ class TracePage(list[Trace]):
 
     def _repr_html_(self) -> str:
         """Show the list in a notebook, each trace to be opened; without the extra `ui` a line each."""
-        return _in_notebook("show_list", self, lambda: "\n".join(one.format_tree().partition("\n")[0] for one in self))
+        return _in_notebook(
+            lambda: services.show_list(self),
+            lambda: "\n".join(one.format_tree().partition("\n")[0] for one in self),
+        )
 
 
-def _in_notebook(function: str, shown: Trace | TracePage, text: Callable[[], str]) -> str:
+def _in_notebook(draw: Callable[[], str], text: Callable[[], str]) -> str:
     """Return HTML for a notebook; a notebook prints what is raised here in the place of a value, so nothing is."""
     try:
-        from tracer import render
-
-        made: str = getattr(render, function)(shown)
+        return draw()
     except Exception:  # the extra `ui` is missing, or a value is such as nobody foresaw
-        made = f"<pre>{html.escape(text())}</pre>"
-    return made
+        return f"<pre>{html.escape(text())}</pre>"
 
 
 def number_model_calls(spans: list[Span]) -> list[Span]:

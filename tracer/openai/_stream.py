@@ -10,17 +10,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tracer._failures import is_cancellation
 from tracer._guard import report
 from tracer._records import Ending, Rank, SpanChunk, encode
+from tracer._spans import LiveSpan
 
-if TYPE_CHECKING:
-    from tracer._spans import LiveSpan
-    from tracer.openai._calls import Call
-
-__all__ = ["Reads", "end_as_closed", "tap"]
+__all__ = ["Reads", "TappedCall", "end_as_closed", "tap"]
 
 LAST_EVENT_BYTES = 4 * 1024 * 1024  # of an event that ends a stream; Responses' repeats the whole answer
 _CHUNK = Rank.CHUNK  # members of an enum are slow to look up on Python 3.11 (0.25 µs)
@@ -121,7 +118,16 @@ class _LastEvent:
         return b"".join(self._parts)
 
 
-def tap(response: Any, call: Call) -> None:
+class TappedCall(Protocol):
+    """The call that a body belongs to (`tracer.openai._calls.Call`)."""
+
+    reads: Reads | None
+
+    def stream_ended(self, ending: Ending, error: BaseException | None = None) -> None:
+        """Take note that the body is over, and how."""
+
+
+def tap(response: Any, call: TappedCall) -> None:
     """Put a tap into a response whose body is unread. Raises TypeError if its stream is of no kind that we know."""
     stream = response.stream
     stream_class: type = type(stream)
@@ -151,9 +157,9 @@ def _tap_class(stream_class: type) -> type[_Tap]:
 class _Tap:
     """What sync and async taps share. Ends its call once, from wherever the end is seen first."""
 
-    _call: Call | None = None
+    _call: TappedCall | None = None
 
-    def __init__(self, stream: Any, call: Call) -> None:
+    def __init__(self, stream: Any, call: TappedCall) -> None:
         self._stream = stream
         self._call = call
         self._is_read = False

@@ -10,20 +10,15 @@ light and its dark theme, each in a browser of the other, and in JupyterLab's da
 
 from __future__ import annotations
 
-import contextlib
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tracer._exceptions import TracerError
 from tracer._models import Media, Trace
 from tracer.render._document import render_list, render_trace
-from tracer.render._media import references
 
-__all__ = ["collect_media", "show_list", "show_trace", "trace_file"]
+__all__ = ["show_list", "show_trace", "trace_file"]
 
-MAX_MEDIA_BYTES = 8 * 1024 * 1024
-MAX_FILE_MEDIA_BYTES = 32 * 1024 * 1024
 MAX_CHARS = 4_000_000
 _ROW_PX = 28
 _LEAST_PX, _MOST_PX = 420, 760
@@ -42,13 +37,12 @@ for (const frame of document.querySelectorAll("iframe[data-tracer]")) {
 </script>"""
 
 
-def show_trace(trace: Trace) -> str:
-    """Return a trace as HTML for a notebook's output.
+def show_trace(trace: Trace, *, media: Iterable[Media] = ()) -> str:
+    """Return a trace as HTML for a notebook's output, with the media that are given.
 
     Raises:
         MissingDependencyError: The extra `ui` is not installed.
     """
-    media = list(collect_media(trace, max_bytes=MAX_MEDIA_BYTES))
     page = render_trace(trace, standalone=True, media=media, max_chars=MAX_CHARS)
     height = min(_MOST_PX, max(_LEAST_PX, 260 + _ROW_PX * len(trace.data.spans)))
     return _frame(page, f"Trace {trace.info.name or trace.info.trace_id}", height, trace.format_tree())
@@ -65,23 +59,18 @@ def show_list(traces: Sequence[Trace]) -> str:
     return _frame(render_list(traces, max_chars=MAX_CHARS), f"{len(traces)} traces", height, lines)
 
 
-def trace_file(trace: Trace, path: str | Path | None = None) -> str:
-    """Return what `Trace.to_html` returns, and write it if there is a path."""
-    page = render_trace(trace, standalone=True, media=list(collect_media(trace, max_bytes=MAX_FILE_MEDIA_BYTES)))
+def trace_file(trace: Trace, path: str | Path | None = None, *, media: Iterable[Media] = ()) -> str:
+    """Return a trace's page as one file with the media that are given, and write it if there is a path.
+
+    Raises:
+        MissingDependencyError: The extra `ui` is not installed.
+    """
+    page = render_trace(trace, standalone=True, media=media)
     if path is not None:
         path = Path(path)
         path.touch(mode=0o600)
         path.write_text(page, encoding="utf-8")
     return page
-
-
-def collect_media(trace: Trace, *, max_bytes: int) -> Iterator[Media]:
-    """Yield what a trace refers to, read from the store; what can't be read is left out."""
-    from tracer import sync  # asks a store: all else in this package only reads what it is given
-
-    for reference in references(trace, max_bytes=max_bytes):
-        with contextlib.suppress(TracerError, OSError):
-            yield sync.get_media(reference)
 
 
 def _frame(page: str, title: str, height: int, text: str) -> str:

@@ -9,7 +9,8 @@ from tracer.testing._clock import FakeClock, SequentialIds
 from tracer.testing._isolation import isolated
 from tracer.testing._script import RecordedRequest
 from tracer.testing._server import FakeOpenAI
-from tracer.testing._websocket import FakeConnection, FakeWebSockets
+from tracer.testing._websocket import FakeWebSockets
+from tracer.testing._websocket_connection import FakeConnection
 from tracer.testing.reply import Reply
 
 __all__ = [

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracer.testing._answer import Answer, Json, Prompt, deltas
 from tracer.testing._model import respond as answer
 from tracer.testing._prompts import from_responses
 from tracer.testing._responses import response_events, response_object
+from tracer.testing._websocket_connection import FakeConnection
 from tracer.testing._wire import Mint
-
-if TYPE_CHECKING:
-    from tracer.testing._websocket import FakeConnection
 
 __all__ = ["BYTES_PER_WORD", "converse", "respond"]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tracer._guard import guarded
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # which imports importlib.resources and tempfile
 
 __all__ = ["ImportHook"]
 
@@ -44,7 +46,7 @@ class ImportHook:
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self)
+                    spec.loader = cast("Loader", _Loader(spec.loader, self))
                 return spec
         return None
 
@@ -54,8 +56,8 @@ class ImportHook:
         self._imported()
 
 
-class _Loader(Loader):
-    """Stands in for a module's loader until the module has been executed."""
+class _Loader:
+    """Stands in for a module's loader until the module has been executed: has its methods, and passes on the rest."""
 
     def __init__(self, loader: Any, hook: ImportHook) -> None:
         self._loader = loader

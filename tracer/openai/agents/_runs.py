@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tracer._context import current_span
 from tracer._failures import is_cancellation
@@ -23,9 +23,6 @@ from tracer._records import Ending, Payload
 from tracer._spans import LiveSpan, open_span
 from tracer.openai.agents._describe import OPERATION, describe_error, run_attributes
 from tracer.openai.agents._options import Options
-
-if TYPE_CHECKING:
-    from tracer.openai.agents._processor import TracerProcessor
 
 __all__ = ["Run", "current_run", "wrap_run", "wrap_run_streamed"]
 
@@ -144,17 +141,23 @@ def captures(span: LiveSpan, options: Options, run: Run | None) -> bool:
     return allowed and not (run is not None and run.withholds)
 
 
+class Switch(Protocol):
+    """Says whether runs are recorded, and how (`tracer.openai.agents._processor.TracerProcessor`)."""
+
+    options: Options | None
+
+
 @guarded
-def _new_run(processor: TracerProcessor, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:
-    return None if processor.options is None else Run(f"AgentRunner.{name}", args, kwargs)
+def _new_run(switch: Switch, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:
+    return None if switch.options is None else Run(f"AgentRunner.{name}", args, kwargs)
 
 
-def wrap_run(original: Callable[..., Any], processor: TracerProcessor) -> Callable[..., Any]:
+def wrap_run(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]:
     """Return ``AgentRunner.run`` with a span around it; ``run_sync`` comes through here as well."""
 
     @functools.wraps(original)
     async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        around = _new_run(processor, "run", args, kwargs)
+        around = _new_run(switch, "run", args, kwargs)
         running = original(self, *args, **kwargs)
         del args, kwargs  # the SDK takes care that a redacted exception's traceback doesn't hold the input
         if around is None:
@@ -173,12 +176,12 @@ def wrap_run(original: Callable[..., Any], processor: TracerProcessor) -> Callab
     return run
 
 
-def wrap_run_streamed(original: Callable[..., Any], processor: TracerProcessor) -> Callable[..., Any]:
+def wrap_run_streamed(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]:
     """Return ``AgentRunner.run_streamed`` with a span that lasts as long as the task it starts."""
 
     @functools.wraps(original)
     def run_streamed(self: Any, *args: Any, **kwargs: Any) -> Any:
-        run = _new_run(processor, "run_streamed", args, kwargs)
+        run = _new_run(switch, "run_streamed", args, kwargs)
         if run is None:
             return original(self, *args, **kwargs)
         token = current_run.set(run)
