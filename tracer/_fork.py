@@ -7,6 +7,7 @@ where it reads 0.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import mmap
 import os
@@ -67,8 +68,23 @@ def register(
 
 
 def notice() -> None:
-    """In a child whose fork ran no hooks: do what should have been done after it."""
-    _run_after_in_child()
+    """In a child whose fork ran no hooks: do what should have been done after it, the interpreter's part included.
+
+    CPython asks whoever forks to call ``PyOS_AfterFork_Child`` in the child. Without it the next thread that starts can
+    wait for ever for the interpreter's lock, at which threads of the parent were waiting. It forgets all other threads,
+    so it comes too late where the child has started one. See https://docs.python.org/3/c-api/sys.html.
+    """
+    if _is_only_thread():
+        ctypes.pythonapi.PyOS_AfterFork_Child()  # calls our hooks as well
+    if not mark[0]:
+        _run_after_in_child()
+
+
+def _is_only_thread() -> bool:
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
 
 
 def _make_mark() -> Mark:

@@ -191,9 +191,9 @@ def test_a_fork_of_c_code_that_runs_no_hooks_is_noticed(tmp_path: Path) -> None:
         record("parent's")
         with tracer.start_span("outer") as outer:
             assert tracer.sync.flush()
+            time.sleep(1.5)  # the worker sleeps until it is woken: it must not be waiting for the interpreter's lock
             child = ctypes.PyDLL(None).fork()
             if not child:
-                since = time.monotonic()
                 for _ in range(50):
                     record("child's")
                 print(*[tracer.start_span("s").__enter__().span_id for _ in range(100)], flush=True)
@@ -218,6 +218,7 @@ def test_a_fork_of_c_code_ends_by_itself_and_flushes(tmp_path: Path) -> None:
         import ctypes
         record("parent's")
         assert tracer.sync.flush()
+        time.sleep(1.5)
         child = ctypes.PyDLL(None).fork()
         if not child:
             for _ in range(50):
