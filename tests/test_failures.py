@@ -132,6 +132,22 @@ def test_a_source_file_that_is_gone_costs_the_line_only() -> None:
     assert format_failure(failure).splitlines()[1:] == ['  File "/nowhere/at_all.py", line 3, in f', "ValueError: x"]
 
 
+def test_a_frame_at_no_line_names_the_functions_first() -> None:
+    """Ctrl-C can come at an instruction that belongs to no line: a traceback's number is None there."""
+
+    def fails() -> None:
+        raise ValueError("x")
+
+    nowhere = b"\xff" * 40 if sys.version_info >= (3, 11) else b"\xfe\x80" * 40
+    fails.__code__ = fails.__code__.replace(co_linetable=nowhere)
+    with pytest.raises(ValueError, match="x") as caught:
+        fails()
+    assert caught.traceback[-1]._rawentry.tb_lineno is None
+    failure = capture_failure(caught.value)
+    assert failure.frames[-1] == (__file__, fails.__code__.co_firstlineno, "fails")
+    assert decode(encode(SpanEnded("0", 0, Ending.RAISED, failure=failure))) is not None
+
+
 def test_what_counts_as_cancellation() -> None:
     assert is_cancellation(asyncio.CancelledError())
     assert is_cancellation(GeneratorExit())

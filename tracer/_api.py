@@ -9,7 +9,7 @@ from typing import Any
 
 from tracer._bridge import wait
 from tracer._checks import check_bool, check_seconds, check_strings, check_text, optional_text
-from tracer._context import current_span
+from tracer._context import open_current
 from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError
 from tracer._feedback import FeedbackValue, make_feedback
 from tracer._models import Feedback, Media, Trace, TracePage
@@ -109,8 +109,8 @@ def configure(**limits: Any) -> None:
 
 
 def get_current_active_span() -> LiveSpan | None:
-    """Return the innermost open span of this task or thread, or None."""
-    return current_span.get()
+    """Return the innermost open span of this task or thread, or None. Never one that has ended."""
+    return open_current()
 
 
 def get_last_active_trace_id(thread_local: bool = False) -> str | None:
@@ -150,7 +150,7 @@ def update_current_trace(
     changes["session_id"] = changes["session_id"] or given.get(MLFLOW_SESSION)
     changes["user_id"] = changes["user_id"] or given.get(MLFLOW_USER)
     changes["name"] = changes["name"] or (changes["tags"] or {}).get(MLFLOW_NAME)
-    span = current_span.get()
+    span = open_current()
     if span is None:
         logger.warning("update_current_trace() did nothing: no trace is current here")
         return

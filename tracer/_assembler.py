@@ -214,7 +214,7 @@ class Assembler:
     def _on_ended(self, record: SpanEnded, hooks: Hooks) -> None:
         span = self._open.pop(record.span_id, None)
         if span is None:
-            self.counts.orphaned += 1
+            self.counts.orphaned += not record.is_repeated
             return
         self._touched.pop(record.span_id, None)
         span.privacy.hooks = hooks

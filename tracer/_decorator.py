@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from tracer._binding import Binder
 from tracer._checks import check_mapping, check_text, optional_text
-from tracer._context import Current, current_span
+from tracer._context import current_span, leave
 from tracer._exceptions import ConfigurationError
 from tracer._guard import report
 from tracer._models import SpanType
@@ -58,6 +58,10 @@ def trace(
     below ``@classmethod`` and ``@staticmethod``. The wrapped function is what it was: same signature, same kind,
     same result, same exceptions, same cancellation. A generator's span starts with its first step, is current only
     inside its own steps, and ends with it; closed early it is ``abandoned``.
+
+    Calls of a task or thread that goes on after the span around it has ended belong to the nearest span above that is
+    still open; if there is none, each begins a trace of its own. ``@trace`` on the task's own function holds them
+    together.
 
     Args:
         func: The function, when used without parentheses.
@@ -119,15 +123,21 @@ class _Plan:
             raise ConfigurationError(f"output_reducer is for generators; {self.name!r} is none")
         self._binder = Binder(func)
 
-    def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LiveSpan | None:
-        """Open a span for one call; None, and a log line, if that fails."""
+    def open(self) -> LiveSpan | None:
+        """Make a span for one call, not yet begun; None, and a log line, if that fails."""
         try:
-            span = open_span(self.name, self.span_type)
-            span.begin_with(self.attributes, self._binder.bind(args, kwargs) if span.is_recording else None)
+            return open_span(self.name, self.span_type)
         except Exception:
             report(f"tracing a call of {self.name}")
             return None
-        return span
+
+    def begin(self, span: LiveSpan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Begin the span with the call's arguments; if that fails, it is logged, and nothing is recorded of it."""
+        try:
+            span.begin_with(self.attributes, self._binder.bind(args, kwargs) if span.is_recording else None)
+        except Exception:
+            span.discard()
+            report(f"tracing a call of {self.name}")
 
     def reduced(self, span: LiveSpan, items: list[Any]) -> Payload | None:
         """Return what the reducer makes of a generator's items; if it raises, that is logged, and the items kept."""
@@ -166,19 +176,34 @@ def _finish(span: LiveSpan, error: BaseException | None = None, result: object =
         report(f"tracing the end of {span.name}")
 
 
+def _raised(span: LiveSpan, before: LiveSpan | None, error: BaseException) -> None:
+    """Leave and end the span of a call that raised. Does nothing the second time."""
+    leave(span, before)
+    _finish(span, error)
+
+
+# A `KeyboardInterrupt` can come in the middle of anything that the wrappers call. So all of it stands inside their
+# ``try``, and what mends is called twice: if the first call was interrupted, the second does the rest.
+
+
 def _wrap_function(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     @functools.wraps(func)
     def traced(*args: Any, **kwargs: Any) -> Any:
-        span = plan.open(args, kwargs)
+        span, before = plan.open(), current_span.get()
         if span is None:
             return func(*args, **kwargs)
-        with Current(span):
+        try:
+            plan.begin(span, args, kwargs)
+            current_span.set(span)
+            result = func(*args, **kwargs)
+            leave(span, before)
+            _finish(span, result=result)
+        except BaseException as error:
             try:
-                result = func(*args, **kwargs)
-            except BaseException as error:
-                _finish(span, error)
-                raise
-        _finish(span, result=result)
+                _raised(span, before, error)
+            finally:
+                _raised(span, before, error)
+            raise
         return result
 
     return traced
@@ -187,16 +212,21 @@ def _wrap_function(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
 def _wrap_coroutine(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     @functools.wraps(func)
     async def traced(*args: Any, **kwargs: Any) -> Any:
-        span = plan.open(args, kwargs)
+        span, before = plan.open(), current_span.get()
         if span is None:
             return await func(*args, **kwargs)
-        with Current(span):
+        try:
+            plan.begin(span, args, kwargs)
+            current_span.set(span)
+            result = await func(*args, **kwargs)
+            leave(span, before)
+            _finish(span, result=result)
+        except BaseException as error:
             try:
-                result = await func(*args, **kwargs)
-            except BaseException as error:
-                _finish(span, error)
-                raise
-        _finish(span, result=result)
+                _raised(span, before, error)
+            finally:
+                _raised(span, before, error)
+            raise
         return result
 
     return traced
@@ -205,8 +235,8 @@ def _wrap_coroutine(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]
 class _Steps:
     """One run of a generator, and its span: opened by the first step, told of each item, ended once.
 
-    A driver calls `step`, hands the item over, and tells how its reader came back: `send` or `throw`. Sync and async
-    drivers differ in their ``await`` and in nothing else.
+    A driver calls `enter`, `step` and `leave`, hands the item over, and tells how its reader came back: `send` or
+    `throw`. Sync and async drivers differ in their ``await`` and in nothing else.
 
     Args:
         resume: The generator's ``send`` or ``asend``.
@@ -214,29 +244,39 @@ class _Steps:
         stop: What it raises at its end.
 
     Attributes:
-        current: A ``with`` for each step.
         step: Takes the next step: returns an item or an awaitable of one.
     """
 
     def __init__(
-        self,
-        plan: _Plan,
-        span: LiveSpan | None,
-        *,
-        resume: Callable[[Any], Any],
-        throw: Callable[..., Any],
-        stop: type[BaseException],
+        self, plan: _Plan, *, resume: Callable[[Any], Any], throw: Callable[..., Any], stop: type[BaseException]
     ) -> None:
         self._plan = plan
-        self._span = span
+        self._span = plan.open()
+        self._before: LiveSpan | None = None
         self._resume = resume
         self._throw = throw
         self._stop = stop
         self._items: list[Any] = []
         self._count = 0
         self._closing = False  # its reader wants no more (``close()``, or dropped)
-        self.current = Current(span if span is not None else current_span.get())
         self.step: Callable[[], Any] = functools.partial(resume, None)
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Begin the span."""
+        if self._span is not None:
+            self._plan.begin(self._span, args, kwargs)
+
+    def enter(self) -> None:
+        """Make the span current, for one step."""
+        if self._span is not None:
+            self._before = current_span.get()
+            current_span.set(self._span)
+
+    def leave(self) -> None:
+        """Make current what was before the step."""
+        if self._span is not None:
+            leave(self._span, self._before)
+            self._before = None
 
     def send(self, value: object) -> None:
         """The reader wants the next item, and has sent this."""
@@ -260,19 +300,19 @@ class _Steps:
         if self._plan.reducer is not None:
             self._items.append(item)
 
-    def is_over(self, error: BaseException) -> bool:
-        """End the span for what a step raised; False if that is no regular end and has to be raised on."""
-        del self.step  # it may hold what was thrown in, whose traceback holds the driver's frame, which holds this
-        is_stop = isinstance(error, self._stop)
-        self._end(None if is_stop else error)
-        return is_stop
+    def end(self, raised: BaseException) -> None:
+        """End the span for what a step raised: as completed, abandoned (closed by its reader), cancelled or failed.
 
-    def _end(self, error: BaseException | None) -> None:
-        """End the span: as completed, abandoned (closed by its reader), cancelled or failed."""
+        Does nothing the second time.
+        """
+        # It may hold what was thrown in, whose traceback holds the driver's frame, which holds this.
+        self.step = self._over
+        self.leave()
         span = self._span
-        if span is None:
+        if span is None or span.has_ended:
             return
         try:
+            error = None if isinstance(raised, self._stop) else raised
             # Without outputs of its own the span has the items, which the worker knows already.
             own = self._plan.reducer is not None or not self._count
             outputs = self._plan.reduced(span, self._items) if own else None
@@ -283,25 +323,34 @@ class _Steps:
         except Exception:
             report(f"tracing the end of {self._plan.name}")
 
+    @staticmethod
+    def _over() -> Any: ...
+
 
 def _wrap_generator(func: Callable[..., Generator[Any, Any, Any]], plan: _Plan) -> Callable[..., Any]:
     @functools.wraps(func)
     def traced(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         run = func(*args, **kwargs)
-        steps = _Steps(plan, plan.open(args, kwargs), resume=run.send, throw=run.throw, stop=StopIteration)
-        while True:
+        steps = _Steps(plan, resume=run.send, throw=run.throw, stop=StopIteration)
+        try:
+            steps.begin(args, kwargs)
+            while True:
+                steps.enter()
+                fresh = [steps.step()]  # to be emptied as it is handed over: an item is not ours to keep alive
+                steps.leave()
+                steps.yielded(fresh[0])
+                try:
+                    steps.send((yield fresh.pop()))
+                except BaseException as error:
+                    steps.throw(error)
+        except BaseException as error:
             try:
-                with steps.current:
-                    fresh = [steps.step()]  # to be emptied as it is handed over: an item is not ours to keep alive
-            except BaseException as error:
-                if steps.is_over(error):
-                    return getattr(error, "value", None)
-                raise
-            steps.yielded(fresh[0])
-            try:
-                steps.send((yield fresh.pop()))
-            except BaseException as error:
-                steps.throw(error)
+                steps.end(error)
+            finally:
+                steps.end(error)
+            if isinstance(error, StopIteration):
+                return error.value
+            raise
 
     return traced
 
@@ -310,19 +359,25 @@ def _wrap_async_generator(func: Callable[..., AsyncGenerator[Any, Any]], plan: _
     @functools.wraps(func)
     async def traced(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         run = func(*args, **kwargs)
-        steps = _Steps(plan, plan.open(args, kwargs), resume=run.asend, throw=run.athrow, stop=StopAsyncIteration)
-        while True:
+        steps = _Steps(plan, resume=run.asend, throw=run.athrow, stop=StopAsyncIteration)
+        try:
+            steps.begin(args, kwargs)
+            while True:
+                steps.enter()
+                fresh = [await steps.step()]
+                steps.leave()
+                steps.yielded(fresh[0])
+                try:
+                    steps.send((yield fresh.pop()))
+                except BaseException as error:
+                    steps.throw(error)
+        except BaseException as error:
             try:
-                with steps.current:
-                    fresh = [await steps.step()]
-            except BaseException as error:
-                if steps.is_over(error):
-                    return
-                raise
-            steps.yielded(fresh[0])
-            try:
-                steps.send((yield fresh.pop()))
-            except BaseException as error:
-                steps.throw(error)
+                steps.end(error)
+            finally:
+                steps.end(error)
+            if isinstance(error, StopAsyncIteration):
+                return
+            raise
 
     return traced

@@ -79,7 +79,8 @@ def _frames(error: BaseException) -> list[tuple[str, int, str]]:
     step = error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
-        frames.append((clean_text(code.co_filename), step.tb_lineno, clean_text(code.co_name)))
+        # An instruction that Ctrl-C came at may be of no line, which the type of `tb_lineno` does not tell.
+        frames.append((clean_text(code.co_filename), step.tb_lineno or code.co_firstlineno, clean_text(code.co_name)))
         step = step.tb_next
     return frames if len(frames) <= MAX_FRAMES else frames[: MAX_FRAMES // 2] + frames[-MAX_FRAMES // 2 :]
 

@@ -161,7 +161,10 @@ class SpanUpdated(msgspec.Struct, array_like=True, gc=False, tag="u"):
 
 
 class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
-    """A span ended. `lost` counts what of it was not accepted on the way (chunks, bodies, child spans)."""
+    """A span ended. `lost` counts what of it was not accepted on the way (chunks, bodies, child spans).
+
+    `is_repeated`: its start, or an end before this one, was interrupted; it is unknown whether that is on the queue.
+    """
 
     span_id: str
     end_ns: int
@@ -172,6 +175,7 @@ class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
     streamed: bool = False
     attributes: dict[str, Any] | None = None
     lost: dict[str, int] | None = None
+    is_repeated: bool = False
 
 
 class TraceUpdated(msgspec.Struct, array_like=True, gc=False, tag="t"):

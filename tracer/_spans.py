@@ -6,14 +6,15 @@ and a killed process leaves what it had seen.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from tracer import _semconv as sc
 from tracer._checks import check_mapping, check_text
 from tracer._config import Settings
-from tracer._context import Current, current_span
+from tracer._context import current_span, is_generator, leave, open_current
 from tracer._exceptions import ConfigurationError
 from tracer._failures import capture_failure, is_cancellation
 from tracer._fork import mark, notice
@@ -36,13 +37,15 @@ from tracer._records import (
 from tracer._runtime import runtime
 from tracer._values import safe_str, snapshot
 
-__all__ = ["LiveSpan", "SpanScope", "open_span", "start_span"]
+__all__ = ["CURRENT", "LiveSpan", "SpanScope", "open_span", "start_span"]
 
 # Members of an enum are slow to look up on Python 3.11 (0.25 µs).
 _DETAIL, _START, _END = Rank.DETAIL, Rank.START, Rank.END
 _RETURNED, _RAISED, _CANCELLED, _CLOSED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED, Ending.CLOSED
+_COLLECTED = Ending.COLLECTED
 
 _STATUS_CODES = frozenset(code.value for code in SpanStatusCode)
+CURRENT: Any = object()  # as a parent: the current span
 
 
 class TraceContext:
@@ -97,21 +100,24 @@ class LiveSpan:
         parent_id: The parent's span id; None for the root.
         start_time_ns: Nanoseconds since the epoch.
         end_time_ns: The same; None while the span is open.
+        has_ended: It is the parent of nothing new.
         is_recording: False once it has ended, if its trace is not sampled, or if a full queue refused it.
         pipeline: What its records go through.
     """
 
     __slots__ = (
-        "__weakref__", "_attributes", "_ended", "_inputs", "_is_first", "_lost", "_outputs", "_recording", "_status",
-        "_trace", "end_time_ns", "is_recording", "name", "parent_id", "pipeline", "span_id", "span_type",
-        "start_time_ns",
+        "__weakref__", "_attributes", "_begun", "_inputs", "_is_first", "_lost", "_outputs", "_parent", "_recording",
+        "_status", "_trace", "end_time_ns", "has_ended", "is_recording", "name", "parent_id", "pipeline", "span_id",
+        "span_type", "start_time_ns",
     )  # fmt: skip
 
     def __init__(self, trace: TraceContext, parent: LiveSpan | None, name: str, span_type: str, is_first: bool) -> None:
         self._trace = trace
+        self._parent = parent
         self._is_first = is_first
         self._recording: bool = trace.recording and (parent is None or parent._recording)  # also what is below it
-        self._ended = False
+        self._begun = False
+        self.has_ended = False
         self._lost: dict[str, int] | None = None
         self._attributes: dict[str, Any] | None = None
         self._inputs: object = None
@@ -171,7 +177,21 @@ class LiveSpan:
         """The status that was set, or that its end gave it; ``UNSET`` before either."""
         if self._status is not None:
             return self._status
-        return SpanStatus(SpanStatusCode.OK if self._ended else SpanStatusCode.UNSET)
+        return SpanStatus(SpanStatusCode.OK if self.has_ended else SpanStatusCode.UNSET)
+
+    def nearest_open(self) -> LiveSpan | None:
+        """Return the span itself, or its nearest ancestor, that has not ended; None if there is none."""
+        span: LiveSpan | None = self
+        while span is not None and span.has_ended:
+            span = span._parent
+        return span
+
+    def is_below(self, ancestor: LiveSpan) -> bool:
+        """Tell whether a span is among the ancestors of this one."""
+        span = self._parent
+        while span is not None and span is not ancestor:
+            span = span._parent
+        return span is not None
 
     # --- what users set -------------------------------------------------------------------------------------------
 
@@ -284,6 +304,7 @@ class LiveSpan:
         if not self.pipeline.push(record, _START if inputs is None else _DETAIL, inputs):
             self._recording = self.is_recording = False
             trace.spans_dropped += 1
+        self._begun = True
 
     def begin_with(self, attributes: dict[str, Any] | None, inputs: object = None) -> None:
         """Put the start of a piece of user code on the queue."""
@@ -304,6 +325,10 @@ class LiveSpan:
         lost = self._lost = self._lost or {}
         lost[kind] = lost.get(kind, 0) + 1
 
+    def discard(self) -> None:
+        """Take back a span that could not begin: nothing is recorded of it, and nothing comes below it."""
+        self.has_ended, self.is_recording, self._recording = True, False, False
+
     def finish(
         self,
         ending: Ending,
@@ -315,27 +340,44 @@ class LiveSpan:
         end_ns: int | None = None,
     ) -> None:
         """Put the span's end on the queue, once. Safe in a finalizer."""
-        if self._ended:
+        if self.has_ended:
             return
-        self._ended, self.is_recording = True, False
+        self.has_ended, self.is_recording = True, False
         self._inputs = self._outputs = None
-        trace = self._trace
-        if end_ns is None:
-            end_ns = trace.clock_offset + trace.perf_counter_ns()
-        self.end_time_ns = end_ns
-        if not self._recording:
-            return
-        if self._is_first:
-            runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
-            if trace.spans_dropped:
-                self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
-        failure = capture_failure(error) if error is not None else None
-        if ending is _CANCELLED:
-            self._status = SpanStatus(SpanStatusCode.ERROR, "cancelled")
-        elif failure is not None:
-            self._status = SpanStatus(SpanStatusCode.ERROR, f"{failure.type}: {failure.message}")
-        record = SpanEnded(self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost)
-        self.pipeline.push(record, _END if outputs is None else _DETAIL, outputs)
+        trace, parent, failure = self._trace, self._parent, None
+        if parent is not None and parent.has_ended:  # else a chain of tasks, each begun by the last, were kept alive
+            self._parent = parent.nearest_open()
+        try:
+            if end_ns is None:
+                end_ns = trace.clock_offset + trace.perf_counter_ns()
+            self.end_time_ns = end_ns
+            if not self._recording:
+                return
+            if self._is_first:
+                runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
+                if trace.spans_dropped:
+                    self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
+            failure = capture_failure(error) if error is not None else None
+            if ending is _CANCELLED:
+                self._status = SpanStatus(SpanStatusCode.ERROR, "cancelled")
+            elif failure is not None:
+                self._status = SpanStatus(SpanStatusCode.ERROR, f"{failure.type}: {failure.message}")
+            record = SpanEnded(
+                self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost, not self._begun
+            )
+            self.pipeline.push(record, _END if outputs is None else _DETAIL, outputs)
+        except BaseException:
+            self._finish_again(ending, failure, outputs is not None)
+            raise
+
+    def _finish_again(self, ending: Ending, failure: Failure | None, has_outputs: bool) -> None:
+        """Put a bare end on the queue, as it is unknown whether the whole one is there (Ctrl-C, a fault of ours)."""
+        if self.end_time_ns is None:
+            self.end_time_ns = self._trace.now_ns()
+        if self._recording:
+            lost = {"bodies": 1} if has_outputs else None
+            record = SpanEnded(self.span_id, self.end_time_ns, ending, failure=failure, lost=lost, is_repeated=True)
+            self.pipeline.push(record, _END)
 
     def finish_with(self, error: BaseException | None, outputs: Payload | None = None) -> None:
         """End the span of a piece of user code that returned, or that raised `error`."""
@@ -374,8 +416,10 @@ class LiveSpan:
         return f"LiveSpan(name={self.name!r}, trace_id={self.trace_id!r}, span_id={self.span_id!r})"
 
 
-def open_span(name: str, span_type: str) -> LiveSpan:
-    """Make a span below the current one, not yet begun. Takes ids and a clock reading, nothing else.
+def open_span(name: str, span_type: str, parent: LiveSpan | None = CURRENT) -> LiveSpan:
+    """Make a span below the current one, or below `parent`, not yet begun. Takes ids and a clock reading, nothing else.
+
+    A current span that has ended is no parent: its nearest open ancestor is, else the span begins a trace of its own.
 
     Below a span of a pipeline that is closed (its process was forked, tracer was shut down and opened again) the
     span is the first of its trace in the present pipeline, and still belongs to that trace. A span of tracer's own work
@@ -383,9 +427,12 @@ def open_span(name: str, span_type: str) -> LiveSpan:
     """
     if not mark[0]:  # a child whose fork ran no hooks: its ids must not be its parent's
         notice()
-    parent = current_span.get()
     if own_work.get():
         return LiveSpan(TraceContext(runtime.pipeline_for_spans(), recording=False), None, name, span_type, True)
+    if parent is CURRENT:
+        parent = current_span.get()
+        if parent is not None and parent.has_ended:
+            parent = open_current()
     if parent is not None and not parent.pipeline.closed:
         return LiveSpan(parent._trace, parent, name, span_type, False)
     pipeline = runtime.current or runtime.pipeline_for_spans()
@@ -399,35 +446,65 @@ class SpanScope:
     Each entry is a span of its own: it may be entered again, also inside itself or by other tasks meanwhile.
     """
 
+    __slots__ = ("__weakref__", "_attributes", "_entered", "_name", "_span_type")
+
     def __init__(self, name: str, span_type: str, attributes: dict[str, Any]) -> None:
         self._name = name
         self._span_type = span_type
         self._attributes = attributes
-        self._entered: dict[LiveSpan, Current] = {}
+        self._entered: list[tuple[LiveSpan, LiveSpan | None]] = []  # each with what was current before
 
     def __enter__(self) -> LiveSpan:
         span = open_span(self._name, self._span_type)
-        span.begin_with(self._attributes)
-        current = self._entered[span] = Current(span)
-        current.__enter__()
+        entry = span, current_span.get()
+        try:
+            self._entered.append(entry)
+            self.__class__ = _EnteredScope
+            span.begin_with(self._attributes)
+            current_span.set(span)
+        except BaseException as error:  # Ctrl-C: the block does not run, and nobody calls `__exit__`
+            try:
+                self._end(entry, error)
+            finally:
+                self._end(entry, error)
+            raise
         return span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        span = self._leave()
+        entry = None
+        try:
+            entry = self._innermost()
+            self._end(entry, error)
+        except BaseException:  # Ctrl-C in the middle: once more; what is done already is not done again
+            self._end(entry or self._innermost(), error)
+            raise
+
+    def _innermost(self) -> tuple[LiveSpan, LiveSpan | None]:
+        """Return the entry that ends: the one around the current span, or the last if it ends in another context."""
+        entered, span = self._entered, current_span.get()
+        while span is not None:
+            for entry in reversed(entered):
+                if entry[0] is span:
+                    return entry
+            span = span._parent
+        return entered[-1]
+
+    def _end(self, entry: tuple[LiveSpan, LiveSpan | None], error: BaseException | None) -> None:
+        span, before = entry
+        if current_span.get() is span:
+            current_span.set(before)
+        elif not is_generator(_user_frame()):  # whose spans end when it is read on, or closed: inside of any other
+            leave(span, before)
         if isinstance(error, GeneratorExit):  # the block stands in a generator that its reader left
             span.finish(_CLOSED)
         else:
             span.finish_with(error)
-
-    def _leave(self) -> LiveSpan:
-        """Return the span of the entry that ends: the current one, or the last if it ends in another context."""
-        span = current_span.get()
-        if span is None or span not in self._entered:
-            span = list(self._entered)[-1]
-        self._entered.pop(span).__exit__()
-        return span
+        if entry in self._entered:
+            self._entered.remove(entry)
+        if not self._entered:
+            self.__class__ = SpanScope
 
     async def __aenter__(self) -> LiveSpan:
         return self.__enter__()
@@ -436,6 +513,32 @@ class SpanScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, traceback)
+
+
+class _EnteredScope(SpanScope):
+    """What a scope is while it is entered: it ends its spans if it goes away without having been left.
+
+    That is so where Ctrl-C came before the first line of its `__exit__`, which nothing can catch; also where it was
+    entered by hand and dropped. It is a class of its own as a Ctrl-C that comes in a `__del__` is lost: no scope that
+    was left may have one.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # Runs inside the garbage collector: one queue append, no lock.
+        for span, before in self._entered:
+            if current_span.get() is span:
+                current_span.set(before)
+            span.finish(_COLLECTED)
+
+
+def _user_frame() -> FrameType:
+    """Return the frame that called into this module."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals is globals():
+        frame = frame.f_back
+    return frame
 
 
 def start_span(

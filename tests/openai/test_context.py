@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -86,6 +87,29 @@ async def test_a_call_from_inside_the_http_hook_of_another_is_its_child(caller: 
     assert inner.inputs["messages"][0]["content"] == "inner"
     assert outer.outputs["choices"][0]["message"]["content"] == "You said: Hi"
     assert [finish(span) for span in (outer, inner)] == ["completed"] * 2
+
+
+@pytest.mark.parametrize("mode", ["asyncio"])
+async def test_a_call_of_a_task_that_outlives_the_call_it_began_in_is_a_trace_of_its_own(caller: Caller) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+    is_over = asyncio.Event()
+
+    async def later() -> None:
+        await is_over.wait()
+        assert tracer.get_current_active_span() is None
+        await caller.chat(messages=[{"role": "user", "content": "later"}])
+
+    async def work() -> None:
+        if not tasks:
+            tasks.append(asyncio.create_task(later()))
+
+    client = with_hook(caller, work)
+    await client.chat.completions.create(**CHAT)
+    is_over.set()
+    await tasks[0]
+    recorded = await traces()
+    assert sorted(trace.data.spans[0].inputs["messages"][0]["content"] for trace in recorded) == ["Hi", "later"]
+    assert [len(trace.data.spans) for trace in recorded] == [1, 1]
 
 
 async def test_a_management_call_from_inside_a_hook_disturbs_nothing(caller: Caller) -> None:

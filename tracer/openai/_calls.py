@@ -7,25 +7,24 @@ on as if we were not there. What each call or each chunk passes guards itself, a
 from __future__ import annotations
 
 import functools
-from contextvars import ContextVar, Token
-from types import TracebackType
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._context import current_span, format_traceparent
+from tracer._context import current_span, format_traceparent, leave
 from tracer._failures import is_cancellation
 from tracer._guard import guarded, report
 from tracer._records import EncodedAttributes, Ending, HttpFacts, Payload
-from tracer._spans import LiveSpan, open_span
+from tracer._spans import CURRENT, LiveSpan, open_span
 from tracer.interpret import encode_value
-from tracer.openai._model_call import current_model_call
+from tracer.openai._model_call import running_model_call
 from tracer.openai._multipart import form_of
 from tracer.openai._operations import Operation
 from tracer.openai._stream import Reads, tap
 
-__all__ = ["Call", "Options", "current_call"]
+__all__ = ["Call", "Options", "current_call", "running_call"]
 
 # Members of an enum are slow to look up on Python 3.11 (0.25 µs).
 _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED
@@ -47,25 +46,36 @@ class Options(msgspec.Struct, frozen=True):
 class Call:
     """The span of one logical call: retries included, and for a stream until its body ends.
 
-    As a context manager it spans the SDK's ``request``: inside, it is `current_call` and its span is current.
+    From `enter` to `leave`, which is the time of the SDK's ``request``, it is the `running_call`, and its span is
+    current.
+
+    Attributes:
+        request_options: What ``request`` was called with; None once that is over.
     """
 
     __slots__ = (
-        "_attempts", "_begun", "_body", "_client_class", "_http", "_operation", "_options", "_tapped", "_tokens",
+        "_around", "_attempts", "_begun", "_body", "_client_class", "_http", "_operation", "_options", "_tapped",
         "reads", "request_options", "span",
     )  # fmt: skip
 
     def __init__(
-        self, client: Any, operation: Operation, request_options: Any, options: Options, is_async: bool
+        self,
+        client: Any,
+        operation: Operation,
+        request_options: Any,
+        options: Options,
+        is_async: bool,
+        parent: LiveSpan | None = CURRENT,
     ) -> None:
         self.span: LiveSpan = open_span(
-            f"Async{operation.resource}" if is_async else operation.resource, operation.span_type
+            f"Async{operation.resource}" if is_async else operation.resource, operation.span_type, parent
         )
-        around = current_model_call.get()
+        around = running_model_call()
         if around is not None:
             around.saw(operation.span_type)
             options = msgspec.structs.replace(options, capture_content=False) if around.withholds else options
         self.request_options = request_options
+        self._around: tuple[Call | None, LiveSpan | None] | None = None
         self._client_class: type = type(client)
         self._operation = operation
         self._options = options
@@ -75,30 +85,34 @@ class Call:
         self._http: HttpFacts | None = None
         self.reads: Reads | None = None
 
-    def __enter__(self) -> None:
-        self._tokens: tuple[Token[Call | None], Token[LiveSpan | None]] = (
-            current_call.set(self),
-            current_span.set(self.span),
-        )
+    def enter(self) -> None:
+        """Make it current. To be called inside of a ``try`` that leaves it."""
+        self._around = current_call.get(), current_span.get()
+        current_call.set(self)
+        current_span.set(self.span)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        call_token, span_token = self._tokens
-        try:
-            current_span.reset(span_token)
-            current_call.reset(call_token)
-        except ValueError:
-            pass  # a coroutine that the garbage collector closes, in another context
-        del self._tokens  # they would keep the whole context alive as long as the stream
+    def leave(self, error: BaseException | None = None) -> None:
+        """``request`` has returned, or raised `error`. Called again after an interrupt, it does the rest."""
+        if self.request_options is None:
+            return
+        span = self.span
+        if self._around is not None:
+            call_around, span_around = self._around
+            if current_call.get() is self:
+                is_over = call_around is not None and call_around.request_options is None
+                current_call.set(None if is_over else call_around)
+            if current_span.get() is span:
+                current_span.set(span_around)
+            else:
+                leave(span, span_around)
         try:
             if error is not None:
                 self._raised(error)
             elif not self._tapped:
                 self._finish(_RETURNED)
         except Exception:
-            report("Call.__exit__")
-        self.request_options = None
+            report("Call.leave")
+        self._around = self.request_options = None
 
     # --- the request ----------------------------------------------------------------------------------------------
 
@@ -228,7 +242,16 @@ class Call:
 
 
 current_call: ContextVar[Call | None] = ContextVar("tracer_current_call", default=None)
-"""The call whose ``request`` is running in this task or thread."""
+"""The call that was entered last in this task or thread. It may be over: see `running_call`."""
+
+
+def running_call() -> Call | None:
+    """Return the call whose ``request`` is running in this task or thread.
+
+    None for one that is over: the task was begun inside and outlives it. What is sent now is no attempt of its.
+    """
+    call = current_call.get()
+    return None if call is None or call.request_options is None else call
 
 
 @functools.lru_cache(maxsize=256)

@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._context import Current, current_span
+from tracer._context import current_span, open_current
 from tracer._guard import guarded
 from tracer._spans import LiveSpan
-from tracer.openai._calls import Call, current_call
+from tracer.openai._calls import Call, Options, current_call
 
 __all__ = ["JobCall", "Poll", "jobs"]
 
@@ -142,24 +142,27 @@ class Poll(Call):
 
     __slots__ = ("_is_wanted", "_job", "_job_id", "_request")
 
-    def __init__(self, client: Any, operation: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, client: Any, operation: Any, request_options: Any, options: Options, is_async: bool) -> None:
         self._job_id: str = dict(operation.attributes)[sc.RESPONSE_ID]
         self._job = jobs.find(self._job_id)
         self._is_wanted = False
         self._request: Any = None
-        parent = current_span.get()
-        with Current(self._job.span if parent is None and self._job is not None else parent):
-            super().__init__(client, operation, *args, **kwargs)
+        parent = open_current()
+        if parent is None and self._job is not None:
+            parent = self._job.span  # which has ended as a rule: what it began has not
+        super().__init__(client, operation, request_options, options, is_async, parent)
 
-    def __enter__(self) -> None:
-        # Our span is not current until it is known to be wanted.
-        self._tokens = current_call.set(self), current_span.set(current_span.get())
+    def enter(self) -> None:
+        """Make it the current call. Its span is not current until it is known to be wanted."""
+        self._around = current_call.get(), current_span.get()
+        current_call.set(self)
 
-    def __exit__(self, *error: Any) -> None:
+    def leave(self, error: BaseException | None = None) -> None:
+        """Leave; nothing is recorded if it was not wanted."""
         if not self._is_wanted:
             self._begun = self._tapped = True  # so that nothing is recorded
-            error = (None, None, None)
-        super().__exit__(*error)
+            error = None
+        super().leave(error)
 
     def request_built(self, request: Any) -> None:
         """Keep the request until it is known whether it is wanted."""

@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Container
 from contextvars import ContextVar
 
-__all__ = ["ModelCall", "current_model_call"]
+__all__ = ["ModelCall", "current_model_call", "running_model_call"]
 
 
 class ModelCall:
     """Something around model calls that gives way to what the seam sees of them.
 
     Attributes:
+        is_over: It has ended: calls that a task makes later, which was begun inside, are none of its.
         is_seen: A call of a kind that counts was recorded inside.
         withholds: The texts of the calls inside are not to be stored.
     """
 
-    __slots__ = ("_around", "_span_types", "is_seen", "withholds")
+    __slots__ = ("_around", "_span_types", "is_over", "is_seen", "withholds")
 
     def __init__(self, span_types: Container[str], around: ModelCall | None, *, withholds: bool = False) -> None:
         self._span_types = span_types
         self._around = around
+        self.is_over = False
         self.is_seen = False
         self.withholds = withholds
 
@@ -37,4 +39,12 @@ class ModelCall:
 
 
 current_model_call: ContextVar[ModelCall | None] = ContextVar("tracer_current_model_call", default=None)
-"""The innermost one of this task or thread."""
+"""The one that began last in this task or thread. It may be over: see `running_model_call`."""
+
+
+def running_model_call() -> ModelCall | None:
+    """Return the innermost one of this task or thread that is not over."""
+    call = current_model_call.get()
+    while call is not None and call.is_over:
+        call = call._around
+    return call

@@ -18,9 +18,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
-from contextvars import Token
-from typing import Any
+from typing import Any, Protocol
 
 from openai import _base_client as sdk
 from openai._compat import model_copy
@@ -28,7 +26,7 @@ from openai._resource import AsyncAPIResource, SyncAPIResource
 
 from tracer._guard import guarded, report
 from tracer.openai import _older, _websocket
-from tracer.openai._calls import Call, Options, current_call
+from tracer.openai._calls import Call, Options, current_call, running_call
 from tracer.openai._kinds import call_class
 from tracer.openai._operations import find_operation
 
@@ -87,9 +85,15 @@ def _leads_to_ours(function: Any, owner: type, name: str) -> bool:
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 
-def _scope(
-    client: Any, request_options: Any, kwargs: Mapping[str, Any], is_async: bool
-) -> AbstractContextManager[None] | None:
+class _Scope(Protocol):
+    """What a request runs in."""
+
+    def enter(self) -> None: ...
+
+    def leave(self, error: BaseException | None = None) -> None: ...
+
+
+def _scope(client: Any, request_options: Any, kwargs: Mapping[str, Any], is_async: bool) -> _Scope | None:
     """Return what a request is to run in: its call; if it isn't traced nothing, or what hides the call around it."""
     options = _options
     if options is None:
@@ -113,12 +117,15 @@ def _scope(
 class _Hidden:
     """Hides the call around an untraced request that is made from inside that call, as by a user's HTTP hook."""
 
-    def __enter__(self) -> None:
-        self._token: Token[Call | None] = current_call.set(None)
+    def __init__(self) -> None:
+        self._around = current_call.get()
 
-    def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # a coroutine that the garbage collector closes, in another context
-            current_call.reset(self._token)
+    def enter(self) -> None:
+        current_call.set(None)
+
+    def leave(self, error: BaseException | None = None) -> None:
+        if current_call.get() is None:
+            current_call.set(self._around)
 
 
 @guarded
@@ -134,6 +141,11 @@ def _with_usage(options: Any, kwargs: Mapping[str, Any]) -> Any:
     return options
 
 
+# A `KeyboardInterrupt` can come in the middle of anything that the wrappers call. So both ends of a scope stand inside
+# their ``try`` (a ``with`` would call its ``__exit__`` outside). Where something was raised, the scope is left twice:
+# if the first time was interrupted, the second does the rest.
+
+
 def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
@@ -143,8 +155,17 @@ def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
         scope = _scope(self, options, kwargs, False)
         if scope is None:
             return original(self, cast_to, options, *args, **kwargs)
-        with scope:
-            return original(self, cast_to, options, *args, **kwargs)
+        try:
+            scope.enter()
+            result = original(self, cast_to, options, *args, **kwargs)
+            scope.leave()
+        except BaseException as error:
+            try:
+                scope.leave(error)
+            finally:
+                scope.leave(error)
+            raise
+        return result
 
     return request
 
@@ -158,8 +179,17 @@ def _wrap_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
         scope = _scope(self, options, kwargs, True)
         if scope is None:
             return await original(self, cast_to, options, *args, **kwargs)
-        with scope:
-            return await original(self, cast_to, options, *args, **kwargs)
+        try:
+            scope.enter()
+            result = await original(self, cast_to, options, *args, **kwargs)
+            scope.leave()
+        except BaseException as error:
+            try:
+                scope.leave(error)
+            finally:
+                scope.leave(error)
+            raise
+        return result
 
     return request
 
@@ -168,7 +198,7 @@ def _wrap_build_request(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def _build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         request = original(self, *args, **kwargs)
-        call = current_call.get()
+        call = running_call()
         if call is not None:
             call.request_built(request)
         return request
@@ -180,7 +210,7 @@ def _wrap_process_response(original: Callable[..., Any]) -> Callable[..., Any]:
     # Serves both: the async one hands its coroutine through.
     @functools.wraps(original)
     def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = current_call.get()
+        call = running_call()
         if call is not None:
             call.response_came(kwargs.get("response"))
         return original(self, *args, **kwargs)
@@ -208,7 +238,7 @@ class _Pause:
 
 @guarded
 def _pause(response: Any) -> _Pause | None:
-    call = current_call.get()
+    call = running_call()
     return None if call is None else _Pause(call, response)
 
 

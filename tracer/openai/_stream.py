@@ -82,9 +82,9 @@ class Reads:
 
     def keep_last(self) -> None:
         """Keep the last event even if there was no room: it tells how the stream ended, and Responses' has it all."""
-        if self._end is not None:
-            self._pipeline.push(SpanChunk(self._span_id, self._span.now_ns(), self._end.take()), Rank.END)
-            self._end = None
+        end, self._end = self._end, None
+        if end is not None:
+            self._pipeline.push(SpanChunk(self._span_id, self._span.now_ns(), end.take()), Rank.END)
 
 
 class _LastEvent:
@@ -181,9 +181,10 @@ class _Tap:
         return self._call.reads
 
     def _end(self, ending: Ending, error: BaseException | None = None) -> None:
-        call, self._call = self._call, None
+        call = self._call
         if call is not None:
             call.stream_ended(ending, error)
+            self._call = None  # not before: if Ctrl-C comes in there, the close or the garbage collector ends it
 
     def _end_by(self, error: BaseException) -> None:
         """End with what a read raised; but a reader that merely stopped may go on, until it closes or is dropped."""

@@ -25,13 +25,12 @@ import sys
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
-from types import FrameType
 from typing import Any
 
-from tracer._context import Current
+from tracer._context import current_span, is_generator, leave
 from tracer._guard import guarded
 from tracer._records import Ending
+from tracer._spans import LiveSpan
 from tracer.openai._calls import Options
 from tracer.openai._websocket_session import Kind, Session
 
@@ -56,6 +55,8 @@ KINDS = {
 ATTRIBUTE = "_tracer_session"  # of a manager and of a connection
 
 _entering: ContextVar[Session | None] = ContextVar("tracer_entering_session", default=None)
+"""The session whose manager is connecting: the connection that is made meanwhile is its."""
+
 _seen: set[str] = set()
 
 
@@ -111,46 +112,32 @@ def _begin(kind: Kind, get_options: GetOptions, owner: type, manager: Any, *, is
     return Session(kind, options, type(client), model if isinstance(model, str) else None, is_async=is_async)
 
 
-class _Entering:
-    """The time in which a manager connects: the connection that is made then is this session's."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> None:
-        self._token = _entering.set(self._session)
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        _entering.reset(self._token)
-        if error is not None:
-            self._session.refused(error)
-
-
 @guarded
 def _entered(manager: Any, session: Session, *, makes_current: bool) -> None:
     """Note who belongs to whom, and make the session current for the block, as `tracer.start_span` does."""
-    current = Current(session.span) if makes_current else None
-    setattr(manager, ATTRIBUTE, (session, current))
-    if current is not None:
-        current.__enter__()
+    before = current_span.get()
+    setattr(manager, ATTRIBUTE, (session, before))
+    if makes_current:
+        current_span.set(session.span)
 
 
-def _is_generator(frame: FrameType) -> bool:
-    """Tell whether a ``with`` stands in a generator that somebody reads; a context manager's is none.
+def _not_entered(session: Session, before: LiveSpan | None, error: BaseException) -> None:
+    """The manager raised: nobody will call its ``__exit__``. Does nothing the second time."""
+    _connecting_is_over(session)
+    leave(session.span, before)
+    session.not_entered(error)
 
-    What is made current there is current for the reader, too, and stays so if that goes away in the middle (PEP 568).
-    """
-    if not frame.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
-        return False
-    return frame.f_back is None or frame.f_back.f_globals.get("__name__") != "contextlib"
+
+def _connecting_is_over(session: Session) -> None:
+    if _entering.get() is session:
+        _entering.set(None)
 
 
 @guarded
 def _leave(manager: Any, error: BaseException | None) -> Session | None:
-    session, current = vars(manager).pop(ATTRIBUTE, (None, None))
-    if current is not None:
-        current.__exit__()
+    session, before = vars(manager).pop(ATTRIBUTE, (None, None))
     if session is not None:
+        leave(session.span, before)
         session.leaving(error)
     return session if isinstance(session, Session) else None
 
@@ -161,9 +148,18 @@ def _wrap_sync_enter(begin: Callable[[Any], Session | None], original: Any, *, m
         session = begin(self)
         if session is None:
             return original(self)
-        with _Entering(session):
+        before = current_span.get()
+        try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
+            _entering.set(session)
             connection = original(self)
-        _entered(self, session, makes_current=makes_current and not _is_generator(sys._getframe(1)))
+            _connecting_is_over(session)
+            _entered(self, session, makes_current=makes_current and not is_generator(sys._getframe(1)))
+        except BaseException as error:
+            try:
+                _not_entered(session, before, error)
+            finally:
+                _not_entered(session, before, error)
+            raise
         return connection
 
     return enter
@@ -175,9 +171,18 @@ def _wrap_async_enter(begin: Callable[[Any], Session | None], original: Any, *, 
         session = begin(self)
         if session is None:
             return await original(self)
-        with _Entering(session):
+        before = current_span.get()
+        try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
+            _entering.set(session)
             connection = await original(self)
-        _entered(self, session, makes_current=makes_current and not _is_generator(sys._getframe(1)))
+            _connecting_is_over(session)
+            _entered(self, session, makes_current=makes_current and not is_generator(sys._getframe(1)))
+        except BaseException as error:
+            try:
+                _not_entered(session, before, error)
+            finally:
+                _not_entered(session, before, error)
+            raise
         return connection
 
     return enter

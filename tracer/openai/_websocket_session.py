@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._context import Current
 from tracer._failures import is_cancellation
 from tracer._guard import guarded, report
 from tracer._models import SpanType
@@ -163,6 +162,15 @@ class Session:
         self._end(_CANCELLED if is_cancellation(error) else _RAISED, error)
 
     @guarded
+    def not_entered(self, error: BaseException) -> None:
+        """The block of the connection's ``with`` is not entered: no connection came about, or Ctrl-C came after it."""
+        if not self._begun:
+            self.refused(error)
+        else:
+            self.leaving(error)
+            self.end()
+
+    @guarded
     def failed(self, error: BaseException) -> None:
         """A send or receive raised. It matters if the connection is lost; a cancelled wait goes on where it was."""
         if self._closing or self._cut is not None or not is_closed(error):
@@ -290,8 +298,7 @@ class Session:
         said, self._said, self._said_room = self._said, [], INPUT_ROOM
         heard, self._heard = self._heard, 0
         self._unanswered = set()
-        with Current(self.span):
-            span = open_span(self._name, SpanType.CHAT_MODEL)
+        span = open_span(self._name, SpanType.CHAT_MODEL, self.span)
         self._responses += 1
         inputs = request if self.kind.by_lane else self._compose(request, said)
         span.begin(

@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 from agents import Agent, Runner, SQLiteSession, function_tool, trace
+from agents.testing import assistant_message
 
 import tracer
-from tests.openai.agents.running import CALL_NAMES, config, shape, span_named, spans_named, weather_agent
+from tests.openai.agents.running import (
+    CALL_NAMES,
+    LocalModel,
+    config,
+    shape,
+    span_named,
+    spans_named,
+    weather_agent,
+)
 from tests.openai.calling import only_trace, traces
 from tests.reading import last_trace, stored_rows
 from tracer.testing import FakeOpenAI, reply
@@ -241,6 +250,47 @@ async def test_model_call_in_a_tool_belongs_to_the_tool(client: Any, server: Fak
     await Runner.run(weather_agent(client, tools=[ask]), "Ask")
     found = await only_trace()
     assert span_named(found, "AsyncCompletions").parent_id == span_named(found, "ask").span_id
+
+
+async def test_task_that_outlives_the_run_it_began_in_is_a_trace_of_its_own(client: Any, server: FakeOpenAI) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+    is_over = asyncio.Event()
+
+    async def later() -> None:
+        await is_over.wait()
+        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "later"}])
+
+    @function_tool
+    async def begin() -> str:
+        tasks.append(asyncio.create_task(later()))
+        return "begun"
+
+    server.enqueue(reply.tool_calls(("begin", {})), reply.text("Done"))
+    await Runner.run(weather_agent(client, tools=[begin]), "Begin")
+    is_over.set()
+    await tasks[0]
+    of_task, of_run = sorted(await traces(), key=lambda trace: len(trace.data.spans))
+    assert [span.name for span in of_task.data.spans] == ["AsyncCompletions"]
+    assert all(span.name != "AsyncCompletions" for span in of_run.data.spans)
+
+
+async def test_task_that_outlives_a_model_call_is_not_told_to_leave_texts_out(client: Any) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+    is_over = asyncio.Event()
+
+    async def later() -> None:
+        await is_over.wait()
+        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "later"}])
+
+    async def begin() -> None:
+        tasks.append(asyncio.create_task(later()))
+
+    agent = Agent(name="Local", model=LocalModel([assistant_message("Hello")], inside=begin))
+    await Runner.run(agent, "Hi", run_config=config(trace_include_sensitive_data=False))
+    is_over.set()
+    await tasks[0]
+    found = {trace.data.spans[0].name: trace for trace in await traces()}
+    assert found["AsyncCompletions"].data.spans[0].inputs["messages"][0]["content"] == "later"
 
 
 async def test_runs_at_once_do_not_mix(client: Any) -> None:

@@ -102,13 +102,13 @@ class OpenSpan:
 
     def leave(self) -> None:
         """Make current what was, unless something else is by now, as in another task."""
+        if self.call is not None:
+            self.call.is_over = True
         if inner.get() is self.live:
             inner.set(self._inner_around)
         if current_span.get() is self.live:
-            around, parent = self._around, self._parent
-            while around is not None and around.end_time_ns and parent is not None and parent.live is around:
-                around, parent = parent._around, parent._parent  # it has ended before this one
-            current_span.set(around)
+            around = self._around
+            current_span.set(None if around is None else around.nearest_open())
         if current_model_call.get() is self.call:
             current_model_call.set(self._call_around)
 
@@ -157,19 +157,11 @@ class OpenTurn(OpenSpan):
         """End it, with a model call of its own if there was none inside and tokens were used."""
         usage = getattr(data, "usage", None)
         if not self._call.is_seen and usage and self.live.is_recording:
-            live = self._model_span()
+            live = open_span("Generation", SpanType.CHAT_MODEL, self.live)
             live.start_time_ns = self.live.start_time_ns
             bodies = usage_bodies(usage, live.settings.max_payload_bytes)
             record(live, bodies, {sc.OPERATION_NAME: "chat", sc.NOTE: TURN_NOTE}, None, None, capture=True)
         super().end(data, error)
-
-    def _model_span(self) -> LiveSpan:
-        before = current_span.get()
-        current_span.set(self.live)
-        try:
-            return open_span("Generation", SpanType.CHAT_MODEL)
-        finally:
-            current_span.set(before)
 
 
 class OpenModelSpan(OpenSpan):

@@ -13,16 +13,16 @@ import msgspec
 from agents.tracing import Span, Trace, TracingProcessor, get_current_span, get_current_trace
 
 from tracer import _semconv as sc
-from tracer._context import Current, current_span
+from tracer._context import open_current
 from tracer._guard import guarded
 from tracer._models import SpanType
 from tracer._runtime import runtime
-from tracer._spans import LiveSpan, open_span
+from tracer._spans import CURRENT, LiveSpan, open_span
 from tracer._values import safe_str
 from tracer.openai.agents._describe import OPERATION, Kind, kind_of, name_of, start_attributes
 from tracer.openai.agents._open import OpenModelSpan, OpenSpan, OpenTurn, inner
 from tracer.openai.agents._options import Options
-from tracer.openai.agents._runs import Run, captures, current_run
+from tracer.openai.agents._runs import Run, captures, running_run
 
 __all__ = ["TracerProcessor"]
 
@@ -50,7 +50,7 @@ class TracerProcessor(TracingProcessor):
     @guarded
     def on_trace_start(self, trace: Trace) -> None:
         """Begin the run's span, which stands for its trace, or a span for a ``trace(…)`` of the user's."""
-        options, run = self.options, current_run.get()
+        options, run = self.options, running_run()
         if options is None:
             return
         if run is not None and run.span is None:
@@ -76,7 +76,7 @@ class TracerProcessor(TracingProcessor):
     @guarded
     def on_span_start(self, span: Span[Any]) -> None:
         """Begin a span below the current one, or below the parent that the SDK was told."""
-        options, run = self.options, current_run.get()
+        options, run = self.options, running_run()
         if options is None:
             return
         if run is not None and run.span is None:  # inside a trace that is open already, or resumed
@@ -87,8 +87,10 @@ class TracerProcessor(TracingProcessor):
         kind = kind_of(data)
         name = name_of(data, kind)
         parent = self._by_id.get(span.parent_id or span.trace_id)
-        with Current(parent.below) if parent is not None and _is_elsewhere(span, parent) else _HERE:
-            live = open_span(name, kind.span_type)
+        below: LiveSpan | None = CURRENT
+        if parent is not None and _is_elsewhere(span, parent):
+            below = parent.below and parent.below.nearest_open()
+        live = open_span(name, kind.span_type, below)
         if kind.gives_way_to is not None:
             opened: OpenSpan = OpenModelSpan(live, kind, run, parent, captures(live, options, run))
         else:
@@ -123,17 +125,6 @@ class TracerProcessor(TracingProcessor):
         opened.enter()
 
 
-class _Here:
-    """What `Current` is when the current span stays."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-_HERE = _Here()
-
-
 def _is_elsewhere(span: Span[Any], parent: OpenSpan) -> bool:
     """Tell whether a span's parent is not what is around the call.
 
@@ -143,7 +134,7 @@ def _is_elsewhere(span: Span[Any], parent: OpenSpan) -> bool:
     current, innermost = get_current_span(), inner.get()
     if span.parent_id != (None if current is None else current.span_id):
         return True
-    return innermost is not None and innermost is not parent.live and current_span.get() is innermost
+    return innermost is not None and innermost is not parent.live and open_current() is innermost
 
 
 def _label_trace(span: LiveSpan, trace: Trace, session_id: Any = None, name: str | None = None) -> None:

@@ -7,7 +7,6 @@ begins with the first trace or span of the SDK's inside: where its tracing is di
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import sys
@@ -24,7 +23,7 @@ from tracer._spans import LiveSpan, open_span
 from tracer.openai.agents._describe import OPERATION, describe_error, run_attributes
 from tracer.openai.agents._options import Options
 
-__all__ = ["Run", "current_run", "wrap_run", "wrap_run_streamed"]
+__all__ = ["Run", "running_run", "wrap_run", "wrap_run_streamed"]
 
 SENSITIVE_VARIABLE = "OPENAI_AGENTS_TRACE_INCLUDE_SENSITIVE_DATA"
 
@@ -36,13 +35,14 @@ class Run:
         span: None until the SDK's first trace or span begins.
         inputs: The run's input, as it was when the span began.
         around: What was current before.
+        is_over: It has ended: a trace that a task begins later, which was begun inside, is none of its.
         withholds: The user told the SDK to leave texts out (``trace_include_sensitive_data=False``).
         session_id: Of the memory session that the run was given.
     """
 
     __slots__ = (
-        "_agent", "_error", "_input", "_name", "_noted", "_result", "around", "inputs", "session_id", "span",
-        "withholds",
+        "_agent", "_error", "_input", "_name", "_noted", "_result", "around", "inputs", "is_over", "session_id",
+        "span", "withholds",
     )  # fmt: skip
 
     def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -55,6 +55,7 @@ class Run:
         self.span: LiveSpan | None = None
         self.inputs: Payload | None = None
         self.around: LiveSpan | None = None
+        self.is_over = False
         self._error: BaseException | None = None
         self._noted: str | None = None
 
@@ -77,6 +78,7 @@ class Run:
     @guarded
     def close(self, result: Any = None, error: BaseException | None = None, *, cancelled: bool = False) -> None:
         """End the span with the run's result, or with what it raised."""
+        self.is_over = True
         span, noted = self.span, self._noted
         self._agent = self._input = self._error = self._result = None
         if span is None:
@@ -131,7 +133,13 @@ class Run:
 
 
 current_run: ContextVar[Run | None] = ContextVar("tracer_current_run", default=None)
-"""The innermost run of this task or thread."""
+"""The run that began last in this task or thread. It may be over: see `running_run`."""
+
+
+def running_run() -> Run | None:
+    """Return the innermost run of this task or thread; None if that is over."""
+    run = current_run.get()
+    return None if run is None or run.is_over else run
 
 
 def captures(span: LiveSpan, options: Options, run: Run | None) -> bool:
@@ -162,15 +170,18 @@ def wrap_run(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]
         del args, kwargs  # the SDK takes care that a redacted exception's traceback doesn't hold the input
         if around is None:
             return await running
-        token = current_run.set(around)
-        try:
+        before = current_run.get()
+        try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
+            current_run.set(around)
             result = await running
+            _leave(around, before)
+            around.close(result)
         except BaseException as error:
-            around.close(error=error)
+            try:
+                _raised(around, before, error)
+            finally:
+                _raised(around, before, error)
             raise
-        finally:
-            _reset(token)
-        around.close(result)
         return result
 
     return run
@@ -184,23 +195,31 @@ def wrap_run_streamed(original: Callable[..., Any], switch: Switch) -> Callable[
         run = _new_run(switch, "run_streamed", args, kwargs)
         if run is None:
             return original(self, *args, **kwargs)
-        token = current_run.set(run)
-        try:
+        before = current_run.get()
+        try:  # as above
+            current_run.set(run)
             result = original(self, *args, **kwargs)
+            _leave(run, before)
+            run.follow(result)
         except BaseException as error:
-            run.close(error=error)
+            try:
+                _raised(run, before, error)
+            finally:
+                _raised(run, before, error)
             raise
-        finally:
-            _reset(token)
-        run.follow(result)
         return result
 
     return run_streamed
 
 
-def _reset(token: Any) -> None:
-    with contextlib.suppress(ValueError):  # a coroutine that the garbage collector closes, in another context
-        current_run.reset(token)
+def _leave(run: Run, before: Run | None) -> None:
+    if current_run.get() is run:  # else a coroutine that the garbage collector closes, in another context
+        current_run.set(before)
+
+
+def _raised(run: Run, before: Run | None, error: BaseException) -> None:
+    _leave(run, before)
+    run.close(error=error)
 
 
 def _includes_sensitive_data(run_config: Any) -> bool:
