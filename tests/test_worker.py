@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import itertools
 import logging
 import threading
@@ -337,7 +338,7 @@ def test_the_barrier_waits_for_all_that_was_accepted_before(bench: Bench) -> Non
     bench.store.gate.clear()
     bench.push(*map(started, range(1, 101)))
     future = bench.worker.submit(bench.worker.settle_accepted)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(concurrent.futures.TimeoutError):  # not the built-in one before 3.11
         future.result(0.05)
     bench.store.gate.set()
     future.result(20)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def on_trio(item: pytest.Function) -> bool:
     return hasattr(item, "callspec") and item.callspec.params.get("mode") == "trio"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """Let the garbage collector pass over what was there before, mostly imported modules.
+
+    Many tests here drop streams and collect them; each collection would look at all modules' objects anew.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])

@@ -202,10 +202,13 @@ async def test_an_answer_that_is_no_json_is_kept_as_it_came(caller: Caller) -> N
     assert "<html>busy</html>" in str((await only_span()).outputs)
 
 
-SCRIPT = """
-import openai, tracer
+TRACED = """
+import tracer
 tracer.set_tracking_uri("sqlite:///{path}/exit.db")
 tracer.autolog()
+"""
+LEFT_OPEN = """
+import openai
 client = openai.OpenAI(base_url={url!r}, api_key="k")
 stream = client.chat.completions.create(model="m", messages=[{{"role": "user", "content": "Hi"}}], stream=True)
 next(stream)
@@ -214,7 +217,13 @@ next(stream)
 
 @pytest.mark.parametrize("mode", ["sync"])
 def test_a_stream_left_open_at_exit_is_no_noise(mode: str, server: FakeOpenAI, tmp_path: Path) -> None:
-    server.enqueue(reply.text("one two three").held(after_events=2))
-    script = SCRIPT.format(path=tmp_path, url=server.base_url)
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    server.enqueue(*[reply.text("one two three").held(after_events=2)] * 2)
+    ends = []
+    for script in (LEFT_OPEN, TRACED + LEFT_OPEN):
+        command = [sys.executable, "-c", script.format(path=tmp_path, url=server.base_url)]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        ends.append((run.returncode, run.stdout, run.stderr))
+    without, traced = ends
+    # On Python 3.13.0 the SDK crashes here by itself: the interpreter's datetime module is gone by then.
+    assert without == (0, "", "") or sys.version_info[:3] == (3, 13, 0)
+    assert traced == without

@@ -123,7 +123,7 @@ async def streaming_text(c: Caller) -> str:
 
 
 async def posted_by_hand(c: Caller) -> str:
-    answer = await c.settle(c.client.post, "/chat/completions", cast_to=dict[str, Any], body=dict(CHAT))
+    answer = await c.settle(c.client.post, "/chat/completions", cast_to=object, body=dict(CHAT))
     return str(answer["choices"][0]["message"]["content"])
 
 

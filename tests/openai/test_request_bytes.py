@@ -41,7 +41,7 @@ REQUESTS: dict[str, Any] = {
     "responses": lambda c: c.client.responses.create(model="m", input="Hi", stream=True),
     "embeddings": lambda c: c.client.embeddings.create(model="m", input="Hi"),
     "completions": lambda c: c.client.completions.create(model="m", prompt="Hi"),
-    "posted": lambda c: c.client.post("/chat/completions", cast_to=dict[str, Any], body=dict(CHAT)),
+    "posted": lambda c: c.client.post("/chat/completions", cast_to=object, body=dict(CHAT)),
 }
 
 

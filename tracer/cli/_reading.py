@@ -55,9 +55,14 @@ def with_store(uri: str, work: Callable[[Store], Awaitable[T]]) -> T:
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
     """Run a coroutine function in an event loop of its own. Ctrl-C cancels it, then raises KeyboardInterrupt."""
+    import asyncio
+
     import anyio
 
-    return anyio.run(work)
+    try:
+        return anyio.run(work)
+    except asyncio.CancelledError:  # what anyio makes of Ctrl-C on Python 3.10; nobody else cancels it
+        raise KeyboardInterrupt from None
 
 
 @asynccontextmanager
