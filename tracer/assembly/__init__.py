@@ -1,0 +1,1 @@
+"""From records to rows: spans put together, read by `tracer.interpret`, without what privacy withholds."""

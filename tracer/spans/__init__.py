@@ -1,0 +1,1 @@
+"""What user code holds while a span runs, and what runs on its thread."""
