@@ -13,7 +13,7 @@ install = $(VENV)/bin/uv pip install --quiet --python $(1)/bin/python $(2) \
 SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py patching.py path_variants.py \
 	request_bytes.py retries.py stream_endings.py streams.py)
 # What CI runs with other Pythons: what depends on threads, exits and forks. `nox -s tests` runs it all.
-PYTHON_TESTS = tests/processes $(wildcard tests/test_*.py) tests/openai/test_endings.py
+PYTHON_TESTS = tests/processes $(wildcard tests/assembly tests/capture tests/pipeline tests/redact tests/spans tests/test_*.py) tests/openai/test_endings.py
 
 .PHONY: demo test test-openai-versions test-pythons lint format typecheck bench wheel clean
 
@@ -32,6 +32,7 @@ test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the other
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports --cache-dir .ruff_cache/imports
 
 format: $(VENV)/.dev
 	$(RUN) -m ruff check --fix .

@@ -23,12 +23,12 @@ from benchmarks._server import canned_server, socket_client
 from benchmarks._statistics import median_interval, percentile
 from benchmarks._transport import async_client
 from tracer import _semconv as sc
-from tracer._assembler import Assembler
 from tracer._config import Settings
-from tracer._queue import RecordQueue
-from tracer._records import Codec, Ending, HttpFacts, Payload, Rank, SpanEnded, SpanStarted, encode
-from tracer._spans import open_span
-from tracer._worker import BATCH_MAX_BYTES
+from tracer.assembly.assembler import Assembler
+from tracer.capture.records import Codec, Ending, HttpFacts, Payload, Rank, SpanEnded, SpanStarted, encode
+from tracer.pipeline._queue import RecordQueue
+from tracer.pipeline.worker import BATCH_MAX_BYTES
+from tracer.spans.opening import open_span
 from tracer.store import open_store
 from tracer.store.base import Batch
 from tracer.store.process import current_process

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from tracer._models import Trace
-from tracer._records import Ending, SpanEnded, SpanStarted, encode
+from tracer.capture.records import Ending, SpanEnded, SpanStarted, encode
 from tracer.store.base import Batch
 from tracer.store.sqlite import SqliteStore
 

@@ -12,8 +12,8 @@ import pytest
 import tracer
 from tests.reading import last_span
 from tracer import _semconv as sc
-from tracer._records import Rank
 from tracer._runtime import runtime
+from tracer.capture.records import Rank
 from tracer.testing import FakeOpenAI, reply
 
 
@@ -66,7 +66,7 @@ async def test_calls_below_a_refused_span_are_counted_too(server: FakeOpenAI, mo
 
 
 async def test_text_is_indexed_when_the_worker_is_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer._worker.BUSY_FOR", 0.01)
+    monkeypatch.setattr("tracer.pipeline.worker.BUSY_FOR", 0.01)
     with tracer.start_span("words") as span:
         span.set_inputs("a needle")
     assert await tracer.flush()

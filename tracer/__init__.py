@@ -8,13 +8,7 @@ Importing starts no thread, opens no file, and imports neither openai nor any ex
 
 from __future__ import annotations
 
-from tracer import (
-    _trace_services,  # noqa: F401  gives traces their media and pages
-    export,
-    openai,
-    redact,
-    sync,
-)
+from tracer import export, openai, redact, sync
 from tracer._api import (
     autolog,
     configure,
@@ -38,7 +32,6 @@ from tracer._api import (
     update_current_trace,
 )
 from tracer._config import Settings
-from tracer._decorator import trace
 from tracer._exceptions import (
     ClosedError,
     ConfigurationError,
@@ -62,10 +55,15 @@ from tracer._models import (
     TracePage,
     TraceState,
 )
-from tracer._pipeline import Stats
-from tracer._spans import LiveSpan, start_span
-from tracer.export import to_pandas
+from tracer.export import (
+    to_pandas,
+    trace_services,  # noqa: F401  gives traces their media and pages
+)
 from tracer.interpret.cost import PricedCall
+from tracer.pipeline.pipeline import Stats
+from tracer.spans.decorator import trace
+from tracer.spans.live_span import LiveSpan
+from tracer.spans.opening import start_span
 
 __all__ = [
     "ClosedError",

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tracer._bridge import wait
-from tracer._checks import check_bool, check_seconds, check_strings, check_text, optional_text
-from tracer._context import open_current
 from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError
-from tracer._feedback import FeedbackValue, make_feedback
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer._pipeline import Stats
 from tracer._runtime import EXIT_TIMEOUT, runtime
-from tracer._spans import LiveSpan
-from tracer._values import clean_text
+from tracer.capture.argument_checks import check_bool, check_seconds, check_strings, check_text, optional_text
+from tracer.capture.feedback_checks import FeedbackValue, make_feedback
+from tracer.capture.text import clean_text
 from tracer.interpret.media import media_hash
+from tracer.pipeline.bridge import wait
+from tracer.pipeline.pipeline import Stats
+from tracer.spans.context import open_current
+from tracer.spans.live_span import LiveSpan
 from tracer.store.base import Store, TraceQuery
 
 __all__ = [

@@ -278,7 +278,7 @@ class TraceData(msgspec.Struct, frozen=True):
 class TraceServices:
     """What some methods of a trace need beside its own copy: a store to read media from, and a page to draw.
 
-    This module knows neither, so that every other module may import it: `tracer._trace_services` does both.
+    This module knows neither, so that every other module may import it: `tracer.export.trace_services` does both.
     """
 
     async def get_media(self, reference: str) -> Media:

@@ -18,15 +18,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tracer import _fork
-from tracer._child_exits import call_before_child_exits
-from tracer._clock import Clock, Ids, RandomIds, SystemClock
 from tracer._config import DEFAULT_EXPERIMENT, DEFAULT_TRACKING_URI, Settings, from_environment, updated
 from tracer._exceptions import ConfigurationError, StoreError
-from tracer._native_threads import wait_for_all, why_there_are_none
-from tracer._pipeline import Pipeline, Stats
-from tracer._values import clean_text
-from tracer._worker import LOOP_MODULE
+from tracer.capture.text import clean_text
+from tracer.pipeline.clock import Clock, Ids, RandomIds, SystemClock
+from tracer.pipeline.pipeline import Pipeline, Stats
+from tracer.pipeline.worker import LOOP_MODULE
+from tracer.process import forks
+from tracer.process.child_exits import call_before_child_exits
+from tracer.process.native_threads import wait_for_all, why_there_are_none
 from tracer.store import check_uri
 from tracer.store.uri import MEMORY_URI, find_uri_problem, parse_uri, problem_text
 
@@ -70,7 +70,7 @@ class Runtime:
         self._reset()
         self._dormant: Pipeline | None = None
         atexit.register(self._at_exit)
-        _fork.register(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
+        forks.register(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
     # --- settings -------------------------------------------------------------------------------------------------
 
@@ -150,8 +150,8 @@ class Runtime:
             return self.current
 
     def _notice_fork(self) -> None:
-        if not _fork.mark[0]:
-            _fork.notice()
+        if not forks.mark[0]:
+            forks.notice()
 
     def _usable_uri(self) -> str:
         """Return where traces go. A damaged file is no hindrance: the worker moves it aside.

@@ -7,7 +7,7 @@ that runs an event loop they would block that loop: use the async ones there.
 from __future__ import annotations
 
 from tracer import _api
-from tracer._bridge import blocking
+from tracer.pipeline.bridge import blocking
 
 __all__ = [
     "delete_feedback",

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import tracer
 from tests.reading import last_span, last_spans, last_trace, stored_bytes, stored_rows
-from tracer import _assembler
 from tracer import _semconv as sc
-from tracer._assembler import MAX_EVENTS, MAX_LIVE_EVENTS, Assembler
 from tracer._models import SpanStatusCode, TraceState
-from tracer._records import (
+from tracer.assembly import assembler
+from tracer.assembly.assembler import MAX_EVENTS, MAX_LIVE_EVENTS, Assembler
+from tracer.capture.records import (
     Ending,
     Failure,
     Payload,
@@ -34,7 +34,7 @@ from tracer._records import (
     TraceUpdated,
     encode,
 )
-from tracer._values import snapshot
+from tracer.capture.snapshots import snapshot
 from tracer.store import current_process, open_store
 from tracer.store.base import Batch, SpanRow
 from tracer.testing import FakeOpenAI, reply
@@ -175,7 +175,7 @@ def test_events_are_written_live_up_to_a_bound_and_all_of_them_at_the_end() -> N
 
 
 def test_a_response_read_again_is_counted_once_among_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_assembler, "MAX_RESPONSES", 2)
+    monkeypatch.setattr(assembler, "MAX_RESPONSES", 2)
 
     def read(operation: str, response_id: str) -> list[Record]:
         usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}

@@ -13,14 +13,16 @@ import pytest
 import tracer
 from tests.reading import stored_bytes, stored_rows
 from tracer import _semconv as sc
-from tracer._facts import describe_failure, exception_attributes, http_attributes, seconds_after
-from tracer._failures import capture_failure
 from tracer._models import SpanStatusCode
-from tracer._outcome import Outcome, conclude
-from tracer._privacy import Privacy
-from tracer._reading import read_request, read_response, read_stream, read_value
-from tracer._records import Codec, Ending, Failure, HttpFacts, Payload
-from tracer._values import snapshot
+from tracer.assembly._exception_texts import describe_failure, exception_attributes
+from tracer.assembly._finish_and_status import Outcome, conclude
+from tracer.assembly._payload_views import read_request, read_response, read_stream, read_value
+from tracer.assembly._privacy import Privacy
+from tracer.assembly._response_head import http_attributes
+from tracer.assembly._row_parts import seconds_after
+from tracer.capture.failures import capture_failure
+from tracer.capture.records import Codec, Ending, Failure, HttpFacts, Payload
+from tracer.capture.snapshots import snapshot
 from tracer.interpret import ResponseView
 from tracer.testing import FakeOpenAI
 

@@ -16,7 +16,7 @@ from tests.browser.conftest import playwright_api, serving
 from tests.browser.conversations import CHAT, LONG, LONG_TURNS, OTHERS
 from tests.browser.test_list import ROWS, axe_violations, write
 from tests.store.rows import batch, patch, running, span, started, trace_id
-from tracer._addresses import session_url
+from tracer.render.addresses import session_url
 
 expect = playwright_api.expect
 SESSIONS = ".sessions tbody tr"

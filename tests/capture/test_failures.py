@@ -14,8 +14,9 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from tracer._failures import MAX_CAUSES, MAX_FRAMES, capture_failure, format_failure, is_cancellation
-from tracer._records import Ending, Failure, SpanEnded, decode, encode
+from tracer.assembly._exception_texts import format_failure
+from tracer.capture.failures import MAX_CAUSES, MAX_FRAMES, capture_failure, is_cancellation
+from tracer.capture.records import Ending, Failure, SpanEnded, decode, encode
 
 
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tracer._records import (
+from tracer.capture.records import (
     Codec,
     Ending,
     Failure,

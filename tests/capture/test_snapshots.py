@@ -23,8 +23,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer._records import Payload, SpanUpdated, decode, encode
-from tracer._values import encode_attributes, safe_repr, safe_str, snapshot
+from tracer.capture.records import Payload, SpanUpdated, decode, encode
+from tracer.capture.snapshots import encode_attributes, snapshot
+from tracer.capture.text import safe_repr, safe_str
 
 LIMIT = 100_000
 
@@ -341,7 +342,7 @@ def test_a_snapshot_is_of_now() -> None:
 
 
 SHRINKS_WHILE_IT_IS_READ = """
-from tracer._values import snapshot
+from tracer.capture.snapshots import snapshot
 class Evil:
     def __repr__(self):
         box.clear(); table.clear()

@@ -15,11 +15,11 @@ import pytest
 import tracer
 from tests.openai.calling import CHAT, HELLO, Caller, finish, only_span, said, traces
 from tests.openai.test_endings import described
-from tracer import _guard
-from tracer._pipeline import Pipeline
-from tracer._spans import LiveSpan
-from tracer._throttle import Throttle
 from tracer.openai import _calls, _stream
+from tracer.pipeline.pipeline import Pipeline
+from tracer.pipeline.throttle import Throttle
+from tracer.spans import guard
+from tracer.spans.live_span import LiveSpan
 from tracer.testing import FakeOpenAI, reply
 
 PLANTS: dict[str, tuple[Any, str]] = {
@@ -44,7 +44,7 @@ def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     owner, name = request.param
     monkeypatch.setattr(owner, name, fail)
-    monkeypatch.setattr(_guard, "_throttle", Throttle())
+    monkeypatch.setattr(guard, "_throttle", Throttle())
     return str(name)
 
 
@@ -96,7 +96,7 @@ async def test_a_stream_that_can_not_be_tapped_ends_with_the_call(
         raise TypeError("planted")
 
     monkeypatch.setattr(_calls, name, fail)
-    monkeypatch.setattr(_guard, "_throttle", Throttle())
+    monkeypatch.setattr(guard, "_throttle", Throttle())
     await caller.items(await caller.chat(stream=True))
     tracer_log.clear()
     span = await only_span()
@@ -116,7 +116,7 @@ async def test_a_request_that_was_not_seen_still_has_a_span(
         return read(client, operation, name, host, *rest)
 
     monkeypatch.setattr(_calls, "_start_attributes", fail)
-    monkeypatch.setattr(_guard, "_throttle", Throttle())
+    monkeypatch.setattr(guard, "_throttle", Throttle())
     await caller.chat()
     tracer_log.clear()
     assert said(await only_span()) == "You said: Hi"

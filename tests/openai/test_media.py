@@ -293,7 +293,7 @@ async def test_media_that_cannot_be_taken_out_stay_where_they_are(
     def fail(row: Any) -> Any:
         raise RuntimeError("no")
 
-    monkeypatch.setattr("tracer._assembler.take_media", fail)
+    monkeypatch.setattr("tracer.assembly.assembler.take_media", fail)
     tracer.autolog()
     with server.client() as client:
         client.chat.completions.create(model="gpt-5", messages=image_message(PNG))

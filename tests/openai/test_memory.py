@@ -11,9 +11,9 @@ import pytest
 
 import tracer
 from tests.openai.calling import CHAT, Caller, collect, finish, traces
-from tracer._spans import LiveSpan
 from tracer.openai._calls import Call
 from tracer.openai._stream import _AsyncReader, _Tap
+from tracer.spans.live_span import LiveSpan
 from tracer.testing import reply
 
 OURS = (Call, LiveSpan, _Tap, _AsyncReader)

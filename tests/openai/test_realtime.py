@@ -15,11 +15,11 @@ import tracer
 from tests.openai.calling import collect, finish, only_trace, traces
 from tests.openai.talking import Json, Talker, created, delta, done, responses_of, sending, sessions_of
 from tests.reading import stored_bytes, stored_rows
-from tracer import _guard
 from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
-from tracer._throttle import Throttle
 from tracer.openai import _websocket_session
+from tracer.pipeline.throttle import Throttle
+from tracer.spans import guard
 from tracer.testing import FakeConnection, FakeWebSockets
 from tracer.testing._answer import deltas
 from tracer.testing._realtime import BYTES_PER_WORD
@@ -598,7 +598,7 @@ async def test_failing_tracer_harms_no_session(
     def fail(*_: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(_guard, "_throttle", Throttle())
+    monkeypatch.setattr(guard, "_throttle", Throttle())
     monkeypatch.setattr(_websocket_session, "read_head", fail)
     async with talker.realtime() as connection:
         *_, last = await talker.ask(connection, "Hi")

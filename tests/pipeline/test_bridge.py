@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trio
 
-from tracer._bridge import blocking, wait
+from tracer.pipeline.bridge import blocking, wait
 
 Future = concurrent.futures.Future[int]
 

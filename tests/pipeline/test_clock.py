@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tracer._clock import MADE_AT_ONCE, RandomIds
+from tracer.pipeline.clock import MADE_AT_ONCE, RandomIds
 
 
 def test_ids_have_their_form_and_come_once() -> None:

@@ -14,12 +14,12 @@ import pytest
 
 import tracer
 from tests.scripted_store import ScriptedStore, eventually
-from tracer._clock import RandomIds, SystemClock
 from tracer._config import Settings
 from tracer._models import TraceState
-from tracer._pipeline import LARGE, Pipeline
-from tracer._records import Codec, Ending, LargeRecord, Payload, Rank, SpanEnded, SpanStarted, decode
 from tracer._runtime import runtime
+from tracer.capture.records import Codec, Ending, LargeRecord, Payload, Rank, SpanEnded, SpanStarted, decode
+from tracer.pipeline.clock import RandomIds, SystemClock
+from tracer.pipeline.pipeline import LARGE, Pipeline
 from tracer.testing._isolation import isolated
 
 Log = list[logging.LogRecord]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer._queue import RecordQueue, Tally
-from tracer._records import Encoded, Rank
+from tracer.capture.records import Encoded, Rank
+from tracer.pipeline._queue import RecordQueue, Tally
 
 EVERYTHING = 2**62
 RANKS = st.sampled_from(list(Rank))

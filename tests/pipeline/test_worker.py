@@ -13,15 +13,15 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-import tracer._worker as worker_module
+import tracer.pipeline.worker as worker_module
 from tests.scripted_store import ScriptedStore, ended, eventually, started
-from tracer._assembler import Assembler
 from tracer._config import Settings
-from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError, StoreError, TransientStoreError
-from tracer._queue import RecordQueue
-from tracer._records import Codec, Payload, Rank, SpanChunk, encode
-from tracer._worker import Worker
+from tracer.assembly.assembler import Assembler
+from tracer.capture.records import Codec, Payload, Rank, SpanChunk, encode
+from tracer.pipeline._error_log import ErrorLog
+from tracer.pipeline._queue import RecordQueue
+from tracer.pipeline.worker import Worker
 
 Log = list[logging.LogRecord]
 

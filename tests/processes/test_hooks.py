@@ -60,8 +60,8 @@ server.__exit__(None, None, None)
 
 
 HANGS = """
-import tracer._worker
-tracer._worker.READ_PATIENCE = 1.0
+import tracer.pipeline.worker
+tracer.pipeline.worker.READ_PATIENCE = 1.0
 
 def hang(text):
     time.sleep(1000)

@@ -10,7 +10,7 @@ from tests.processes.script import query, run_quietly, states
 
 WORK = """
 import asyncio, gc, warnings
-from tracer._context import current_span
+from tracer.spans.context import current_span
 from tracer.openai._calls import current_call
 
 warnings.simplefilter("ignore")  # of coroutines that an interrupt kept from being awaited
@@ -95,8 +95,8 @@ AT_EVERY_POINT = """
 import dis
 
 FOLDER = os.path.dirname(tracer.__file__) + os.sep
-FILES = {"_context.py", "_decorator.py", "_pipeline.py", "_queue.py", "_spans.py", "_calls.py", "_patch.py",
-         "_stream.py"}
+FILES = {"context.py", "decorator.py", "live_span.py", "opening.py", "pipeline.py", "_queue.py", "_calls.py",
+         "_patch.py", "_stream.py"}
 
 def interrupt(work, number):
     \"\"\"Do work, with a KeyboardInterrupt at the n-th point where Python looks for signals; return where that was.

@@ -23,8 +23,8 @@ def spans():
         time.sleep(0.0005)
 
 def streams():
-    from tracer._records import Ending, Rank, SpanChunk
-    from tracer._spans import open_span
+    from tracer.capture.records import Ending, Rank, SpanChunk
+    from tracer.spans.opening import open_span
     number = 0
     while True:
         span = open_span("stream", "CHAT_MODEL")

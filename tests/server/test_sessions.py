@@ -11,8 +11,8 @@ import pytest
 from tests.render.test_hostile import OWN_TAGS
 from tests.server.test_pages import OUR_ELEMENTS, PAYLOADS, Elements, ids
 from tests.store.rows import batch, patch, running, simple, span, started, trace_id
-from tracer._addresses import session_url
 from tracer._models import SpanStatusCode, TraceState
+from tracer.render.addresses import session_url
 from tracer.store.sqlite import SqliteStore
 
 HOSTILE_IDS = [

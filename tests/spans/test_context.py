@@ -17,7 +17,7 @@ import pytest
 
 import tracer
 from tests.reading import last_span, last_trace
-from tracer._context import current_span
+from tracer.spans.context import current_span
 
 
 def open_and_end(name: str = "later") -> tracer.LiveSpan:

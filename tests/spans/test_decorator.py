@@ -21,9 +21,9 @@ import pytest
 
 import tracer
 from tests.reading import last_span, last_spans, last_trace
-from tracer import _guard
-from tracer._binding import Binder
-from tracer._throttle import Throttle
+from tracer.pipeline.throttle import Throttle
+from tracer.spans import guard
+from tracer.spans._argument_binding import Binder
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -593,7 +593,7 @@ async def test_a_reducer_makes_the_outputs() -> None:
 async def test_a_reducer_that_raises_is_told_once_and_the_items_kept(
     tracer_log: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_guard, "_throttle", Throttle())
+    monkeypatch.setattr(guard, "_throttle", Throttle())
 
     @tracer.trace(output_reducer=lambda items: 1 / 0)
     def count() -> Generator[int, None, None]:
@@ -640,7 +640,7 @@ async def test_a_fault_of_ours_changes_no_call_and_is_told_once_for_each_functio
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(_guard, "_throttle", Throttle())
+    monkeypatch.setattr(guard, "_throttle", Throttle())
     monkeypatch.setattr(tracer.LiveSpan, method, fail)
     assert await numbers_of_each_kind() == [1, 2, 3, 4] * 2
     lines = [record.getMessage() for record in tracer_log]

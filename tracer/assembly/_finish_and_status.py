@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tracer._models import SpanStatusCode
-from tracer._records import Ending
+from tracer.capture.records import Ending
 from tracer.interpret import Finish, ResponseView
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._privacy import Privacy, withhold_request, withhold_response
-from tracer._records import Codec, Payload
+from tracer.assembly._privacy import Privacy, withhold_request, withhold_response
+from tracer.capture.records import Codec, Payload
 from tracer.interpret import (
     RequestView,
     ResponseView,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._records import Payload
+from tracer.capture.records import Payload
 from tracer.interpret import RequestView, ResponseView, decode_json, encode_value, redact, withhold
 from tracer.interpret._json import read_body
 from tracer.interpret.privacy import mentions_credentials, without_credentials

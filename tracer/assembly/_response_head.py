@@ -1,25 +1,13 @@
-"""What a span's attributes say beside its payloads: the response's head, failures, moments, links to other traces."""
+"""The head of a response as span attributes: status, request id, rate limits, a few headers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from tracer import _semconv as sc
-from tracer._failures import format_failure
-from tracer._privacy import Privacy
-from tracer._records import Failure, HttpFacts
-from tracer.interpret import ResponseView
-from tracer.redact import api_keys
+from tracer.capture.records import HttpFacts
 
-__all__ = [
-    "describe_failure",
-    "exception_attributes",
-    "http_attributes",
-    "link_ids",
-    "seconds_after",
-    "stream_error_attributes",
-]
+__all__ = ["http_attributes"]
 
 KEPT_HEADERS = {"openai-processing-ms", "retry-after", "retry-after-ms", "apim-request-id", "cf-ray"}
 RATE_LIMIT_PREFIX = "x-ratelimit-"
@@ -27,11 +15,6 @@ REQUEST_ID_HEADER = "x-request-id"
 CONTENT_TYPE = "content-type"
 CONTENT_ENCODING = "content-encoding"
 MAX_HEADER_NAMES = 512
-LINKS = {
-    sc.RESPONSE_ID: "response",
-    sc.PREVIOUS_RESPONSE_ID: "previous_response",
-    sc.CONVERSATION_ID: "conversation",
-}
 
 
 def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str | None]:
@@ -72,41 +55,3 @@ def _header_key(name: str) -> tuple[bool, str] | None:
     if name.startswith(RATE_LIMIT_PREFIX):
         return True, name[len(RATE_LIMIT_PREFIX) :]
     return (False, sc.HEADERS_PREFIX + name) if name in KEPT_HEADERS else None
-
-
-def link_ids(operation: str | None, attributes: dict[str, Any]) -> dict[str, str] | None:
-    """Return the ids by which traces continue one another; only Responses has any that can be continued."""
-    if operation not in ("responses", "retrieved"):
-        return None
-    return {kind: value for key, kind in LINKS.items() if type(value := attributes.get(key)) is str} or None
-
-
-def exception_attributes(failure: Failure, privacy: Privacy) -> dict[str, Any]:
-    """Return an ``exception`` event's attributes (OpenTelemetry's exception conventions; the bare class name)."""
-    # A stack trace quotes source code, and so may a key that somebody wrote there.
-    stacktrace = privacy.redact(api_keys(format_failure(failure))) if privacy.capture else ""
-    return {
-        sc.EXCEPTION_TYPE: failure.type,
-        sc.EXCEPTION_MESSAGE: privacy.clean_note(failure.message),
-        sc.EXCEPTION_STACKTRACE: stacktrace,
-    }
-
-
-def describe_failure(failure: Failure, privacy: Privacy) -> str:
-    """Return a status description: the exception's class and message, or the class alone."""
-    if not privacy.capture or not failure.message:
-        return failure.type
-    return f"{failure.type}: {privacy.redact(api_keys(failure.message))}"
-
-
-def stream_error_attributes(view: ResponseView) -> dict[str, Any]:
-    """Return the ``exception`` event's attributes for an error that came inside a stream.
-
-    The SDK raises it above the byte tap, as `openai.APIError` (``openai/_streaming.py``).
-    """
-    return {sc.EXCEPTION_TYPE: "APIError", sc.EXCEPTION_MESSAGE: view.error or "", sc.EXCEPTION_STACKTRACE: ""}
-
-
-def seconds_after(start_ns: int, moments: Iterable[tuple[str, int | None]]) -> dict[str, float]:
-    """Return each moment that is known as seconds from the start."""
-    return {key: max(0, moment - start_ns) / 1e9 for key, moment in moments if moment is not None}

@@ -14,19 +14,12 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._facts import (
-    describe_failure,
-    exception_attributes,
-    http_attributes,
-    link_ids,
-    seconds_after,
-    stream_error_attributes,
-)
-from tracer._media import take_media, take_media_from_reads
 from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
-from tracer._outcome import Outcome, conclude
-from tracer._privacy import Privacy
-from tracer._reading import (
+from tracer.assembly._exception_texts import describe_failure, exception_attributes, stream_error_attributes
+from tracer.assembly._finish_and_status import Outcome, conclude
+from tracer.assembly._media_rows import take_media, take_media_from_reads
+from tracer.assembly._open_span import OpenSpan
+from tracer.assembly._payload_views import (
     binary_answer,
     chunk_times,
     read_request,
@@ -35,9 +28,11 @@ from tracer._reading import (
     read_value,
     view_outputs,
 )
-from tracer._records import (
+from tracer.assembly._privacy import Privacy
+from tracer.assembly._response_head import http_attributes
+from tracer.assembly._row_parts import child_row, encode_events, link_ids, seconds_after
+from tracer.capture.records import (
     Encoded,
-    Payload,
     SpanChunk,
     SpanEnded,
     SpanNoted,
@@ -46,7 +41,7 @@ from tracer._records import (
     TraceUpdated,
     decode,
 )
-from tracer.interpret import ChildView, ResponseView, child_span_id, encode_value
+from tracer.interpret import ResponseView, encode_value
 from tracer.interpret.cost import Prices, cost_of
 from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 
@@ -81,34 +76,6 @@ class AssemblyCounts(msgspec.Struct):
     redaction_failed: int = 0
 
 
-class _OpenSpan:
-    """A span that has started and not ended, with what is known of it so far."""
-
-    __slots__ = (
-        "attributes", "chunks", "chunks_written", "events", "inputs", "items", "model", "outputs", "preview",
-        "privacy", "started", "status", "text",
-    )  # fmt: skip
-
-    def __init__(self, started: SpanStarted, privacy: Privacy) -> None:
-        self.started = started
-        self.privacy = privacy
-        self.inputs = started.inputs
-        self.outputs: Payload | None = None
-        # What instrumentation sets is made of labels; a user's attributes may hold anything.
-        attributes = started.attributes or {}
-        self.attributes: dict[str, Any] = attributes if started.operation is not None else privacy.clean(attributes)
-        if started.operation is None:
-            started.name = privacy.redact(started.name)
-        self.events: list[tuple[str, int, dict[str, Any]]] = []
-        self.items: list[Any] = []
-        self.chunks: list[tuple[int, bytes]] = []
-        self.chunks_written = 0
-        self.status: tuple[str, str] | None = None
-        self.model: str | None = None
-        self.preview: str | None = None
-        self.text = ""
-
-
 class Assembler:
     """Turns records into batches. Single-threaded: the worker's.
 
@@ -122,8 +89,8 @@ class Assembler:
         self.counts = AssemblyCounts()
         self.prices: Prices | None = None
         self._process = process
-        self._open: dict[str, _OpenSpan] = {}
-        self._touched: dict[str, _OpenSpan] = {}
+        self._open: dict[str, OpenSpan] = {}
+        self._touched: dict[str, OpenSpan] = {}
         self._batch = Batch(process=process)
         self._patches: dict[str, TracePatch] = {}
         self._responses_counted: OrderedDict[str, None] = OrderedDict()
@@ -171,7 +138,7 @@ class Assembler:
     # --- records --------------------------------------------------------------------------------------------------
 
     def _on_started(self, record: SpanStarted, hooks: Hooks) -> None:
-        span = _OpenSpan(record, Privacy(record.capture, hooks))
+        span = OpenSpan(record, Privacy(record.capture, hooks))
         self._open[record.span_id] = self._touched[record.span_id] = span
         if record.body_dropped:
             span.attributes[sc.PAYLOAD_DROPPED] = True
@@ -236,7 +203,7 @@ class Assembler:
         patch.name_override = privacy.redact(record.name) or patch.name_override
         self.counts.redaction_failed += privacy.failures
 
-    def _touch(self, span_id: str, hooks: Hooks) -> _OpenSpan | None:
+    def _touch(self, span_id: str, hooks: Hooks) -> OpenSpan | None:
         span = self._open.get(span_id)
         if span is None:
             self.counts.orphaned += 1
@@ -254,7 +221,7 @@ class Assembler:
             self._patches[trace_id] = patch
         return patch
 
-    def _trace_of(self, span: _OpenSpan) -> TracePatch:
+    def _trace_of(self, span: OpenSpan) -> TracePatch:
         """Return the patch of a span's trace; where the span stands for its trace, filled with what it says."""
         started = span.started
         patch = self._patch(started.trace_id, started.start_ns)
@@ -269,12 +236,12 @@ class Assembler:
             patch.request_preview = span.preview or patch.request_preview
         return patch
 
-    def _lose(self, span: _OpenSpan, lost: dict[str, int]) -> None:
+    def _lose(self, span: OpenSpan, lost: dict[str, int]) -> None:
         dropped = self._patch(span.started.trace_id, span.started.start_ns).dropped
         for kind, count in lost.items():
             dropped[kind] = dropped.get(kind, 0) + count
 
-    def _row(self, span: _OpenSpan) -> SpanRow:
+    def _row(self, span: OpenSpan) -> SpanRow:
         """Return a row with what was known before the span ended. Reads the inputs, once."""
         started = span.started
         inputs = None
@@ -299,10 +266,10 @@ class Assembler:
             text=span.text,
         )
 
-    def _add_open_row(self, span: _OpenSpan) -> None:
+    def _add_open_row(self, span: OpenSpan) -> None:
         row = self._row(span)
         if len(span.events) <= MAX_LIVE_EVENTS:  # the end brings more; to write them with each batch is quadratic
-            row.events = _encode_events(span.events)
+            row.events = encode_events(span.events)
         row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
         if span.outputs is not None:
@@ -314,7 +281,7 @@ class Assembler:
         span.chunks_written = len(span.chunks)
         self._trace_of(span)
 
-    def _add_ended_rows(self, span: _OpenSpan, ended: SpanEnded) -> None:
+    def _add_ended_rows(self, span: OpenSpan, ended: SpanEnded) -> None:
         if ended.failure is not None:
             attributes = exception_attributes(ended.failure, span.privacy)
             span.events.append((sc.EVENT_EXCEPTION, ended.end_ns, attributes))
@@ -335,7 +302,7 @@ class Assembler:
             row.events = encode_value(span.events)
         self._batch.spans.append(row)
         if view is not None and view.children:
-            self._batch.spans.extend(_child_row(row, child) for child in view.children)
+            self._batch.spans.extend(child_row(row, child) for child in view.children)
         if ended.lost:
             self._lose(span, ended.lost)
         self._end_trace(span, row, view)
@@ -351,18 +318,18 @@ class Assembler:
                 batch.media += media
                 offer()
 
-    def _add_bare_end(self, span: _OpenSpan, ended: SpanEnded) -> None:
+    def _add_bare_end(self, span: OpenSpan, ended: SpanEnded) -> None:
         """Add the end of a span whose payloads we failed to understand: the span is whole but for them."""
         span.inputs = span.outputs = None
         outcome = self._outcome(span, ended, None)
         span.attributes = {sc.NOTE: "could not be interpreted; see the log"}
         row = self._row(span)
-        row.events = _encode_events(span.events)
+        row.events = encode_events(span.events)
         self._complete(row, span, ended, None, outcome)
         self._batch.spans.append(row)
         self._end_trace(span, row, None)
 
-    def _read_outputs(self, span: _OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
+    def _read_outputs(self, span: OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
         """Read what came back, and note what the response's head says."""
         operation = span.started.operation
         content_type = encoding = None
@@ -390,7 +357,7 @@ class Assembler:
             view = view_outputs(span.items, span.privacy) if span.items else None
         return view, encoding
 
-    def _outcome(self, span: _OpenSpan, ended: SpanEnded, view: ResponseView | None) -> Outcome:
+    def _outcome(self, span: OpenSpan, ended: SpanEnded, view: ResponseView | None) -> Outcome:
         failure = None if ended.failure is None else describe_failure(ended.failure, span.privacy)
         return conclude(
             ended.ending,
@@ -402,7 +369,7 @@ class Assembler:
         )
 
     def _complete(
-        self, row: SpanRow, span: _OpenSpan, ended: SpanEnded, view: ResponseView | None, outcome: Outcome
+        self, row: SpanRow, span: OpenSpan, ended: SpanEnded, view: ResponseView | None, outcome: Outcome
     ) -> None:
         row.end_time_ns = max(ended.end_ns, row.start_time_ns)
         row.finish, row.status_code, row.status_description = outcome.finish, outcome.code, outcome.description
@@ -441,7 +408,7 @@ class Assembler:
             self._report("a call could not be priced", error)
             return None
 
-    def _end_trace(self, span: _OpenSpan, row: SpanRow, view: ResponseView | None) -> None:
+    def _end_trace(self, span: OpenSpan, row: SpanRow, view: ResponseView | None) -> None:
         patch = self._trace_of(span)
         said = view.preview if view is not None else None
         if span.started.experiment is not None:
@@ -453,46 +420,19 @@ class Assembler:
         elif self._is_in_session(span):
             patch.request_preview, patch.response_preview = span.preview or patch.request_preview, said
 
-    def _is_in_session(self, span: _OpenSpan) -> bool:
+    def _is_in_session(self, span: OpenSpan) -> bool:
         """Tell whether a span is a response of a WebSocket session, which says nothing itself, that is its trace."""
         session = self._open.get(span.started.parent_id or "")
         if session is None or session.started.experiment is None:
             return False
         return (session.started.operation or "").endswith(".session")
 
-    def _count_truncated(self, span: _OpenSpan, what: str, size: int) -> None:
+    def _count_truncated(self, span: OpenSpan, what: str, size: int) -> None:
         self.counts.truncated += 1
         span.attributes[sc.TRUNCATED] = {**span.attributes.get(sc.TRUNCATED, {}), what: size}
         self._lose(span, {"truncated": 1})
 
 
-def _raised_by_sdk(span: _OpenSpan, view: ResponseView) -> bool:
+def _raised_by_sdk(span: OpenSpan, view: ResponseView) -> bool:
     """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
     return view.finish == "failed" and span.started.operation in RAISED_BY_SDK
-
-
-def _encode_events(events: list[tuple[str, int, dict[str, Any]]]) -> bytes | None:
-    return encode_value(events) if events else None
-
-
-def _child_row(parent: SpanRow, child: ChildView) -> SpanRow:
-    """Return the row of a tool that OpenAI ran inside a call."""
-    start = child.start_time_ns if child.start_time_ns is not None else parent.start_time_ns
-    end = child.end_time_ns if child.end_time_ns is not None else parent.end_time_ns
-    failed = child.error is not None
-    finish = "failed" if failed else child.finish
-    return SpanRow(
-        trace_id=parent.trace_id,
-        span_id=child_span_id(parent.span_id, child.key),
-        parent_id=parent.span_id,
-        name=child.name,
-        span_type=child.span_type,
-        start_time_ns=start,
-        end_time_ns=max(end, start) if end is not None else None,
-        status_code=_SPAN_ERROR if failed else _SPAN_OK,
-        status_description=child.error or "",
-        finish=finish,
-        inputs=None if child.inputs is None else encode_value(child.inputs),
-        outputs=None if child.outputs is None else encode_value(child.outputs),
-        attributes=encode_value({**child.attributes, sc.FINISH: finish}),
-    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracer._exceptions import ConfigurationError
-from tracer._values import clean_text
+from tracer.capture.text import clean_text
 
 __all__ = ["check_bool", "check_mapping", "check_seconds", "check_strings", "check_text", "optional_text"]
 

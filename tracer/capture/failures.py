@@ -1,16 +1,14 @@
-"""Exceptions on their way into a span: taken apart cheaply where they are seen, put into words in the worker."""
+"""Exceptions on their way into a span: taken apart cheaply on the user's thread, where they are seen."""
 
 from __future__ import annotations
 
 import asyncio
-import linecache
-import textwrap
 
-from tracer._records import Failure
-from tracer._secrets import hide_secrets, sent_secrets
-from tracer._values import clean_text, safe_str
+from tracer.capture.records import Failure
+from tracer.capture.text import clean_text, safe_str
+from tracer.redact.sent_credentials import hide_secrets, sent_secrets
 
-__all__ = ["capture_failure", "format_failure", "is_cancellation"]
+__all__ = ["capture_failure", "is_cancellation"]
 
 MAX_FRAMES = 64
 MAX_CAUSES = 8
@@ -83,27 +81,3 @@ def _frames(error: BaseException) -> list[tuple[str, int, str]]:
         frames.append((clean_text(code.co_filename), step.tb_lineno or code.co_firstlineno, clean_text(code.co_name)))
         step = step.tb_next
     return frames if len(frames) <= MAX_FRAMES else frames[: MAX_FRAMES // 2] + frames[-MAX_FRAMES // 2 :]
-
-
-def format_failure(failure: Failure) -> str:
-    """Return the text that Python would print, causes first. Reads source files, so not for the caller's thread."""
-    parts = []
-    if failure.cause is not None:
-        link = (
-            "The above exception was the direct cause of the following exception:"
-            if failure.explicit
-            else "During handling of the above exception, another exception occurred:"
-        )
-        parts = [format_failure(failure.cause), "", link, ""]
-    if failure.frames:
-        parts.append("Traceback (most recent call last):")
-        parts.extend(_format_frame(*frame) for frame in failure.frames)
-    parts.append(f"{failure.type}: {failure.message}" if failure.message else failure.type)
-    for number, member in enumerate(failure.members, 1):
-        parts += ["", textwrap.indent(f"Sub-exception {number}:\n{format_failure(member)}", "    ")]
-    return "\n".join(parts)
-
-
-def _format_frame(file: str, line: int, function: str) -> str:
-    source = linecache.getline(file, line).strip()
-    return f'  File "{file}", line {line}, in {function}' + (f"\n    {source}" if source else "")

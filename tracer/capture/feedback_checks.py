@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from tracer._checks import check_text, optional_text
 from tracer._exceptions import ConfigurationError
 from tracer._models import Feedback
-from tracer._values import clean_text
+from tracer.capture.argument_checks import check_text, optional_text
+from tracer.capture.text import clean_text
 
 __all__ = ["FeedbackValue", "make_feedback"]
 

@@ -1,6 +1,6 @@
 """What crosses the queue: small msgpack records, with the provider's own bytes inside them.
 
-A record says what happened, not what it means; meaning is made in the worker (`tracer._assembler`). Records are
+A record says what happened, not what it means; meaning is made in the worker (`tracer.assembly.assembler`). Records are
 arrays on the wire (``array_like``): fields may be added at the end, never moved.
 """
 
@@ -210,7 +210,7 @@ Encoded = bytes | LargeRecord
 """What lies in the queue."""
 
 encode = msgspec.msgpack.Encoder().encode
-"""Encode one record. Raises what msgspec raises for values that are no JSON-like data (see `tracer._values`)."""
+"""Encode one record. Raises what msgspec raises for values that are no JSON-like data (see `snapshots`)."""
 
 _decode = msgspec.msgpack.Decoder(Record).decode
 

@@ -11,16 +11,16 @@ that msgspec is walking through, and msgspec then reads freed memory (seen with 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from tracer._records import Codec, Payload
+from tracer.capture.records import Codec, Payload
+from tracer.capture.text import clean_text, safe_repr, safe_str
 
-__all__ = ["clean_text", "encode_attributes", "safe_repr", "safe_str", "snapshot"]
+__all__ = ["encode_attributes", "snapshot"]
 
-REPR_CHARS = 1_000
 MAX_DEPTH = 100
 ITEM_BYTES = 1  # what a list's item or a dict's pair costs at least
 
@@ -49,33 +49,6 @@ def encode_attributes(attributes: Mapping[str, object], limit: int) -> dict[str,
     """Return attributes that any encoder takes, at most about `limit` bytes: values as `snapshot` keeps them."""
     copier = _Copier(limit)
     return {safe_str(key): copier.copy(value) for key, value in attributes.items()}
-
-
-def safe_repr(value: object) -> str:
-    """Return ``repr(value)``, bounded, whatever it raises."""
-    return _bounded(repr, value)
-
-
-def safe_str(value: object) -> str:
-    """Return ``str(value)``, bounded, whatever it raises."""
-    return _bounded(str, value)
-
-
-def clean_text(text: str) -> str:
-    """Return the text as UTF-8 can hold it, of the very type `str`: lone surrogates as their escapes."""
-    try:
-        str.encode(text)
-    except UnicodeEncodeError:
-        return str.encode(text, "utf-8", "backslashreplace").decode()
-    return str.__str__(text)
-
-
-def _bounded(render: Callable[[object], str], value: object) -> str:
-    try:
-        text = clean_text(render(value))
-    except Exception as error:
-        return f"<{type(value).__name__}: {render.__name__}() raised {type(error).__name__}>"
-    return text if len(text) <= REPR_CHARS else f"{text[:REPR_CHARS]}… [{len(text) - REPR_CHARS} more characters]"
 
 
 class _Copier:

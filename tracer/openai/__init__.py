@@ -5,9 +5,9 @@ Importing this module imports nothing of the openai package; `autolog` does.
 
 from __future__ import annotations
 
-from tracer._checks import check_bool
 from tracer._exceptions import ConfigurationError, MissingDependencyError
 from tracer._runtime import runtime
+from tracer.capture.argument_checks import check_bool
 from tracer.interpret.cost import load_table
 from tracer.openai import agents
 

@@ -13,16 +13,17 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._context import current_span, format_traceparent, leave
-from tracer._failures import is_cancellation
-from tracer._guard import guarded, report
-from tracer._records import EncodedAttributes, Ending, HttpFacts, Payload
-from tracer._spans import CURRENT, LiveSpan, open_span
+from tracer.capture.failures import is_cancellation
+from tracer.capture.records import EncodedAttributes, Ending, HttpFacts, Payload
 from tracer.interpret import encode_value
 from tracer.openai._model_call import running_model_call
 from tracer.openai._multipart import form_of
 from tracer.openai._operations import Operation
 from tracer.openai._stream import Reads, tap
+from tracer.spans.context import current_span, format_traceparent, leave
+from tracer.spans.guard import guarded, report
+from tracer.spans.live_span import LiveSpan
+from tracer.spans.opening import CURRENT, open_span
 
 __all__ = ["Call", "Options", "current_call", "running_call"]
 

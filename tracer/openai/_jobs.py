@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._context import current_span, open_current
-from tracer._guard import guarded
-from tracer._spans import LiveSpan
 from tracer.openai._calls import Call, Options, current_call
+from tracer.spans.context import current_span, open_current
+from tracer.spans.guard import guarded
+from tracer.spans.live_span import LiveSpan
 
 __all__ = ["JobCall", "Poll", "jobs"]
 

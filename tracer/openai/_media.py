@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._guard import guarded, report
-from tracer._records import Codec, Ending, Payload, Rank
-from tracer._spans import LiveSpan
+from tracer.capture.records import Codec, Ending, Payload, Rank
 from tracer.openai._calls import Call
 from tracer.openai._stream import Reads
+from tracer.spans.guard import guarded, report
+from tracer.spans.live_span import LiveSpan
 
 __all__ = ["MediaCall"]
 

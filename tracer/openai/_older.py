@@ -21,9 +21,9 @@ from typing import Any
 from openai import _base_client as sdk
 from openai._streaming import AsyncStream, SSEDecoder, Stream
 
-from tracer._guard import guarded
 from tracer.openai._stream import end_as_closed
 from tracer.openai._websocket import Patch
+from tracer.spans.guard import guarded
 
 __all__ = ["seam"]
 

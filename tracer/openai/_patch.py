@@ -24,11 +24,11 @@ from openai import _base_client as sdk
 from openai._compat import model_copy
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
-from tracer._guard import guarded, report
 from tracer.openai import _older, _websocket
 from tracer.openai._calls import Call, Options, current_call, running_call
 from tracer.openai._kinds import call_class
 from tracer.openai._operations import find_operation
+from tracer.spans.guard import guarded, report
 
 __all__ = ["Options", "instrument", "uninstrument"]
 

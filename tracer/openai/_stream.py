@@ -12,10 +12,10 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
-from tracer._failures import is_cancellation
-from tracer._guard import report
-from tracer._records import Ending, Rank, SpanChunk, encode
-from tracer._spans import LiveSpan
+from tracer.capture.failures import is_cancellation
+from tracer.capture.records import Ending, Rank, SpanChunk, encode
+from tracer.spans.guard import report
+from tracer.spans.live_span import LiveSpan
 
 __all__ = ["Reads", "TappedCall", "end_as_closed", "tap"]
 

@@ -27,12 +27,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from tracer._context import current_span, is_generator, leave
-from tracer._guard import guarded
-from tracer._records import Ending
-from tracer._spans import LiveSpan
+from tracer.capture.records import Ending
 from tracer.openai._calls import Options
 from tracer.openai._websocket_session import Kind, Session
+from tracer.spans.context import current_span, is_generator, leave
+from tracer.spans.guard import guarded
+from tracer.spans.live_span import LiveSpan
 
 __all__ = ["Patch", "has_news", "seam"]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from tracer import _semconv as sc
-from tracer._records import HttpFacts
+from tracer.capture.records import HttpFacts
 
 __all__ = ["Handshake", "close_attributes", "is_clean", "is_closed"]
 

@@ -18,11 +18,9 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._failures import is_cancellation
-from tracer._guard import guarded, report
 from tracer._models import SpanType
-from tracer._records import Ending, HttpFacts, Rank, SpanChunk
-from tracer._spans import open_span
+from tracer.capture.failures import is_cancellation
+from tracer.capture.records import Ending, HttpFacts, Rank, SpanChunk
 from tracer.openai._calls import Options
 from tracer.openai._calls import _provider as provider_of
 from tracer.openai._websocket_events import (
@@ -38,6 +36,8 @@ from tracer.openai._websocket_events import (
 )
 from tracer.openai._websocket_handshake import Handshake, close_attributes, is_clean, is_closed
 from tracer.openai._websocket_turn import Turn, framed
+from tracer.spans.guard import guarded, report
+from tracer.spans.opening import open_span
 
 __all__ = ["Kind", "Session"]
 

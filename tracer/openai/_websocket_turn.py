@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tracer import _semconv as sc
-from tracer._records import Ending, Rank, SpanChunk
-from tracer._spans import LiveSpan
+from tracer.capture.records import Ending, Rank, SpanChunk
+from tracer.spans.live_span import LiveSpan
 
 __all__ = ["Turn", "framed"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from tracer._throttle import Throttle
+from tracer.pipeline.throttle import Throttle
 
 __all__ = ["ErrorLog"]
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from tracer._throttle import Throttle
 from tracer.interpret.cost import Prices
 from tracer.interpret.rates import PriceList
+from tracer.pipeline.throttle import Throttle
 
 __all__ = ["HookWatch", "RunningHook"]
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from tracer._native_threads import share_with_threads
+from tracer.process.native_threads import share_with_threads
 
 __all__ = ["Answer", "Job", "Jobs"]
 

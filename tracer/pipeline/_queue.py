@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tracer._records import Encoded, Rank
+from tracer.capture.records import Encoded, Rank
 
 __all__ = ["QueueStatistics", "RecordQueue", "Tally"]
 

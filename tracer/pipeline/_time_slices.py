@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tracer._native_threads import sleep
+from tracer.process.native_threads import sleep
 
 __all__ = ["Slices"]
 

@@ -16,8 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import anyio
 
-from tracer._jobs import Answer
-from tracer._native_threads import wait_for_all
+from tracer.pipeline._jobs import Answer
+from tracer.process.native_threads import wait_for_all
 
 __all__ = ["blocking", "wait"]
 

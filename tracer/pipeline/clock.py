@@ -6,7 +6,7 @@ import random
 import time
 from typing import Protocol
 
-from tracer import _fork
+from tracer.process import forks
 
 __all__ = ["Clock", "Ids", "RandomIds", "SystemClock"]
 
@@ -56,7 +56,7 @@ class RandomIds:
         self._random = random.Random()
         self._trace_ids: list[str] = []
         self._span_ids: list[str] = []
-        _fork.register(after_in_child=self._begin_anew)
+        forks.register(after_in_child=self._begin_anew)
 
     def _begin_anew(self) -> None:
         self._random.seed()

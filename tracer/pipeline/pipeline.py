@@ -13,16 +13,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tracer._assembler import AssemblyCounts
-from tracer._clock import Clock, Ids
 from tracer._config import Settings
-from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError, StoreError
-from tracer._hooks import RunningHook
-from tracer._jobs import Answer
-from tracer._native_threads import why_there_are_none
-from tracer._queue import RecordQueue, Tally
-from tracer._records import (
+from tracer.assembly.assembler import AssemblyCounts
+from tracer.capture.records import (
     Codec,
     LargeRecord,
     Payload,
@@ -32,9 +26,15 @@ from tracer._records import (
     SpanStarted,
     encode,
 )
-from tracer._values import encode_attributes
-from tracer._worker import Worker
+from tracer.capture.snapshots import encode_attributes
 from tracer.interpret import redact
+from tracer.pipeline._error_log import ErrorLog
+from tracer.pipeline._hook_watch import RunningHook
+from tracer.pipeline._jobs import Answer
+from tracer.pipeline._queue import RecordQueue, Tally
+from tracer.pipeline.clock import Clock, Ids
+from tracer.pipeline.worker import Worker
+from tracer.process.native_threads import why_there_are_none
 from tracer.store import make_store
 from tracer.store.base import Store
 

@@ -18,17 +18,17 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from tracer._assembler import Assembler
 from tracer._config import Settings
-from tracer._error_log import ErrorLog
 from tracer._exceptions import ClosedError, StoreError, TracerError, TransientStoreError
-from tracer._hooks import HookWatch
-from tracer._jobs import Answer, Jobs
-from tracer._native_threads import is_outdated, new_event_loop, start_thread, wait_for
-from tracer._own_work import own_work
-from tracer._queue import RecordQueue
-from tracer._records import Encoded
-from tracer._slices import Slices
+from tracer.assembly.assembler import Assembler
+from tracer.capture.own_work import own_work
+from tracer.capture.records import Encoded
+from tracer.pipeline._error_log import ErrorLog
+from tracer.pipeline._hook_watch import HookWatch
+from tracer.pipeline._jobs import Answer, Jobs
+from tracer.pipeline._queue import RecordQueue
+from tracer.pipeline._time_slices import Slices
+from tracer.process.native_threads import is_outdated, new_event_loop, start_thread, wait_for
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
 

@@ -1,38 +1,13 @@
-"""Ready-made redactors for ``tracer.configure(redact=…)``: functions from text to text that leave a marker.
-
->>> import tracer
->>> tracer.redact.emails("ask ada@example.com")
-'ask [email]'
->>> tracer.configure(redact=[tracer.redact.emails, tracer.redact.api_keys, tracer.redact.card_numbers])
-
-They run in the worker, before anything is written. A redactor finds what looks like what it is for: it is no proof that
-nothing else is left. E-mail addresses, keys and card numbers are found by rules of our own, since each is a line of
-regular expression (for cards, and Luhn's checksum), and the libraries for them bring licences or weights that a tracer
-can't ask for. Phone numbers are not: their rules differ by country, so `phone_numbers` uses the package phonenumbers
-(extra ``redact``), Google's own tables.
-"""
+"""E-mail addresses, API keys and card numbers in texts, found by regular expressions."""
 
 from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tracer._phone_numbers import phone_numbers
-
-__all__ = ["api_keys", "card_numbers", "emails", "phone_numbers"]
+__all__ = ["api_keys", "card_numbers", "emails"]
 
 EMAIL, API_KEY, CARD_NUMBER = "[email]", "[api key]", "[card number]"
-
-
-def __getattr__(name: str) -> Any:
-    """Load `phone_numbers` when it is asked for, so that a missing package is told there and then."""
-    if name == "phone_numbers":
-        from tracer._phone_numbers import phone_numbers
-
-        return phone_numbers
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 _compiled = functools.cache(re.compile)  # on first use: importing tracer must stay light

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tracer import _semconv as sc
-from tracer._comparison import Comparison, Figure, Piece, Side, SpanPair, SpanSide, Turn
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import MODEL_CALL_TYPES, Span, SpanStatusCode, Trace
 from tracer.render._conversation import Call, Conversation, Message, Part
@@ -16,6 +15,7 @@ from tracer.render._json_tree import json_text, one_line
 from tracer.render._media import MediaLinks
 from tracer.render._span_view import finish_words, make_context, model_words, view_span
 from tracer.render._tree import Row, Timeline, rows, timeline
+from tracer.render.comparison import Comparison, Figure, Piece, Side, SpanPair, SpanSide, Turn
 
 __all__ = ["compare"]
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from itertools import groupby
 
-from tracer._comparison import Piece
+from tracer.render.comparison import Piece
 
 __all__ = ["word_diff"]
 

@@ -32,9 +32,9 @@ def environment() -> Environment:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise MissingDependencyError("HTML", package=error.name or "jinja2", extra="ui") from error
-    from tracer._addresses import session_url
     from tracer.render import _format
     from tracer.render._json_tree import one_line
+    from tracer.render.addresses import session_url
 
     made = Environment(
         loader=PackageLoader("tracer.render"),

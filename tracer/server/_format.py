@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from tracer._addresses import session_url
 from tracer._format import format_bytes, format_cost, format_duration
+from tracer.render.addresses import session_url
 
 __all__ = ["FILTERS", "STATE_WORDS", "brief", "count", "duration", "iso", "moment", "seconds", "share", "stretch"]
 

@@ -9,9 +9,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tracer._comparison import Comparison
 from tracer._exceptions import ConfigurationError
 from tracer._models import Feedback, Trace, TraceInfo
+from tracer.render.comparison import Comparison
 from tracer.server._errors import error_response
 from tracer.server._exports import export_trace, export_traces
 from tracer.server._openapi import LIST, Operation, Parameter, describe

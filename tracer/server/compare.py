@@ -19,7 +19,7 @@ from tracer.server._templates import render
 from tracer.store.base import TraceQuery
 
 if TYPE_CHECKING:
-    from tracer._comparison import Comparison
+    from tracer.render.comparison import Comparison
 
 __all__ = ["ROUTES", "compare_sides", "read_sides"]
 

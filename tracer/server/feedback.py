@@ -13,9 +13,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from tracer._exceptions import ConfigurationError
-from tracer._feedback import make_feedback
 from tracer._models import Feedback, Trace
 from tracer._runtime import runtime
+from tracer.capture.feedback_checks import make_feedback
 from tracer.interpret import redact
 from tracer.server._source import store_of
 from tracer.server._templates import environment, render

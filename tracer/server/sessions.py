@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracer._addresses import session_url
 from tracer._exceptions import ConfigurationError, TraceNotFoundError
 from tracer._models import Trace, TraceInfo
+from tracer.render.addresses import session_url
 from tracer.server._errors import SessionNotFoundError
 from tracer.server._listing import View, is_narrowed
 from tracer.server._params import read_query, whole_number
@@ -79,7 +79,7 @@ async def session(request: Request) -> Response:
 
 
 def session_id_of(request: Request) -> str:
-    """Return the id that a request is about: see `tracer._addresses.session_url`."""
+    """Return the id that a request is about: see `tracer.render.addresses.session_url`."""
     session_id: str = request.path_params["session_id"]
     return session_id or request.query_params.get("id", "")
 

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tracer._spans import LiveSpan
+    from tracer.spans.live_span import LiveSpan
 
 __all__ = ["current_span", "format_traceparent", "is_generator", "leave", "open_current"]
 

@@ -11,14 +11,15 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
-from tracer._binding import Binder
-from tracer._checks import check_mapping, check_text, optional_text
-from tracer._context import current_span, leave
 from tracer._exceptions import ConfigurationError
-from tracer._guard import report
 from tracer._models import SpanType
-from tracer._records import Ending, Payload
-from tracer._spans import LiveSpan, open_span
+from tracer.capture.argument_checks import check_mapping, check_text, optional_text
+from tracer.capture.records import Ending, Payload
+from tracer.spans._argument_binding import Binder
+from tracer.spans.context import current_span, leave
+from tracer.spans.guard import report
+from tracer.spans.live_span import LiveSpan
+from tracer.spans.opening import open_span
 
 __all__ = ["trace"]
 

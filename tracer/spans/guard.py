@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from tracer._throttle import Throttle
+from tracer.pipeline.throttle import Throttle
 
 __all__ = ["guarded", "report"]
 

@@ -23,8 +23,8 @@ import time
 import weakref
 from collections.abc import Iterator
 
-from tracer import _fork
-from tracer._native_threads import new_lock, sleep
+from tracer.process import forks
+from tracer.process.native_threads import new_lock, sleep
 
 __all__ = ["Gate", "GoneError", "forked_in_use"]
 
@@ -166,4 +166,4 @@ def _leave_to_parent() -> None:
     _registry = new_lock()
 
 
-_fork.register(_hold_all, _release_all, _leave_to_parent)
+forks.register(_hold_all, _release_all, _leave_to_parent)

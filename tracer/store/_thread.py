@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiosqlite
 
-from tracer._native_threads import patched_by
+from tracer.process.native_threads import patched_by
 from tracer.store._connection import is_interrupted, is_locked
 from tracer.store._gate import Gate, GoneError
 

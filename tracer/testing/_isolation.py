@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tracer._clock import Clock, Ids
 from tracer._runtime import runtime
+from tracer.pipeline.clock import Clock, Ids
 
 __all__ = ["isolated"]
 

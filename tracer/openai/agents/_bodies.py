@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tracer._guard import report
-from tracer._records import Codec, Payload
-from tracer._values import snapshot
+from tracer.capture.records import Codec, Payload
+from tracer.capture.snapshots import snapshot
+from tracer.spans.guard import report
 
 __all__ = ["Bodies", "bodies_of", "usage_bodies"]
 

@@ -13,7 +13,7 @@ import msgspec
 
 from tracer import _semconv as sc
 from tracer._models import SpanType
-from tracer._values import safe_repr, safe_str
+from tracer.capture.text import safe_repr, safe_str
 
 __all__ = ["OPERATION", "Ended", "Kind", "describe_error", "end_of", "kind_of", "name_of", "run_attributes", "spoken"]
 

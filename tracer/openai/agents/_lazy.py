@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from tracer._guard import guarded
+from tracer.spans.guard import guarded
 
 if TYPE_CHECKING:
     from importlib.abc import Loader  # which imports importlib.resources and tempfile

@@ -7,11 +7,9 @@ from contextvars import ContextVar
 from typing import Any
 
 from tracer import _semconv as sc
-from tracer._context import current_span
-from tracer._failures import is_cancellation
 from tracer._models import SpanType
-from tracer._records import Ending, Payload
-from tracer._spans import LiveSpan, open_span
+from tracer.capture.failures import is_cancellation
+from tracer.capture.records import Ending, Payload
 from tracer.openai._model_call import ModelCall, current_model_call
 from tracer.openai.agents._bodies import Bodies, bodies_of, usage_bodies
 from tracer.openai.agents._describe import (
@@ -24,6 +22,9 @@ from tracer.openai.agents._describe import (
     spoken,
 )
 from tracer.openai.agents._runs import Run
+from tracer.spans.context import current_span
+from tracer.spans.live_span import LiveSpan
+from tracer.spans.opening import open_span
 
 __all__ = ["OpenModelSpan", "OpenSpan", "OpenTurn", "inner"]
 

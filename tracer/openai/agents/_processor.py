@@ -13,16 +13,17 @@ import msgspec
 from agents.tracing import Span, Trace, TracingProcessor, get_current_span, get_current_trace
 
 from tracer import _semconv as sc
-from tracer._context import open_current
-from tracer._guard import guarded
 from tracer._models import SpanType
 from tracer._runtime import runtime
-from tracer._spans import CURRENT, LiveSpan, open_span
-from tracer._values import safe_str
+from tracer.capture.text import safe_str
 from tracer.openai.agents._describe import OPERATION, Kind, kind_of, name_of, start_attributes
 from tracer.openai.agents._open import OpenModelSpan, OpenSpan, OpenTurn, inner
 from tracer.openai.agents._options import Options
 from tracer.openai.agents._runs import Run, captures, running_run
+from tracer.spans.context import open_current
+from tracer.spans.guard import guarded
+from tracer.spans.live_span import LiveSpan
+from tracer.spans.opening import CURRENT, open_span
 
 __all__ = ["TracerProcessor"]
 

@@ -14,14 +14,15 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from tracer._context import current_span
-from tracer._failures import is_cancellation
-from tracer._guard import guarded
 from tracer._models import SpanType
-from tracer._records import Ending, Payload
-from tracer._spans import LiveSpan, open_span
+from tracer.capture.failures import is_cancellation
+from tracer.capture.records import Ending, Payload
 from tracer.openai.agents._describe import OPERATION, describe_error, run_attributes
 from tracer.openai.agents._options import Options
+from tracer.spans.context import current_span
+from tracer.spans.guard import guarded
+from tracer.spans.live_span import LiveSpan
+from tracer.spans.opening import open_span
 
 __all__ = ["Run", "running_run", "wrap_run", "wrap_run_streamed"]
 

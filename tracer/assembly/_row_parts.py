@@ -1,0 +1,63 @@
+"""Parts of a span's row: its events, its links to other traces, its moments, the rows of its hosted tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tracer import _semconv as sc
+from tracer._models import SpanStatusCode
+from tracer.interpret import ChildView, child_span_id, encode_value
+from tracer.store.base import SpanRow
+
+__all__ = ["child_row", "encode_events", "link_ids", "seconds_after"]
+
+
+LINKS = {
+    sc.RESPONSE_ID: "response",
+    sc.PREVIOUS_RESPONSE_ID: "previous_response",
+    sc.CONVERSATION_ID: "conversation",
+}
+
+
+def link_ids(operation: str | None, attributes: dict[str, Any]) -> dict[str, str] | None:
+    """Return the ids by which traces continue one another; only Responses has any that can be continued."""
+    if operation not in ("responses", "retrieved"):
+        return None
+    return {kind: value for key, kind in LINKS.items() if type(value := attributes.get(key)) is str} or None
+
+
+def seconds_after(start_ns: int, moments: Iterable[tuple[str, int | None]]) -> dict[str, float]:
+    """Return each moment that is known as seconds from the start."""
+    return {key: max(0, moment - start_ns) / 1e9 for key, moment in moments if moment is not None}
+
+
+# To look a member up takes an enum 0.1 µs (Python 3.11).
+_SPAN_OK, _SPAN_ERROR = SpanStatusCode.OK, SpanStatusCode.ERROR
+
+
+def encode_events(events: list[tuple[str, int, dict[str, Any]]]) -> bytes | None:
+    return encode_value(events) if events else None
+
+
+def child_row(parent: SpanRow, child: ChildView) -> SpanRow:
+    """Return the row of a tool that OpenAI ran inside a call."""
+    start = child.start_time_ns if child.start_time_ns is not None else parent.start_time_ns
+    end = child.end_time_ns if child.end_time_ns is not None else parent.end_time_ns
+    failed = child.error is not None
+    finish = "failed" if failed else child.finish
+    return SpanRow(
+        trace_id=parent.trace_id,
+        span_id=child_span_id(parent.span_id, child.key),
+        parent_id=parent.span_id,
+        name=child.name,
+        span_type=child.span_type,
+        start_time_ns=start,
+        end_time_ns=max(end, start) if end is not None else None,
+        status_code=_SPAN_ERROR if failed else _SPAN_OK,
+        status_description=child.error or "",
+        finish=finish,
+        inputs=None if child.inputs is None else encode_value(child.inputs),
+        outputs=None if child.outputs is None else encode_value(child.outputs),
+        attributes=encode_value({**child.attributes, sc.FINISH: finish}),
+    )
