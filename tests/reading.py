@@ -39,6 +39,8 @@ def stored_bytes(folder: Path) -> bytes:
 
 def stored_rows(folder: Path) -> str:
     """Return every value in the database as text, also of what is compressed."""
+    if not (folder / "tracer.db").exists():  # nothing was recorded
+        return ""
     connection = sqlite3.connect(f"file:{folder}/tracer.db?mode=ro", uri=True)
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     rows = [row for table in tables for row in connection.execute(f'SELECT * FROM "{table}"')]
