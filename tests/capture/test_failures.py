@@ -143,7 +143,7 @@ def test_a_frame_at_no_line_names_the_functions_first() -> None:
     fails.__code__ = fails.__code__.replace(co_linetable=nowhere)
     with pytest.raises(ValueError, match="x") as caught:
         fails()
-    assert caught.traceback[-1]._rawentry.tb_lineno is None
+    assert caught.traceback[-1]._rawentry.tb_lineno in (None, -1)
     failure = capture_failure(caught.value)
     assert failure.frames[-1] == (__file__, fails.__code__.co_firstlineno, "fails")
     assert decode(encode(SpanEnded("0", 0, Ending.RAISED, failure=failure))) is not None

@@ -98,10 +98,18 @@ FOLDER = os.path.dirname(tracer.__file__) + os.sep
 FILES = {"context.py", "decorator.py", "live_span.py", "opening.py", "pipeline.py", "_queue.py", "_calls.py",
          "_patch.py", "_stream.py"}
 
+POINTS = ("CALL",) if sys.version_info >= (3, 11) else ("CALL", "POP_JUMP", "JUMP_ABSOLUTE")
+
+def is_in_finalizer(frame):
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
 def interrupt(work, number):
     \"\"\"Do work, with a KeyboardInterrupt at the n-th point where Python looks for signals; return where that was.
 
-    These are the begin of each function, and what follows each call.
+    These are the begin of each function, and what follows each call; on Python 3.10 also what follows a jump. Not in
+    finalizers, where any exception is lost.
     \"\"\"
     count, where, previous = 0, None, {}
 
@@ -114,17 +122,18 @@ def interrupt(work, number):
 
     def trace(frame, event, _):
         file = frame.f_code.co_filename
-        if event != "call" or where or not file.startswith(FOLDER) or os.path.basename(file) not in FILES:
+        is_ours = file.startswith(FOLDER) and os.path.basename(file) in FILES
+        if event != "call" or where or not is_ours or is_in_finalizer(frame):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        look(frame, True)
+        look(frame, sys.version_info >= (3, 11) or frame.f_lasti < 0)  # 3.10 also tells of generators that go on
         return trace_inside
 
     def trace_inside(frame, event, _):
         if event == "opcode":
             name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
             before, previous[frame] = previous.get(frame, ""), name
-            look(frame, before.startswith("CALL"))
+            look(frame, before.startswith(POINTS))
         elif event == "exception":
             previous.pop(frame, None)  # it goes to its handler: Python does not look on the way
         return trace_inside

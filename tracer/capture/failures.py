@@ -77,7 +77,9 @@ def _frames(error: BaseException) -> list[tuple[str, int, str]]:
     step = error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
-        # An instruction that Ctrl-C came at may be of no line, which the type of `tb_lineno` does not tell.
-        frames.append((clean_text(code.co_filename), step.tb_lineno or code.co_firstlineno, clean_text(code.co_name)))
+        line: int | None = step.tb_lineno
+        if line is None or line < 0:  # Ctrl-C came at an instruction that is of no line (-1 on Python 3.10)
+            line = code.co_firstlineno
+        frames.append((clean_text(code.co_filename), line, clean_text(code.co_name)))
         step = step.tb_next
     return frames if len(frames) <= MAX_FRAMES else frames[: MAX_FRAMES // 2] + frames[-MAX_FRAMES // 2 :]

@@ -143,7 +143,8 @@ def _with_usage(options: Any, kwargs: Mapping[str, Any]) -> Any:
 
 # A `KeyboardInterrupt` can come in the middle of anything that the wrappers call. So both ends of a scope stand inside
 # their ``try`` (a ``with`` would call its ``__exit__`` outside). Where something was raised, the scope is left twice:
-# if the first time was interrupted, the second does the rest.
+# if the first time was interrupted, the second does the rest. That is in a ``finally`` that begins with a ``try``, as
+# Python 3.10 also looks for signals on its way into any other handler.
 
 
 def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,17 +156,20 @@ def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
         scope = _scope(self, options, kwargs, False)
         if scope is None:
             return original(self, cast_to, options, *args, **kwargs)
+        is_over = False
         try:
             scope.enter()
             result = original(self, cast_to, options, *args, **kwargs)
             scope.leave()
-        except BaseException as error:
+            is_over = True
+            return result
+        finally:
             try:
-                scope.leave(error)
+                if not is_over:
+                    scope.leave(sys.exc_info()[1])
             finally:
-                scope.leave(error)
-            raise
-        return result
+                if not is_over:
+                    scope.leave(sys.exc_info()[1])
 
     return request
 
@@ -179,17 +183,20 @@ def _wrap_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
         scope = _scope(self, options, kwargs, True)
         if scope is None:
             return await original(self, cast_to, options, *args, **kwargs)
+        is_over = False
         try:
             scope.enter()
             result = await original(self, cast_to, options, *args, **kwargs)
             scope.leave()
-        except BaseException as error:
+            is_over = True
+            return result
+        finally:
             try:
-                scope.leave(error)
+                if not is_over:
+                    scope.leave(sys.exc_info()[1])
             finally:
-                scope.leave(error)
-            raise
-        return result
+                if not is_over:
+                    scope.leave(sys.exc_info()[1])
 
     return request
 

@@ -121,11 +121,13 @@ def _entered(manager: Any, session: Session, *, makes_current: bool) -> None:
         current_span.set(session.span)
 
 
-def _not_entered(session: Session, before: LiveSpan | None, error: BaseException) -> None:
-    """The manager raised: nobody will call its ``__exit__``. Does nothing the second time."""
+def _not_entered(session: Session, before: LiveSpan | None) -> None:
+    """The manager raises what is being handled: nobody will call its ``__exit__``. Does nothing the second time."""
     _connecting_is_over(session)
     leave(session.span, before)
-    session.not_entered(error)
+    error = sys.exc_info()[1]
+    if error is not None:
+        session.not_entered(error)
 
 
 def _connecting_is_over(session: Session) -> None:
@@ -149,18 +151,21 @@ def _wrap_sync_enter(begin: Callable[[Any], Session | None], original: Any, *, m
         if session is None:
             return original(self)
         before = current_span.get()
+        is_entered = False
         try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
             _entering.set(session)
             connection = original(self)
             _connecting_is_over(session)
             _entered(self, session, makes_current=makes_current and not is_generator(sys._getframe(1)))
-        except BaseException as error:
+            is_entered = True
+            return connection
+        finally:
             try:
-                _not_entered(session, before, error)
+                if not is_entered:
+                    _not_entered(session, before)
             finally:
-                _not_entered(session, before, error)
-            raise
-        return connection
+                if not is_entered:
+                    _not_entered(session, before)
 
     return enter
 
@@ -172,18 +177,21 @@ def _wrap_async_enter(begin: Callable[[Any], Session | None], original: Any, *, 
         if session is None:
             return await original(self)
         before = current_span.get()
+        is_entered = False
         try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
             _entering.set(session)
             connection = await original(self)
             _connecting_is_over(session)
             _entered(self, session, makes_current=makes_current and not is_generator(sys._getframe(1)))
-        except BaseException as error:
+            is_entered = True
+            return connection
+        finally:
             try:
-                _not_entered(session, before, error)
+                if not is_entered:
+                    _not_entered(session, before)
             finally:
-                _not_entered(session, before, error)
-            raise
-        return connection
+                if not is_entered:
+                    _not_entered(session, before)
 
     return enter
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -177,14 +178,15 @@ def _finish(span: LiveSpan, error: BaseException | None = None, result: object =
         report(f"tracing the end of {span.name}")
 
 
-def _raised(span: LiveSpan, before: LiveSpan | None, error: BaseException) -> None:
-    """Leave and end the span of a call that raised. Does nothing the second time."""
+def _raised(span: LiveSpan, before: LiveSpan | None) -> None:
+    """Leave and end the span of a call that raises what is being handled. Does nothing the second time."""
     leave(span, before)
-    _finish(span, error)
+    _finish(span, sys.exc_info()[1])
 
 
 # A `KeyboardInterrupt` can come in the middle of anything that the wrappers call. So all of it stands inside their
-# ``try``, and what mends is called twice: if the first call was interrupted, the second does the rest.
+# ``try``, and what mends is called twice: if the first call was interrupted, the second does the rest. That is in a
+# ``finally`` that begins with a ``try``, as Python 3.10 also looks for signals on its way into any other handler.
 
 
 def _wrap_function(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
@@ -193,19 +195,22 @@ def _wrap_function(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
         span, before = plan.open(), current_span.get()
         if span is None:
             return func(*args, **kwargs)
+        is_over = False
         try:
             plan.begin(span, args, kwargs)
             current_span.set(span)
             result = func(*args, **kwargs)
             leave(span, before)
             _finish(span, result=result)
-        except BaseException as error:
+            is_over = True
+            return result
+        finally:
             try:
-                _raised(span, before, error)
+                if not is_over:
+                    _raised(span, before)
             finally:
-                _raised(span, before, error)
-            raise
-        return result
+                if not is_over:
+                    _raised(span, before)
 
     return traced
 
@@ -216,19 +221,22 @@ def _wrap_coroutine(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]
         span, before = plan.open(), current_span.get()
         if span is None:
             return await func(*args, **kwargs)
+        is_over = False
         try:
             plan.begin(span, args, kwargs)
             current_span.set(span)
             result = await func(*args, **kwargs)
             leave(span, before)
             _finish(span, result=result)
-        except BaseException as error:
+            is_over = True
+            return result
+        finally:
             try:
-                _raised(span, before, error)
+                if not is_over:
+                    _raised(span, before)
             finally:
-                _raised(span, before, error)
-            raise
-        return result
+                if not is_over:
+                    _raised(span, before)
 
     return traced
 
@@ -301,10 +309,10 @@ class _Steps:
         if self._plan.reducer is not None:
             self._items.append(item)
 
-    def end(self, raised: BaseException) -> None:
+    def end(self) -> None:
         """End the span for what a step raised: as completed, abandoned (closed by its reader), cancelled or failed.
 
-        Does nothing the second time.
+        Takes what is being handled. Does nothing the second time.
         """
         # It may hold what was thrown in, whose traceback holds the driver's frame, which holds this.
         self.step = self._over
@@ -313,6 +321,7 @@ class _Steps:
         if span is None or span.has_ended:
             return
         try:
+            raised = sys.exc_info()[1]
             error = None if isinstance(raised, self._stop) else raised
             # Without outputs of its own the span has the items, which the worker knows already.
             own = self._plan.reducer is not None or not self._count
@@ -334,24 +343,24 @@ def _wrap_generator(func: Callable[..., Generator[Any, Any, Any]], plan: _Plan) 
         run = func(*args, **kwargs)
         steps = _Steps(plan, resume=run.send, throw=run.throw, stop=StopIteration)
         try:
-            steps.begin(args, kwargs)
-            while True:
-                steps.enter()
-                fresh = [steps.step()]  # to be emptied as it is handed over: an item is not ours to keep alive
-                steps.leave()
-                steps.yielded(fresh[0])
-                try:
-                    steps.send((yield fresh.pop()))
-                except BaseException as error:
-                    steps.throw(error)
-        except BaseException as error:
             try:
-                steps.end(error)
+                steps.begin(args, kwargs)
+                while True:
+                    steps.enter()
+                    fresh = [steps.step()]  # to be emptied as it is handed over: an item is not ours to keep alive
+                    steps.leave()
+                    steps.yielded(fresh[0])
+                    try:
+                        steps.send((yield fresh.pop()))
+                    except BaseException as error:
+                        steps.throw(error)
             finally:
-                steps.end(error)
-            if isinstance(error, StopIteration):
-                return error.value
-            raise
+                try:
+                    steps.end()
+                finally:
+                    steps.end()
+        except StopIteration as stop:
+            return stop.value
 
     return traced
 
@@ -362,23 +371,23 @@ def _wrap_async_generator(func: Callable[..., AsyncGenerator[Any, Any]], plan: _
         run = func(*args, **kwargs)
         steps = _Steps(plan, resume=run.asend, throw=run.athrow, stop=StopAsyncIteration)
         try:
-            steps.begin(args, kwargs)
-            while True:
-                steps.enter()
-                fresh = [await steps.step()]
-                steps.leave()
-                steps.yielded(fresh[0])
-                try:
-                    steps.send((yield fresh.pop()))
-                except BaseException as error:
-                    steps.throw(error)
-        except BaseException as error:
             try:
-                steps.end(error)
+                steps.begin(args, kwargs)
+                while True:
+                    steps.enter()
+                    fresh = [await steps.step()]
+                    steps.leave()
+                    steps.yielded(fresh[0])
+                    try:
+                        steps.send((yield fresh.pop()))
+                    except BaseException as error:
+                        steps.throw(error)
             finally:
-                steps.end(error)
-            if isinstance(error, StopAsyncIteration):
-                return
-            raise
+                try:
+                    steps.end()
+                finally:
+                    steps.end()
+        except StopAsyncIteration:
+            return
 
     return traced

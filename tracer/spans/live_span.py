@@ -336,12 +336,12 @@ class LiveSpan:
         """Put the span's end on the queue, once. Safe in a finalizer."""
         if self.has_ended:
             return
-        self.has_ended, self.is_recording = True, False
-        self._inputs = self._outputs = None
         trace, parent, failure = self._trace, self._parent, None
-        if parent is not None and parent.has_ended:  # else a chain of tasks, each begun by the last, were kept alive
-            self._parent = parent.nearest_open()
         try:
+            self.has_ended, self.is_recording = True, False
+            self._inputs = self._outputs = None
+            if parent is not None and parent.has_ended:  # else a chain of tasks, each begun by the last, were kept
+                self._parent = parent.nearest_open()
             if end_ns is None:
                 end_ns = trace.clock_offset + trace.perf_counter_ns()
             self.end_time_ns = end_ns

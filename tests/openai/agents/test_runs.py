@@ -77,6 +77,7 @@ async def test_streamed_run_makes_the_same_tree(client: Any, api: str) -> None:
 
 
 @pytest.mark.usefixtures("script")
+@pytest.mark.filterwarnings("ignore:'asyncio.get_event_loop_policy' is deprecated")  # the SDK asks for it on 3.14, too
 def test_run_sync_makes_the_same_tree(server: FakeOpenAI) -> None:
     async def closing(client: Any) -> None:
         await client.close()

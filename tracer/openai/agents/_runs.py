@@ -172,18 +172,21 @@ def wrap_run(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]
         if around is None:
             return await running
         before = current_run.get()
+        is_over = False
         try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
             current_run.set(around)
             result = await running
             _leave(around, before)
             around.close(result)
-        except BaseException as error:
+            is_over = True
+            return result
+        finally:
             try:
-                _raised(around, before, error)
+                if not is_over:
+                    _raised(around, before)
             finally:
-                _raised(around, before, error)
-            raise
-        return result
+                if not is_over:
+                    _raised(around, before)
 
     return run
 
@@ -197,18 +200,21 @@ def wrap_run_streamed(original: Callable[..., Any], switch: Switch) -> Callable[
         if run is None:
             return original(self, *args, **kwargs)
         before = current_run.get()
+        is_over = False
         try:  # as above
             current_run.set(run)
             result = original(self, *args, **kwargs)
             _leave(run, before)
             run.follow(result)
-        except BaseException as error:
+            is_over = True
+            return result
+        finally:
             try:
-                _raised(run, before, error)
+                if not is_over:
+                    _raised(run, before)
             finally:
-                _raised(run, before, error)
-            raise
-        return result
+                if not is_over:
+                    _raised(run, before)
 
     return run_streamed
 
@@ -218,9 +224,9 @@ def _leave(run: Run, before: Run | None) -> None:
         current_run.set(before)
 
 
-def _raised(run: Run, before: Run | None, error: BaseException) -> None:
+def _raised(run: Run, before: Run | None) -> None:
     _leave(run, before)
-    run.close(error=error)
+    run.close(error=sys.exc_info()[1])
 
 
 def _includes_sensitive_data(run_config: Any) -> bool:
