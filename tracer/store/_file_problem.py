@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
+from tracer.store._gate import Gate
 from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION, newer_schema_message
 
 __all__ = ["REACHABLE", "Kind", "Problem", "find_problem", "identity", "is_damage", "owner_of_damage"]
@@ -130,7 +131,10 @@ def _problem_with_database(path: Path) -> Problem | None:
     if path.stat().st_size == 0:
         return None
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        with (
+            Gate(closes=False).turn(0),  # a fork waits: the child could find one of SQLite's own locks taken for ever
+            contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection,
+        ):
             version, application = (
                 connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")
             )

@@ -53,7 +53,7 @@ class ConnectionThread:
         try:
             await self._start(self._connect)
         except BaseException:
-            self._close()
+            self._close_in_turn()
             raise
 
     @property
@@ -110,7 +110,7 @@ class ConnectionThread:
                 await self._aio.close()
         elif self._aio is not None:
             self._let_go_of_dead_thread()
-            self._close()
+            self._close_in_turn()
         self._raw = self._aio = None
 
     async def _start(self, connector: Callable[[], sqlite3.Connection]) -> None:
@@ -134,6 +134,10 @@ class ConnectionThread:
         if self._raw is not None:
             self._gate.deregister(self._raw)
             self._raw.close()
+
+    def _close_in_turn(self) -> None:
+        with contextlib.suppress(GoneError, sqlite3.Error), self._gate.turn(self._generation):
+            self._close()
 
     def _let_go_of_dead_thread(self) -> None:
         assert self._aio is not None
