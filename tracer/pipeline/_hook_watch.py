@@ -106,4 +106,5 @@ class HookWatch:
 
 def _name_of(hook: Callable[..., object]) -> str:
     named = hook if hasattr(hook, "__qualname__") else type(hook)
-    return f"{named.__module__}.{named.__qualname__}"
+    module = getattr(named, "__module__", None)  # `str.upper` has none
+    return named.__qualname__ if module is None else f"{module}.{named.__qualname__}"

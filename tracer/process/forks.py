@@ -7,6 +7,7 @@ where it reads 0.
 
 from __future__ import annotations
 
+import _imp
 import ctypes
 import logging
 import mmap
@@ -75,6 +76,7 @@ def notice() -> None:
     so it comes too late where the child has started one. See https://docs.python.org/3/c-api/sys.html.
     """
     if _is_only_thread():
+        _imp.acquire_lock()  # as `PyOS_BeforeFork` does; the next call lets it go
         ctypes.pythonapi.PyOS_AfterFork_Child()  # calls our hooks as well
     if not mark[0]:
         _run_after_in_child()
