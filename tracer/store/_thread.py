@@ -12,13 +12,14 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiosqlite
 
-from tracer.process.native_threads import patched_by
+from tracer.process.native_threads import patched_by, sleep
 from tracer.store._connection import is_interrupted, is_locked
 from tracer.store._gate import Gate, GoneError
 
 __all__ = ["ConnectionThread"]
 
 LOCK_PATIENCE = 5.0  # seconds that work waits for the lock of another connection
+LOCK_PAUSE = 0.1  # … between two tries: each begins with short pauses, which would keep many processes busy
 LOOK_AT_THREAD = 1.0  # seconds after which whoever waits for work makes sure that its thread is alive
 
 P = ParamSpec("P")
@@ -179,6 +180,7 @@ class _Work(Generic[T]):
                 self._error = None
             except BaseException as error:
                 if is_locked(error) and time.monotonic() < give_up_at:
+                    sleep(LOCK_PAUSE)
                     continue
                 self._error = error
             return
