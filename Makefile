@@ -13,8 +13,9 @@ install = $(VENV)/bin/uv pip install --quiet --python $(1)/bin/python $(2) \
 SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py patching.py path_variants.py \
 	request_bytes.py retries.py stream_endings.py streams.py)
 # What CI runs with other Pythons: what depends on threads, exits, forks, signals and sqlite3. `nox -s tests` runs it
-# all. What test_typing.py asks of mypy is the same everywhere.
-PYTHON_TESTS = tests/processes tests/assembly tests/capture tests/pipeline tests/redact tests/spans \
+# all. What test_typing.py asks of mypy is the same everywhere; servers run with the machine's Python alone.
+PYTHON_TESTS = --ignore=tests/processes/test_servers.py --ignore=tests/processes/test_native_threads.py \
+	tests/processes tests/assembly tests/capture tests/pipeline tests/redact tests/spans \
 	$(filter-out tests/test_typing.py,$(wildcard tests/test_*.py)) tests/openai/test_endings.py \
 	tests/store/test_database.py tests/store/test_sqlite.py tests/store/test_sessions.py tests/cli/test_tail.py
 
