@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -75,6 +76,25 @@ async def test_of_many_who_need_it_at_once_one_opens_it(database: Database, path
     await asyncio.gather(*(database.write(add, number) for number in range(20)))
     assert len(opened) == 1
     assert await database.read(values) == list(range(20))
+
+
+async def test_a_file_is_never_seen_without_its_first_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process that found it empty took the log of the first one, who had just begun it, for a left one."""
+
+    async def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    database = Database(path, make_table)
+    monkeypatch.setattr(Database, "_connect", killed)  # between making the file and opening it
+    with pytest.raises(KeyboardInterrupt):
+        await database.open()
+    assert path.stat().st_size
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    monkeypatch.undo()
+    assert await database.read(values) == []
+    await database.aclose()
 
 
 async def test_the_pragmas_are_in_force(path: Path) -> None:

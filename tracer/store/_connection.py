@@ -19,6 +19,7 @@ except ImportError:  # Windows
 __all__ = [
     "BUSY_TIMEOUT_MS",
     "CHECKPOINT_BYTES",
+    "CREATION_PRAGMAS",
     "READER_PRAGMAS",
     "WRITER_PRAGMAS",
     "checkpoint",
@@ -38,10 +39,13 @@ BUSY_STEP_MS = 100  # of the worker's: what waits inside SQLite can't be told to
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 """Size of the write-ahead log from which on it is moved into the database."""
 
-WRITER_PRAGMAS = (
+CREATION_PRAGMAS = (
     f"busy_timeout = {BUSY_STEP_MS}",  # first: the next ones take locks
     "auto_vacuum = INCREMENTAL",  # works at creation only, before the first page is written
     "journal_mode = WAL",  # readers don't block the writer; where it can't be had SQLite keeps the slower mode it has
+)
+WRITER_PRAGMAS = (
+    *CREATION_PRAGMAS,  # again: the file may have been made by somebody else
     "synchronous = NORMAL",  # a killed process loses no commit; a power cut may lose the newest
     f"wal_autocheckpoint = {0 if fcntl else 4_000}",  # see `checkpoint`
     "journal_size_limit = 67108864",
@@ -203,7 +207,7 @@ def _size(path: Path) -> int:
 
 
 def prepare(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> None:
-    """Set a new connection up for writing or reading: `WRITER_PRAGMAS`, `READER_PRAGMAS`."""
+    """Set a new connection up for writing or reading: `CREATION_PRAGMAS`, `WRITER_PRAGMAS`, `READER_PRAGMAS`."""
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchone()  # some answer with a row, and run only when it is fetched
     install_regexp(connection)

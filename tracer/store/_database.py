@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreError
-from tracer.store._connection import READER_PRAGMAS, WRITER_PRAGMAS, create_directory, create_file, prepare
+from tracer.store._connection import (
+    CREATION_PRAGMAS,
+    READER_PRAGMAS,
+    WRITER_PRAGMAS,
+    create_directory,
+    create_file,
+    prepare,
+)
 from tracer.store._file_problem import Kind, find_problem, identity, is_damage
 from tracer.store._gate import Gate, GoneError, forked_in_use
 from tracer.store._rescue import OpenedFiles, exclusive, leave, move_aside, set_free
@@ -244,6 +251,13 @@ class Database:
 
 
 def _create(path: Path) -> None:
+    """Make the file, with its first page, before the next one looks: to `set_free` an empty file has no log.
+
+    Were it still empty when the lock is let go, the log that its maker then begins could be taken for one that was left
+    behind.
+    """
     with exclusive(path):
         set_free(path)
         create_file(path)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            prepare(connection, CREATION_PRAGMAS)
