@@ -470,7 +470,8 @@ async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
         timeout: Seconds to wait at most.
 
     Returns:
-        How many records could not be written in time.
+        How many records could not be kept in time. What a locked database did not take is put aside beside it, where
+        the next process that opens it takes it over (`Stats.batches_put_aside`).
 
     Raises:
         ConfigurationError: `timeout` is no finite number of seconds.

@@ -36,6 +36,7 @@ T = TypeVar("T")
 logger = logging.getLogger("tracer")
 
 EXIT_TIMEOUT = 5.0
+INTERRUPTED_TIMEOUT = 0.5  # seconds, for somebody who asks a second time
 DORMANT_FOR = 60.0  # seconds until a wrong environment is looked at again
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
@@ -308,6 +309,8 @@ class Runtime:
     def _flush_at_exit(self) -> None:
         """Write what is queued, and stay open: threads of the user's may still run."""
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
+        for pipeline in running:
+            pipeline.hurry(EXIT_TIMEOUT)
         wait_for_all([pipeline.settle() for pipeline in running], EXIT_TIMEOUT)
         _report_left(running, sum(pipeline.stats().queued for pipeline in running))
 
@@ -321,7 +324,7 @@ class Runtime:
         try:
             left = self._stop_all(running, EXIT_TIMEOUT)
         except KeyboardInterrupt:  # who presses Ctrl+C again doesn't want to wait
-            left = sum(pipeline.join(0) for pipeline in running)
+            left = self._stop_all(running, INTERRUPTED_TIMEOUT)
         _report_left(running, left)
 
 

@@ -66,6 +66,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         slow_hooks: The ``redact=`` and ``prices=`` hooks that ever took longer than a second, each with the seconds of
             its longest call; the one that runs now, too. While a hook runs, nothing is written or read.
         open_spans: Spans that have started and not ended.
+        batches_put_aside: Batches that could not be written to the database, which was locked as the process ended (or
+            in use as it was forked). They count as written, and wait in ``<database>-spare/`` for the next process that
+            opens the database.
         files_moved_aside: Damaged database files that this process moved aside; it goes on with a new one.
         last_error: The worker's last error in words.
     """
@@ -82,6 +85,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     unsampled: int
     truncated: int
     redaction_failed: int
+    batches_put_aside: int
     files_moved_aside: int
     slow_hooks: dict[str, float]
     last_error: str | None
@@ -262,10 +266,15 @@ class Pipeline:
         """Take `retire` back."""
         self._worker.retire(False)
 
+    def hurry(self, timeout: float) -> None:
+        """Have what is queued kept within `timeout` seconds: what can't be written is put aside."""
+        self._worker.hurry(timeout)
+
     def stop(self, timeout: float) -> None:
-        """Ask the worker to write what is queued and to end; spans that end later are counted as dropped."""
-        self.closed = True
-        self._lost_before_stop = self._worker.counts.lost
+        """Ask the worker to `hurry` and to end; spans that end later are counted as dropped."""
+        if not self.closed:  # else it is asked again, in more of a hurry
+            self.closed = True
+            self._lost_before_stop = self._worker.counts.lost
         self._worker.stop(timeout)
 
     def join(self, timeout: float) -> int:
@@ -311,6 +320,7 @@ class Pipeline:
             unsampled=self.unsampled.value,
             truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
+            batches_put_aside=self._worker.store.batches_put_aside,
             files_moved_aside=self._worker.store.files_moved_aside,
             slow_hooks=self._worker.hooks.slow,
             last_error=self._errors.last,

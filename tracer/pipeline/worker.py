@@ -31,6 +31,7 @@ from tracer.pipeline._time_slices import Slices
 from tracer.process.native_threads import is_outdated, new_event_loop, start_thread, wait_for
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
+from tracer.store.uri import redact_uri
 
 __all__ = ["LOOP_MODULE", "Worker", "WorkerCounts"]
 
@@ -41,6 +42,7 @@ BATCH_MAX_BYTES = 8 * 1024 * 1024
 BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until it is woken
 BACKLOG = 1_024  # records in the queue from which on the worker no longer lets others go first
 RETRY_FIRST, RETRY_LAST = 0.05, 1.0
+KEPT_BACK = 1.0  # seconds of the time that an end may take, but half of it at most, for putting aside what is left
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes, or of one call of a hook, after which a reader who waits is told so
 # What `anyio.run` imports, imported before the thread starts: the thread may fall into the interpreter's exit, where an
@@ -174,11 +176,11 @@ class Worker:
                 logger.debug("the worker's loop closed before it could be woken")
 
     def stop(self, timeout: float) -> None:
-        """Ask the worker to write what is queued and to end; after `timeout` seconds it gives up a failing store.
+        """Ask the worker to write what is queued within `timeout` seconds (see `hurry`), and to end.
 
         Where no thread can be had for that, at the interpreter's exit, this thread does the work.
         """
-        self._stop_at = time.monotonic() + timeout
+        self.hurry(timeout)
         self._stopping.set()
         if len(self._queue):
             try:
@@ -187,6 +189,10 @@ class Worker:
                 self.is_running = True
                 self._run()
         self.wake()
+
+    def hurry(self, timeout: float) -> None:
+        """Make sure that what is queued is kept within `timeout` seconds: what can't be written is put aside."""
+        self._stop_at = self.store.deadline = time.monotonic() + timeout - min(KEPT_BACK, timeout / 2)
 
     def retire(self, retiring: bool = True) -> None:
         """Ask the worker to end when nothing is queued and no span is open any more; or to stay after all."""
@@ -265,9 +271,9 @@ class Worker:
             settings = self._settings()
             records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
             if records:
-                await self._settle(records, settings, assembler)
+                kept = await self._settle(records, settings, assembler)
                 last_work = time.monotonic()
-                if self._failing_since is not None and self._is_overdue():
+                if not kept and self._is_overdue():
                     return self.abandon()
                 if len(records) >= settings.batch_max_records or self._stopping.is_set():
                     await anyio.lowlevel.checkpoint()
@@ -310,8 +316,8 @@ class Worker:
 
     # --- records --------------------------------------------------------------------------------------------------
 
-    async def _settle(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> None:
-        """Assemble records, write what they amount to, and count them."""
+    async def _settle(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> bool:
+        """Assemble records, write what they amount to, and count them; return False if all of them are lost."""
         batch: Batch | None
         try:
             lost = self._feed(records, settings, assembler)
@@ -324,6 +330,7 @@ class Worker:
         self._count(settled=len(records), lost=lost)
         self._settled_event.set()
         self._settled_event = anyio.Event()
+        return lost < len(records)
 
     def _feed(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> int:
         """Give the assembler its records, in slices; return how many of them were of no use."""
@@ -350,14 +357,31 @@ class Worker:
             self._slices.offer()
 
     async def _write(self, batch: Batch, records: int) -> bool:
-        """Write a batch, again and again while trying again may help; False if it is lost."""
+        """Write a batch, again and again while trying again may help, or put it aside; False if it is lost."""
         delay = RETRY_FIRST
-        while (written := await self._try_to_write(batch, records)) is None:
-            if self._is_overdue():
-                return False
+        while self._failing_since is None or not self._is_overdue():
+            if (written := await self._try_to_write(batch, records)) is not None:
+                return written
             await anyio.sleep(max(0.0, min(delay, self._stop_at - time.monotonic())))
             delay = min(delay * 2, RETRY_LAST)
-        return written
+        return self._put_aside(batch, records)
+
+    def _put_aside(self, batch: Batch, records: int) -> bool:
+        try:
+            is_kept = self.store.put_aside(batch)
+        except StoreError as error:
+            self._errors.report("records could not be put aside", error, records)
+            return False
+        if not is_kept:
+            return False
+        self._count(batches=1, spans=len(batch.spans))
+        if self.store.batches_put_aside == 1:
+            logger.warning(
+                "%s could not be written to in time (%s); what was recorded last waits beside it for the next process "
+                "that opens it",
+                redact_uri(self.store.uri), self._errors.last,
+            )  # fmt: skip
+        return True
 
     async def _try_to_write(self, batch: Batch, records: int) -> bool | None:
         """Return whether the batch was written; None if trying again may help."""

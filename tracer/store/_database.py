@@ -49,6 +49,7 @@ class Database:
         was_open: It was, at least once: what keeps it from opening again may pass.
         moved_aside: How many damaged files were moved aside.
         opened: Which files are open, or were last.
+        deadline: The moment (`time.monotonic`) from which on nothing waits for another process's lock.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Database:
         self.was_open = False
         self.moved_aside = 0
         self.opened = OpenedFiles(None, None, None)
+        self.deadline = float("inf")
         self._on_open = on_open
         self._rescues = rescues
         self._gate = Gate(closes=path is not None)
@@ -231,7 +233,7 @@ class Database:
         return kind(f"it can't be opened: {reason}")
 
     async def _connect(self, database: str, pragmas: tuple[str, ...]) -> ConnectionThread:
-        thread = ConnectionThread(self._gate, database)
+        thread = self._thread(database)
         try:
             await thread.open()
             await thread.run(prepare, pragmas)
@@ -240,9 +242,12 @@ class Database:
             raise
         return thread
 
+    def _thread(self, database: str) -> ConnectionThread:
+        return ConnectionThread(self._gate, database, lambda: self.deadline)
+
     async def _beside(self, function: Callable[[Q], T], argument: Q) -> T:
         """Run a function that waits for other processes or looks at the file, in a thread that forks know of."""
-        helper = ConnectionThread(self._gate, ":memory:")
+        helper = self._thread(":memory:")
         try:
             await helper.open()
             return await helper.run(lambda _: function(argument))

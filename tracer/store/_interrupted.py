@@ -6,7 +6,6 @@ import sqlite3
 
 import msgspec
 
-from tracer.store._connection import unless_locked
 from tracer.store.base import ProcessRow
 from tracer.store.process import current_process, is_alive
 
@@ -34,9 +33,5 @@ def find_gone_processes(connection: sqlite3.Connection) -> list[str]:
 
 
 def mark_interrupted(connection: sqlite3.Connection, process_ids: list[str]) -> None:
-    """Set the state of those processes' running traces, unless somebody else is writing just now: readers ask for it.
-
-    A later write of such a trace sets it right again.
-    """
-    with unless_locked(connection):
-        connection.execute(_MARK, (msgspec.json.encode(process_ids).decode(),))
+    """Set the state of those processes' running traces. A later write of such a trace sets it right again."""
+    connection.execute(_MARK, (msgspec.json.encode(process_ids).decode(),))

@@ -210,7 +210,10 @@ CREATE INDEX traces_numbers ON traces (
 );
 """
 
-_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6)
+# How many batches of a source beside the database were taken over: noted with each batch, so that none comes twice.
+_V7 = "CREATE TABLE taken_over (source TEXT PRIMARY KEY, batches INTEGER NOT NULL) WITHOUT ROWID;"
+
+_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

@@ -1,8 +1,9 @@
-"""Spare files: where a process keeps its batches that must not open the database, until another one takes them over.
+"""Spare files: where a process keeps the batches that it can't write, until another one takes them over.
 
-Such a process was forked while SQLite was in use (see `tracer.store._gate`). It appends what it would have written to
-``<database>-spare/<pid>-<start>.batches``, which it keeps locked (flock) as long as it lives. Whoever opens or closes
-the database, or has nothing else to do, takes over the files whose owners are gone.
+It must not open the database, as it was forked while SQLite was in use (see `tracer.store._gate`), or it ends while
+others keep the database locked. It appends what it would have written to ``<database>-spare/<pid>-<start>.batches``,
+which it keeps locked (flock) as long as it lives. Whoever opens or closes the database, or has nothing else to do,
+takes over the files whose owners are gone.
 
 A file is a row of frames: length and CRC-32 of the body, four bytes each, little-endian, then the body, a msgpack
 `Batch`. A frame that a killed process did not finish ends the file.
@@ -11,6 +12,7 @@ A file is a row of frames: length and CRC-32 of the body, four bytes each, littl
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import sqlite3
@@ -22,9 +24,11 @@ from pathlib import Path
 import msgspec
 
 from tracer._exceptions import TransientStoreError
+from tracer.process import forks
+from tracer.process.native_threads import new_lock
 from tracer.store._connection import transaction
 from tracer.store._write import write_batch
-from tracer.store.base import Batch, ProcessRow
+from tracer.store.base import Batch
 from tracer.store.process import current_process
 
 try:
@@ -32,14 +36,15 @@ try:
 except ImportError:  # Windows, which has no fork either
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["adopt", "append", "spare_file"]
+__all__ = ["adopt", "append", "let_go", "spare_file"]
 
 logger = logging.getLogger("tracer")
 
 _HEAD = struct.Struct("<II")
 _FLAGS = os.O_CREAT | os.O_APPEND | os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-_open: dict[tuple[int, Path], int] = {}
-"""The descriptors that this process appends to, by its pid (a forked child must use its own) and path."""
+_open: dict[Path, int] = {}
+"""The descriptors that this process appends to, by path; each has the lock of its file."""
+_opening = new_lock()  # held while `_open` is used
 
 
 def spare_file(database: Path) -> Path:
@@ -57,20 +62,29 @@ def append(database: Path, batch: Batch) -> None:
     path = spare_file(database)
     body = msgspec.msgpack.encode(batch)
     frame = _HEAD.pack(len(body), zlib.crc32(body)) + body
-    try:
-        descriptor = _descriptor(path)
-        end = os.fstat(descriptor).st_size
+    with _opening:
         try:
-            _write_all(descriptor, frame)
-        except OSError:
-            os.ftruncate(descriptor, end)  # half a frame would hide those that come after it
-            raise
-    except OSError as error:
-        raise TransientStoreError(f"{path}: {error}") from error
+            descriptor = _descriptor(path)
+            end = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, frame)
+            except OSError:
+                os.ftruncate(descriptor, end)  # half a frame would hide those that come after it
+                raise
+        except OSError as error:
+            raise TransientStoreError(f"{path}: {error}") from error
+
+
+def let_go(database: Path) -> None:
+    """Leave this process's spare file to whoever opens the database next, be it this process itself."""
+    with _opening:
+        descriptor = _open.pop(spare_file(database), None)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def adopt(connection: sqlite3.Connection, database: Path) -> int:
-    """Write what gone processes left in spare files, each file in one transaction, and delete them.
+    """Write what gone processes left in spare files, each batch once, and delete them.
 
     Returns:
         How many batches were taken over.
@@ -81,32 +95,26 @@ def adopt(connection: sqlite3.Connection, database: Path) -> int:
             if descriptor is None:
                 continue
             try:
-                adopted += _write(connection, _batches(descriptor))
+                adopted += _write(connection, path.name, _batches(descriptor))
             except msgspec.MsgspecError as error:  # another version's
                 kept = path.replace(path.with_suffix(".unreadable"))
                 logger.error("what a forked process recorded can't be read, and is kept in %s: %s", kept, error)
             else:
                 path.unlink(missing_ok=True)
+                connection.execute("DELETE FROM taken_over WHERE source = ?", (path.name,))
     return adopted
 
 
-def _write(connection: sqlite3.Connection, batches: Iterator[Batch]) -> int:
-    count = 0
-    with transaction(connection):
-        for count, batch in enumerate(batches, 1):
-            if count == 1 and _is_known(connection, batch.process):
-                return 0
+def _write(connection: sqlite3.Connection, source: str, batches: Iterator[Batch]) -> int:
+    """Write each batch in a transaction, so that others get in between; go on where somebody was killed."""
+    sql = "SELECT batches FROM taken_over WHERE source = ?"
+    (before,) = connection.execute(sql, (source,)).fetchone() or (0,)
+    count = before
+    for count, batch in enumerate(itertools.islice(batches, before, None), before + 1):
+        with transaction(connection):
             write_batch(connection, batch)
-    return count
-
-
-def _is_known(connection: sqlite3.Connection, process: ProcessRow) -> bool:
-    """Tell whether a file was taken over before, by somebody who was killed before the file was deleted.
-
-    The process that it belongs to never opened the database itself.
-    """
-    sql = "SELECT 1 FROM processes WHERE process_id = ?"
-    return connection.execute(sql, (process.process_id,)).fetchone() is not None
+            connection.execute("INSERT OR REPLACE INTO taken_over VALUES (?, ?)", (source, count))
+    return int(count - before)
 
 
 def _batches(descriptor: int) -> Iterator[Batch]:
@@ -153,19 +161,39 @@ def _directory(database: Path) -> Path:
 
 
 def _descriptor(path: Path) -> int:
-    key = os.getpid(), path
-    if key not in _open:
-        for inherited in _open.values():  # with them their locks, which would outlive the process that they stand for
-            os.close(inherited)
-        _open.clear()
+    if path not in _open:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(path, _FLAGS, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _open[key] = descriptor
-    return _open[key]
+        while True:
+            descriptor = os.open(path, _FLAGS, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                break
+            os.close(descriptor)  # it was let go, and taken over just now
+        _open[path] = descriptor
+    return _open[path]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _hold() -> None:
+    _opening.acquire()
+
+
+def _release() -> None:
+    _opening.release()
+
+
+def _forget_parents() -> None:
+    """In a child: the parent's descriptors go, and with them their locks, which must not outlive the parent."""
+    global _opening
+    for descriptor in _open.values():
+        os.close(descriptor)
+    _open.clear()
+    _opening = new_lock()
+
+
+forks.register(_hold, _release, _forget_parents)

@@ -35,10 +35,16 @@ class ConnectionThread:
 
     Where no thread can be had (at the interpreter's exit on Python 3.12, if the machine has none left, or where gevent
     has put greenlets in their place), work runs in the event loop's own thread instead.
+
+    Args:
+        gate: What is asked before SQLite is entered.
+        database: A path, or ``:memory:``.
+        deadline: Returns the moment (`time.monotonic`) from which on nothing waits for a lock.
     """
 
-    def __init__(self, gate: Gate, database: str) -> None:
+    def __init__(self, gate: Gate, database: str, deadline: Callable[[], float]) -> None:
         self._gate = gate
+        self._deadline = deadline
         self._generation = gate.generation
         self._database = database
         self._raw: sqlite3.Connection | None = None
@@ -90,7 +96,7 @@ class ConnectionThread:
                 one is no longer usable.
             Exception: Whatever the function raises.
         """
-        work = _Work(self._turn, function, *args, **kwargs)
+        work = _Work(self._turn, self._deadline, function, *args, **kwargs)
         if self._aio is None:
             work()
             return work.outcome()
@@ -161,11 +167,13 @@ class _Work(Generic[T]):
     def __init__(
         self,
         turn: Callable[[], AbstractContextManager[sqlite3.Connection]],
+        deadline: Callable[[], float],
         function: Callable[..., T],
         *args: Any,
         **kwargs: Any,
     ) -> None:
         self._turn = turn
+        self._deadline = deadline
         self._function, self._args, self._kwargs = function, args, kwargs
         self._result: T
         self._error: BaseException | None = GoneError()  # until it has run
@@ -179,7 +187,7 @@ class _Work(Generic[T]):
                     self._result = self._function(connection, *self._args, **self._kwargs)
                 self._error = None
             except BaseException as error:
-                if is_locked(error) and time.monotonic() < give_up_at:
+                if is_locked(error) and time.monotonic() < min(give_up_at, self._deadline()):
                     sleep(LOCK_PAUSE)
                     continue
                 self._error = error

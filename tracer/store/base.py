@@ -173,6 +173,10 @@ class Store(Protocol):
     """
 
     uri: str
+    deadline: float
+    """The moment (`time.monotonic`) from which on nothing waits for another process; infinity at first."""
+    batches_put_aside: int
+    """How many batches `put_aside` kept."""
 
     @property
     def files_moved_aside(self) -> int:
@@ -192,6 +196,17 @@ class Store(Protocol):
 
     async def write(self, batch: Batch) -> None:
         """Write the batch in one transaction; all or nothing."""
+        ...
+
+    def put_aside(self, batch: Batch) -> bool:
+        """Keep a batch that can't be written in time, for whoever opens the store next. Waits for nobody.
+
+        Returns:
+            False if this store has no place for that.
+
+        Raises:
+            TransientStoreError: The place can't be written to.
+        """
         ...
 
     async def tidy(self) -> bool:

@@ -15,7 +15,7 @@ from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreErro
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store import _aggregate, _feedback, _interrupted, _sessions, _spare
 from tracer.store._carry import Running, put_running, take_running
-from tracer.store._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated
+from tracer.store._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated, unless_locked
 from tracer.store._database import Database
 from tracer.store._file_problem import is_damage
 from tracer.store._gate import forked_in_use
@@ -73,6 +73,7 @@ class SqliteStore:
         self._process_id: str | None = None
         self._carried: Running | None = None
         self._next_sweep = 0.0
+        self.batches_put_aside = 0
 
     async def open(self) -> None:
         """Open or create the database, migrating forward; it need not be called, whatever comes first does the same.
@@ -91,6 +92,8 @@ class SqliteStore:
             with contextlib.suppress(StoreError, sqlite3.Error, OSError):
                 await self._database.write(self._finish)
         await self._database.leave()
+        if self._path is not None and self.batches_put_aside:
+            _spare.let_go(self._path)
 
     async def write(self, batch: Batch) -> None:
         """Write the batch in one transaction; all or nothing, also when the calling task is cancelled.
@@ -100,7 +103,7 @@ class SqliteStore:
         must not open the file writes elsewhere (`tracer.store._spare`).
         """
         if self._path is not None and forked_in_use():
-            _spare.append(self._path, batch)
+            self.put_aside(batch)
             return
         with self._translated("write"):
             while True:
@@ -109,6 +112,23 @@ class SqliteStore:
                 await self._write_or_rescue(batch)
                 if self._database.is_current:
                     return
+
+    def put_aside(self, batch: Batch) -> bool:
+        """Keep the batch in a file beside the database, for whoever opens that next; False if it is in memory."""
+        if self._path is None:
+            return False
+        _spare.append(self._path, batch)
+        self.batches_put_aside += 1
+        return True
+
+    @property
+    def deadline(self) -> float:
+        """The moment from which on nothing waits for another process's lock."""
+        return self._database.deadline
+
+    @deadline.setter
+    def deadline(self, moment: float) -> None:
+        self._database.deadline = moment
 
     async def _write_or_rescue(self, batch: Batch) -> None:
         """Write; if the file is damaged, also over a new connection, write into a new file."""
@@ -283,8 +303,8 @@ class SqliteStore:
         if (now := time.monotonic()) < self._next_sweep:
             return
         self._next_sweep = now + _SWEEP_INTERVAL
-        if gone := await self._database.read(_interrupted.find_gone_processes):
-            await self._database.write(_interrupted.mark_interrupted, gone)
+        if await self._database.read(_interrupted.find_gone_processes):
+            await self._database.write(self._mark_interrupted)
 
     async def _catch_up(self) -> None:
         """Index the text of what is stored now, however much is written meanwhile."""
@@ -295,6 +315,12 @@ class SqliteStore:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         migrate(connection)
         self._adopt(connection)
+
+    def _mark_interrupted(self, connection: sqlite3.Connection) -> None:
+        """Unless somebody else is writing just now: readers ask for it. What those processes left comes first."""
+        with unless_locked(connection):
+            self._adopt(connection)
+            _interrupted.mark_interrupted(connection, _interrupted.find_gone_processes(connection))
 
     def _adopt(self, connection: sqlite3.Connection) -> None:
         if self._path is not None:
