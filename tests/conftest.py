@@ -17,6 +17,7 @@ import pytest
 import tracer
 from tests.leaks import KEYS, find_leaks
 from tests.sdk import lacking
+from tests.turns import out_of_turn
 from tracer.testing import FakeOpenAI, isolated
 
 # A busy machine is no fault of a test's: Hypothesis would call it one.
@@ -103,6 +104,14 @@ def fresh_tracer(tmp_path: Path, tracer_log: list[logging.LogRecord]) -> Iterato
         tracer.autolog(disable=True)
     unexpected = [f"{record.levelname}: {record.getMessage()}\n{record.exc_text or ''}" for record in tracer_log]
     assert not unexpected, "tracer logged:\n" + "\n".join(unexpected)
+
+
+@pytest.fixture(autouse=True)
+def forks_know_who_is_inside_sqlite() -> Iterator[None]:
+    """Fail if the store opened a connection that a fork would not wait for."""
+    out_of_turn.clear()
+    yield
+    assert not out_of_turn, f"sqlite3.connect outside Gate.turn: {out_of_turn}"
 
 
 @pytest.fixture(scope="session")

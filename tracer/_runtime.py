@@ -251,9 +251,12 @@ class Runtime:
         return answer
 
     def _stop_all(self, pipelines: list[Pipeline], timeout: float) -> int:
-        deadline = time.monotonic() + timeout
         for pipeline in pipelines:
             pipeline.stop(timeout)
+        return self._join_all(pipelines, timeout)
+
+    def _join_all(self, pipelines: list[Pipeline], timeout: float) -> int:
+        deadline = time.monotonic() + timeout
         return sum(pipeline.join(deadline - time.monotonic()) for pipeline in pipelines)
 
     def isolate(self, uri: str, clock: Clock | None, ids: Ids | None) -> Callable[[], int]:
@@ -324,7 +327,9 @@ class Runtime:
         try:
             left = self._stop_all(running, EXIT_TIMEOUT)
         except KeyboardInterrupt:  # who presses Ctrl+C again doesn't want to wait
-            left = self._stop_all(running, INTERRUPTED_TIMEOUT)
+            for pipeline in running:
+                pipeline.hurry(INTERRUPTED_TIMEOUT)
+            left = self._join_all(running, INTERRUPTED_TIMEOUT)
         _report_left(running, left)
 
 

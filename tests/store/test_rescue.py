@@ -24,6 +24,11 @@ from .rows import START, batch, running, simple, span_id, started, trace_id
 Log = list[logging.LogRecord]
 
 
+@pytest.fixture
+def forks_know_who_is_inside_sqlite() -> None:
+    """Functions are called here as no database calls them: without its thread, and so without its turn."""
+
+
 def content(directory: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in directory.iterdir() if not file.name.endswith("-lock")}
 

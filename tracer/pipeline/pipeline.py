@@ -272,9 +272,8 @@ class Pipeline:
 
     def stop(self, timeout: float) -> None:
         """Ask the worker to `hurry` and to end; spans that end later are counted as dropped."""
-        if not self.closed:  # else it is asked again, in more of a hurry
-            self.closed = True
-            self._lost_before_stop = self._worker.counts.lost
+        self.closed = True
+        self._lost_before_stop = self._worker.counts.lost
         self._worker.stop(timeout)
 
     def join(self, timeout: float) -> int:
