@@ -1,8 +1,8 @@
 """The command line: ``tracer …``, also as ``python -m tracer``.
 
-Needs the extra ``cli``: ``pip install 'openai-tracer[cli]'``. This module imports none of it, so that without it the
-command can say so. Commands come through click rather than typer, which takes twice as long to import and brings
-rich along at once; tables, colour and progress are rich's, imported by the commands that draw.
+Needs the extra ``cli``: ``pip install 'openai-tracer[cli]'``. This module imports nothing of that extra, so that the
+command can say when it is missing. The commands use click rather than typer, which takes twice as long to import and
+also imports rich at once. Tables, colour and progress come from rich, which only the commands that draw import.
 
 Exit codes: 0 done, 1 not found or a check failed, 2 wrong use.
 """

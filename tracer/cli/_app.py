@@ -1,4 +1,4 @@
-"""The root command, and how what goes wrong in any command becomes one line and an exit code."""
+"""The root command, and how an error in any command becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _OPTIONS = {
 
 
 class _ClosedPipeError(Exception):
-    """Whoever read our output has closed it."""
+    """The reader of our output has closed the pipe."""
 
 
 class _App(click.Group):
-    """A group that tells of a closed pipe by an error of our own: click's handling of it exits with 1."""
+    """A group that raises an error of our own for a closed pipe: click would exit with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -66,14 +66,14 @@ for command in (traces.traces, database.stats, database.db, demo.demo, ui.ui, do
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. Nothing but SystemExit of the interpreter's own gets out of it."""
+    """Run a command and return its exit code. Only the interpreter's own SystemExit is raised."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
-    logging.getLogger("tracer").addHandler(logging.NullHandler())  # what matters to who calls is an error, below
+    logging.getLogger("tracer").addHandler(logging.NullHandler())  # errors that matter to the caller are reported below
     try:
         result = app.main(given, prog_name="tracer", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except _ClosedPipeError:  # `head`, for example, has seen enough
+    except _ClosedPipeError:  # for example, `head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at exit
         return 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except TracerError as error:
         code = "not_found" if isinstance(error, TraceNotFoundError) else "failed"
         return _fail(code, _in_options(str(error)), 1, as_json)
-    except OSError as error:  # a disk that is full, a file that can't be written
+    except OSError as error:  # a full disk, a file that can't be written
         return _fail("failed", str(error), 1, as_json)
 
 
@@ -107,7 +107,7 @@ def _usage_message(error: click.ClickException) -> str:
 
 
 def _in_options(message: str) -> str:
-    """Call the parameter at the beginning of a message as the command line does."""
+    """Replace the parameter's name at the beginning of a message by the option's name."""
     word = re.match(r"\w+", message)
     option = _OPTIONS.get(word[0]) if word else None
     return message if word is None or option is None else option + message[word.end() :]

@@ -10,10 +10,10 @@ __all__ = ["confirm"]
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Go on only if the user agrees; whoever can't be asked must have said --yes.
+    """Go on only if the user agrees. Where nobody can be asked, --yes is required.
 
     Raises:
-        click.UsageError: Standard input is no terminal.
+        click.UsageError: Standard input is not a terminal.
         click.Abort: The user doesn't agree.
     """
     if yes:

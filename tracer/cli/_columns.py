@@ -25,8 +25,8 @@ class Column(NamedTuple):
 
     Attributes:
         for_people: The cell on a terminal.
-        for_programs: The cell in a pipe, where it differs.
-        of_spans: It is read from the trace's spans.
+        for_programs: The cell in a pipe, if it differs.
+        of_spans: The column is read from the trace's spans.
     """
 
     for_people: Callable[[Trace], Any]
@@ -88,11 +88,11 @@ COLUMNS = {
 }
 DEFAULT_COLUMNS = "id,status,name,start,duration,tokens,cost,request,response"
 _NARROW_COLUMNS = "id,status,name,start,duration,tokens,cost"
-_NARROW = 110  # a terminal of fewer columns has no room for texts
+_NARROW = 110  # a terminal with fewer columns has no room for texts
 
 
 def pick_columns(text: str | None) -> dict[str, Column]:
-    """Return the columns of a comma-separated list; None: those that the terminal has room for.
+    """Return the columns of a comma-separated list; for None, those that the terminal has room for.
 
     Raises:
         ConfigurationError: One of them is not known.
@@ -110,12 +110,12 @@ def pick_columns(text: str | None) -> dict[str, Column]:
 
 
 def needs_spans(columns: dict[str, Column]) -> bool:
-    """Tell whether one of them can't be shown without the traces' spans."""
+    """Tell whether any of the columns needs the traces' spans."""
     return any(column.of_spans for column in columns.values())
 
 
 def heads(columns: dict[str, Column]) -> list[Head]:
-    """Return what stands above the columns."""
+    """Return the headings of the columns."""
     return [Head(name, column.right, column.shrinks, column.grows) for name, column in columns.items()]
 
 

@@ -1,4 +1,4 @@
-"""rich's console, set up for this command. Apart, since rich is slow to import."""
+"""rich's console, set up for this command. It is in its own module because rich is slow to import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Console"]
 
 
 class Console(console.Console):
-    """Prints what it is given and reads nothing into it. What is no terminal gets plain text that is never wrapped."""
+    """Prints text without interpreting markup in it. Output that is not a terminal gets plain text, never wrapped."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=not stream.isatty())

@@ -34,16 +34,16 @@ _MAX_MEDIA_BYTES = 20_000_000  # of the images and recordings in one HTML file
     "--output", "-o", default=_PIPE, show_default=True, metavar="FILE", help="The file; - is standard output."
 )
 @click.option(
-    "--format", "-f", "form", type=click.Choice(_FORMATS), help="By default what FILE's name ends with, else jsonl."
+    "--format", "-f", "form", type=click.Choice(_FORMATS), help="By default from FILE's name, otherwise jsonl."
 )
 @click.option(
     "--rows",
     type=click.Choice(["traces", "spans"]),
     default="traces",
     show_default=True,
-    help="Of CSV and Parquet: a row for each trace, or for each span.",
+    help="For CSV and Parquet: a row for each trace, or for each span.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option
 @uri_option
 def export(
@@ -62,7 +62,7 @@ def export(
     if trace_ids and query != TraceQuery():
         raise click.UsageError("name the traces by TRACE_ID, or by conditions such as --status ERROR; not by both")
     if as_json and output == _PIPE:
-        raise click.UsageError("--json tells about the export, which itself goes to standard output; name a file by -o")
+        raise click.UsageError("--json prints a report, but standard output is for the export; name a file by -o")
 
     async def work(store: Store) -> int:
         with _opened(output, form, force) as file, progress("exporting", quiet=as_json) as advance:
@@ -96,7 +96,7 @@ async def _counted(traces: AsyncIterator[Trace], advance: Callable[[int], None])
 
 @contextlib.contextmanager
 def _opened(output: str, form: str, force: bool) -> Iterator[BinaryIO]:
-    """Open what is written to. A file has its name only once it is whole, and is for its owner: it holds prompts."""
+    """Open the output. A file gets its name only once it is complete. Only its owner can read it: it holds prompts."""
     if output == _PIPE:
         if form == "parquet" and is_terminal():
             raise ConfigurationError("--format parquet is no text for a terminal; name a file by --output")

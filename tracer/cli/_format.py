@@ -16,7 +16,7 @@ def local_text(nanoseconds: int) -> str:
 
 
 def short_text(nanoseconds: int) -> str:
-    """Return a moment in local time without the year where it is this one: ``11-22 13:05:09``."""
+    """Return a moment in local time, without the year if it is the current one: ``11-22 13:05:09``."""
     moment = _local(nanoseconds)
     return f"{moment:%m-%d %H:%M:%S}" if moment.year == datetime.now().astimezone().year else f"{moment:%Y-%m-%d %H:%M}"
 

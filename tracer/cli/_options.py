@@ -40,7 +40,7 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5 alone
-    """An age (so long ago), seconds since the epoch, or ISO 8601 text, which the search reads."""
+    """An age (a time before now), seconds since the epoch, or ISO 8601 text, which the search reads."""
 
     name = "moment"
 
@@ -94,8 +94,8 @@ _CONDITIONS = (
     click.option("--tag", "tags", type=Pair(), multiple=True, help="A tag it has; may be repeated."),
     click.option("--session-id", help="Its session."),
     click.option("--user-id", help="Its user."),
-    click.option("--linked-to", metavar="TRACE_ID", help="What continues this trace, and what it continues."),
-    click.option("--min-duration", type=float, metavar="SECONDS", help="Took at least so long."),
+    click.option("--linked-to", metavar="TRACE_ID", help="Traces that continue this trace, or that it continues."),
+    click.option("--min-duration", type=float, metavar="SECONDS", help="Took at least this many seconds."),
 )
 _TIMES = (
     click.option("--since", type=MOMENT, help="Started since: 15m, 24h, 7d (ago), ISO 8601, or epoch seconds."),
@@ -104,7 +104,7 @@ _TIMES = (
 
 
 def condition_options(command: F) -> F:
-    """Add the conditions of `tracer.search_traces` but for its times, as keywords for `query_of`."""
+    """Add the conditions of `tracer.search_traces` except its times, as keywords for `query_of`."""
     for option in reversed(_CONDITIONS):
         command = option(command)
     return command
@@ -118,7 +118,7 @@ def search_options(command: F) -> F:
 
 
 def query_of(conditions: dict[str, Any], **more: Any) -> TraceQuery:
-    """Return the search that options ask for; `more` is what else `TraceQuery` takes. The store checks the values."""
+    """Return the search that options ask for; `more` is passed on to `TraceQuery`. The store checks the values."""
     given = {name: value for name, value in conditions.items() if value not in _UNSET}
     if "tags" in given:
         given["tags"] = dict(given["tags"])

@@ -30,8 +30,8 @@ __all__ = [
     "status_style",
 ]
 
-# C0 but for tab and newline, C1, line separators, and what reorders text (bidirectional controls): a model's answer
-# must not move the cursor, set the window's title, or show something else than what is there.
+# C0 except tab and newline, C1, line separators, and characters that reorder text (bidirectional controls): a model's
+# answer must not move the cursor, set the window's title, or look like a different text.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -43,8 +43,8 @@ class Head(NamedTuple):
     """A column's heading, and how it shares a terminal's width.
 
     Attributes:
-        shrinks: It gives way where the terminal is narrow.
-        grows: It gives way, and takes what is left where it isn't.
+        shrinks: The column becomes narrower if the terminal is narrow.
+        grows: The column becomes narrower too, and otherwise takes the width that is left.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Head(NamedTuple):
 
 
 def clean(text: str, *, keep_lines: bool = False) -> str:
-    """Return text that a terminal shows as it is; on one line unless told otherwise."""
+    """Return text that a terminal shows as it is; on one line unless `keep_lines` is set."""
     safe = _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
     return safe if keep_lines else re.sub(r"[\t\n ]+", " ", safe).strip()
 
@@ -79,11 +79,11 @@ def print_json(value: Any, *, to: TextIO | None = None, one_line: bool = False) 
     if is_terminal(stream) and not one_line:
         encoded = msgspec.json.format(encoded, indent=2)
     stream.write(encoded.decode() + "\n")
-    stream.flush()  # whoever follows wants each line now
+    stream.flush()  # a program that follows the output needs each line at once
 
 
 def print_table(heads: Sequence[Head], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows of strings or rich texts: a table that fits a terminal, else tab-separated lines under a heading."""
+    """Print rows of strings or rich texts: a table that fits the terminal, or in a pipe tab-separated lines."""
     if not is_terminal():
         for row in [[head.title for head in heads], *rows]:
             sys.stdout.write("\t".join(clean(str(cell)) for cell in row) + "\n")
@@ -92,7 +92,7 @@ def print_table(heads: Sequence[Head], rows: Iterable[Sequence[Any]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold", expand=any(head.grows for head in heads))
     for head in heads:
-        # rich shrinks columns that may wrap; their cells say that they won't, and are cut instead
+        # rich only shrinks columns that may wrap; their cells don't wrap, so they are cut instead
         table.add_column(
             head.title,
             justify="right" if head.right else "left",
@@ -121,7 +121,7 @@ def size_text(count: int) -> str:
 
 @contextlib.contextmanager
 def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show progress on a terminal's standard error until the block ends; yields what to call with what is done."""
+    """Show progress on a terminal's standard error until the block ends; yields a function that advances it."""
     if quiet or not is_terminal(sys.stderr):
         yield lambda done: None
         return

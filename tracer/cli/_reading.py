@@ -1,4 +1,4 @@
-"""A store that is there, opened for one command."""
+"""An existing store, opened for one command."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ID_DIGITS = 32
 
 
 def require(uri: str) -> None:
-    """Make sure that there is a database to read, of this version: a command that reads neither makes nor alters one.
+    """Make sure that there is a database of this version to read. A command that reads never creates or changes one.
 
     Raises:
         ConfigurationError: The URI can't be used.
-        StoreError: No such file, or one that an older tracer made.
+        StoreError: There is no such file, or an older tracer made it.
     """
     from tracer.store import _upkeep
     from tracer.store._schema import SCHEMA_VERSION
@@ -61,7 +61,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
 
     try:
         return anyio.run(work)
-    except asyncio.CancelledError:  # what anyio makes of Ctrl-C on Python 3.10; nobody else cancels it
+    except asyncio.CancelledError:  # anyio turns Ctrl-C into this on Python 3.10; nothing else cancels it
         raise KeyboardInterrupt from None
 
 
@@ -81,22 +81,22 @@ async def _open(uri: str) -> AsyncIterator[Store]:
 
 
 def each_trace(store: Store, query: TraceQuery, limit: int | None = None) -> AsyncIterator[Trace]:
-    """Return the traces that a search finds, to be read by ``async for``, a page in memory at a time."""
+    """Return the traces that a search finds, for ``async for``; only one page is in memory at a time."""
     from tracer.export import iterate_query
 
     return iterate_query(store, query, max_results=limit)
 
 
 async def find_trace(store: Store, wanted: str) -> Trace:
-    """Return the trace of an id, of the beginning of one, or of the word ``last``. Raises as `find_trace_id`."""
+    """Return the trace for an id, for the beginning of one, or for the word ``last``. Raises like `find_trace_id`."""
     return await store.get_trace(await find_trace_id(store, wanted))
 
 
 async def find_trace_id(store: Store, wanted: str) -> str:
-    """Return a whole trace id for the beginning of one, or for the word ``last``: the one that started last.
+    """Return the whole trace id for the beginning of one, or for the word ``last`` (the trace that started last).
 
     Raises:
-        ConfigurationError: It is no id, or more than one begins so.
+        ConfigurationError: It is not an id, or more than one id begins with it.
         TraceNotFoundError: There is none.
     """
     text = wanted.strip().lower()

@@ -1,8 +1,8 @@
 """``tracer traces tail``: traces as they start and end.
 
-The store is asked, not the process that records: it may be any process, on any machine. A look costs three indexed
-reads, or next to nothing while nothing is written and nothing runs. A trace shows up if its start was stored within
-`_OVERLAP` of it, and else when it ends.
+The store is read, so the process that records may be any process, on any machine. A look costs three indexed reads, or
+almost nothing while nothing is written and nothing runs. A trace shows up when it starts, if its start was stored
+within `_OVERLAP`; otherwise it shows up when it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tracer.store.base import Store, TraceQuery
 
 __all__ = ["Follower", "tail"]
 
-_OVERLAP = timedelta(seconds=10)  # records of a busy process, or of another machine's clock, come late
+_OVERLAP = timedelta(seconds=10)  # records of a busy process, or of a machine with another clock, come late
 _WIDTHS = {"id": 12, "status": 11, "name": 24, "start": 16, "duration": 9, "tokens": 15, "cost": 11}
 
 
@@ -31,21 +31,21 @@ class Follower:
     """Finds what is new in a store since it was last asked.
 
     Args:
-        query: What the traces must meet; order and times are the follower's.
-        last: How many of those that are there already count as new.
+        query: The conditions for the traces; the follower sets order and times itself.
+        last: How many of the traces that exist already count as new.
     """
 
     def __init__(self, store: Store, query: TraceQuery, last: int = 0) -> None:
         self._store = store
         self._query = msgspec.structs.replace(query, order_by="start_time desc", since=None, until=None)
         self._last = last
-        self._told: dict[str, TraceInfo] = {}  # as far back as is looked
+        self._told: dict[str, TraceInfo] = {}  # traces already reported, as far back as is searched
         self._running: dict[str, int] = {}  # id and start_time_ns; also of traces that don't meet the query yet
         self._marker: object = None
         self._newest_ns = 0  # start of the newest trace of all at the last look
 
     async def begin(self) -> list[Trace]:
-        """Return the last traces there are, the oldest first; what comes later is `news`."""
+        """Return the last existing traces, the oldest first; `news` returns what comes later."""
         self._running = await self._find_running()
         self._newest_ns = await self._find_newest()
         known = [trace async for trace in each_trace(self._store, self._query, self._last)] if self._last else []
@@ -56,7 +56,8 @@ class Follower:
     async def news(self) -> list[Trace]:
         """Return the traces that started or ended since the last look, the oldest first; their state tells which."""
         marker, self._marker = self._marker, await self._store.change_marker()
-        # Somebody has to look whether the processes of traces that run are still there: they would write nothing.
+        # While traces run, look even if nothing was written: a process that is gone writes nothing, and this finds that
+        # out.
         if marker == self._marker and not self._running:
             return []
         was_running, self._running = self._running, await self._find_running()
@@ -96,7 +97,7 @@ class Follower:
         return each_trace(self._store, msgspec.structs.replace(self._query, since=since))
 
     async def _find(self, trace_id: str, start_time_ns: int) -> Trace | None:
-        """Return one trace, if it meets the query: it is looked for at the very time of its start."""
+        """Return one trace, if it meets the query: the search covers only the moment of its start."""
         start = _moment(start_time_ns)
         query = msgspec.structs.replace(self._query, since=start, until=start + timedelta(microseconds=1))
         found = [trace async for trace in each_trace(self._store, query) if trace.info.trace_id == trace_id]
@@ -105,7 +106,7 @@ class Follower:
 
 @click.command()
 @condition_options
-@click.option("--last", "-n", type=click.IntRange(min=0), default=10, show_default=True, help="Begin with so many.")
+@click.option("--last", "-n", type=click.IntRange(min=0), default=10, show_default=True, help="Begin with this many.")
 @click.option("--columns", metavar="NAMES", help="As in `tracer traces list`.")
 @click.option(
     "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between two looks."
@@ -171,7 +172,7 @@ class _Printer:
 
 
 def _moment(nanoseconds: int) -> datetime:
-    """Return a time to the microsecond below: as a float, seconds of today are no finer than a quarter of that."""
+    """Return a time, rounded down to a microsecond. No floats: near today's time, their steps are a quarter of that."""
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=nanoseconds // 1_000)
 
 

@@ -20,8 +20,8 @@ __all__ = ["find_span", "print_events", "print_span", "print_trace", "print_valu
 
 _TYPE_STYLES = {"LLM": "cyan", "CHAT_MODEL": "cyan", "EMBEDDING": "blue", "AGENT": "magenta", "TOOL": "yellow"}
 _BAR = 20  # cells of the waterfall
-_WIDE = 120  # columns of the terminal from which on there is room for it
-_QUIET_FINISHES = frozenset({None, "completed", "failed"})  # … the status says as much
+_WIDE = 120  # a terminal with this many columns has room for the waterfall
+_QUIET_FINISHES = frozenset({None, "completed", "failed"})  # … which the status already says
 
 
 def print_trace(trace: Trace) -> None:
@@ -47,7 +47,7 @@ def print_trace(trace: Trace) -> None:
 
 
 def _facts(trace: Trace) -> Iterator[tuple[str, str]]:
-    """Yield what the trace has of these."""
+    """Yield the facts that the trace has."""
     info = trace.info
     facts = {
         "tokens": tokens_text(info.token_usage),
@@ -81,7 +81,7 @@ def _failed(span: Span) -> bool:
 
 
 def _note(span: Span) -> str:
-    """Say how the span ended, where that is worth a word; on a terminal the first line of it."""
+    """Say how the span ended, if that is worth mentioning; on a terminal only the first line."""
     finish = span.attributes.get(sc.FINISH)
     told = span.status.description.split("\n")[0] if is_terminal() else span.status.description
     words = [str(span.status) if _failed(span) else "", "" if finish in _QUIET_FINISHES else str(finish), clean(told)]
@@ -89,7 +89,7 @@ def _note(span: Span) -> str:
 
 
 def _print_grid(trace: Trace, rows: list[list[Text]]) -> None:
-    """Print the tree's rows as a table; a narrow terminal goes without the bars, the ids and the offsets."""
+    """Print the tree's rows as a table; on a narrow terminal without the bars, the ids and the offsets."""
     out = console()
     is_wide = out.width >= _WIDE
     titles = ["span", "type", "when", "at", "took", "in → out", "cost", "id", ""]
@@ -123,14 +123,14 @@ def _print_grid(trace: Trace, rows: list[list[Text]]) -> None:
 
 
 def _length_ns(trace: Trace) -> int:
-    """Return how long the trace took, or has taken as far as is known."""
+    """Return how long the trace took, or has taken so far as is known."""
     start = trace.info.start_time_ns
     ends = (span.end_time_ns or span.start_time_ns for span in trace.data.spans)
     return max(1, trace.info.duration_ns or 0, *(end - start for end in ends))
 
 
 def _bar(span: Span, start_ns: int, length_ns: int) -> Text:
-    """Draw when the span ran, as part of the trace's time."""
+    """Draw a bar that shows when the span ran within the trace."""
     first = min(_BAR - 1, max(0, (span.start_time_ns - start_ns) * _BAR // length_ns))
     end_ns = start_ns + length_ns if span.end_time_ns is None else span.end_time_ns
     last = min(_BAR, max(first + 1, -(-(end_ns - start_ns) * _BAR // length_ns)))
@@ -142,8 +142,8 @@ def find_span(trace: Trace, wanted: str) -> Span:
     """Return the span with this id, this beginning of an id, or this name.
 
     Raises:
-        ConfigurationError: It is the beginning of more than one.
-        TraceNotFoundError: The trace has none such.
+        ConfigurationError: It is the beginning of more than one span id.
+        TraceNotFoundError: The trace has no such span.
     """
     exact = [span for span in trace.data.spans if wanted in (span.span_id, span.name)]
     found = exact[:1] or [span for span in trace.data.spans if span.span_id.startswith(wanted.lower())]
@@ -196,7 +196,7 @@ def print_events(span: Span) -> None:
 
 
 def _event_text(event: SpanEvent) -> str:
-    """Return a chunk's own words if it has any, else its attributes."""
+    """Return a chunk's text if it has any, otherwise its attributes."""
     data = event.attributes.get("data")
     if event.name == sc.EVENT_CHUNK and (words := _delta(data)) is not None:
         return msgspec.json.encode(words).decode()

@@ -29,7 +29,7 @@ T = TypeVar("T")
 @json_option
 @uri_option
 def stats(as_json: bool, uri: str) -> None:
-    """Tell what a database holds: traces, spans, tokens, cost, size, and what was lost on the way into it."""
+    """Tell what a database holds: traces, spans, tokens, cost, size, and what was lost before it could be stored."""
     from tracer.store import _upkeep
 
     async def look(store: Store) -> tuple[StorageSummary, list[ExperimentSummary]]:
@@ -93,7 +93,7 @@ def upgrade(as_json: bool, uri: str) -> None:
 @json_option
 @uri_option
 def vacuum(as_json: bool, uri: str) -> None:
-    """Write the file anew without gaps. Other processes can't write meanwhile; their records wait."""
+    """Rewrite the file without gaps. Other processes can't write meanwhile; their records wait."""
     from tracer.store import _upkeep
 
     require(uri)

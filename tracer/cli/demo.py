@@ -42,7 +42,7 @@ _TOOLS: Any = [
 def demo(as_json: bool, uri: str) -> None:
     """Run a tool-calling agent on the bundled fake server, and show its trace.
 
-    The trace is stored at --uri, whose database is made if need be. Real code of this kind is in examples/.
+    The trace is stored at --uri; the database is created if needed. Real code of this kind is in examples/.
     """
     try:
         import tracer.testing  # the extra `testing`, and openai
@@ -81,7 +81,7 @@ async def _traced_run() -> tuple[str, Trace]:
 
 
 async def _ask(client: AsyncOpenAI, question: str) -> str:
-    """Ask, run the tools that the model wants, and stream the answer that it makes of their results."""
+    """Ask, run the tools that the model wants, and stream the answer that it makes from their results."""
     messages: Any = [{"role": "user", "content": question}]
     first = await client.chat.completions.create(model=MODEL, messages=messages, tools=_TOOLS)
     messages.append(first.choices[0].message.to_dict())

@@ -40,7 +40,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 class Finding(msgspec.Struct, kw_only=True):
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
         state: ``ok``, ``warning`` or ``problem``; a problem makes the command fail.
@@ -103,7 +103,7 @@ def _required(package: str, wanted: str) -> Finding:
 
 
 def _extras() -> Iterator[Finding]:
-    """Tell which extras are there. One that lacks is no problem: it may not be wanted."""
+    """Tell which extras are installed. A missing extra is not a problem: the user may not want it."""
     packages: dict[str, list[str]] = {}
     for package, _, extra in _requirements():
         if extra not in (None, "dev", "all", "servers") and package != _DISTRIBUTION:
@@ -138,7 +138,7 @@ def _version(package: str) -> str | None:
 
 
 def _patching() -> Iterator[Finding]:
-    """Switch tracing on and off again, in this process, and tell what that touched."""
+    """Switch tracing on and off again, in this process, and tell which methods that patched."""
     import tracer
 
     try:
@@ -150,11 +150,11 @@ def _patching() -> Iterator[Finding]:
 
     touched = [f"{owner.__name__}.{name}" for owner, name in _patch._patched]
     yield _judged(
-        "patching", "openai", ", ".join(sorted(touched)), bool(touched), "the openai package has no known seam"
+        "patching", "openai", ", ".join(sorted(touched)), bool(touched), "tracer can't patch this openai package"
     )
     tracer.autolog(disable=True)
     left = [f"{owner.__name__}.{name}" for owner, name in _patch._patched]
-    remedy = "another library has patched the same methods in between; see which is imported by a .pth file"
+    remedy = "another library patched the same methods meanwhile; look for one that a .pth file imports"
     yield _judged("patching", "undone", ", ".join(left) or "completely", not left, remedy)
 
 
@@ -162,7 +162,7 @@ def _patching() -> Iterator[Finding]:
 
 
 def _threads() -> Iterator[Finding]:
-    """Tell what becomes of tracing under the libraries that are here and replace threads with greenlets."""
+    """Tell whether tracing works with the installed libraries that replace threads with greenlets."""
     if version := _version("gevent"):
         yield Finding(topic="threads", name="gevent", value=f"{version}: what it patches is traced")
     if version := _version("eventlet"):
@@ -174,7 +174,7 @@ def _threads() -> Iterator[Finding]:
 
 
 def _database(uri: str) -> Iterator[Finding]:
-    """Look at what the tracking URI names, without making or changing anything."""
+    """Look at what the tracking URI names, without creating or changing anything."""
     from tracer.store import _upkeep
     from tracer.store._schema import SCHEMA_VERSION
 
@@ -201,10 +201,10 @@ def _database(uri: str) -> Iterator[Finding]:
 
 
 def _fate(problem: Problem) -> str:
-    """Say what a service does that finds this in its environment."""
+    """Say what a service does if it has this problem."""
     if problem.can_be_moved_aside:
         return "no: a service moves it aside, to a name ending in .damaged-<time>, and begins a new one"
-    return "no: a service runs but traces nothing until this is mended"
+    return "no: a service runs but traces nothing until this is repaired"
 
 
 def _space(uri: str) -> Finding:
@@ -221,7 +221,7 @@ def _space(uri: str) -> Finding:
 
 
 def _environment(environ: Any) -> Iterator[Finding]:
-    """Show the variables that concern tracer and openai, secrets masked; an unknown TRACER_… is taken for a slip."""
+    """Show the variables that concern tracer and openai, secrets masked; an unknown TRACER_… counts as a typo."""
     known = {*_OWN_VARIABLES, *(f"TRACER_{field.upper()}" for field in Settings.__struct_fields__)}
     for name in sorted(filter(_SHOWN_VARIABLES.fullmatch, environ)):
         strange = name.startswith("TRACER_") and name not in known
@@ -234,7 +234,7 @@ def _environment(environ: Any) -> Iterator[Finding]:
 
 
 def masked(name: str, value: str) -> str:
-    """Return a variable's value fit to be shown in a bug report: nothing of a secret but its length."""
+    """Return a variable's value in a form that is safe for a bug report: of a secret, only its length."""
     if _SECRET.search(name) and value:
         return f"set, {len(value)} characters"
     return re.sub(r"(://[^?]*)\?.*", r"\1?***", redact_uri(value))

@@ -43,7 +43,7 @@ traces.add_command(export)
     help="Such as 'cost desc'; repeatable.",
 )
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
-@click.option("--page-token", help="Go on where a list ended: its next_page_token.")
+@click.option("--page-token", help="Continue where a list ended: its next_page_token.")
 @click.option("--columns", metavar="NAMES", help=f"Of {', '.join(COLUMNS)}; separated by commas.")
 @click.option("--include-spans", is_flag=True, help="With --json: the spans of each trace as well.")
 @json_option
@@ -82,7 +82,7 @@ def list_(
 
 
 async def _search(store: Store, query: TraceQuery, limit: int) -> TracePage:
-    """Return up to `limit` traces, in as many reads as that takes."""
+    """Return up to `limit` traces, with as many reads as needed."""
     found, token = TracePage(), query.page_token
     while len(found) < limit:
         size = min(PAGE, limit - len(found))
@@ -159,7 +159,7 @@ async def _chosen(store: Store, trace_ids: tuple[str, ...], query: TraceQuery) -
 
 
 async def _delete(store: Store, ids: list[str], *, quiet: bool) -> int:
-    """Delete a page at a time: whoever records meanwhile waits for no more than that."""
+    """Delete a page at a time, so that processes that record meanwhile wait only for one page."""
     deleted = 0
     with progress("deleting", len(ids), quiet=quiet) as advance:
         for first in range(0, len(ids), PAGE):
@@ -169,9 +169,9 @@ async def _delete(store: Store, ids: list[str], *, quiet: bool) -> int:
 
 
 @traces.command()
-@click.option("--older-than", type=AGE, metavar="AGE", help="Delete what started longer ago: 30d, 12h, 2w.")
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep at most so many, the newest.")
-@click.option("--experiment", help="Only in this experiment; --keep counts its traces alone.")
+@click.option("--older-than", type=AGE, metavar="AGE", help="Delete traces that started longer ago: 30d, 12h, 2w.")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep at most this many, the newest.")
+@click.option("--experiment", help="Only in this experiment; --keep counts only its traces.")
 @click.option("--dry-run", is_flag=True, help="Only say how many would be deleted.")
 @click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 @json_option
@@ -185,7 +185,7 @@ def prune(
     as_json: bool,
     uri: str,
 ) -> None:
-    """Delete old traces. With both --older-than and --keep, whatever either of them asks for."""
+    """Delete old traces. With both --older-than and --keep, a trace is deleted if either option asks for it."""
     if older_than is None and keep is None:
         raise click.UsageError("prune needs --older-than, as in --older-than 30d, or --keep, as in --keep 100000")
     require(uri)
@@ -207,7 +207,7 @@ def prune(
 
 
 def _surplus(uri: str, experiment: str | None, too_old: int | None, keep: int | None) -> int:
-    """Return how many of the oldest have to go: those beyond `keep` and those too old are both the oldest."""
+    """Return how many of the oldest to delete: both the traces beyond `keep` and those too old are the oldest ones."""
     from tracer.store import _upkeep
 
     old = 0 if too_old is None else _upkeep.count_traces(uri, experiment=experiment, max_timestamp_ms=too_old)
@@ -218,7 +218,7 @@ def _surplus(uri: str, experiment: str | None, too_old: int | None, keep: int | 
 def _pruning(
     experiment: str | None, surplus: Callable[[], int], count: int, *, quiet: bool
 ) -> Callable[[Store], Awaitable[int]]:
-    """Return what deletes the oldest `count`, counting anew before each page: somebody else may prune as well."""
+    """Return work that deletes the oldest `count`. It counts again before each page: others may prune as well."""
 
     async def work(store: Store) -> int:
         deleted = 0

@@ -20,11 +20,11 @@ def to_pandas(traces: Iterable[Trace], *, rows: str = "traces") -> pandas.DataFr
 
     Args:
         traces: A page of `tracer.search_traces`, or any traces.
-        rows: ``traces`` for a row each, or ``spans``.
+        rows: ``traces`` for a row for each trace, or ``spans`` for a row for each span.
 
     Returns:
         The columns of `tracer.export.write_traces`: numbers nullable (``Int64``, ``Float64``), ``start_time`` in UTC;
-        inputs, outputs, tags and what else is nested as the dicts and lists that they are.
+        inputs, outputs, tags and other nested values stay dicts and lists.
 
     Raises:
         ConfigurationError: Unknown `rows`.

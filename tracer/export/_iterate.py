@@ -1,4 +1,4 @@
-"""All traces of a search, a page in memory at a time."""
+"""All traces of a search, with one page in memory at a time."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ def iterate_traces(
     max_results: int | None = None,
     **conditions: Any,
 ) -> AsyncIterator[Trace]:
-    """Return the traces that meet every condition given, to be read by ``async for``.
+    """Return the traces that meet every given condition, for ``async for``.
 
-    A page is in memory at a time. Traces that begin after the first was read are left out.
+    One page is in memory at a time. Traces that begin after the first trace was read are left out.
 
     Args:
-        experiment: As for `tracer.search_traces`.
-        filter_string: Likewise.
-        **conditions: Its other keywords.
-        max_results: At most so many; None for all.
+        experiment: As in `tracer.search_traces`.
+        filter_string: As in `tracer.search_traces`.
+        **conditions: The other keywords of `tracer.search_traces`.
+        max_results: At most this many traces; None for all.
 
     Raises:
-        ConfigurationError: A bad argument, at the first step; likewise the errors of `tracer.search_traces`.
+        ConfigurationError: An argument is wrong. This and the errors of `tracer.search_traces` are raised at the first
+            step.
     """
 
     def page(count: int, token: str | None) -> Awaitable[TracePage]:
@@ -45,7 +46,7 @@ def iterate_traces(
 
 
 def iterate_query(store: Store, query: TraceQuery, *, max_results: int | None = None) -> AsyncIterator[Trace]:
-    """Return the traces that a query selects in a store of your own; its own page and page size are left aside."""
+    """Return the traces that a query selects in a store of your own; the query's page and page size are ignored."""
 
     def page(count: int, token: str | None) -> Awaitable[TracePage]:
         return store.search_traces(msgspec.structs.replace(query, max_results=count, page_token=token))

@@ -36,7 +36,7 @@ class Parquet:
         return self._sink.take()
 
     def add(self, trace: Trace) -> bytes:
-        """Return a row group when one is full."""
+        """Return a row group if one is full."""
         for row in rows_of(trace, self._rows):
             self._waiting.append({name: _storable(row[name], kind) for name, kind in self._columns.items()})
         return self._group() if len(self._waiting) >= _GROUP else b""
@@ -54,7 +54,7 @@ class Parquet:
 
 
 class _Sink(io.RawIOBase):
-    """A file that gives away what was written to it: the writer only appends, and counts for itself where it is."""
+    """A file that hands over what was written to it: the writer only appends, and keeps track of its own position."""
 
     def __init__(self) -> None:
         super().__init__()

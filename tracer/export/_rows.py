@@ -1,4 +1,4 @@
-"""Traces and spans as flat rows: what is a column, and of which type."""
+"""Traces and spans as flat rows: the columns and their types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formats of a file of traces, and writing it while traces come."""
+"""The formats of a file of traces, and writing the file while traces come."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ async def write_traces(
     *,
     rows: str = "traces",
 ) -> int:
-    """Write traces to a file as they come, holding a page of them in memory, and return how many.
+    """Write traces to a file as they come, with one page of them in memory, and return how many.
 
     Args:
-        traces: Of `iterate_traces`, or a page.
+        traces: From `iterate_traces`, or a page.
         file: Its path (made readable for you alone, as it holds prompts), or a binary file that stays open.
         format: ``jsonl`` (a trace a line, as in ``trace.to_dict()``), ``csv`` or ``parquet`` (extra ``pandas``); by
-            default what the path ends in.
-        rows: Of CSV and Parquet: ``traces`` or ``spans``. Nested values are JSON text there.
+            default, the ending of the path decides.
+        rows: For CSV and Parquet: ``traces`` or ``spans``. There, nested values are JSON text.
 
     Raises:
         ConfigurationError: An unknown format, or `rows`.
         MissingDependencyError: Parquet without pyarrow.
-        OSError: The file can't be written. What was written until any error stays.
+        OSError: The file can't be written. After any error, the part that was written stays.
     """
     encoder = _encoder(_format_of(file) if format is None else format, rows)
     if isinstance(file, (str, os.PathLike)):
@@ -67,7 +67,7 @@ async def encode_traces(
     *,
     rows: str = "traces",
 ) -> AsyncIterator[bytes]:
-    """Yield what `write_traces` writes, piece by piece: for a response or a pipe.
+    """Yield the bytes that `write_traces` would write, piece by piece: for a response or a pipe.
 
     Raises:
         ConfigurationError: An unknown format, or `rows`; at the first step.
@@ -130,7 +130,7 @@ def _encoder(format: str, rows: str) -> _Encoder:  # noqa: A002
 
 
 class _Encoder(Protocol):
-    """Makes bytes of traces: those of the head, of each trace (there may be none yet), and of the end."""
+    """Turns traces into bytes: those of the head, of each trace (these may be empty), and of the end."""
 
     def begin(self) -> bytes: ...
     def add(self, trace: Trace) -> bytes: ...
@@ -149,7 +149,7 @@ class _JsonLines:
 
 
 class _Csv:
-    """RFC 4180, UTF-8. Text that a spreadsheet would run as a formula has an apostrophe before it."""
+    """RFC 4180, UTF-8. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
 
     def __init__(self, rows: str) -> None:
         self._rows = rows
@@ -168,7 +168,7 @@ class _Csv:
         return [_cell(row[name], kind) for name, kind in self._columns.items()]
 
     def _lines(self, cells: list[list[Any]]) -> bytes:
-        import csv  # only who writes it needs it
+        import csv  # only needed to write CSV
 
         text = io.StringIO(newline="")
         csv.writer(text).writerows(cells)
@@ -176,7 +176,7 @@ class _Csv:
 
 
 def _cell(value: Any, kind: type) -> Any:
-    """Return what the csv module writes as it is meant (https://owasp.org/www-community/attacks/CSV_Injection)."""
+    """Return a value that is safe in a CSV cell (https://owasp.org/www-community/attacks/CSV_Injection)."""
     if value is None:
         return ""
     if kind is TIME:

@@ -1,6 +1,7 @@
-"""What `Trace` and `TracePage` do beyond their own copy: read media from the store, draw a page.
+"""What `Trace` and `TracePage` do beyond their own data: read media from the store, draw a page.
 
-Everything imports `tracer._models`, so it can import neither itself. Importing this module gives it both.
+Everything imports `tracer._models`, so that module can import neither the store nor the pages. Importing this module
+gives it both.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ class StoreAndPages(TraceServices):
     """Reads media from the current store, and has `tracer.render` (extra `ui`) draw when it is asked to."""
 
     async def get_media(self, reference: str) -> Media:
-        """Read what a reference stands for."""
+        """Read the medium that a reference stands for."""
         return await get_media(reference)
 
     def save_page(self, trace: Trace, path: str | Path | None) -> str:
         """Return a trace's page as one file, its media included, and write it if there is a path."""
-        from tracer import render  # the templates are loaded by whoever wants a page
+        from tracer import render  # imported here, so that only a page loads the templates
 
         return render.trace_file(trace, path, media=_read_media(render.references(trace, max_bytes=FILE_MEDIA_BYTES)))
 
@@ -47,7 +48,7 @@ class StoreAndPages(TraceServices):
 
 
 def _read_media(references: Iterator[str]) -> Iterator[Media]:
-    """Yield what is referred to, read from the store; what can't be read is left out."""
+    """Yield the media that are referred to, read from the store; media that can't be read are left out."""
     for reference in references:
         with contextlib.suppress(TracerError, OSError):
             yield sync.get_media(reference)

@@ -2,7 +2,7 @@
 
 One module for each kind of call (`chat`, `responses`, `completions`, `embeddings`; `raw` for the rest), joined by the
 table in `_dispatch`. They read JSON as it came over the wire, not the SDK's objects, and take nothing for granted:
-fields may be missing, foreign or of another type.
+fields may be missing, unknown or of another type.
 """
 
 from __future__ import annotations

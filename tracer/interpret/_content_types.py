@@ -1,4 +1,4 @@
-"""What kind of file some bytes are: by the first of them, by what the API calls the format, by a file's name."""
+"""The content type of some bytes: by the first of them, by the API's name for the format, or by a file's name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["HEAD_BYTES", "declared_type", "is_container", "sniff"]
 HEAD_BYTES = 16
 """How many bytes `sniff` looks at."""
 
-# (offset, bytes, content type); long enough that no text begins so by chance.
+# (offset, bytes, content type). Each is long enough that no text begins with it by chance.
 _SIGNATURES = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"GIF87a", "image/gif"),
@@ -22,11 +22,11 @@ _SIGNATURES = (
 )
 _RIFF = {b"WAVE": "audio/wav", b"WEBP": "image/webp", b"AVI ": "video/x-msvideo"}
 _BRANDS = {b"avif": "image/avif", b"heic": "image/heic", b"mif1": "image/heif", b"M4A ": "audio/mp4"}
-# Of which the first bytes say no more than that: a .docx is a .zip.
+# Containers: the first bytes do not say what is inside. A .docx, for example, is a .zip.
 _CONTAINERS = frozenset({"application/zip", "audio/ogg", "video/mp4", "video/webm"})
 # Markers that follow a JPEG's first: application segments, tables (ISO/IEC 10918-1, table B.1).
 _JPEG_MARKERS = frozenset({0xDB, 0xC0, 0xC2, 0xC4, 0xEE, *range(0xE0, 0xEE)})
-# What the API calls formats, where a MIME type is called otherwise.
+# The API's names for formats, where they differ from the MIME type.
 _FORMATS = {
     "aac": "audio/aac",
     "flac": "audio/flac",
@@ -48,7 +48,7 @@ _FORMATS = {
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the content type of what begins with these bytes; None if nothing says so beyond doubt."""
+    """Return the content type of data that begins with these bytes; None if it is not certain."""
     for offset, signature, content_type in _SIGNATURES:
         if head.startswith(signature, offset):
             return content_type
@@ -62,12 +62,12 @@ def sniff(head: bytes) -> str | None:
 
 
 def is_container(content_type: str) -> bool:
-    """Tell whether what a file is declared as says more than its first bytes."""
+    """Tell whether the declared type of a file says more than its first bytes do."""
     return content_type in _CONTAINERS
 
 
 def declared_type(kind: str | None, file_name: str | None = None) -> str | None:
-    """Return the content type for a format as the API names it, or a MIME type; else for a file's name."""
+    """Return the content type for a format as the API names it or for a MIME type; otherwise for a file's name."""
     if kind:
         return kind.partition(";")[0].strip() if "/" in kind else _FORMATS.get(kind.lower())
     return mimetypes.guess_type(file_name)[0] if file_name else None

@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["MAX_DECODED_BYTES", "decompress"]
 
 MAX_DECODED_BYTES = 128 * 1024 * 1024
-"""No more than this is made of a compressed body: a few kilobytes can inflate to gigabytes."""
+"""The most that a compressed body may grow to: a few kilobytes can inflate to gigabytes."""
 
 _ZLIB_HEADER_BYTES = 2
 
@@ -21,9 +21,9 @@ Step = Callable[[bytes], bytes]
 def decompress(
     chunks: Sequence[tuple[int, bytes]], encoding: str | None
 ) -> tuple[Sequence[tuple[int, bytes]], str | None]:
-    """Return the reads decompressed, and what went wrong (then up to where it did).
+    """Return the decompressed reads, and what went wrong; if something did, only the reads before it.
 
-    Reads that are not compressed at all, though the header says so, come back as they are.
+    Reads that are not compressed, although the header says so, are returned unchanged.
     """
     codings = [
         coding for part in (encoding or "").lower().split(",") if (coding := part.strip()) not in ("", "identity")
@@ -48,7 +48,7 @@ def _run(
         try:
             for step in steps:
                 data = step(data)
-        except Exception as exc:  # zlib.error, brotli.error, zstd's: of packages that need not be there
+        except Exception as exc:  # zlib.error, brotli.error, zstd's: their packages may not be installed
             note = f"content-encoding {', '.join(codings)}: {exc}"
             return (decoded, note) if total else (chunks, note)
         decoded.append((time_ns, data))
@@ -85,7 +85,7 @@ def _deflate() -> Step:
 
 
 def _is_zlib_header(data: bytes) -> bool:
-    """Tell zlib's header (RFC 1950, section 2.2: method 8, and a check sum modulo 31)."""
+    """Recognise zlib's header (RFC 1950, section 2.2: method 8, and a check sum modulo 31)."""
     return data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 
@@ -111,7 +111,7 @@ def _zstd() -> Step | None:
 
 
 def _first_installed(*names: str) -> Any:
-    """Import the first of some modules that is there, as httpx chooses them; None if none is."""
+    """Import the first of these modules that is installed, in httpx's order; None if none is."""
     for name in names:
         with suppress(ImportError):
             return import_module(name)

@@ -41,7 +41,7 @@ class Operation(NamedTuple):
         read_request: Takes the decoded request.
         read_response: Takes the decoded plain response.
         read_stream: Takes a stream's events; returns the rebuilt response, None if nothing came.
-        decode_response: A faster way to decode a response, which may refuse.
+        decode_response: A faster way to decode a response. It raises if it can't.
         read_text: Takes a response that is plain text by design.
     """
 
@@ -103,7 +103,7 @@ def interpret_response(
     Args:
         operation: A key of `OPERATIONS`; any other is kept raw, with few attributes.
         body: The body, decompressed; or its beginning.
-        content_type: The HTTP header. What is not JSON is kept as text either way.
+        content_type: The HTTP header. A body that is not JSON is kept as text in any case.
         truncated: How many bytes of the body were left out.
     """
     view = ResponseView()
@@ -136,11 +136,11 @@ def _read_response_body(decode: Callable[[bytes], dict[str, Any]], body: bytes) 
     try:
         return Body(decode(body), body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return read_body(body)  # not as documented: read like any other
+        return read_body(body)  # not as documented: read it like any other body
 
 
 def _is_plain_text(content_type: str | None) -> bool:
-    """Tell text that was asked for (also srt and vtt) from a gateway's page and from events."""
+    """Tell text that was asked for (also srt and vtt) apart from a gateway's HTML page and from events."""
     kind = (content_type or "").lower().lstrip()
     return kind.startswith("text/") and not kind.startswith(("text/html", "text/event-stream"))
 
@@ -199,7 +199,7 @@ def _is_event_stream(reads: Chunks, content_type: str | None) -> bool:
 
 
 def _guarded(read: Callable[[Any, Any], None], value: Any, view: RequestView | ResponseView) -> None:
-    """Run a reader; data of a shape that nobody foresaw leaves a note, the payload itself is kept anyway."""
+    """Run a reader. If the data has an unexpected shape, a note is left; the payload itself is kept in any case."""
     try:
         read(value, view)
     except Exception as exc:

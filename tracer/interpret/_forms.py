@@ -1,4 +1,4 @@
-"""Requests that may be multipart forms: JSON as `tracer.openai._multipart` writes it, where each value is a text."""
+"""Requests that may be multipart forms: JSON as `tracer.openai._multipart` writes it, where each value is a string."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tracer.interpret._views import RequestView
 
 __all__ = ["file_names", "read_form_params"]
 
-_TYPED = ("n", "stream", "temperature")  # parameters that are no texts
+_TYPED = ("n", "stream", "temperature")  # parameters whose values are not strings
 
 
 def read_form_params(body: dict[str, Any], view: RequestView) -> None:
-    """Fill in the parameters that a request gives; those of a form as what they would be in JSON."""
+    """Fill in the parameters that a request gives. Those of a form get the types that they have in JSON."""
     typed = {key: _typed(text) for key in _TYPED if (text := as_text(body.get(key)))}
     read_params({**body, **typed}, view)
 

@@ -27,8 +27,8 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         value: The decoded JSON; None if nothing could be made of the bytes.
-        text: JSON text that any reader accepts: the very bytes that came, wherever they are strict JSON.
-        note: Why `text` is not what came; None if it is.
+        text: JSON text that any reader accepts: the bytes exactly as they came if they are strict JSON.
+        note: Why `text` differs from the bytes that came; None if it does not.
         readable: The bytes are JSON, or a part of some.
     """
 
@@ -39,9 +39,9 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 
 
 def decode_json(data: bytes) -> Json:
-    """Decode JSON, also such as breaks the letter of RFC 8259 (lone surrogates, NaN, numbers beyond a double).
+    """Decode JSON, including JSON that violates RFC 8259 (lone surrogates, NaN, numbers beyond a double).
 
-    Returns only values that `encode_value` keeps as they are: what strict JSON can't hold has become text.
+    Returns only values that `encode_value` keeps as they are. Values that strict JSON can't hold become text.
 
     Raises:
         ValueError: The bytes are not JSON.
@@ -63,14 +63,14 @@ def _decode_part(data: bytes) -> Json:
     """Decode the beginning of a JSON text as far as it goes (pydantic is what openai itself depends on)."""
     try:
         from pydantic_core import from_json
-    except ImportError as exc:  # openai on pydantic v1
+    except ImportError as exc:  # openai with pydantic v1
         raise ValueError("truncated, and pydantic_core is not there to read a part") from exc
     whole_characters = data.decode("utf-8", "ignore").encode()
     return _decode(encode_value(from_json(whole_characters, allow_partial="trailing-strings")))
 
 
 def read_body(data: bytes, *, truncated: int = 0) -> Body:
-    """Read a request's or response's bytes; whatever they are, something that can be stored comes back."""
+    """Read a request's or response's bytes. Whatever the bytes are, the result can be stored."""
     if not data:
         return Body(None, b"null", None if not truncated else "nothing was kept of the body", not truncated)
     try:
@@ -92,9 +92,9 @@ def _read_odd_body(data: bytes, truncated: int) -> Body:
 
 
 def _deeper_than(data: bytes, value: Json, limit: int) -> bool:
-    """Tell whether `value` nests deeper than `limit`; cheap for what has fewer brackets than that.
+    """Tell whether `value` nests deeper than `limit`; cheap if `data` has fewer opening brackets than that.
 
-    What is shorter than `limit` pairs of them need not be asked about at all.
+    Data that is shorter than `limit` pairs of brackets need not be counted at all.
     """
     if data.count(b"[") + data.count(b"{") <= limit:
         return False
@@ -113,20 +113,20 @@ def _children(value: Json) -> Any:
 
 
 def encode_value(value: Json) -> bytes:
-    r"""Encode any JSON-like value as strict UTF-8 JSON text, such as SQLite's JSON functions accept.
+    r"""Encode any JSON-like value as strict UTF-8 JSON text, which SQLite's JSON functions accept.
 
-    What JSON can't hold becomes text: a lone surrogate its escape (``\ud800``), a number that is not finite its name
-    (``"NaN"``), anything nested deeper than 200 levels or within itself a marker. Integers keep all their digits.
-    Raises nothing.
+    What JSON can't hold becomes text: a lone surrogate becomes its escape (``\ud800``), a number that is not finite
+    becomes its name (``"NaN"``), and anything nested deeper than 200 levels or within itself becomes a marker. Integers
+    keep all their digits. Raises nothing.
     """
     try:
         encoded = _encode(value)
-        # msgspec writes null for NaN and the infinities, so a null calls for a closer look.
+        # msgspec writes null for NaN and the infinities, so each null must be checked.
         is_exact = b"null" not in encoded or not _has_odd_number(value)
         if is_exact and (len(encoded) < 2 * MAX_STORED_DEPTH or not _deeper_than(encoded, value, MAX_STORED_DEPTH)):
             return encoded
     except Exception:
-        pass  # whatever it was, the tolerant way below copes with it
+        pass  # whatever failed, the tolerant code below can encode the value
     return _encode(_clean(value, (), 0))
 
 
@@ -141,13 +141,13 @@ def _has_odd_number(value: Json) -> bool:
             pending.extend(value.values())
         elif isinstance(value, (list, tuple, set, frozenset)):
             pending.extend(value)
-        elif isinstance(value, float):  # a subclass, as numpy's
+        elif isinstance(value, float):  # a subclass, for example numpy's
             return True
     return False
 
 
 def _clean(value: Json, above: tuple[int, ...], depth: int) -> Json:
-    """Copy `value` with whatever msgspec refuses (or bends) replaced by text."""
+    """Copy `value`, with everything that msgspec refuses or changes replaced by text."""
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
@@ -188,7 +188,7 @@ def _clean_key(key: Json) -> str:
 
 
 def _clean_object(value: Json) -> Json:
-    """Encode what msgspec knows (dates, UUIDs, dataclasses, …) as it does, anything else by its text."""
+    """Encode types that msgspec knows (dates, UUIDs, dataclasses, …) as it does, anything else as its ``str()``."""
     try:
         return _decode(_encode(value))
     except Exception:
@@ -205,10 +205,10 @@ def as_dict(value: Json) -> dict[str, Any]:
 
 
 def as_dicts(value: Json) -> list[dict[str, Any]]:
-    """Return the objects of a list; nothing for what is no list."""
+    """Return the objects of a list; an empty list for anything else."""
     return [item for item in value if type(item) is dict] if type(value) is list else []
 
 
 def as_text(value: Json) -> str | None:
-    """Return `value` if it is a text that is not empty."""
+    """Return `value` if it is a string that is not empty."""
     return value if type(value) is str and value else None

@@ -31,7 +31,7 @@ _PARAMS = (
 
 
 def read_params(body: dict[str, Any], view: RequestView) -> None:
-    """Fill in the parameters that a request gives; what it leaves out or sets to null is left out."""
+    """Fill in the parameters that a request gives. Parameters that it leaves out or sets to null are left out."""
     attributes = view.attributes
     for key, name in _PARAMS:
         if key in body and (value := body[key]) is not None:

@@ -26,7 +26,7 @@ class TypedEvents:
     """The events of one stream, decoded.
 
     Attributes:
-        events: Those that are JSON objects, but for errors.
+        events: The events that are JSON objects, except errors.
         done: The stream has its ``[DONE]``.
         error: What an error event said.
         unreadable: How many events were not JSON objects.
@@ -52,7 +52,7 @@ class TypedEvents:
             self.unreadable += 1
             return
         kind = as_text(body.get("type")) or ""
-        if name and "." in name:  # the Assistants' bodies have types of their own
+        if name and "." in name:  # the ``type`` inside the Assistants' events means something else
             kind = name
         if name == "error" or kind == "error" or (body.get("error") and not kind.startswith("thread.")):
             self.error = body.get("error") or body
@@ -60,11 +60,11 @@ class TypedEvents:
             self.events.append(TypedEvent(time_ns, kind, body))
 
     def first(self, ending: str) -> int | None:
-        """Return when the first event came whose kind ends so."""
+        """Return when the first event came whose kind ends with `ending`."""
         return next((event.time_ns for event in self.events if event.kind.endswith(ending)), None)
 
     def conclude(self, view: ResponseView, *, ended: bool) -> None:
-        """Fill in how the stream ended; `ended` says that its last event, by the API's rules, is there."""
+        """Fill in how the stream ended; `ended` says that the event that ends it by the API's rules came."""
         if self.error is not None:
             view.finish = "failed"
             view.error, view.error_type = describe_error(self.error)

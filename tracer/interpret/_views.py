@@ -15,8 +15,8 @@ class RequestView(msgspec.Struct, kw_only=True, gc=False):
     """What a request says, read from its wire bytes.
 
     Attributes:
-        inputs: The request as JSON text. The very bytes that were sent wherever they are valid JSON, so nothing is
-            encoded twice; else a JSON value that holds what could be kept.
+        inputs: The request as JSON text. If the bytes that were sent are valid JSON, it is exactly these bytes, so
+            nothing is encoded twice; otherwise a JSON value that holds what could be kept.
         attributes: Conventional attributes (`tracer._semconv`), JSON-able values only.
         model: The requested model.
         preview: One line for a list of traces: the last user message, at most `PREVIEW_CHARS` characters.
@@ -35,8 +35,8 @@ class ChildView(msgspec.Struct, kw_only=True, gc=False):
 
     Attributes:
         key: Stable and unique within the call (the output item's id or its index): the span id derives from it.
-        start_time_ns: From the stream's events where there are any, else None (the call's own times are used).
-        finish: ``completed``, ``failed`` (with an `error`), or ``incomplete``: its end was not seen.
+        start_time_ns: From the stream's events if there are any, otherwise None (then the call's own times are used).
+        finish: ``completed``, ``failed`` (with an `error`), or ``incomplete`` (its end was not seen).
     """
 
     key: str
@@ -61,8 +61,8 @@ class ResponseView(msgspec.Struct, kw_only=True, gc=False):
         usage: ``input_tokens``, ``output_tokens``, ``total_tokens`` and, where reported,
             ``cache_read_input_tokens``, ``cache_creation_input_tokens``, ``reasoning_tokens``,
             ``input_audio_tokens``, ``output_audio_tokens``. None when the API reported nothing.
-        finish: How the data itself says that the call ended. None when it does not say (a stream that stops
-            without its end mark): whoever saw the connection then decides.
+        finish: How the call ended, according to the data itself. None when the data does not say (a stream that stops
+            without its end mark): then the code that saw the connection decides.
         error: What failed, in words, when `finish` is ``failed``; for ``incomplete`` the reason.
         error_type: The API's error code or type.
         first_chunk_ns: When the first chunk came; None for a plain response.

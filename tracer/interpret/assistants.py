@@ -50,7 +50,7 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in what a run says; a stream's has its ``messages`` and ``steps``, too."""
+    """Fill in what a run says. A run that was rebuilt from a stream also has its ``messages`` and ``steps``."""
     read_head(body, view)
     read_job(body, view)
     for key, name in (("assistant_id", sc.AGENT_ID), ("thread_id", sc.CONVERSATION_ID)):
@@ -68,14 +68,14 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
 
 
 def _message_text(message: dict[str, Any]) -> str:
-    """Return a message's words: in requests ``text`` is a text, in answers an object."""
+    """Return a message's words: ``text`` is a string in requests, and an object in answers."""
     content = message.get("content")
     values = [as_dict(part.get("text")).get("value") for part in as_dicts(content)]
     return "\n".join(text for value in values if (text := as_text(value))) or content_text(content)
 
 
 def _read_status(status: str | None, body: dict[str, Any], view: ResponseView) -> None:
-    """Translate ``status``. A run that is merely queued, or waits for tools, is what the call was to bring."""
+    """Translate ``status``. A run that is only queued, or waits for tools, is a successful result of the call."""
     if status is None:
         return
     view.attributes[sc.RESPONSE_FINISH_REASONS] = [status]
@@ -133,7 +133,7 @@ def _child(kind: str, call: dict[str, Any], step: dict[str, Any], number: int) -
 
 
 def read_stream(events: list[Event], view: ResponseView) -> Any:
-    """Rebuild a stream to the run as it stood last, with the messages and steps that the stream brought."""
+    """Rebuild a stream to the last state of the run, with the messages and steps that the stream brought."""
     stream = TypedEvents(events)
     run = next((event.body for event in reversed(stream.events) if event.body.get("object") == "thread.run"), None)
     body: dict[str, Any] = dict(run or {})
@@ -153,7 +153,7 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
 
 
 def _gather(stream: TypedEvents, kind: str, merge: Any) -> list[dict[str, Any]]:
-    """Return the objects of one kind as they stood last; those that never became whole with what their deltas say."""
+    """Return the last state of the objects of one kind; those that were never sent whole are merged from deltas."""
     objects: dict[Any, dict[str, Any]] = {}
     deltas: dict[Any, list[dict[str, Any]]] = {}
     for _, _, body in stream.events:

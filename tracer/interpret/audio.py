@@ -36,7 +36,7 @@ def read_speech_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def read_speech_response(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in what is known of the audio: ``{"content_type", "size"}``, which is not the API's (`MediaCall`)."""
+    """Fill in what is known of the audio: ``{"content_type", "size"}``, which `MediaCall` made, not the API."""
     read_head(body, view)
     size, kind = body.get("size"), as_text(body.get("content_type"))
     if type(size) is not int:
@@ -48,7 +48,7 @@ def read_speech_response(body: dict[str, Any], view: ResponseView) -> None:
 
 
 def read_speech_stream(events: list[Event], view: ResponseView) -> Any:
-    """Rebuild ``stream_format="sse"`` to what the binary answer leaves: how much audio, and here the usage."""
+    """Rebuild a stream (``stream_format="sse"``) to the form of a binary answer: how much audio; and also the usage."""
     stream = TypedEvents(events)
     audio = [text for event in stream.events if (text := as_text(event.body.get("audio")))]
     done = [event.body for event in stream.events if event.kind == "speech.audio.done"]
@@ -80,7 +80,7 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in what a response of any JSON format says. What is billed by duration counts no tokens."""
+    """Fill in what a response of any JSON format says. A model that is billed by duration reports no tokens."""
     read_head(body, view)
     seconds = as_dict(body.get("usage")).get("seconds")
     if type(seconds) in (int, float):
@@ -97,7 +97,7 @@ def read_text(text: str, view: ResponseView) -> None:
 
 
 def read_stream(events: list[Event], view: ResponseView) -> Any:
-    """Rebuild a stream to the plain response's shape: the last event says all, but for the speakers' segments."""
+    """Rebuild a stream to the plain response's shape: the last event has everything except the speakers' segments."""
     stream = TypedEvents(events)
     done = next((event.body for event in reversed(stream.events) if event.kind == "transcript.text.done"), None)
     segments = [event.body for event in stream.events if event.kind == "transcript.text.segment"]
@@ -114,7 +114,7 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
 
 
 def _so_far(stream: TypedEvents, segments: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put together what came of a stream without its last event."""
+    """Put together what came of a stream whose last event is missing."""
     deltas = [event.body for event in stream.events if event.kind == "transcript.text.delta"]
     texts = [text for piece in deltas if (text := as_text(piece.get("delta")))]
     texts = texts or [text for segment in segments if (text := as_text(segment.get("text")))]

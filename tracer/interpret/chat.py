@@ -34,7 +34,7 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def _last_user_text(said: list[tuple[dict[str, Any], str]]) -> str:
-    """Return the words of the last user message that has any; else the last words; else what the user shows."""
+    """Return the words of the last user message that has any; otherwise the last words; otherwise the user's media."""
     spoken = shown = ""
     for message, text in said[::-1]:
         is_user = message.get("role") == "user"
@@ -94,7 +94,7 @@ def _spoken(message: dict[str, Any]) -> str | None:
 
 
 def _thoughts(message: dict[str, Any]) -> str | None:
-    """Return the reasoning that compatible servers tell under one of two names (or both)."""
+    """Return the reasoning, which compatible servers send under one of two names (or both)."""
     return as_text(message.get("reasoning_content")) or as_text(message.get("reasoning"))
 
 
@@ -105,7 +105,7 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
 
 
 def _rebuild_content(pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Merge one choice's deltas; servers that send whole messages instead (no delta at all) have their last one."""
+    """Merge one choice's deltas. If a server sends whole messages and no delta at all, return the last message."""
     deltas = [delta for piece in pieces if type(delta := piece.get("delta")) is dict]
     content: dict[str, Any] = {"message": merge_deltas(deltas) if deltas else as_dict(pieces[-1].get("message"))}
     if logprobs := [entry for piece in pieces if type(entry := piece.get("logprobs")) is dict]:

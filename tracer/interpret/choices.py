@@ -20,7 +20,8 @@ _HEAD_ATTRIBUTES = (
     ("system_fingerprint", sc.RESPONSE_SYSTEM_FINGERPRINT),
 )
 
-# Of a chunk: what is rebuilt from all of them, and padding against eavesdroppers who measure lengths.
+# Fields of a chunk that are not copied: ``choices`` is rebuilt from all chunks; ``obfuscation`` is padding against
+# eavesdroppers who measure lengths.
 _NOT_IN_BODY = frozenset({"choices", "obfuscation"})
 _NOT_IN_FRAME = frozenset({"delta", "index", "message", "text", "usage"})
 
@@ -41,7 +42,7 @@ def read_head(body: dict[str, Any], view: ResponseView) -> None:
 
 
 def read_error(body: dict[str, Any], view: ResponseView) -> None:
-    """Mark the view as failed if the body says so, be it under HTTP 200 (Azure's content filter)."""
+    """Mark the view as failed if the body says so, even under HTTP 200 (Azure's content filter)."""
     if error := body.get("error"):
         view.finish = "failed"
         view.error, view.error_type = describe_error(error)
@@ -92,7 +93,7 @@ class ChoiceStream:
         for time_ns, _, data in events:
             if data.startswith(DONE):
                 self._done = True
-                break  # as the SDK does, whatever may follow
+                break  # stop here as the SDK does, whatever may follow
             self._add(time_ns, data)
 
     def _add(self, time_ns: int, data: bytes) -> None:
@@ -124,7 +125,7 @@ class ChoiceStream:
 
         Args:
             kind: The plain response's ``object``.
-            rebuild_choice: Makes one choice's content of all its pieces.
+            rebuild_choice: Makes one choice's content from all its pieces.
         """
         body = {key: value for key, value in _last_values(self._chunks).items() if key not in _NOT_IN_BODY}
         if not body and not self._choices:
@@ -146,7 +147,7 @@ class ChoiceStream:
         read_response: Callable[[dict[str, Any], ResponseView], None],
         view: ResponseView,
     ) -> dict[str, Any] | None:
-        """Rebuild the response and fill in the view; how it ended is the stream's to say, not the content's."""
+        """Rebuild the response and fill in the view. The stream, not the content, says how the call ended."""
         body = self.rebuild(kind, rebuild_choice)
         view.first_token_ns = self.first_token_ns
         if body is not None:
@@ -172,9 +173,9 @@ def _has_content(choice: dict[str, Any]) -> bool:
 
 
 def _last_values(objects: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return each field's last value that says something; None for a field that never does.
+    """Return each field's last value that is not empty; None for a field that is always empty.
 
-    One C call for each object, and a second look only at the fields that end empty.
+    This makes one C call for each object, and checks only the fields again whose last value is empty.
     """
     last: dict[str, Any] = {}
     for fields in objects:

@@ -1,4 +1,4 @@
-"""Citations: what an answer says its words are from."""
+"""Citations: the sources that an answer names for its words."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def read_citations(cited: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the citations of messages (chat) or of their parts (Responses), all in Responses' flat form.
 
     ``{"type": "url_citation", "url", "title", "start_index", "end_index"}``, ``{"type": "file_citation", "file_id",
-    "filename", "index"}``, …; excerpts, which some gateways add, stay in the outputs. Indexes count characters of the
-    text that cites.
+    "filename", "index"}``, …; excerpts, which some gateways add, are only in the outputs. Indexes count characters of
+    the text that contains the citation.
     """
     return [_flat(annotation) for each in cited for annotation in as_dicts(each.get("annotations"))]
 
@@ -25,5 +25,5 @@ def read_citations(cited: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _flat(annotation: dict[str, Any]) -> dict[str, Any]:
     kind = annotation.get("type")
     inner = annotation.get(kind) if type(kind) is str else None
-    fields = inner if type(inner) is dict else annotation  # chat has them in an object of their own
+    fields = inner if type(inner) is dict else annotation  # in chat, the fields are in an object of their own
     return {"type": kind, **{key: fields[key] for key in _FIELDS if fields.get(key) is not None}}

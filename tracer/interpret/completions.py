@@ -22,7 +22,7 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def prompt_texts(prompt: Any, plural: str) -> tuple[str | None, str]:
-    """Return (preview, text) of a prompt or input: a text, texts, token numbers or lists of such."""
+    """Return (preview, text) of a prompt or input: a string, strings, token numbers, or lists of token numbers."""
     prompts = [prompt] if type(prompt) is str else prompt if type(prompt) is list else []
     texts = [text for text in prompts if type(text) is str]
     if len(prompts) == 1 and texts:

@@ -1,8 +1,8 @@
 """What a call cost: an estimate in US dollars, from list prices and the usage that the API reported.
 
-Prices come from the user (``tracer.configure(prices=…)``), else from the table that the package genai-prices ships
-(extra ``cost``; no network). Only its table is used: one look-up there takes 0.2 ms, so rates are kept and multiplied
-here. What nobody has a price for costs None, never 0.
+Prices come from the user (``tracer.configure(prices=…)``), otherwise from the table that the package genai-prices ships
+(extra ``cost``; no network). Only its table is used: one look-up there takes 0.2 ms, so the rates are cached and
+multiplied here. If no price is known, the cost is None, never 0.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["PriceFunction", "PricedCall", "Prices", "billed_searches", "cost_of"
 
 
 class PricedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What a price depends on: what ``tracer.configure(prices=function)`` is asked about.
+    """What a price depends on. The function in ``tracer.configure(prices=function)`` gets this.
 
     Attributes:
-        model: As the response names it, else as the request does.
-        requested_model: As the request names it; for Azure the deployment.
+        model: As the response names it, otherwise as the request does.
+        requested_model: As the request names it; for Azure, this is the deployment.
         provider: ``gen_ai.provider.name``: ``openai``, ``azure.ai.openai``.
         server: The host that was called.
         tier: The service tier that the response reports, else the one that was asked for: ``default``, ``flex``, ….
@@ -59,7 +59,7 @@ def cost_of(
         usage: What the API reported.
         attributes: The span's, by `tracer._semconv`: models, provider, server, tier, searches.
         time_ns: When the call began.
-        prices: The user's, asked first.
+        prices: The user's prices, which go first.
     """
     counts = _counts(usage, attributes)
     if not counts:
@@ -70,7 +70,7 @@ def cost_of(
         return None
     provider, server = as_text(attributes.get(sc.PROVIDER_NAME)), as_text(attributes.get(sc.SERVER_ADDRESS))
     tier = _tier(attributes)
-    if prices is None:  # nobody asks for the call
+    if prices is None:  # there is no user's function that needs a `PricedCall`
         return _list_price(model, requested, provider, server, tier, counts, time_ns)
     call = PricedCall(
         model=model,
@@ -94,7 +94,7 @@ _INSTEAD_OF_USAGE = {"audio_seconds": sc.AUDIO_SECONDS, "characters": sc.INPUT_C
 
 
 def _counts(usage: Mapping[str, int] | None, attributes: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return all that can be charged; what the API reports no tokens of is charged by duration or by length."""
+    """Return all that can be charged. Without reported tokens, a call is charged by duration or by length."""
     names = _INSTEAD_OF_USAGE if usage is None else _BESIDE_USAGE
     if attributes.keys().isdisjoint(names.values()):
         return usage or {}
@@ -103,16 +103,16 @@ def _counts(usage: Mapping[str, int] | None, attributes: Mapping[str, Any]) -> M
 
 
 def _tier(attributes: Mapping[str, Any]) -> str | None:
-    """Return the tier that was served; ``auto`` names none."""
+    """Return the service tier that was used; None for ``auto``, which does not name one."""
     tier = as_text(attributes.get(sc.RESPONSE_SERVICE_TIER)) or as_text(attributes.get(sc.REQUEST_SERVICE_TIER))
     return None if tier == "auto" else tier
 
 
 def price(call: PricedCall, prices: Prices | None = None) -> float | None:
-    """Return what a call cost in US dollars, by the user's prices, else by the shipped table; None if unknown.
+    """Return what a call cost in US dollars, by the user's prices or else by the shipped table; None if unknown.
 
     Raises:
-        ValueError: The user's function returned something that is no price.
+        ValueError: The user's function returned something that is not a price.
     """
     if isinstance(prices, PriceList):
         given = prices.find(call.model) or (prices.find(call.requested_model) if call.requested_model else None)
@@ -134,10 +134,10 @@ def _checked(cost: object) -> float:
 
 
 def billed_searches(body: dict[str, Any]) -> dict[str, int]:
-    """Return attributes that count a response's searches that OpenAI charges for by the call.
+    """Return attributes with the number of a response's searches that OpenAI charges per call.
 
-    ``tool_usage`` says how many, where there is one (openai ``types/responses/response.py``). Else they are counted
-    among the output; to open a page or to look for something in it is no search.
+    If the response has ``tool_usage``, it says how many (openai ``types/responses/response.py``). Otherwise the
+    searches in the output are counted. Opening a page or finding text in a page is not a search.
     """
     output = as_dicts(body.get("output"))
     searched = [as_dict(item.get("action")) for item in output if item.get("type") == "web_search_call"]
@@ -149,9 +149,9 @@ def billed_searches(body: dict[str, Any]) -> dict[str, int]:
 
 # --- the shipped table ------------------------------------------------------------------------------------------------
 
-# Anybody runs these: what the table says of them under "openai" is what some host asks.
+# Any host can run these models. The table's price for them under "openai" is the price of some host.
 _OPEN_WEIGHTS = "gpt-oss"
-# Under these names the gateways' own tables and the shipped one know a model's seller: "anthropic/claude-…".
+# Gateways' own tables and the shipped one name a model's seller by a prefix: "anthropic/claude-…".
 _BY_PREFIX = "litellm"
 _TABLE_UNITS = {
     "input_mtok": "input",
@@ -176,14 +176,15 @@ _TABLE_UNITS = {
 
 @functools.cache
 def load_table() -> Any:
-    """Import genai-prices, which takes some 30 ms, and its table, as much again. None if that fails."""
+    """Import genai-prices (about 30 ms) and its table (another 30 ms). None if that fails."""
     try:
         import genai_prices
-        from genai_prices import data  # noqa: F401  else the first call would have to wait for it
+        from genai_prices import data  # noqa: F401  otherwise the first call would have to wait for it
 
-        # It imports more when it is first used: seconds for the worker, beside a thread that computes.
+        # genai-prices imports more at its first use. In the worker, next to a thread that computes, this would take
+        # seconds.
         genai_prices.calc_price(genai_prices.Usage(input_tokens=1), "gpt-4o", provider_id="openai")
-    except Exception:  # not installed, or at odds with the pydantic that is
+    except Exception:  # not installed, or incompatible with the installed pydantic
         return None
     return genai_prices
 
@@ -197,10 +198,10 @@ def _list_price(
     usage: Mapping[str, float],
     time_ns: int,
 ) -> float | None:
-    """Return what the shipped table says of a call; `alias` is the model as the request names it."""
-    minute = time_ns // 60_000_000_000  # some prices hold for a part of the day
+    """Return the cost of a call by the shipped table; `alias` is the model as the request names it."""
+    minute = time_ns // 60_000_000_000  # some prices hold only for a part of the day
     rates = _rates(model, provider, server, tier, minute)
-    # A snapshot that is newer than the table has the price of the model that was asked for.
+    # A snapshot that is newer than the table gets the price of the model that was requested.
     if rates is None and alias and alias != model and model.startswith(f"{alias}-"):
         rates = _rates(alias, provider, server, tier, minute)
     return None if not rates else charge(rates, usage)
@@ -220,14 +221,14 @@ def _rates(
             found = table.calc_price(
                 table.Usage(), model, genai_request_timestamp=when, price_context=context, **seller
             )
-        except LookupError:  # no such seller, or not such a model
+        except LookupError:  # the table does not have this seller, or this model
             continue
         return _translated(vars(found.model_price))
     return None
 
 
 def _sellers(model: str, provider: str | None, server: str | None) -> list[dict[str, str]]:
-    """Return how to ask for a price: of the host, if the table knows it; else of who stands behind a gateway."""
+    """Return the sellers to ask the table for: the host if the table knows it, otherwise the one behind a gateway."""
     if provider == "azure.ai.openai":
         return [{"provider_id": "azure"}]
     if server and _is_listed(server):
@@ -253,6 +254,6 @@ def _translated(prices: Mapping[str, Any]) -> dict[str, Rate]:
 
 
 def _steps(price: Any, unit: float) -> Rate:
-    """Return a price as steps; a long context may cost more, and then all of it does."""
+    """Return a price as steps. A long context may have a higher price, which then applies to all of its tokens."""
     base, tiers = getattr(price, "base", price), getattr(price, "tiers", ())
     return ((-1.0, float(base) / unit), *((tier.start, float(tier.price) / unit) for tier in tiers))

@@ -30,7 +30,7 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
 
 
 def _describe(answer: dict[str, Any], number: int) -> str:
-    """Return ``name: what was answered``; the place of a question that has no name."""
+    """Return ``name: answer``, with the number of the question if it has no name."""
     kind = as_text(answer.get("type")) or ""
     field = {"predicate": "probability", "choice": "choice", "score": "score"}.get(kind)
     return f"{as_text(answer.get('name')) or number}: {kind if field is None else answer.get(field)}"

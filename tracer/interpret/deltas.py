@@ -1,9 +1,9 @@
-"""Merging stream deltas: what the pieces of an object, each possibly incomplete, say together.
+"""Merging stream deltas: the pieces of an object, each possibly incomplete, make one object.
 
 The rules follow ``openai.lib.streaming._deltas.accumulate_delta``: texts concatenate, objects merge field by field,
-lists of objects with an ``index`` merge by it, other lists append. Where real servers make that give nonsense
-(``role`` repeated in each chunk, numbers added up, tool calls without or with a repeated index) this module departs
-from it: labels (`_LABELS`) stay as they first came, of numbers the last one counts, and `_call_keys` tells calls apart.
+lists of objects with an ``index`` merge by it, other lists append. With some real servers these rules give nonsense
+(``role`` repeated in each chunk, numbers added up, tool calls without or with a repeated index). There this module
+differs: labels (`_LABELS`) keep their first value, numbers keep their last value, and `_call_keys` tells calls apart.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def _index(entry: dict[str, Any]) -> int:
 def _call_keys(entries: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
     """Tell for each fragment of a tool call which call it belongs to: (index, how many calls shared it before).
 
-    An index names a call, except that some servers give all parallel calls the same index, or none at all: there, an
-    id and a name that come anew start the next call.
+    An index normally identifies a call. But some servers give all parallel calls the same index, or none at all: there,
+    a new id together with a name starts the next call.
     """
     keys: list[tuple[int, int]] = []
     current: dict[int, tuple[int, Any]] = {}
@@ -104,9 +104,9 @@ def _names_a_tool(entry: dict[str, Any]) -> bool:
 
 
 def _merge_parts(key: str, values: list[Any]) -> Any:
-    """Join content that came as lists of parts (Mistral's), neighbours of one kind into one part.
+    """Join content that came as lists of parts (Mistral's). Neighbouring parts of one kind become one part.
 
-    Content that is nothing but text becomes the text, as the plain response has it.
+    Content that consists only of text becomes a string, as in the plain response.
     """
     parts: list[Any] = []
     for value in values:

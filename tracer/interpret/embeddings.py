@@ -65,9 +65,9 @@ _decoder = msgspec.json.Decoder(_Vectors)
 
 
 def decode_response(data: bytes) -> dict[str, Any]:
-    """Decode a response without its numbers, but for the first vector's.
+    """Decode a response without its numbers, except those of the first vector.
 
-    A batch holds millions of them, and decoding keeps the interpreter's lock the whole time.
+    A batch holds millions of numbers, and decoding holds the GIL the whole time.
 
     Raises:
         msgspec.DecodeError: The body is not what the API documents: decode it whole.

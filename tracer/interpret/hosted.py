@@ -1,4 +1,4 @@
-"""OpenAI's tools inside a response, run by itself or by the caller: what goes into their child spans."""
+"""OpenAI's tools inside a response, run by OpenAI or by the caller: what goes into their child spans."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tracer.interpret.previews import content_text
 __all__ = ["hosted_calls"]
 
 Read = Callable[[dict[str, Any]], "tuple[Any, Any]"]
-"""Takes an item, returns the tool's inputs and outputs; None for outputs that are an item of their own."""
+"""Takes an item, returns the tool's inputs and outputs. The outputs are None if they are an item of their own."""
 
 
 def _searched(item: dict[str, Any]) -> tuple[Any, Any]:
-    """Tell what was looked for from what was found, if the request asked to include that."""
+    """Return the search and its results; the results are there only if the request asked to include them."""
     action = item.get("action")
     if type(action) is not dict:
         return action, item.get("results")
@@ -41,7 +41,7 @@ def _acted(item: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _drew(item: dict[str, Any]) -> tuple[Any, Any]:
-    """Leave the picture where it is: as base64 it is stored once, whichever spans show it."""
+    """Leave the picture where it is: its base64 is stored only once, no matter how many spans show it."""
     settings = ("action", "background", "output_format", "quality", "size")
     inputs = {"prompt": item.get("revised_prompt"), **{key: item[key] for key in settings if key in item}}
     form = {"output_format": item["output_format"]} if "output_format" in item else {}
@@ -66,8 +66,8 @@ class _Tool(NamedTuple):
     Attributes:
         type: ``gen_ai.tool.type``: run by the API (``extension``, of data ``datastore``) or by the caller
             (``function``).
-        detail: The item's field that tells its calls apart, if there is one.
-        answered: Its result is an item of its own, that comes when it has run.
+        detail: The item's field that distinguishes its calls, if there is one.
+        answered: Its result is an item of its own, which comes when the tool has run.
     """
 
     name: str
@@ -102,12 +102,12 @@ _RUNNING = ("queued", "in_progress", "searching", "interpreting", "generating", 
 def hosted_calls(body: dict[str, Any], times: ItemTimes | None = None) -> list[ChildView]:
     """Return the calls of OpenAI's tools, in the order of the response's ``output``.
 
-    One that the caller is to run (a shell of its own, a patch, a custom tool, an approval) ends with being asked for:
-    what comes of it is in the next request.
+    A call that the caller must run (its own shell, a patch, a custom tool, an approval) ends when it is requested: its
+    result is in the next request.
 
     Args:
-        body: A response; or as much of it as came.
-        times: Of a stream's items; else the children have none.
+        body: A response, or as much of it as came.
+        times: The times of a stream's items; without them, the children have no times.
     """
     output = as_dicts(body.get("output"))
     if not any(as_text(item.get("type")) in _TOOLS for item in output):
@@ -131,7 +131,7 @@ def hosted_calls(body: dict[str, Any], times: ItemTimes | None = None) -> list[C
 
 
 def _leave_open(child: ChildView, *, waits: bool) -> None:
-    """Let a tool run until the call's own end if the stream was cut off before it told of the tool's."""
+    """Let a tool run until the end of the call if the stream was cut off before it reported the tool's end."""
     if waits:
         child.end_time_ns = None
     elif child.start_time_ns is not None and child.end_time_ns is None and child.finish == "completed":
@@ -179,8 +179,8 @@ def _attributes(tool: _Tool, detail: str | None, item: dict[str, Any]) -> dict[s
 def _finish(tool: _Tool, item: dict[str, Any], result: dict[str, Any] | None, *, whole: bool, empty: bool) -> Finish:
     """Tell whether a call ended, as far as the response says.
 
-    A response that is whole need not say so of each call: computers wait for the caller, and some calls keep the
-    status of their last event.
+    In a complete response, not every call says that it is completed: computer calls wait for the caller, and some calls
+    keep the status of their last event.
     """
     statuses = (item.get("status"), as_dict(result).get("status"))
     if "incomplete" in statuses or (tool.answered and result is None):
@@ -200,7 +200,7 @@ def _error(item: dict[str, Any]) -> str | None:
 
 
 def _error_of_result(result: dict[str, Any]) -> str | None:
-    """Tell a patch that could not be applied and a command that ran too long; what it exits with is its own affair."""
+    """Return the error of a patch that failed or a command that ran too long. A command's exit code is no error."""
     if result.get("status") == "failed":
         return content_text(result.get("output")) or "the tool call failed"
     outcomes = [as_dict(part.get("outcome")).get("type") for part in as_dicts(result.get("output"))]

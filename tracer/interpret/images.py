@@ -21,7 +21,7 @@ _IMAGE = ("b64_json", "url", "revised_prompt")
 
 
 def read_request(body: dict[str, Any], view: RequestView) -> None:
-    """Fill in parameters, preview and text of a request, be it JSON or a form."""
+    """Fill in parameters, preview and text of a request, which is JSON or a form."""
     read_form_params(body, view)
     view.attributes[sc.OUTPUT_TYPE] = "image"
     prompt, names = as_text(body.get("prompt")), file_names(body)
@@ -30,7 +30,7 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in what a response says: usage, how many images of which kind, what became of the prompt."""
+    """Fill in what a response says: usage, how many images of which kind, the revised prompt."""
     read_head(body, view)
     _read_image_usage(body, view)
     images = as_dicts(body.get("data"))
@@ -59,8 +59,8 @@ def _read_image_usage(body: dict[str, Any], view: ResponseView) -> None:
 def read_stream(events: list[Event], view: ResponseView) -> Any:
     """Rebuild a stream to the plain response's shape.
 
-    Its events are ``image_generation.*`` and ``image_edit.*``: images that are not complete, and complete ones. Where
-    none is, the last state of the image stands in its place.
+    Its events are ``image_generation.*`` and ``image_edit.*``: partial images, and complete ones. If there is no
+    complete image, the last partial one is used.
     """
     stream = TypedEvents(events)
     whole = [event for event in stream.events if event.kind.endswith(".completed")]

@@ -31,7 +31,7 @@ class ItemTime(msgspec.Struct, gc=False):
 
     @property
     def ended(self) -> int | None:
-        """When it was done; of a stream that was cut off right before, when it said that it was."""
+        """When it was done. If the stream was cut off right before that event: when the item's status became final."""
         return self.end or next((self.phases[phase] for phase in _ENDS if phase in self.phases), None)
 
 
@@ -63,19 +63,19 @@ class ItemTimes:
             known.phases.setdefault(phase, time_ns)
 
     def _item(self, index: Any, item: dict[str, Any]) -> ItemTime:
-        if type(index) is not int:  # a server that leaves it out
+        if type(index) is not int:  # some servers leave the index out
             same = [place for place, time in self._items.items() if time.item_id and time.item_id == item.get("id")]
             index = same[0] if same else len(self._items)
         return self._items.setdefault(index, ItemTime())
 
     def apply(self, child: ChildView, output: list[dict[str, Any]], position: int, result: int | None) -> None:
-        """Give a child its times. A tool has run when its result is there, be that an item of its own.
+        """Give a child its times. A tool has ended when its result is there, even if the result is an item of its own.
 
         Args:
             child: Filled in.
             output: The response's items.
-            position: Where in it the call stands.
-            result: Where its result does, if apart.
+            position: The index of the call in `output`.
+            result: The index of its result, if that is an item of its own.
         """
         time = self._find(output, position)
         if time is None:
@@ -89,9 +89,9 @@ class ItemTimes:
             }
 
     def _find(self, output: list[dict[str, Any]], position: int) -> ItemTime | None:
-        """Return an item's times: by its id where that is its alone, else by its place.
+        """Return an item's times: found by its id if only one item has this id, otherwise by its place.
 
-        Some hosts name items anew in the last event; a rebuilt output may lack some.
+        Some hosts give items new ids in the last event, and a rebuilt output may lack some items.
         """
         item = output[position]
         same = [time for time in self._items.values() if time.item_id and time.item_id == item.get("id")]

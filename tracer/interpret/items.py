@@ -1,7 +1,7 @@
 """Output items of Responses: what each kind is, which result belongs to which call, and who ran a call.
 
 Kinds as in openai ``types/responses/response_output_item.py`` and ``types/beta/beta_response_output_item.py``. A kind
-that is not in the table is kept in the outputs like any other, and is nothing else.
+that is not in the table is only kept in the outputs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Role = Literal["speech", "reasoning", "asked", "ran", "either", "both", "result"
 ITEM_ROLES: dict[str, Role] = {
     "message": "speech",
     "reasoning": "reasoning",
-    # Calls of what is the caller's: its program runs them and sends the result with its next request.
+    # Calls of the caller's own tools: its program runs them and sends the result with its next request.
     "function_call": "asked",
-    # Calls that the API ran before it answered. A program may wait for functions of the caller's.
+    # Calls that the API ran before it answered. A program among them may wait for the caller's functions.
     "web_search_call": "ran",
     "file_search_call": "ran",
     "code_interpreter_call": "ran",
@@ -28,16 +28,16 @@ ITEM_ROLES: dict[str, Role] = {
     "mcp_list_tools": "ran",
     "program": "ran",
     "multi_agent_call": "ran",
-    # One or the other, by what the item says (see `_is_hosted`).
+    # Either of the two above; the item says which (see `_is_hosted`).
     "shell_call": "either",
     "local_shell_call": "either",
     "apply_patch_call": "either",
     "tool_search_call": "either",
-    # The caller moves the mouse and takes the picture; it is one of the API's own tools all the same. A custom tool is
-    # the caller's, but one that no schema describes: what it is given is worth a line of the tree.
+    # The caller moves the mouse and takes the screenshot, but the computer is still one of the API's own tools. A
+    # custom tool is the caller's, but no schema describes it, so its input gets its own line in the tree.
     "computer_call": "both",
     "custom_tool_call": "both",
-    # Part of the call that they answer, wherever that is.
+    # Shown as part of the call that they answer, wherever that call is.
     "function_call_output": "result",
     "custom_tool_call_output": "result",
     "computer_call_output": "result",
@@ -47,10 +47,10 @@ ITEM_ROLES: dict[str, Role] = {
     "program_output": "result",
     "tool_search_output": "result",
     "multi_agent_call_output": "result",
-    # A call that waits for a word of the caller's; with it, the API runs it in the next response.
+    # A call that waits for the caller's approval. Once approved, the API runs it in the next response.
     "mcp_approval_request": "approval",
     "mcp_approval_response": "result",
-    # Nothing was done, nothing is asked.
+    # Nothing was run, and the caller is not asked for anything.
     "additional_tools": "context",
     "agent_message": "context",
     "compaction": "context",
@@ -58,9 +58,9 @@ ITEM_ROLES: dict[str, Role] = {
 
 
 def pair_results(output: list[dict[str, Any]]) -> dict[int, int]:
-    """Return where the result of a call stands (``shell_call_output``, …), by where the call does.
+    """Return the index of each call's result (``shell_call_output``, …), by the index of the call.
 
-    They share a ``call_id``; tool search that the server ran has none, and then the order tells.
+    A call and its result share a ``call_id``. A tool search that the server ran has none; it is paired by order.
     """
     waiting: dict[str, int] = {}
     pairs: dict[int, int] = {}
@@ -79,7 +79,7 @@ def is_asked(item: dict[str, Any], *, answered: bool) -> bool:
 
     Args:
         item: An element of ``output``, or of a request's ``input``.
-        answered: Its result stands in the same response.
+        answered: Its result is in the same response.
     """
     role = _role(item)
     if role == "either":
@@ -97,7 +97,7 @@ def _role(item: dict[str, Any]) -> Role | None:
 
 
 def _is_hosted(item: dict[str, Any], answered: bool) -> bool:
-    """Tell where a tool runs that may run on either side: the item says so, or has its result already."""
+    """Tell whether OpenAI runs a tool that may run on either side: the item says so, or already has its result."""
     if execution := as_text(item.get("execution")):  # of a tool search
         return execution != "client"
     environment = as_text(as_dict(item.get("environment")).get("type")) or ""

@@ -12,11 +12,11 @@ from tracer.interpret.sse import Event
 
 __all__ = ["read_background", "read_background_stream", "read_job"]
 
-_FIRST_EVENTS = 5  # among which a stream says that the response was queued, and that it runs
+_FIRST_EVENTS = 5  # a stream says within these that the response was queued, and that it runs
 
 
 def read_job(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in a job's status and, where it has ended, how long that took by the server's clock, waiting included."""
+    """Fill in a job's status. If it has ended, also how long it took by the server's clock, waiting included."""
     if status := as_text(body.get("status")):
         view.attributes[sc.RESPONSE_STATUS] = status
     created, completed = body.get("created_at"), body.get("completed_at")
@@ -25,7 +25,7 @@ def read_job(body: dict[str, Any], view: ResponseView) -> None:
 
 
 def read_background(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in everything that a plain response says, and if it was made in the background, how that stands."""
+    """Fill in everything that a plain response says, and the job's status if it was made in the background."""
     responses.read_response(body, view)
     if body.get("background") is True:
         read_job(body, view)

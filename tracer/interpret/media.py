@@ -1,20 +1,20 @@
-"""Media in JSON: base64 that is taken out of a body to be stored once, and the reference that stands in its place.
+"""Media in JSON: base64 that is taken out of a body and stored once, and the reference that replaces it.
 
 A reference is a text, so the JSON keeps its shape, and it says what it stands for without a look at the store::
 
     media://sha256/<64 hex digits>?type=image/png&bytes=12345              was base64
     media://sha256/<64 hex digits>?type=image/png&bytes=12345&form=data    was data:image/png;base64,…
 
-What counts as media is narrow, since a text that is taken for some would be lost to search: standard base64, padded,
-of at least `MEDIA_BYTES`, that is
+The definition of media is narrow, because a text that is mistaken for media could no longer be searched. Media is
+standard base64, padded, of at least `MEDIA_BYTES`, that is
 
 - a data URL, also inside a longer text (a page, a tool's JSON in a text), or
-- a whole string that begins as a PNG, JPEG, PDF, WAV, … does, or
-- a whole string under a key that the API has for base64, or which its neighbours say is audio (raw samples and pieces
-  of a stream begin like nothing in particular).
+- a whole string that begins like a PNG, JPEG, PDF, WAV, …, or
+- a whole string under a key that the API uses for base64, or next to fields that say that it is audio (raw samples and
+  pieces of a stream have no recognisable beginning).
 
-Everything here works on bytes and knows no storage. Plain bodies are not decoded: any run of base64 that is long enough
-lies across one of some points in the body, and at each of those a glance tells that there is none.
+Everything here works on bytes and knows no storage. Bodies without media are not decoded: a few points of the body are
+enough to check, spaced so that a run of base64 of that length must lie across one of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tracer.interpret._json import as_text
 __all__ = ["MEDIA_BYTES", "MEDIA_CHARS", "Medium", "extract_from_reads", "extract_media", "media_hash", "restore_media"]
 
 MEDIA_BYTES = 1024
-"""What is smaller stays where it is."""
+"""Smaller media stay in the body."""
 
 MEDIA_CHARS = (MEDIA_BYTES + 2) // 3 * 4
 """… and as base64."""
@@ -43,18 +43,18 @@ MEDIA_CHARS = (MEDIA_BYTES + 2) // 3 * 4
 _GLANCE = 64  # characters of base64 without a break: words and JSON don't have them
 _STRIDE = MEDIA_CHARS - _GLANCE
 _PIECE = 64 * 1024  # characters decoded in one call, which keeps the GIL: some 0.2 ms
-_NEAR = 64 * 1024  # bytes before and after a string in which the object is looked for that it stands in
+_NEAR = 64 * 1024  # bytes before and after a string that are searched for the object that contains it
 
 _run_at = re.compile(rb"[A-Za-z0-9+/=]{%d}" % _GLANCE).match
 _whole_run_at = re.compile(rb"[A-Za-z0-9+/]+={0,2}").match
 _joined_runs = re.compile(rb"[A-Za-z0-9+/]+={0,2}").findall
 _HEAD = re.compile(rb"data:([\w.+-]+/[\w.+-]+(?:;[\w.-]+=[\w.+-]+)*);base64,\Z")
 _HEAD_BYTES = 128
-_TRIES = 64  # braces before it, the nearest first: most of them are of objects that have ended
-_from_base64 = msgspec.json.Decoder(bytes).decode  # half as long as binascii takes, and knows no other alphabet
+_TRIES = 64  # opening braces before it that are tried, the nearest first: most belong to objects that have ended
+_from_base64 = msgspec.json.Decoder(bytes).decode  # takes half as long as binascii, and accepts no other alphabet
 _KEY = re.compile(rb'"(\w{1,40})"\s*:\s*"\Z')
 _KEY_BYTES = 64
-_opening_braces = re.compile(rb'\{\s*"').finditer  # in a text the quote would have a backslash
+_opening_braces = re.compile(rb'\{\s*"').finditer  # inside a string the quote would have a backslash
 _decode_first = json.JSONDecoder().raw_decode
 _OUTER_KEY = re.compile(rb'"(\w{1,40})"\s*:\s*\Z')
 _CLOSING = re.compile(rb'"?[\]}\s]*\Z')
@@ -63,9 +63,9 @@ _TYPE = re.compile(r"[\w.+-]+/[\w.+;=-]+", re.ASCII)
 _REFERENCE = re.compile(rb"media://sha256/([0-9a-f]{64})\?type=([\w.+/;=-]+)&bytes=\d+(&form=data)?")
 _HASH = re.compile(r"(?:media://sha256/)?([0-9a-f]{64})(?:\?.*)?")
 
-# Keys that have base64 and nothing else: images, partial images, files.
+# Keys that only ever hold base64: images, partial images, files.
 _ALWAYS = frozenset({b"b64_json", b"file_data", b"partial_image_b64"})
-# Keys that may have audio: in an object that is called so (messages, deltas), or in one whose type says so.
+# Keys that may hold audio: in an object under an audio key (messages, deltas), or in one whose type says audio.
 _AUDIO_KEYS = frozenset({b"audio", b"data", b"delta"})
 _AUDIO_OBJECTS = frozenset({b"audio", b"input_audio"})
 _AUDIO_TYPES = frozenset(
@@ -92,7 +92,7 @@ class Medium(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Where a medium stands in a body, and what is to stand there."""
+    """Where a medium is in a body, and what replaces it."""
 
     start: int
     end: int
@@ -110,9 +110,9 @@ def extract_media(body: bytes, *, cut: bool = False, at_end: bool = True) -> tup
     """Return a JSON text with references for its media, and the media; the same bytes if it has none.
 
     Args:
-        body: UTF-8. It need not be whole.
-        cut: Something of it was cut off and the text closed again. What may have been cut is no medium.
-        at_end: That was at the end of the text, and not at the end of some string in it.
+        body: UTF-8. It may be incomplete.
+        cut: Part of it was cut off, and the text was closed again. A string that may have been cut is not a medium.
+        at_end: The cut was at the end of the text, not at the end of some string inside it.
     """
     found = _find(body)
     if found and cut and (not at_end or _CLOSING.match(body[found[-1].end :][:_CLOSING_BYTES])):
@@ -125,8 +125,8 @@ def extract_media(body: bytes, *, cut: bool = False, at_end: bool = True) -> tup
 def extract_from_reads(reads: Reads) -> tuple[Reads, list[Medium]]:
     """Do the same to the decompressed reads of a stream, wherever these were cut; the same reads if it has no media.
 
-    Each keeps its time. A reference stands in the read in which its medium began; reads that brought nothing but a
-    part of one are empty.
+    Each read keeps its time. A reference is in the read in which its medium began. Reads that held only a part of a
+    medium become empty.
     """
     body = b"".join([data for _, data in reads])
     found = _find(body)
@@ -142,7 +142,7 @@ def extract_from_reads(reads: Reads) -> tuple[Reads, list[Medium]]:
 
 
 def _replaced(body: bytes, found: list[_Found], ends: list[int], start: int, end: int) -> bytes:
-    """Return a part of a body with the references of what begins in it, and without what does not end before it."""
+    """Return a part of a body. Media that begin in it become references; the rest of earlier media is removed."""
     pieces, at = [], start
     for one in found[bisect_right(ends, start) :]:
         if one.start >= end:
@@ -171,7 +171,7 @@ def _find(body: bytes) -> list[_Found]:
 
 
 def _found_around(body: bytes, past: int, at: int) -> tuple[_Found | None, int]:
-    """Return the medium that lies across a place, none of which begins before `past`, and where to look on."""
+    """Return the medium that lies across `at` and begins at `past` or later, and where to continue the search."""
     window = max(past, at - _STRIDE - 1)
     start = max(window, body.rfind(b'"', window, at) + 1, body.rfind(b",", window, at) + 1)
     before = body[start - 1 : start]
@@ -180,7 +180,7 @@ def _found_around(body: bytes, past: int, at: int) -> tuple[_Found | None, int]:
         one = None if head is None else _data_url(body, start, head)
         return one, at if one is None else one.end
     end = body.find(b'"', at) if before == b'"' else -1
-    if end < 0 or body.find(b",", start, end) >= 0:  # a text, in which a data URL may yet come
+    if end < 0 or body.find(b",", start, end) >= 0:  # a text, which may still contain a data URL
         return None, at
     return _bare(body, start, end), end
 
@@ -198,7 +198,7 @@ def _data_url(body: bytes, start: int, head: re.Match[bytes]) -> _Found | None:
     if quote - start < MEDIA_CHARS:
         return None
     end, data = quote, _decode(body[start:quote])
-    if data is None and (run := _whole_run_at(body, start, quote)):  # it stands inside a longer text
+    if data is None and (run := _whole_run_at(body, start, quote)):  # the data URL is inside a longer text
         end = run.end()
         data = _decode(body[start:end]) if end < quote and body[end] >= ord(" ") else None
     if data is None or len(data) < MEDIA_BYTES:
@@ -215,9 +215,9 @@ def _make(start: int, end: int, data: bytes, declared: str, form: str = "") -> _
 
 
 def _decode(text: bytes) -> bytes | None:
-    """Decode base64, a piece at a time; None if `text` is not what encoding its bytes would give.
+    """Decode base64, a piece at a time; None if encoding the bytes again would not give `text`.
 
-    Audio that was put together from the pieces of a stream may have padding in its midst: each piece is by itself.
+    Audio that was joined from the pieces of a stream may have padding in the middle: each piece was encoded by itself.
     """
     if b"\\" in text:
         return None
@@ -232,7 +232,7 @@ def _decode(text: bytes) -> bytes | None:
 
 
 def _ends_well(part: bytes) -> bool:
-    """Tell whether the bits behind the last byte are zeros, as encoding would leave them."""
+    """Tell whether the unused bits behind the last byte are zero, as an encoder leaves them."""
     try:
         return binascii.b2a_base64(binascii.a2b_base64(part[-4:]), newline=False) == part[-4:]
     except binascii.Error:
@@ -243,7 +243,7 @@ def _ends_well(part: bytes) -> bool:
 
 
 def _content_type(body: bytes, start: int, end: int) -> str | None:
-    """Return the content type of a whole string; None if nothing says that it is more than a text."""
+    """Return the content type of a whole string; None if nothing shows that it is not plain text."""
     seen = _sniff_base64(body[start : start + 24])
     if seen is not None and not is_container(seen):
         return seen
@@ -271,7 +271,7 @@ def _sniff_base64(text: bytes) -> str | None:
 
 
 def _surroundings(body: bytes, start: int, end: int) -> tuple[bytes, dict[str, Any]]:
-    """Return the key of the object in which a string stands, and what else that object holds, as far as it is near."""
+    """Return the key of the object that contains a string, and the object's other fields, as far as they are near."""
     near = body[max(0, start - _NEAR) : start]
     braces = [match.start() for match in _opening_braces(near)][-_TRIES:]
     for brace in reversed(braces):
@@ -284,7 +284,7 @@ def _surroundings(body: bytes, start: int, end: int) -> tuple[bytes, dict[str, A
 
 
 def _first_object(data: bytes) -> tuple[dict[str, Any] | None, str]:
-    """Decode the object that some JSON begins with; None if its end is not there. Return also what comes behind it."""
+    """Decode the object that `data` begins with, None if its end is missing; return also the text behind it."""
     text = data.decode("utf-8", "replace")
     try:
         value, end = _decode_first(text)
@@ -297,13 +297,13 @@ def _first_object(data: bytes) -> tuple[dict[str, Any] | None, str]:
 
 
 def media_hash(reference: str) -> str | None:
-    """Return the hash that a reference (or the hash itself) stands for; None if it is neither."""
+    """Return the hash in a reference, or `reference` itself if it is a hash; None if it is neither."""
     match = _HASH.fullmatch(reference)
     return None if match is None else match[1]
 
 
 def restore_media(body: bytes, find: Callable[[str], bytes | None]) -> bytes:
-    """Return a body as it was before `extract_media`; references whose medium `find` does not know stay."""
+    """Return a body as it was before `extract_media`; if `find` does not know a medium, its reference stays."""
 
     def restore(match: re.Match[bytes]) -> bytes:
         data = find(match[1].decode())

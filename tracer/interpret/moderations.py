@@ -16,7 +16,7 @@ __all__ = ["read_request", "read_response"]
 
 
 def read_request(body: dict[str, Any], view: RequestView) -> None:
-    """Fill in model, preview and text of a request: a text, texts, or parts that may be images."""
+    """Fill in model, preview and text of a request: a string, strings, or parts that may be images."""
     read_params(body, view)
     given = body.get("input")
     if parts := as_dicts(given):

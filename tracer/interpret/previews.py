@@ -17,12 +17,12 @@ __all__ = [
     "without_media",
 ]
 
-PREVIEW_CHARS = 300  # more than a line of a list shows; it is kept twice for each trace
+PREVIEW_CHARS = 300  # more than a line of a list shows; each trace stores two previews
 TEXT_CHARS = 16_000
 
-_LONGEST_WORD = 512  # of a text, not of base64
+_LONGEST_WORD = 512  # the longest word of a text; a longer run is base64
 
-# where the parts of a message keep their words: text, input_text, output_text, summary_text, refusal, audio, file, …
+# Fields that hold the words of a message's parts: text, input_text, output_text, summary_text, refusal, audio, file, …
 _PART_TEXTS = ("text", "refusal", "transcript", "content", "filename")
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
@@ -34,7 +34,7 @@ def one_line(text: str | None) -> str | None:
         return None
     start = text[: PREVIEW_CHARS + 1]
     if not start.isprintable() or "  " in start or text.find(";base64,", 0, 4 * PREVIEW_CHARS) >= 0:
-        # White space shrinks, so a few times the length is enough to look at (and a megabyte is not).
+        # White space is collapsed, so a few times the length is enough to look at; a whole megabyte would be too slow.
         start = text[: 4 * PREVIEW_CHARS]
         line = " ".join(without_media(start).split())
     else:  # one line already, as most are
@@ -47,7 +47,7 @@ def one_line(text: str | None) -> str | None:
 def content_text(content: Any) -> str:
     """Return the words of a message's content: a text, or a list of parts of which the media are left out."""
     if type(content) is str:
-        # What is short and no data URL is no media: asked here, as most texts are so.
+        # A short text that is no data URL is not media. Most texts are like this, so this is checked first.
         return "" if (len(content) > _LONGEST_WORD or content[:5] == "data:") and _is_media(content) else content
     if type(content) is dict:
         content = [content]
@@ -57,7 +57,7 @@ def content_text(content: Any) -> str:
 
 
 def media_label(content: Any) -> str:
-    """Return what a content without words shows: ``[image_url]``, ``[input_image] [input_file]``, …."""
+    """Return a label for content without words: ``[image_url]``, ``[input_image] [input_file]``, …."""
     parts = content if type(content) is list else []
     return " ".join(f"[{kind}]" for part in parts if type(part) is dict and type(kind := part.get("type")) is str)
 
@@ -74,7 +74,7 @@ def _part_text(part: Any) -> str:
 
 
 def _is_media(text: str) -> bool:
-    """Tell encoded media from words: a data URL, or a long run of ASCII without a space."""
+    """Tell whether a text is encoded media: a data URL, or a long run of ASCII without a space."""
     if text.startswith("data:") and ";base64," in text[:100]:
         return True
     return len(text) > _LONGEST_WORD and text.isascii() and " " not in text[:_LONGEST_WORD]
@@ -107,7 +107,8 @@ def join_texts(texts: Iterable[str | None], *, newest_last: bool = False) -> str
 
     Args:
         texts: In reading order.
-        newest_last: The last ones matter most: a conversation's earlier turns are searchable in earlier calls.
+        newest_last: If they don't all fit, keep the last ones: a conversation's earlier turns can be found in earlier
+            calls.
     """
     kept = [text for text in texts if text]
     if newest_last and len(kept) + sum(map(len, kept)) > TEXT_CHARS:

@@ -25,12 +25,12 @@ REDACTION_FAILED = "[redaction failed]"
 CREDENTIAL = "[credential]"
 
 MAX_DEPTH = 200
-_MAX_LABEL = 200  # a longer text under a label's key is no label
-# Names of fields; any other key of an object is somebody's data. "" is none.
+_MAX_LABEL = 200  # a longer text under a label's key is not a label
+# Names of fields. Any other key of an object is the user's data. "" counts as a name, since it holds no data.
 _NAME = re.compile(r"(?:[A-Za-z_$][\w.$-]{0,63})?", re.ASCII)
-_FIELD = re.compile(r"[a-z_][a-z0-9_.]{0,47}")  # … of one of OpenAI's, or an attribute: no address or key looks so
+_FIELD = re.compile(r"[a-z_][a-z0-9_.]{0,47}")  # OpenAI's fields, and attributes; no address or key matches
 _TEXT_FILE = re.compile(r"data:(?:text/|application/(?:json|xml|x-ndjson))[^,]*;base64,", re.IGNORECASE)
-_LONG_NUMBER = 10**11  # has as many digits as the shortest of card numbers; a count or a time in seconds has not
+_LONG_NUMBER = 10**11  # has as many digits as the shortest card number; counts and times in seconds have fewer
 
 # Fields of OpenAI's objects whose text says what a thing is, not what somebody wrote.
 _LABELS = frozenset(
@@ -57,10 +57,10 @@ _LABELS = frozenset(
         "type",
     }
 )
-# Fields that are labels in one place only: elsewhere "code" is a program, "reason" anybody's.
+# Fields that are labels in one place only: elsewhere "code" is a program, and "reason" may be anyone's text.
 _LABELS_AT = {"error": frozenset({"code"}), "incomplete_details": frozenset({"reason"})}
-# Where OpenAI's objects stand, by the step that leads there from another of them: a key, "[]" for the elements of its
-# list, "" for the body itself. An object anywhere else is the user's own data, and so is all that it holds.
+# Where OpenAI's objects are, by the step that leads there from another one of them: a key, "[]" for the elements of
+# that key's list, "" for the body itself. An object anywhere else is the user's own data, and so is everything in it.
 _OBJECTS = frozenset(
     {
         "",
@@ -82,7 +82,8 @@ _OBJECTS = frozenset(
         "tools[]",
     }
 )
-# … and where only those that say what they are: a careless server or caller may put data there, too.
+# … and where an object is OpenAI's only if it has a field that says what it is: a careless server or caller may put
+# data there, too.
 _MARKED_OBJECTS = frozenset(
     {
         "action",
@@ -104,13 +105,13 @@ _MARKED_OBJECTS = frozenset(
     }
 )
 _MARKS = ("object", "type", "role", "finish_reason")
-# Objects whose "name" is a tool's, by step, role and type; a message's is the name of who speaks.
+# Objects whose "name" is a tool's, by step, role and type; a message's "name" is the speaker's.
 _TOOL_STEPS = frozenset(
     {"custom", "function", "function_call", "functions[]", "tool_calls[]", "tool_choice", "tools[]"}
 )
 _TOOL_ROLES = ("function", "tool")
 _TOOL_TYPES = ("custom_tool_call", "function_call", "mcp_approval_request", "mcp_call")
-# Lists of numbers that spell out a text: tokens, their bytes, and vectors it can be estimated from.
+# Lists of numbers that reveal a text: tokens, their bytes, and vectors from which the text can be estimated.
 _NUMBERS = frozenset({"bytes", "embedding", "input", "prompt", "prompt_token_ids", "token_ids", "tokens"})
 
 
@@ -129,7 +130,7 @@ def withhold(value: Any, *, labels: bool = True) -> Any:
 
 
 def _withhold(value: Any, *, step: str, ours: bool, depth: int) -> Any:
-    """Withhold what stands at `step` of an object that is OpenAI's (`ours`) or somebody's."""
+    """Withhold the value at `step` of an object, which is OpenAI's (`ours`) or the user's."""
     if isinstance(value, str):
         return WITHHELD
     if not isinstance(value, (dict, list, tuple)):
@@ -154,7 +155,7 @@ def _withhold_key(key: str) -> str:
 
 
 def _renamed(value: dict[Any, Any], rename: Callable[[str], str]) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield each key, what it is to be called, and its value; two that would be called the same are numbered."""
+    """Yield each key, its new name, and its value. New names that would be the same are numbered."""
     used: set[Any] = set()
     for key, inner in value.items():
         name = wanted = rename(key) if isinstance(key, str) else key
@@ -177,7 +178,8 @@ def _labels_of(value: dict[str, Any], step: str) -> frozenset[str]:
 
 # --- credentials ---------------------------------------------------------------------------------------------------
 
-# What credentials for third parties stand under. Most bodies have none of these, and are not even read for them.
+# Keys under which credentials for third parties are found. Most bodies have none of them, and are then not even
+# decoded.
 _SIGNS = re.compile(rb'"(?:mcp|domain_secrets|api_key)"')
 _GIVEN = re.compile(
     rb'"(?:authorization|headers)\\?"\s*:\s*(?!null|\{\s*\})\S'
@@ -185,18 +187,19 @@ _GIVEN = re.compile(
     rb'|"domain_secrets\\?"\s*:\s*(?!null|\[\s*\])\S'
     rb'|"api_key\\?"\s*:\s*\\?"[^"]'
 )
-_LONG_STEP = 20  # characters of a step of a URL's path from which on it may be a key: https://mcp.example/s/<key>/sse
+_LONG_STEP = 20  # a step of a URL's path with this many characters may be a key: https://mcp.example/s/<key>/sse
 
 
 def without_credentials(data: bytes, *, truncated: int = 0) -> bytes:
-    """Return a body without the credentials that it has for third parties: the same bytes where there are none.
+    """Return a body without its credentials for third parties; the same bytes if there are none.
 
-    Those are an MCP tool's ``authorization``, ``headers`` and what is secret in its ``server_url``, the values of
-    ``domain_secrets``, and a gateway's ``api_key``. What seems to have any and can't be read is given up.
+    These credentials are an MCP tool's ``authorization``, ``headers`` and the secret parts of its ``server_url``, the
+    values of ``domain_secrets``, and a gateway's ``api_key``. A body that seems to have credentials but can't be read
+    is dropped.
 
     Args:
         data: JSON text, or its beginning.
-        truncated: How many bytes of it were left out. The field that says "mcp" may be among them.
+        truncated: How many bytes of it were left out. The field that says "mcp" may be in that part.
     """
     if not truncated and not _SIGNS.search(data):
         return data
@@ -207,7 +210,7 @@ def without_credentials(data: bytes, *, truncated: int = 0) -> bytes:
 
 
 def mentions_credentials(data: bytes) -> bool:
-    """Tell whether a part of a stream seems to hold credentials for a third party; JSON need not be whole in it."""
+    """Tell whether a part of a stream seems to hold credentials for a third party; its JSON may be incomplete."""
     return _SIGNS.search(data) is not None and _GIVEN.search(data) is not None
 
 
@@ -215,8 +218,9 @@ def hide_credentials(value: Any, *, cut: bool = False) -> bool:
     """Replace credentials for third parties in decoded JSON, in place; return whether there were any.
 
     Args:
-        value: Any decoded JSON: tools stand in requests, in responses that repeat them, in what tool searches found.
-        cut: The end is missing, and so may be the ``type`` of the tool that stands last.
+        value: Any decoded JSON. Tools appear in requests, in responses that repeat them, and in the results of tool
+            searches.
+        cut: The end is missing, and with it perhaps the ``type`` of the last tool.
     """
     found, pending = False, [value]
     while pending:
@@ -255,7 +259,7 @@ def _without_secrets(url: str) -> str:
 
 
 def _hide_secrets(node: dict[str, Any]) -> bool:
-    """Hide what a container's network policy sends to its domains, and the key that a gateway is to use."""
+    """Hide the secrets that a container's network policy sends to its domains, and the key for a gateway."""
     found = False
     secrets = node.get("domain_secrets")
     for secret in secrets if isinstance(secrets, list) else ():
@@ -270,26 +274,26 @@ def _hide_secrets(node: dict[str, Any]) -> bool:
 
 
 def _text_of_file(url: str) -> str | None:
-    """Return what stands in a text file that a data URL holds; None for anything else."""
+    """Return the content of a text file in a data URL; None for anything else."""
     file = _TEXT_FILE.match(url)
     try:
         return None if file is None else base64.b64decode(url[file.end() :], validate=True).decode("utf-8", "replace")
-    except ValueError:  # says that it is base64, and is not
+    except ValueError:  # it claims to be base64, but is not
         return None
 
 
 def redact(value: Any, hooks: Sequence[Callable[[str], str]]) -> tuple[Any, int]:
     """Return `value` with each text put through the hooks, and how often one failed.
 
-    Keys that may be fields of OpenAI's objects (``tool_calls``) stay as they are, others are texts like any other. Long
-    numbers are shown to the hooks as texts, and stay numbers if that changes nothing. A text file that is sent as a
-    data URL is shown to them as the text that it is; pictures, recordings and documents in other formats are not.
+    Keys that may be fields of OpenAI's objects (``tool_calls``) stay as they are; other keys go through the hooks like
+    any text. Long numbers are passed to the hooks as texts, and stay numbers if no hook changes them. A text file in a
+    data URL is passed to the hooks as its decoded text; pictures, recordings and documents in other formats are not.
 
-    It fails closed: where a hook raises, or returns something else than a text, `REDACTION_FAILED` stands.
+    It fails closed: if a hook raises, or returns something other than a string, the text becomes `REDACTION_FAILED`.
 
     Args:
         value: Decoded JSON.
-        hooks: Applied in their order, each to the one before's result.
+        hooks: Applied in their order, each to the result of the one before.
     """
     failures = 0
 
@@ -304,7 +308,7 @@ def redact(value: Any, hooks: Sequence[Callable[[str], str]]) -> tuple[Any, int]
                 text = hook(text)
                 if not isinstance(text, str):
                     raise TypeError
-        except BaseException:  # the hook is the user's code: `sys.exit()` in it must not open what it was to close
+        except BaseException:  # the hook is the user's code: `sys.exit()` in it must not let the text through
             failures += 1
             return REDACTION_FAILED
         return text

@@ -1,4 +1,4 @@
-"""Rates: what one model's usage costs, a part at a time. One arithmetic for the shipped table and the user's prices.
+"""Rates: what one model's usage costs, part by part. The shipped table and the user's prices are computed alike.
 
 A price list is what `tracer.configure(prices=…)` takes: model names, each with US dollars per million tokens
 (``input``, ``output``, ``cached_input``, …; see `UNITS`).
@@ -16,7 +16,7 @@ import msgspec
 __all__ = ["UNITS", "ModelRates", "PriceList", "Rate", "charge", "read_price_list"]
 
 Rate = tuple[tuple[float, float], ...]
-"""(more than so many input tokens, US dollars for one), ascending. The last that applies is charged for all of them."""
+"""(more than this many input tokens, US dollars for one), ascending. The last step that applies is charged for all."""
 
 _MILLION, _THOUSAND, _HOUR = 1e6, 1e3, 3600.0
 UNITS: dict[str, float] = {
@@ -37,10 +37,11 @@ UNITS: dict[str, float] = {
     "file_search": _THOUSAND,
     "request": _THOUSAND,
 }
-"""What can be charged, and for how many a price is given: tokens and characters a million, audio seconds an hour,
-calls a thousand."""
+"""What can be charged, and how many units a price is for: tokens and characters per million, audio seconds per hour,
+calls per thousand."""
 
-# A part without a rate of its own is charged as what it is a part of. Audio is not: it costs many times a text's token.
+# A part without its own rate is charged like the whole that it belongs to. Audio is not: it costs many times as much as
+# text.
 _CHARGED_AS = {
     "cached_image": "cached_input",
     "cached_input": "input",
@@ -49,8 +50,8 @@ _CHARGED_AS = {
     "output_image": "output",
     "reasoning": "output",
 }
-# Where a count goes: as which part, off which side's rest ("" if no tokens), and the counts that it holds and that go
-# elsewhere.
+# For each count: the part that it is charged as, the side from whose rest it is subtracted ("" if it is not in tokens),
+# and the counts that it includes but that are charged as other parts.
 _PARTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "cached_audio_tokens": ("cached_audio", "input", ()),
     "cached_image_tokens": ("cached_image", "input", ()),
@@ -66,12 +67,12 @@ _PARTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "web_searches": ("web_search", "", ()),
     "file_searches": ("file_search", "", ()),
 }
-# What a list may leave out where it says nothing of it: charged extra where it does, and only there.
+# Parts that a price list may leave out. They are charged extra only if the list has a price for them.
 _EXTRAS = frozenset({"web_search", "file_search", "request"})
 
 
 class ModelRates(msgspec.Struct, frozen=True):
-    """One model's rates by service tier; ``""`` holds those of every tier that is not among them."""
+    """One model's rates by service tier; ``""`` holds the rates of all other tiers."""
 
     tiers: dict[str, dict[str, Rate]]
 
@@ -81,7 +82,7 @@ class ModelRates(msgspec.Struct, frozen=True):
 
 
 class PriceList(msgspec.Struct, frozen=True):
-    """Rates by model. A name with ``*`` stands for all that match; an exact one goes first, then the list's order."""
+    """Rates by model. A name with ``*`` is a pattern. An exact name wins, then the first matching pattern."""
 
     models: dict[str, ModelRates]
 
@@ -100,8 +101,8 @@ def charge(rates: Mapping[str, Rate], usage: Mapping[str, float]) -> float | Non
     """Return what a usage costs in US dollars; None if a part of it has no rate.
 
     Args:
-        rates: By the names in `UNITS`.
-        usage: Keys of `_PARTS` beside ``input_tokens`` and ``output_tokens``.
+        rates: Keyed by the names in `UNITS`.
+        usage: Its keys are those of `_PARTS`, and ``input_tokens`` and ``output_tokens``.
     """
     total = 0.0
     for part, count in _parts(usage):
@@ -129,7 +130,7 @@ def _rate_of_whole(part: str, rates: Mapping[str, Rate]) -> Rate | None:
 
 
 def _parts(usage: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Split a usage into parts that don't overlap: of the input tokens some were cached, some stand for audio."""
+    """Split a usage into parts that don't overlap: some of the input tokens were cached, others are audio."""
     rest = {"input": usage.get("input_tokens", 0), "output": usage.get("output_tokens", 0)}
     parts: list[tuple[str, float]] = [("request", 1)]
     for key, count in usage.items():
@@ -153,7 +154,7 @@ def read_price_list(prices: Mapping[str, Any]) -> PriceList:
     """Check a user's prices.
 
     Raises:
-        ValueError: Something in it is no price; the message says what and where.
+        ValueError: Something in it is not a price; the message says what and where.
     """
     return PriceList({name: _model_rates(name, given) for name, given in prices.items()})
 

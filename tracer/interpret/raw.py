@@ -1,4 +1,4 @@
-"""Operations that no module interprets: kept whole, with what any OpenAI payload may say."""
+"""Operations that no module interprets: kept whole, with the fields that any OpenAI payload may have."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
 
 
 def read_text(text: str, view: ResponseView) -> None:
-    """Fill in preview and text of an answer that is a text and nothing else: an agent's last word, a file's content."""
+    """Fill in preview and text of an answer that is only a text: an agent's final answer, a file's content."""
     view.preview, view.text = one_line(text), join_texts([text])
     view.finish = view.finish or "completed"
 
 
 def read_stream(events: list[Event], view: ResponseView) -> Any:
-    """Return the events' data in a list; nothing is known of how they belong together."""
+    """Return the events' data in a list: how they belong together is not known."""
     values: list[Any] = []
     for _, _, data in events:
         if data.startswith(DONE):

@@ -1,7 +1,7 @@
 """Realtime over a WebSocket: its responses, and the sessions that they are part of.
 
-What a response answers is spread over events of the session; the caller's thread joins them unread
-(`tracer.openai._websocket_session`), and here they become what a request over HTTP would have been::
+The input of a response is spread over several events of the session. The caller's thread joins these events without
+reading them (`tracer.openai._websocket_session`); here they become what a request over HTTP would have been::
 
     {"model": …, "create": <the response.create event> | null, "events": [<what was said since the last response>]}
 
@@ -51,7 +51,7 @@ _BARGE_IN = "turn_detected"
 
 
 def read_request(body: dict[str, Any], view: RequestView) -> None:
-    """Put a response's request together: its parameters, and as ``input`` what was said since the last one."""
+    """Put a response's request together: its parameters, and as ``input`` what was said since the last response."""
     create = as_dict(as_dict(body.get("create")).get("response"))
     said = _said(as_dicts(body.get("events")))
     given = create.get("input")
@@ -61,7 +61,7 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def _said(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the conversation items that events brought: as they were created, or with what was heard of them."""
+    """Return the conversation items from events: as they were created, or with the transcript of their speech."""
     items: list[dict[str, Any]] = []
     for event in events:
         kind, item_id = event.get("type"), event.get("item_id")
@@ -82,7 +82,7 @@ def _speech(item_id: Any) -> dict[str, Any]:
 
 
 def _heard(items: list[dict[str, Any]], item_id: Any) -> dict[str, Any]:
-    """Return the item of some speech: the one of this id, or which has no id yet, or a new one."""
+    """Return the item of some speech: the item with this id, or one that has no id yet, or a new one."""
     blank = _speech(None)
     for item in items:
         if (item.get("id") == item_id and type(item.get("content")) is list and item["content"]) or item == blank:
@@ -112,7 +112,7 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
 
 
 def _read_status(body: dict[str, Any], view: ResponseView) -> None:
-    """Translate ``status``. A speaker who is interrupted has not failed: that is how people talk."""
+    """Translate ``status``. A model that the user interrupted has not failed: people talk like that."""
     status, details = body.get("status"), as_dict(body.get("status_details"))
     reason = as_text(details.get("reason"))
     if type(status) is str:
@@ -131,7 +131,7 @@ def _read_status(body: dict[str, Any], view: ResponseView) -> None:
 
 
 def read_stream(events: list[Event], view: ResponseView) -> Any:
-    """Take the response of ``response.done``, or rebuild it as far as its events came."""
+    """Take the response from ``response.done``, or rebuild it from the events that came."""
     stream = ResponseStream(events)
     body = stream.rebuild()
     view.first_token_ns = stream.first_token_ns
@@ -165,7 +165,7 @@ def _decode(data: bytes) -> dict[str, Any]:
 
 
 def _add_audio(events: list[Event], body: dict[str, Any]) -> None:
-    """Put recorded audio where the response leaves it out. There is none unless it was asked for."""
+    """Put recorded audio where the response leaves it out. Audio is recorded only if the user asked for it."""
     pieces: dict[tuple[Any, Any], list[bytes]] = {}
     for event in _decoded(events, having=b"audio.delta"):
         place = (event.get("output_index"), event.get("content_index"))
@@ -209,7 +209,7 @@ def read_session_response(body: dict[str, Any], view: ResponseView) -> None:
 def read_session_stream(events: list[Event], view: ResponseView) -> Any:
     """Put a session together from its own events: configuration, what the user said, errors.
 
-    What the model said stands with its responses, which are spans of their own.
+    What the model said is in its responses, which are spans of their own.
     """
     decoded = [body for _, _, data in events if (body := _decode(data))]
     configs = [config for body in decoded if body.get("type") in _CONFIG and (config := as_dict(body.get("session")))]

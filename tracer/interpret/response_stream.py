@@ -1,4 +1,4 @@
-"""Rebuilding a Responses stream. Where it has its terminal event that holds everything; else the pieces do."""
+"""Rebuilding a Responses stream: from its terminal event, which holds everything, or else from the pieces."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _TERMINAL = frozenset(
     }
 )
 
-# Events ``response.{kind}.delta`` and ``.done``: the place of the text in the output item, in which a name in braces
-# stands for the event's own field; and the field of the ``.done`` event that holds the whole.
+# Events ``response.{kind}.delta`` and ``.done``: the path of the text in the output item (a name in braces stands for
+# the event's field of that name), and the field of the ``.done`` event that holds the whole text.
 _TEXTS: dict[str, tuple[tuple[str, ...], str]] = {
     "output_text": (("content", "{content_index}", "text"), "text"),
     "refusal": (("content", "{content_index}", "refusal"), "refusal"),
@@ -41,7 +41,7 @@ _TEXTS: dict[str, tuple[tuple[str, ...], str]] = {
     "audio_transcript": (("content", "{content_index}", "transcript"), "transcript"),
     "text": (("content", "{content_index}", "text"), "text"),
 }
-# What a part or an item is when its own ``added`` event is missing (a resumed stream).
+# The type of a part or an item when its own ``added`` event is missing (a resumed stream).
 _PART_TYPES = {
     "output_text": "output_text",
     "refusal": "refusal",
@@ -66,7 +66,8 @@ _ITEM_TYPES = {
     "audio_transcript": "message",
     "text": "message",
 }
-# Events ``response.{kind}.added`` and ``.done`` that bring a whole part: the list it stands in, the index's field.
+# Events ``response.{kind}.added`` and ``.done`` that bring a whole part: the list that holds the part, and the field
+# with its index.
 _PARTS = {
     "content_part": ("content", "content_index"),
     "reasoning_part": ("content", "content_index"),
@@ -74,7 +75,7 @@ _PARTS = {
 }
 # Events ``response.{kind of item}.{status}``.
 _STATUSES = frozenset({"searching", "interpreting", "generating", "completed", "failed", "incomplete"})
-_MAX_LIST = 10_000  # an index beyond is an error of the server's, not a reason to fill memory
+_MAX_LIST = 10_000  # a larger index is an error of the server and must not fill the memory
 
 Path = tuple["str | int", ...]
 
@@ -86,7 +87,7 @@ class ResponseStream:
         ended: The stream has its end mark: a terminal event, an error event or ``[DONE]``.
         error: What an ``error`` event said.
         first_token_ns: When the first delta came.
-        times: When its items were added and done, and what happened between.
+        times: When its items were added and done, and what happened in between.
         unreadable: How many events were not JSON objects.
     """
 
@@ -106,7 +107,7 @@ class ResponseStream:
             self._take(event)
 
     def _take(self, event: Event) -> None:
-        """Sort one event. Deltas are not even decoded: a terminal event makes them all superfluous."""
+        """Sort one event. Deltas are not decoded here: if a terminal event comes, none of them is needed."""
         time_ns, name, data = event
         if name is not None and name.endswith(".delta"):
             self._note_first_token(time_ns)
@@ -133,7 +134,7 @@ class ResponseStream:
             self._pieces.append(event)
 
     def _begin_again(self) -> None:
-        """Forget a response that has ended: the server goes on with another, and the last one is the call's."""
+        """Forget a response that has ended: the server goes on with another, and the last one is the call's result."""
         self.ended, self._response = False, {}
         self._pieces.clear()
         self._items_done.clear()
@@ -144,11 +145,11 @@ class ResponseStream:
             self.first_token_ns = time_ns
 
     def rebuild(self) -> dict[str, Any] | None:
-        """Return the response as the plain call would have, as far as the stream tells; None if nothing came."""
+        """Return the response as a plain call would return it, as far as it came; None if nothing came."""
         if not self._response and not self._pieces:
             return {"error": self.error} if self.error is not None else None
         body = dict(self._response)
-        if not body.get("output"):  # not there yet, or a host that leaves it out of the terminal event
+        if not body.get("output"):  # it has not come yet, or the host leaves it out of the terminal event
             body["output"] = self._rebuild_output()
         if self.error is not None and not body.get("error"):
             body["error"] = self.error
@@ -205,7 +206,7 @@ class _Items:
         return self._items[index]
 
     def _set_item(self, index: int, item: dict[str, Any]) -> None:
-        """Set what ``added`` starts or ``done`` completes: the deltas up to here are in the latter."""
+        """Set an item that ``added`` starts or ``done`` completes. The latter includes the deltas so far."""
         self._items[index] = item
         for key in [key for key in self._texts if key[0] == index]:
             del self._texts[key]
@@ -259,7 +260,7 @@ class _Items:
 
 
 def _begin_text(item: dict[str, Any], path: Path, part_type: str | None) -> str:
-    """Return the text that stands at `path` already, making the part that is to hold it if there is none."""
+    """Return the text that is already at `path`; the part that holds it is made if it is missing."""
     if part_type is not None and type(_get(item, path[:-1])) is not dict:
         _put(item, path[:-1], {"type": part_type})
     text = _get(item, path)
@@ -280,7 +281,7 @@ def _get(value: Any, path: Path) -> Any:
 
 
 def _put(value: Any, path: Path, new: Any) -> None:
-    """Set what stands at `path`, making objects and lists on the way as they are needed."""
+    """Set the value at `path`, making objects and lists on the way as needed."""
     for step, following in pairwise(path):
         inner = _get(value, (step,))
         wanted = dict if type(following) is str else list

@@ -112,13 +112,13 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
 
 
 def read_thoughts(output: list[dict[str, Any]]) -> list[str]:
-    """Return what reasoning items tell: their text where a model shows it, else its summary."""
+    """Return the words of reasoning items: their text if the model shows it, otherwise their summary."""
     items = [item for item in output if item.get("type") == "reasoning"]
     return [text for item in items if (text := content_text(item.get("content")) or content_text(item.get("summary")))]
 
 
 def _read_status(body: dict[str, Any], view: ResponseView) -> None:
-    """Translate ``status``. A background response that is merely queued is what the call was to bring."""
+    """Translate ``status``. A background response that is only queued is a successful result of the call."""
     status = body.get("status")
     if type(status) is str:
         view.attributes[sc.RESPONSE_FINISH_REASONS] = [status]
@@ -136,7 +136,7 @@ def _read_status(body: dict[str, Any], view: ResponseView) -> None:
 
 
 def read_stream(events: list[Event], view: ResponseView) -> Any:
-    """Take the terminal event's response, or rebuild it as far as the stream came; add the tools' real times."""
+    """Take the terminal event's response, or rebuild it from the events that came; add the tools' real times."""
     stream = ResponseStream(events)
     body = stream.rebuild()
     view.first_token_ns = stream.first_token_ns

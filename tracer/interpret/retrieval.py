@@ -13,7 +13,7 @@ from tracer.interpret.previews import content_text, join_texts, one_line
 
 __all__ = ["read_request", "read_response"]
 
-EXCERPT_CHARS = 1_000  # of a document, among the attributes; the outputs have all of it
+EXCERPT_CHARS = 1_000  # how much of a document the attributes hold; the outputs have all of it
 
 
 def read_request(body: dict[str, Any], view: RequestView) -> None:

@@ -22,7 +22,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def stream_events(chunks: Chunks, *, content_encoding: str | None = None) -> list[tuple[int, str | None, str]]:
-    """Return the server-sent events of a recorded stream. Broken input yields what can be made of it.
+    """Return the server-sent events of a recorded stream. Of broken input, as much as possible is returned.
 
     Args:
         chunks: The reads in their order, each with its time in nanoseconds.
@@ -34,15 +34,14 @@ def stream_events(chunks: Chunks, *, content_encoding: str | None = None) -> lis
     try:
         reads, _ = decompress(chunks, content_encoding)
         return [(time_ns, name, data.decode("utf-8", "replace")) for time_ns, name, data in split_events(reads)]
-    except Exception:  # the law of this package: no input whatsoever raises
+    except Exception:  # the rule of this package: no input may raise
         return []
 
 
 def split_events(reads: Chunks) -> list[Event]:
     """Split decompressed reads into events.
 
-    A last event without its blank line counts too: the connection may have been cut there, and a trace shows what
-    came.
+    A last event without its blank line counts too: the connection may have been cut there, and a trace shows what came.
     """
     events: list[Event] = []
     pending: list[bytes] = []  # pieces of an event that is not complete yet
@@ -69,7 +68,7 @@ def split_events(reads: Chunks) -> list[Event]:
 
 
 def _closes(pieces: list[bytes]) -> bool:
-    """Tell whether the blank line lies across the last two pieces."""
+    """Tell whether a blank line is split across the last two pieces."""
     return len(pieces) > 1 and pieces[-1].startswith(b"\n") and pieces[-2].endswith(b"\n")
 
 

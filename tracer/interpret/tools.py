@@ -21,7 +21,7 @@ ToolCall = dict[str, Any]
 
 # --- definitions ---------------------------------------------------------------------------------------------------
 
-_SECRET = frozenset({"authorization", "headers"})  # of an MCP tool: credentials for a third party
+_SECRET = frozenset({"authorization", "headers"})  # fields of an MCP tool: credentials for a third party
 _CANONICAL = (("web_search", "web_search"), ("computer", "computer_use"))  # web_search_preview_2025_03_11, …
 
 
@@ -53,9 +53,9 @@ def _chat_form(tool: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def chat_tool_calls(message: dict[str, Any]) -> list[ToolCall]:
-    """Return the calls in a chat message, the deprecated ``function_call`` among them.
+    """Return the calls in a chat message, including the deprecated ``function_call``.
 
-    Some gateways send every field that the API knows: one without a name is an empty one, not a call.
+    Some gateways send every field that the API knows: a ``function_call`` without a name is empty, not a call.
     """
     calls = [_chat_call(call) for call in as_dicts(message.get("tool_calls"))]
     legacy = as_dict(message.get("function_call"))
@@ -72,13 +72,13 @@ def _chat_call(call: dict[str, Any]) -> ToolCall:
 
 
 def _arguments(value: Any) -> str:
-    """Return arguments as text; some servers send an object where the API has a text."""
+    """Return arguments as text; some servers send an object where the API sends a string."""
     if value is None:
         return ""
     return value if type(value) is str else encode_value(value).decode()
 
 
-# Where the arguments of Responses items stand; older computers have one action, newer ones several.
+# The fields that hold the arguments of Responses items. Older computer calls have one action, newer ones several.
 _ARGUMENTS = ("arguments", "input", "action", "operation", "actions")
 
 
@@ -89,7 +89,7 @@ def asked_calls(output: list[dict[str, Any]]) -> list[ToolCall]:
 
 
 def item_tool_call(item: dict[str, Any]) -> ToolCall | None:
-    """Return the call in one element of a request's ``input``, None if it is nothing of the kind."""
+    """Return the call in one element of a request's ``input``, None if the element is not a call."""
     return _item_call(item) if is_asked(item, answered=False) else None
 
 

@@ -50,19 +50,19 @@ _ATTRIBUTES = {
     "output_audio_tokens": sc.OUTPUT_AUDIO_TOKENS,
 }
 _ALWAYS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
-_MAX_COUNT = 2**53  # a count beyond is no count, and would not fit into the columns it is summed in
+_MAX_COUNT = 2**53  # a larger number is not a count, and its sums would not fit into their columns
 
 
 def find_usage(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the usage object of a response, also where Groq's streams hide it."""
+    """Return the usage object of a response, also from the place where Groq's streams put it."""
     return as_dict(body.get("usage")) or ("x_groq" in body and as_dict(as_dict(body["x_groq"]).get("usage"))) or {}
 
 
 def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
     """Read a usage object into the keys of `ResponseView.usage`; None if it counts no tokens.
 
-    The first three keys are always there: what the API leaves out (an embedding's output, a total) follows from
-    the rest.
+    The first three keys are always there: if the API leaves one out (an embedding's output, a total), it is computed
+    from the others.
     """
     given: dict[str, int] = {}
     _collect(given, usage, _NAMES)
@@ -73,7 +73,7 @@ def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
 
 
 def _collect(counts: dict[str, int], source: dict[str, Any], names: Any) -> None:
-    """Add the counts in `source`. One that is given under two names (as gateways do) counts once, the greater one."""
+    """Add the counts in `source`. If gateways give one under two names, the greater one counts."""
     for name, value in source.items():
         if type(value) is dict:
             if type(details := names.get(name)) is dict:
@@ -90,5 +90,5 @@ def _whole(value: Any) -> int | None:
 
 
 def usage_attributes(counts: dict[str, int]) -> dict[str, Any]:
-    """Return the attributes of a usage. Details that are zero (audio of a text model) stay out of the way there."""
+    """Return the attributes of a usage. Details that are zero (audio of a text model) are left out."""
     return {_ATTRIBUTES[key]: count for key, count in counts.items() if count or key in _ALWAYS}

@@ -15,7 +15,7 @@ __all__ = ["read_request", "read_response"]
 
 
 def read_request(body: dict[str, Any], view: RequestView) -> None:
-    """Fill in parameters, preview and text of a request, be it JSON or a form."""
+    """Fill in parameters, preview and text of a request, which is JSON or a form."""
     read_form_params(body, view)
     prompt = as_text(body.get("prompt"))
     view.preview = one_line(prompt or ", ".join(file_names(body)))
@@ -23,7 +23,7 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
-    """Fill in how the video stands. One that is merely queued is what the call was to bring."""
+    """Fill in the video's status. A video that is only queued is a successful result of the call."""
     read_head(body, view)
     read_job(body, view)
     status = as_text(body.get("status"))

@@ -27,23 +27,23 @@ def autolog(
 
     Sees clients, resources and bound methods that exist already, Azure and module-level clients, subclasses,
     ``create``, ``parse``, ``stream``, ``with_raw_response`` and ``with_streaming_response``, sync and async. Users
-    get the SDK's own objects, and the server the same bytes. Calling it again replaces the options.
+    still get the SDK's own objects, and the server still gets the same bytes. Calling it again replaces the options.
 
     Args:
-        disable: Put the classes back as they were. Streams that run go on being recorded to their end.
+        disable: Put the classes back as they were. Streams that are still running are recorded to their end.
         capture_content: False stores structure, model, usage and times, and no text. None: as
             ``tracer.configure(capture_content=…)`` says.
-        disable_openai_agent_tracer: For the Agents SDK: take its own processor, which posts traces to OpenAI, away
-            while tracing is on; others that you added stay. False: ours is added beside it.
+        disable_openai_agent_tracer: For the Agents SDK: remove its own processor, which posts traces to OpenAI, while
+            tracing is on. Processors that you added stay. False: our processor is added beside it.
         stream_usage: Ask for usage in chat streams (``stream_options.include_usage``), which changes the request:
             the stream then ends with a chunk whose ``choices`` are empty. Off unless asked for.
         propagate: Send a W3C ``traceparent`` header along, unless the caller set one. Off unless asked for: some
             gateways reject unknown headers.
-        capture_audio: Store the audio of Realtime sessions, too. Off, its bytes are counted and its transcripts
-            kept. Nothing is stored of it with ``capture_content=False``.
+        capture_audio: Store the audio of Realtime sessions, too. When off, only the number of its bytes and its
+            transcripts are stored. With ``capture_content=False``, nothing of the audio is stored.
 
     Raises:
-        ConfigurationError: An option of the wrong type, or ``TRACER_…`` in the environment can't be understood.
+        ConfigurationError: An option has the wrong type, or a ``TRACER_…`` environment variable can't be understood.
     """
     for name, value in (
         ("disable", disable),
@@ -65,9 +65,9 @@ def autolog(
         _patch.uninstrument()
         agents.uninstrument()
         return
-    runtime.check_environment()  # what is wrong is told here, at the call that sets things up
+    runtime.check_environment()  # so that a wrong setting is reported here, by the call that sets things up
     runtime.warm_up()
-    load_table()  # here and not in the worker, beside which your event loop would run late
+    load_table()  # not in the worker: loading there would delay the user's event loop
     _patch.instrument(
         _patch.Options(
             capture_content=capture_content,

@@ -1,7 +1,8 @@
 """One call through the seam: from ``request`` to the end of its body.
 
-Every method is called from inside the SDK, so each is guarded: what fails in here is logged, and the user's call goes
-on as if we were not there. What each call or each chunk passes guards itself, as a decorator would cost it a tenth.
+Every method is called from inside the SDK, so each is guarded: an error in here is logged, and the user's call goes on
+as if we were not there. The methods that run for each call or each chunk have their own ``try``, because a decorator
+would add a tenth to their time.
 """
 
 from __future__ import annotations
@@ -47,11 +48,10 @@ class Options(msgspec.Struct, frozen=True):
 class Call:
     """The span of one logical call: retries included, and for a stream until its body ends.
 
-    From `enter` to `leave`, which is the time of the SDK's ``request``, it is the `running_call`, and its span is
-    current.
+    From `enter` to `leave`, while the SDK's ``request`` runs, this call is the `running_call` and its span is current.
 
     Attributes:
-        request_options: What ``request`` was called with; None once that is over.
+        request_options: What ``request`` was called with; None once ``request`` is over.
     """
 
     __slots__ = (
@@ -87,13 +87,13 @@ class Call:
         self.reads: Reads | None = None
 
     def enter(self) -> None:
-        """Make it current. To be called inside of a ``try`` that leaves it."""
+        """Make this call current. Must be called inside a ``try`` that calls `leave` at its end."""
         self._around = current_call.get(), current_span.get()
         current_call.set(self)
         current_span.set(self.span)
 
     def leave(self, error: BaseException | None = None) -> None:
-        """``request`` has returned, or raised `error`. Called again after an interrupt, it does the rest."""
+        """``request`` has returned, or raised `error`. If an interrupt cut this short, a second call does the rest."""
         if self.request_options is None:
             return
         span = self.span
@@ -118,7 +118,7 @@ class Call:
     # --- the request ----------------------------------------------------------------------------------------------
 
     def request_built(self, request: Any) -> None:
-        """See the request as it goes out, once for each attempt. The first one begins the span."""
+        """See the request as it goes out, once for each attempt. The first attempt begins the span."""
         try:
             self._attempts += 1
             if not self._begun:
@@ -137,7 +137,7 @@ class Call:
     def _begin(self, inputs: Payload | None, url: Any = None) -> None:
         span, operation = self.span, self._operation
         if not span.is_recording:
-            span.begin()  # which counts it, if it was left out for want of room
+            span.begin()  # this counts the span if there was no room to record it
         else:
             host, scheme, port = (None, "", None) if url is None else (url.host, url.scheme, url.port)
             known = _start_attributes(self._client_class, operation.key, operation.name, host, scheme, port)
@@ -150,12 +150,12 @@ class Call:
         self._begun = True
 
     def _begin_unseen(self) -> None:
-        """Begin without a request, as it was not seen: nothing may be recorded of a span that has not begun."""
+        """Begin without the request, which was not seen: only a span that has begun may be recorded."""
         self._begin(None)
 
     @guarded
     def attempt_failed(self, response: Any, started_ns: int, error: BaseException | None) -> None:
-        """Note an attempt that the SDK gave up, and how long it paused then."""
+        """Note an attempt that failed, and how long the SDK paused after it."""
         if not self._begun:
             self._begin_unseen()
         delay_ns = self.span.now_ns() - started_ns
@@ -172,7 +172,7 @@ class Call:
     # --- the response ---------------------------------------------------------------------------------------------
 
     def response_came(self, response: Any) -> None:
-        """See a successful response: its body if it was read, else put a tap on it."""
+        """See a successful response: take its body if it was read already, otherwise put a tap on it."""
         try:
             if not self._begun:
                 self._begin_unseen()
@@ -198,7 +198,7 @@ class Call:
         return Reads(self.span)
 
     def _raised(self, error: BaseException) -> None:
-        if not self._begun:  # it never got as far as a request: a bad argument, an auth hook that failed
+        if not self._begun:  # no request was built: a bad argument, or an auth hook that failed
             self._begin(_unsent(self.span, getattr(self.request_options, "json_data", None)))
         response = getattr(error, "response", None)
         if self._http is None and response is not None:
@@ -209,10 +209,10 @@ class Call:
 
     @guarded
     def stream_ended(self, ending: Ending, error: BaseException | None = None) -> None:
-        """The body is over. Whoever sees it first says how.
+        """The body has ended. The first caller of this method decides how.
 
-        The span ends with the last byte and not with the close, which may come whenever the caller likes; but a
-        reader that fails or is cancelled has waited until now.
+        The span ends with the last byte, not with the close, which the caller may do at any later time. If the reader
+        failed or was cancelled, it waited until now, so the span ends now.
         """
         reads = self.reads
         if reads is not None:
@@ -235,7 +235,7 @@ class Call:
             attributes[sc.NOTE] = UNSEEN_NOTE
         if ending is not _RAISED:
             error = None
-        # By position: what is passed by name takes the interpreter's slow way, twice the time.
+        # Arguments are passed by position: by name, the interpreter takes a slower path and twice the time.
         self.span.finish(ending, outputs, attributes or None, error, http, reads is not None, end_ns)
 
     def _payload_of(self, body: bytes) -> Payload:
@@ -249,7 +249,8 @@ current_call: ContextVar[Call | None] = ContextVar("tracer_current_call", defaul
 def running_call() -> Call | None:
     """Return the call whose ``request`` is running in this task or thread.
 
-    None for one that is over: the task was begun inside and outlives it. What is sent now is no attempt of its.
+    None if that call is over: this task was started inside the call and outlives it. What the task sends now is not an
+    attempt of that call.
     """
     call = current_call.get()
     return None if call is None or call.request_options is None else call
@@ -270,13 +271,13 @@ def _start_attributes(
 
 
 def _provider(client_class: type) -> str:
-    """Return ``gen_ai.provider.name``. Azure's client is known by its base class, wherever a user subclassed it."""
+    """Return ``gen_ai.provider.name``. Azure's clients, subclassed or not, are recognised by their base class."""
     is_azure = any(base.__name__ == "BaseAzureClient" for base in client_class.__mro__)
     return "azure.ai.openai" if is_azure else "openai"
 
 
 def _facts_of(response: Any) -> HttpFacts | None:
-    """Return a response's head; None for what is no response of httpx (an exception's attribute can be anything)."""
+    """Return a response's head; None if it is not an httpx response (an exception's attribute can be anything)."""
     try:
         return HttpFacts(response.status_code, response.headers.raw)
     except AttributeError:
@@ -284,7 +285,7 @@ def _facts_of(response: Any) -> HttpFacts | None:
 
 
 def _unsent(span: LiveSpan, data: object) -> Payload | None:
-    """Return a body that the SDK could make no JSON of, as JSON in which what has no place there is text."""
+    """Return a body that the SDK could not encode, as JSON in which values that JSON does not know become text."""
     value = span.snapshot(data)
     if value is None or value.truncated:
         return value

@@ -1,12 +1,12 @@
 """Calls that only start something: background responses, videos, runs of assistants.
 
-The call that starts a job has its own span, which ends with the job's first status (``queued``). The caller then asks
-how the job stands, again and again. Of these polls the one that first sees the job ended (or waiting for the caller)
-is recorded as a span of its own: it carries the answer and the usage, which so counts once, and says which span
-started the job, how often was asked, and how long it took. The others leave nothing.
+The call that starts a job has its own span, which ends with the job's first status (``queued``). The caller then polls:
+it asks for the job's status again and again. The first poll that sees the job ended (or waiting for the caller) is
+recorded as a span of its own. That span carries the answer and the usage, so the usage counts once. It also says which
+span started the job, how many polls there were, and how long the job took. The other polls leave nothing.
 
-What is known of running jobs is known to this process only. A job that was started elsewhere is recorded when its end
-is first seen here, without those facts.
+Only this process knows which jobs it started. A job that was started elsewhere is recorded when its end is first seen
+here, without the facts about its start.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Job:
     """A job that this process started, until its end is seen.
 
     Attributes:
-        span: Of the call that started it.
-        polls: How often was asked for it.
-        running_ns: When it was first seen to run; None if it was not.
+        span: The span of the call that started the job.
+        polls: How many times its status was asked for.
+        running_ns: When it was first seen running; None if it never was.
     """
 
     __slots__ = ("polls", "running_ns", "span")
@@ -45,12 +45,12 @@ class Job:
         self.running_ns: int | None = None
 
     def saw(self, status: str | None) -> None:
-        """Note a status, be it the first or a poll's."""
+        """Note a status: the first one, or one that a poll returned."""
         if self.running_ns is None and status == "in_progress":
             self.running_ns = self.span.now_ns()
 
     def facts(self) -> tuple[tuple[str, str | int | float], ...]:
-        """Return what is known of it as attributes."""
+        """Return what is known of the job as attributes."""
         span, start = self.span, self.span.start_time_ns
         facts: list[tuple[str, str | int | float]] = [
             (sc.JOB_TRACE_ID, span.trace_id),
@@ -71,14 +71,14 @@ class Jobs:
         self._ended: OrderedDict[str, None] = OrderedDict()
 
     def start(self, job_id: str, span: LiveSpan, status: str | None) -> None:
-        """Remember a job; one that waited for its caller goes on as another."""
+        """Remember a job. A job that waited for its caller and goes on counts as a new one."""
         job = Job(span)
         job.saw(status)
         self._ended.pop(job_id, None)
         _put(self._open, job_id, job)
 
     def find(self, job_id: str) -> Job | None:
-        """Return a job that runs, if it was started here."""
+        """Return a running job, if it was started here."""
         return self._open.get(job_id)
 
     def end(self, job_id: str) -> bool:
@@ -116,7 +116,7 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 def _head_of(response: Any) -> _Head:
     try:
         return _decode_head(response.content)
-    except Exception:  # unread (ResponseNotRead of httpx2 or httpx), or no JSON
+    except Exception:  # not read yet (ResponseNotRead of httpx2 or httpx), or not JSON
         return _Head()
 
 
@@ -127,17 +127,17 @@ class JobCall(Call):
 
     @guarded
     def response_came(self, response: Any) -> None:
-        """See a successful response, and which job it tells of."""
+        """See a successful response, and remember the job that it names."""
         super().response_came(response)
-        head = _head_of(response)  # nothing of a stream, which brings the job's end itself
+        head = _head_of(response)  # empty for a stream, which brings the end of the job itself
         if isinstance(head.id, str) and head.status in _RUNNING:
             jobs.start(head.id, self.span, head.status)
 
 
 class Poll(Call):
-    """A look at a job: a call if it is the first to see the job ended, else nothing.
+    """A poll of a job's status. It is recorded if it is the first to see that the job has ended, and otherwise not.
 
-    Where no span is current, it belongs below the call that started the job.
+    If no span is current, the poll's parent is the call that started the job.
     """
 
     __slots__ = ("_is_wanted", "_job", "_job_id", "_request")
@@ -149,32 +149,32 @@ class Poll(Call):
         self._request: Any = None
         parent = open_current()
         if parent is None and self._job is not None:
-            parent = self._job.span  # which has ended as a rule: what it began has not
+            parent = self._job.span  # the span has usually ended, but the job that it started has not
         super().__init__(client, operation, request_options, options, is_async, parent)
 
     def enter(self) -> None:
-        """Make it the current call. Its span is not current until it is known to be wanted."""
+        """Make this the current call. Its span does not become current before it is known to be wanted."""
         self._around = current_call.get(), current_span.get()
         current_call.set(self)
 
     def leave(self, error: BaseException | None = None) -> None:
-        """Leave; nothing is recorded if it was not wanted."""
+        """Leave; nothing is recorded of a poll that is not wanted."""
         if not self._is_wanted:
             self._begun = self._tapped = True  # so that nothing is recorded
             error = None
         super().leave(error)
 
     def request_built(self, request: Any) -> None:
-        """Keep the request until it is known whether it is wanted."""
+        """Keep the request until it is known whether this poll is wanted."""
         self._request = request
 
     def attempt_failed(self, response: Any, started_ns: int, error: BaseException | None) -> None:
-        """Leave failed attempts out: most polls are nothing."""
+        """Ignore failed attempts: most polls are not recorded."""
 
     @guarded
     def response_came(self, response: Any) -> None:
-        """See how the job stands; if it has ended now, record this call after all."""
-        head = _head_of(response)  # nothing, if the caller is to read it (``with_streaming_response``)
+        """See the job's status; if the job has ended, record this call after all."""
+        head = _head_of(response)  # empty if the caller reads the body (``with_streaming_response``)
         status = head.status if isinstance(head.status, str) else None
         if self._job is not None:
             self._job.polls += 1

@@ -1,4 +1,4 @@
-"""Which kind of call a request is to be watched as."""
+"""Which class watches a request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def call_class(operation: Operation, body: object, *, streamed: bool) -> type[Ca
     Args:
         operation: What the request is.
         body: The request's body as the resource method made it.
-        streamed: The caller asked for a stream: a poll that streams is a call like any other.
+        streamed: The caller asked for a stream. A poll that streams is treated like any other call.
     """
     kind = operation.kind
     if kind == "background" and isinstance(body, Mapping) and body.get("background"):

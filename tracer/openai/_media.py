@@ -20,10 +20,10 @@ _LOOKED_AT = 512  # bytes of a body that calls itself text
 
 
 class MediaCall(Call):
-    """A call whose answer is binary, unless it is server-sent events or says something instead.
+    """A call whose answer is usually binary. It may also be server-sent events, or text such as JSON.
 
-    Its outputs are ``{"content_type": …, "size": bytes, "data": base64}``: as much as came, if the caller read it piece
-    by piece. There is no ``data`` if it was more than is kept of a body.
+    Its outputs are ``{"content_type": …, "size": bytes, "data": base64}``. If the caller reads the body piece by piece,
+    they cover what came. There is no ``data`` if the body is larger than what may be kept of a body.
     """
 
     __slots__ = ("_content_type", "_is_media", "_media", "_size")
@@ -37,7 +37,7 @@ class MediaCall(Call):
 
     @guarded
     def response_came(self, response: Any) -> None:
-        """See a successful response. What kind it is must be known before its body is looked at."""
+        """See a successful response. The content type must be known before the body is looked at."""
         self._content_type = response.headers.get("content-type")
         self._is_media = not (self._content_type or "").lower().startswith(_TEXTS)
         super().response_came(response)
@@ -56,7 +56,7 @@ class MediaCall(Call):
         super()._finish(ending, error, end_ns)
 
     def _payload_of(self, body: bytes) -> Payload:
-        """Return what came in the form of a user's value: base64 of it is for the worker to make."""
+        """Return the body as if it were a user's value. The worker encodes it as base64."""
         media, self._media = self._media, None
         pipeline = self.span.pipeline
         limit = pipeline.settings.max_payload_bytes
@@ -87,7 +87,7 @@ class _CountedReads(Reads):
 
 
 def _is_binary(body: bytes) -> bool:
-    """Tell whether a body that is said to be text is none: UTF-8 text has no NUL, and decodes but for its cut end."""
+    """Tell whether a body declared as text is binary: UTF-8 text has no NUL, and all but its cut end decodes."""
     start = body[:_LOOKED_AT]
     try:
         start.decode()

@@ -14,9 +14,9 @@ __all__ = ["form_of"]
 def form_of(request: Any) -> bytes | None:
     """Return a multipart request's fields as JSON; None if it is no multipart request.
 
-    A field that was sent more than once, or whose name ends in ``[]``, is a list. Of a file there is its name, its
-    content type and its size in bytes (None if it can't be told without reading it). The file is not read, moved in,
-    or kept.
+    A field that was sent more than once, or whose name ends in ``[]``, is a list. A file is described by its name, its
+    content type and its size in bytes (None if the size can't be told without reading the file). The file is not read
+    or kept, and its position does not change.
 
     ::
 
@@ -64,5 +64,5 @@ def _size_of(file: Any) -> int | None:
         return file.getbuffer().nbytes
     try:
         return os.fstat(file.fileno()).st_size
-    except Exception:  # no file of the operating system's, or a class of the user's
+    except Exception:  # not a file of the operating system, or a class of the user's
         return None

@@ -1,12 +1,13 @@
-"""The seam where older versions of the SDK differ. Newer ones have none of this, so nothing here is in their way.
+"""The seam where older versions of the SDK differ. Newer versions lack these methods, so nothing here touches them.
 
 =========================================  =================================================================
-``SyncAPIClient._retry_request``           pauses and makes the next attempt, in one (1.x)
-``SyncAPIClient._request``                 one attempt: the pause before it is over (1.x)
+``SyncAPIClient._retry_request``           pauses, then makes the next attempt (1.x)
+``SyncAPIClient._request``                 makes one attempt; the pause ends here (1.x)
 ``Stream.__stream__``                      lets an error pass without closing the response (1.x, early 2.x)
 =========================================  =================================================================
 
-Async alike. What is there is told by looking and not by the version: methods by their names, the last by a try.
+The async classes have the same. We look at the SDK itself, not at its version number: for the methods by name, and for
+the last row by trying it out.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ MakePause = Callable[[Any], "Pause | None"]
 
 
 def seam(pause: MakePause) -> Iterable[Patch]:
-    """Yield what is to be patched of the SDK that is installed.
+    """Yield what has to be patched in the SDK that is installed.
 
     Args:
-        pause: Begins to time the pause after an attempt that failed, given its response if there was one.
+        pause: Starts to time the pause after a failed attempt. It is given the attempt's response, if there was one.
     """
     yield sdk.SyncAPIClient, "_retry_request", functools.partial(_wrap_sync_retry, pause)
     yield sdk.AsyncAPIClient, "_retry_request", functools.partial(_wrap_async_retry, pause)
@@ -50,7 +51,7 @@ def seam(pause: MakePause) -> Iterable[Patch]:
 
 
 class _Retry:
-    """A pause with all the attempts that follow it; its time is over as the first of them begins."""
+    """A pause together with all attempts that follow it. The pause ends when the first of them begins."""
 
     def __init__(self, pause: Pause) -> None:
         self._pause: Pause | None = pause
@@ -65,7 +66,7 @@ class _Retry:
 
     def __exit__(self, *_: object) -> None:
         self.pause_is_over()
-        with suppress(ValueError):  # a coroutine that the garbage collector closes, in another context
+        with suppress(ValueError):  # the garbage collector may close a coroutine in another context
             _current_retry.reset(self._token)
 
 
@@ -104,7 +105,7 @@ def _wrap_async_retry(make_pause: MakePause, original: Callable[..., Any]) -> Ca
 
 
 def _wrap_attempt(original: Callable[..., Any]) -> Callable[..., Any]:
-    # Serves both: the async one hands its coroutine through.
+    # Serves sync and async: the coroutine of the async method is returned as it is.
     @functools.wraps(original)
     def _request(self: Any, *args: Any, **kwargs: Any) -> Any:
         retry = _current_retry.get()
@@ -138,7 +139,7 @@ class _Probe:
 
 @functools.cache
 def _closes_by_error() -> bool:
-    """Tell whether the SDK closes a response whose stream brings an error; else it is left to the garbage collector."""
+    """Tell whether the SDK closes a response whose stream brings an error. If not, the garbage collector closes it."""
     probe: Any = _Probe()
     with suppress(Exception):
         list(Stream(cast_to=object, response=probe, client=probe))
@@ -148,7 +149,7 @@ def _closes_by_error() -> bool:
 class _Events:
     """What the SDK reads from a stream, and the error that ends it.
 
-    Refers to the response and not to the stream, which would keep itself alive so.
+    Refers to the response and not to the stream: otherwise the stream would keep itself alive.
     """
 
     def __init__(self, response: Any, events: Any) -> None:

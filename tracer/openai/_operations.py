@@ -3,10 +3,11 @@
 The table is keyed by what the resource methods hand to ``BaseClient.request``: method and relative path, before
 Azure rewrites it (span-semantics: "Operations"). A query (``?beta=true``) does not matter.
 
-Not in the table, and so not traced: what keeps house (files, uploads, batches, models, conversations, containers,
-skills, vector stores but for their search, …), what opens a session of another transport (``realtime``, ``live``,
-``chatkit``), what only registers or counts (``audio.voices``, ``responses.input_tokens``), and what OpenAI runs on
-its own later (``evals.runs``, ``fine_tuning``, graders, ``beta.agents``).
+Four groups are not in the table, and so not traced: management of stored objects (files, uploads, batches, models,
+conversations, containers, skills, vector stores except for their search, …), calls that open a session of another
+transport (``realtime``, ``live``, ``chatkit``), calls that only register or count (``audio.voices``,
+``responses.input_tokens``), and work that OpenAI runs on its own later (``evals.runs``, ``fine_tuning``, graders,
+``beta.agents``).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ __all__ = ["Kind", "Operation", "find_operation"]
 Kind = Literal["call", "background", "job", "poll", "media"]
 """How a call is watched (`tracer.openai._kinds`).
 
-``background``: it may start a job, if the request says so. ``job``: it always does. ``poll``: it asks how a job
-stands, unless it streams. ``media``: its answer is binary.
+``background``: the call starts a job if the request says so. ``job``: the call always starts one. ``poll``: the call
+asks for a job's status, unless it streams. ``media``: the call's answer is binary.
 """
 
 

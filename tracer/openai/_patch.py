@@ -1,11 +1,11 @@
 """The seam: seven methods of the SDK's base clients, patched on the class.
 
 ==========================================  ==========================================================
-``SyncAPIClient.request``, async alike      sees each logical call once, retries included
+``SyncAPIClient.request``, async too        sees each logical call once, retries included
 ``…._process_response``                     sees the response before anybody reads its body
 ``…._sleep_for_retry``                      sees the attempts that failed
 ``BaseClient._build_request``               sees the bytes as they go out
-``SyncAPIResource.__init__``, async alike   sees modules with WebSockets imported (`tracer.openai._websocket`)
+``SyncAPIResource.__init__``, async too     notices imports of WebSocket modules (`tracer.openai._websocket`)
 ==========================================  ==========================================================
 
 Patching the class reaches clients, resources and bound methods that exist already (openai-sdk-notes, 2), and leaves
@@ -38,7 +38,7 @@ _options: Options | None = None  # None: switched off
 
 
 def instrument(options: Options) -> None:
-    """Patch the SDK; patched already, take the new options."""
+    """Patch the SDK. If it is patched already, only take the new options."""
     global _options
     with _lock:
         _options = options
@@ -62,7 +62,7 @@ def _get_options() -> Options | None:
 def uninstrument() -> None:
     """Put the SDK's own methods back.
 
-    Where another library has wrapped our wrapper meanwhile, that one is left alone and ours below it does nothing.
+    If another library has wrapped our wrapper meanwhile, its wrapper stays, and ours below it does nothing.
     """
     global _options
     with _lock:
@@ -86,7 +86,7 @@ def _leads_to_ours(function: Any, owner: type, name: str) -> bool:
 
 
 class _Scope(Protocol):
-    """What a request runs in."""
+    """What is entered before a request and left after it."""
 
     def enter(self) -> None: ...
 
@@ -94,19 +94,19 @@ class _Scope(Protocol):
 
 
 def _scope(client: Any, request_options: Any, kwargs: Mapping[str, Any], is_async: bool) -> _Scope | None:
-    """Return what a request is to run in: its call; if it isn't traced nothing, or what hides the call around it."""
+    """Return the scope for a request: its call if it is traced; otherwise None, or what hides the call around it."""
     options = _options
     if options is None:
         return None
     try:
         around = current_call.get()
         if around is not None and around.request_options is request_options:
-            return None  # wrapped twice, as by a library that puts our wrapper back over another of ours
+            return None  # wrapped twice, for example by a library that puts our wrapper back over another of ours
         operation = find_operation(request_options.method, request_options.url)
         if operation is None:
             return None if around is None else _Hidden()
         watch = Call
-        if operation.kind != "call":  # most are, and need not be asked about
+        if operation.kind != "call":  # most are plain calls and need no further look
             watch = call_class(operation, request_options.json_data, streamed=bool(kwargs.get("stream")))
         return watch(client, operation, request_options, options, is_async)
     except Exception:
@@ -115,7 +115,7 @@ def _scope(client: Any, request_options: Any, kwargs: Mapping[str, Any], is_asyn
 
 
 class _Hidden:
-    """Hides the call around an untraced request that is made from inside that call, as by a user's HTTP hook."""
+    """Hides the current call from an untraced request that is made inside it, for example by a user's HTTP hook."""
 
     def __init__(self) -> None:
         self._around = current_call.get()
@@ -130,21 +130,21 @@ class _Hidden:
 
 @guarded
 def _with_usage(options: Any, kwargs: Mapping[str, Any]) -> Any:
-    """Add ``stream_options.include_usage``, on request of the user only (``autolog(stream_usage=True)``)."""
+    """Add ``stream_options.include_usage``, only if the user asked for it (``autolog(stream_usage=True)``)."""
     operation, body = find_operation(options.method, options.url), options.json_data
     if not kwargs.get("stream") or operation is None or operation.key not in ("chat", "completions"):
         return options
     if not isinstance(body, Mapping) or not isinstance(wanted := body.get("stream_options") or {}, Mapping):
         return options
-    options = model_copy(options)  # the caller may use its own again
+    options = model_copy(options)  # the caller may reuse the original
     options.json_data = {**body, "stream_options": {"include_usage": True, **wanted}}
     return options
 
 
-# A `KeyboardInterrupt` can come in the middle of anything that the wrappers call. So both ends of a scope stand inside
-# their ``try`` (a ``with`` would call its ``__exit__`` outside). Where something was raised, the scope is left twice:
-# if the first time was interrupted, the second does the rest. That is in a ``finally`` that begins with a ``try``, as
-# Python 3.10 also looks for signals on its way into any other handler.
+# A `KeyboardInterrupt` can come in the middle of anything that the wrappers call. So a scope is entered and left inside
+# one ``try`` (a ``with`` would call ``__exit__`` outside of it). Where something was raised, the scope is left twice:
+# if the first time was interrupted, the second does the rest. This is in a ``finally`` that begins with a ``try``,
+# because Python 3.10 also looks for signals on its way into any other handler.
 
 
 def _wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,7 +214,7 @@ def _wrap_build_request(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_process_response(original: Callable[..., Any]) -> Callable[..., Any]:
-    # Serves both: the async one hands its coroutine through.
+    # Serves sync and async: the coroutine of the async method is returned as it is.
     @functools.wraps(original)
     def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
         call = running_call()
@@ -277,7 +277,7 @@ def _wrap_async_sleep(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrap_resource(original: Callable[..., Any]) -> Callable[..., Any]:
-    # A client makes each resource at its first use, and imports its module then.
+    # A client creates each resource at its first use, and imports the resource's module then.
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Byte taps: what reads a response's body sees the same bytes, and so do we.
+"""Byte taps: the reader of a response's body gets the same bytes as before, and we see them too.
 
 A tap stands in for ``response.stream``, below the SDK's ``Stream`` objects, ``iter_lines``, ``iter_bytes`` and the
 Agents SDK's way of streaming, so all of them are seen and none is wrapped. httpx asks for an instance of its own
@@ -19,7 +19,7 @@ from tracer.spans.live_span import LiveSpan
 
 __all__ = ["Reads", "TappedCall", "end_as_closed", "tap"]
 
-LAST_EVENT_BYTES = 4 * 1024 * 1024  # of an event that ends a stream; Responses' repeats the whole answer
+LAST_EVENT_BYTES = 4 * 1024 * 1024  # for the event that ends a stream; that of Responses repeats the whole answer
 _CHUNK = Rank.CHUNK  # members of an enum are slow to look up on Python 3.11 (0.25 µs)
 
 
@@ -27,8 +27,8 @@ class Reads:
     """What came of a stream's body.
 
     Attributes:
-        last_ns: When the last read came, or if none did, when the response came.
-        room: Bytes that may still be kept; what was beyond it, as a negative number.
+        last_ns: When the last read came; if there was none, when the response came.
+        room: How many bytes may still be kept. A negative number: how many were too many.
     """
 
     __slots__ = (
@@ -50,14 +50,14 @@ class Reads:
         self._span_id = span.span_id
         self._clock_offset = span.clock_offset
         self._perf_counter_ns = pipeline.clock.perf_counter_ns
-        self._end: _LastEvent | None = None  # of what there was no room for
+        self._end: _LastEvent | None = None  # from the reads that there was no room for
         self.last_ns = span.now_ns()
         self.room = pipeline.settings.max_payload_bytes
 
     def keep(self, data: bytes) -> None:
-        """Keep one read; called for each, so it does nothing else.
+        """Keep one read. It is called for each read, so it does nothing else.
 
-        It goes to the queue straight away: what `Pipeline.push` looks at beside that is no matter for a chunk, whose
+        The read goes straight to the queue. The other checks of `Pipeline.push` are not needed for a chunk, because its
         span has begun and will end.
         """
         try:
@@ -81,14 +81,14 @@ class Reads:
         self._span.lose("chunks")
 
     def keep_last(self) -> None:
-        """Keep the last event even if there was no room: it tells how the stream ended, and Responses' has it all."""
+        """Keep the last event even without room: it tells how the stream ended, and in Responses it has everything."""
         end, self._end = self._end, None
         if end is not None:
             self._pipeline.push(SpanChunk(self._span_id, self._span.now_ns(), end.take()), Rank.END)
 
 
 class _LastEvent:
-    """Of reads that there was no room for, what may be the stream's last event: nothing before it is held."""
+    """What may be the stream's last event, from reads that there was no room for. Nothing before it is held."""
 
     __slots__ = ("_limit", "_parts", "_seam", "_size")
 
@@ -99,22 +99,23 @@ class _LastEvent:
         self._seam = b""  # the last few bytes
 
     def add(self, data: bytes) -> None:
-        """Take the next read, cut anywhere."""
-        # A blank line ends an event (WHATWG HTML, 9.2.6), but one at the very end begins none; it may lie across reads.
+        """Take the next read, which may be cut anywhere."""
+        # A blank line ends an event (WHATWG HTML, 9.2.6). At the very end of the data, no new event follows it. A blank
+        # line may be split across two reads.
         text = self._seam + data
         self._seam = text[-4:]
         body = text.rstrip(b"\r\n")
         start = max(body.rfind(b"\n\n"), body.rfind(b"\r\n\r\n"))
         if start >= 0:
             self._parts, self._size = [text[start:]], len(text) - start
-        elif self._size + len(data) > self._limit:  # no event at all, as of a file that is downloaded
+        elif self._size + len(data) > self._limit:  # not an event at all, for example a file download
             self._parts, self._size = [b"\n\n", data], len(data)
         else:
             self._parts.append(data)
             self._size += len(data)
 
     def take(self) -> bytes:
-        """Return it. Begins with a blank line if something was left out before it; else continues what was kept."""
+        """Return the event, after a blank line if something was left out before it; else it continues what was kept."""
         return b"".join(self._parts)
 
 
@@ -124,18 +125,18 @@ class TappedCall(Protocol):
     reads: Reads | None
 
     def stream_ended(self, ending: Ending, error: BaseException | None = None) -> None:
-        """Take note that the body is over, and how."""
+        """Note that the body has ended, and how."""
 
 
 def tap(response: Any, call: TappedCall) -> None:
-    """Put a tap into a response whose body is unread. Raises TypeError if its stream is of no kind that we know."""
+    """Put a tap into a response whose body is unread. Raises TypeError if we don't know the kind of its stream."""
     stream = response.stream
     stream_class: type = type(stream)
     response.stream = _tap_class(stream_class)(stream, call)
 
 
 def end_as_closed(response: Any) -> None:
-    """End a response's call as closing it does, where the SDK leaves it open after an error."""
+    """End a response's call as a close does, for versions of the SDK that leave the response open after an error."""
     if isinstance(response.stream, _Tap):
         response.stream._end_by_close()
 
@@ -173,7 +174,7 @@ class _Tap:
     def _first_reads(self) -> Reads | None:
         """Return where to keep what is read, for the first pass over the body only.
 
-        Those who read on for its rest after ``[DONE]``, as the SDK does to reuse the connection, are not recorded.
+        A second pass is not recorded: the SDK reads the rest after ``[DONE]`` so that it can reuse the connection.
         """
         if self._is_read or self._call is None:
             return None
@@ -184,15 +185,15 @@ class _Tap:
         call = self._call
         if call is not None:
             call.stream_ended(ending, error)
-            self._call = None  # not before: if Ctrl-C comes in there, the close or the garbage collector ends it
+            self._call = None  # last: if Ctrl-C comes before this, the close or the garbage collector ends it
 
     def _end_by(self, error: BaseException) -> None:
-        """End with what a read raised; but a reader that merely stopped may go on, until it closes or is dropped."""
+        """End with what a read raised. A reader that merely stopped may go on later, until it closes or is dropped."""
         if not isinstance(error, GeneratorExit):
             self._end(Ending.CANCELLED if is_cancellation(error) else Ending.RAISED, error)
 
     def _end_by_close(self) -> None:
-        """End because the body is closed: by a task that is cancelled, after an error of the SDK's, or by choice."""
+        """End because the body is closed: by a cancelled task, after an error in the SDK, or by the caller's choice."""
         reason = sys.exc_info()[1]
         if reason is None or isinstance(reason, GeneratorExit):
             self._end(Ending.CLOSED)
@@ -200,14 +201,14 @@ class _Tap:
             self._end(Ending.CANCELLED)
         elif self._is_error_of_reader(reason):
             self._end(Ending.RAISED, reason)
-        else:  # somebody's own, in the body of a loop
+        else:  # an error of the caller's own code, in the body of a loop
             self._end(Ending.CLOSED)
 
     def _is_error_of_reader(self, error: BaseException) -> bool:
-        """Tell whether the SDK raised an error while it read this body: what came was no JSON, or not what was asked.
+        """Tell whether the SDK raised an error while it read this body: it was not JSON, or not what was asked for.
 
-        It decodes above this tap (``openai/_streaming.py``, ``openai/lib/streaming``), so all that is seen here is that
-        the body is closed, while an exception leaves a reader of its response.
+        The SDK decodes above this tap (``openai/_streaming.py``, ``openai/lib/streaming``). So all that can be seen
+        here is a close of the body while an exception is leaving a reader of this response.
         """
         try:
             traceback = error.__traceback__
@@ -264,7 +265,7 @@ class _AsyncTap(_Tap):
 class _AsyncReader(AsyncGenerator[bytes, None]):
     """Reads through an async tap.
 
-    An async generator in form only: event loops want real ones closed, which httpx2 does and httpx does not.
+    It is not a real async generator, because event loops want real ones to be closed; httpx2 does that, httpx does not.
     """
 
     def __init__(self, tap: _Tap, keep: Callable[[bytes], None], stream: AsyncIterator[bytes]) -> None:

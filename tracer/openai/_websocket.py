@@ -3,19 +3,20 @@
 =================================================  ===========================================================
 ``…ConnectionManager.__enter__``, ``enter``        begins a session; sees a connection that fails
 ``…ConnectionManager.__exit__``                    sees the exception that leaves the block
-``…Connection.__init__``                           is given the WebSocket, and the way to make another
+``…Connection.__init__``                           gets the WebSocket, and a function that makes another
 ``…Connection.close``                              ends the session
 ``recv`` and ``send`` of that one WebSocket        see each event as the bytes on the wire, once
 =================================================  ===========================================================
 
-All but the last are patched on the class; async alike. The WebSocket itself is tapped as an object: a connection takes
-it as ``connection``, and where it can reconnect a function that makes another as ``make_ws``, both public arguments
-(looked at: 1.109, 2.8, 2.54, 3.0, 3.20, 3.40, 3.54). What lies between differs from one to the next (``send`` calls
-``_connection.send``, then ``send_raw``, then a class-bound ``_send``; a lane of `ResponsesWebSocketSession` writes past
-all of them; a queue is flushed after a reconnect), and none of it is touched. Two private names are read where they
-are: ``__client`` and ``__model`` of a manager, for the provider and for a connection that fails.
+All but the last are patched on the class, and so are their async twins. The WebSocket itself is tapped as an object. A
+connection takes it as the argument ``connection``; a connection that can reconnect also takes a function that makes
+another WebSocket, as ``make_ws``. Both arguments are public (looked at: 1.109, 2.8, 2.54, 3.0, 3.20, 3.40, 3.54). The
+code between the connection and its WebSocket differs from version to version (``send`` calls ``_connection.send``, then
+``send_raw``, then a class-bound ``_send``; a lane of `ResponsesWebSocketSession` writes past all of them; a queue is
+flushed after a reconnect), and none of it is touched. Two private names of a manager are read where they exist:
+``__client`` for the provider, and ``__model`` for a connection that fails.
 
-The modules are heavy, so they are patched once the user has them imported (`seam`).
+The modules are heavy to import, so they are patched only once the user has imported them (`seam`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from tracer.spans.live_span import LiveSpan
 __all__ = ["Patch", "has_news", "seam"]
 
 Patch = tuple[type, str, Callable[[Any], Any]]
-"""Class, name of the method, what makes the new one of the old one."""
+"""The class, the method's name, and a function that makes the new method from the old one."""
 
 GetOptions = Callable[[], "Options | None"]
 
@@ -46,27 +47,27 @@ KINDS = {
     "openai.resources.beta.realtime.realtime": Kind("Realtime", "realtime"),
     "openai.resources.responses.responses": Kind("Responses", "responses", by_lane=True),
     "openai.resources.beta.responses.responses": Kind("Responses", "responses", by_lane=True),
-    # These have no responses, only a session that goes on: its transcripts are in the session's span.
+    # Translations have no responses, only one session. Their transcripts are in the session's span.
     "openai.resources.realtime.translations.translations": Kind("Translations", "realtime"),
     "openai.resources.live.live": Kind("Live", "realtime"),
     "openai.resources.live.sideband": Kind("Sideband", "realtime"),
     "openai.resources.live.forks": Kind("Forks", "realtime"),
 }
-ATTRIBUTE = "_tracer_session"  # of a manager and of a connection
+ATTRIBUTE = "_tracer_session"  # set on a manager and on a connection
 
 _entering: ContextVar[Session | None] = ContextVar("tracer_entering_session", default=None)
-"""The session whose manager is connecting: the connection that is made meanwhile is its."""
+"""The session whose manager is connecting. A connection that is made meanwhile belongs to this session."""
 
 _seen: set[str] = set()
 
 
 def has_news() -> bool:
-    """Tell whether a module with sessions was imported since `seam` was asked."""
+    """Tell whether a module with sessions was imported since `seam` was last called."""
     return any(name in sys.modules and name not in _seen for name in KINDS)
 
 
 def seam(options: GetOptions) -> Iterator[Patch]:
-    """Yield what is to be patched of the modules that are imported by now."""
+    """Yield what has to be patched in the modules that are imported by now."""
     for name, kind in KINDS.items():
         module = sys.modules.get(name)
         if module is not None:
@@ -79,7 +80,7 @@ def _patches(module: Any, kind: Kind, options: GetOptions, *, is_async: bool) ->
     resource = f"Async{kind.resource}" if is_async else kind.resource
     manager = getattr(module, f"{resource}ConnectionManager", None)
     connection = getattr(module, f"{resource}Connection", None)
-    if manager is None or connection is None:  # a version without
+    if manager is None or connection is None:  # a version that lacks them
         return
     begin = functools.partial(_begin, kind, options, manager, is_async=is_async)
     wrap_enter, wrap_exit, wrap_close = (
@@ -95,7 +96,7 @@ def _patches(module: Any, kind: Kind, options: GetOptions, *, is_async: bool) ->
 
 
 def _owner(cls: type, name: str) -> type:
-    """Return the class that a method stands in: later versions have one base class for all connections."""
+    """Return the class that defines a method: later versions have one base class for all connections."""
     return next((base for base in cls.__mro__ if name in base.__dict__), cls)
 
 
@@ -114,7 +115,7 @@ def _begin(kind: Kind, get_options: GetOptions, owner: type, manager: Any, *, is
 
 @guarded
 def _entered(manager: Any, session: Session, *, makes_current: bool) -> None:
-    """Note who belongs to whom, and make the session current for the block, as `tracer.start_span` does."""
+    """Attach the session to its manager, and make it current for the block, as `tracer.start_span` does."""
     before = current_span.get()
     setattr(manager, ATTRIBUTE, (session, before))
     if makes_current:
@@ -122,7 +123,7 @@ def _entered(manager: Any, session: Session, *, makes_current: bool) -> None:
 
 
 def _not_entered(session: Session, before: LiveSpan | None) -> None:
-    """The manager raises what is being handled: nobody will call its ``__exit__``. Does nothing the second time."""
+    """The manager raises the current exception, so nobody calls its ``__exit__``. A second call does nothing."""
     _connecting_is_over(session)
     leave(session.span, before)
     error = sys.exc_info()[1]
@@ -152,7 +153,7 @@ def _wrap_sync_enter(begin: Callable[[Any], Session | None], original: Any, *, m
             return original(self)
         before = current_span.get()
         is_entered = False
-        try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
+        try:  # Ctrl-C can come anywhere: so all is inside the try, and the clean-up runs twice
             _entering.set(session)
             connection = original(self)
             _connecting_is_over(session)
@@ -178,7 +179,7 @@ def _wrap_async_enter(begin: Callable[[Any], Session | None], original: Any, *, 
             return await original(self)
         before = current_span.get()
         is_entered = False
-        try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
+        try:  # Ctrl-C can come anywhere: so all is inside the try, and the clean-up runs twice
             _entering.set(session)
             connection = await original(self)
             _connecting_is_over(session)
@@ -245,7 +246,8 @@ def _made(connection: Any, session: Session, websocket: Any) -> None:
     session.connected(websocket)
     _tap(websocket, session)
     setattr(connection, ATTRIBUTE, session)
-    # Dropped without being closed; the session must not keep it alive, so it knows the WebSocket only.
+    # For a connection that is dropped without a close. The session must not keep the connection alive, so it refers to
+    # the WebSocket only.
     weakref.finalize(connection, session.end, Ending.COLLECTED).atexit = False
 
 
@@ -314,9 +316,9 @@ def _wrap_async_close(original: Any) -> Any:
 
 
 def _tap(websocket: Any, session: Session) -> None:
-    """Put ourselves before ``recv`` and ``send`` of one WebSocket, until the session ends or has another.
+    """Wrap ``recv`` and ``send`` of one WebSocket, until the session ends or gets another WebSocket.
 
-    Nothing is awaited or locked that wasn't before.
+    The wrappers add no ``await`` and no lock.
     """
     before = {name: vars(websocket).get(name) for name in ("recv", "send")}
     make_taps = _async_taps if session.is_async else _sync_taps

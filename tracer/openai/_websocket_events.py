@@ -1,7 +1,8 @@
-"""Reading an event of a WebSocket session as far as the caller's thread must: where it belongs, and how much audio.
+"""Reading an event of a WebSocket session, only as far as the caller's thread needs it.
 
-An event is looked at once and never built: its head is decoded by a parser that skips what it doesn't know, and audio
-is found and measured without decoding anything (openai-sdk-notes: the SDK itself takes 10 to 100 µs an event).
+The thread needs to know which response an event belongs to, and how much audio it holds. No object of the whole event
+is built: a parser that skips unknown fields decodes the head, and audio is found and measured without decoding anything
+(openai-sdk-notes: the SDK itself takes 10 to 100 µs an event).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 __all__ = ["EDGE", "NO_HEAD", "Head", "as_bytes", "heard", "measured", "read_head", "spoken", "without_audio"]
 
-EDGE = 400  # where an event says what it is, unless its audio stands before that
+EDGE = 400  # bytes at the start of an event in which it says what it is, unless its audio comes first
 # GA and beta Realtime, Responses, Translations and Live.
 _AUDIO_IN = re.compile(rb'"type"\s*:\s*"(?:response\.(?:output_)?audio|session\.output_audio)\.delta"')
 _AUDIO_OUT = re.compile(rb'"type"\s*:\s*"(?:session\.)?input_audio(?:_buffer)?\.append"')
@@ -39,14 +40,14 @@ class _Error(msgspec.Struct, gc=False):
 
 
 class Head(msgspec.Struct, gc=False):
-    """What of an event says where it belongs.
+    """The fields of an event that say where it belongs.
 
     Attributes:
         type: ``response.created``, ….
         event_id: The sender's own id of the event.
-        response_id: Realtime: of the response that the event is part of.
+        response_id: Realtime: the id of the response that the event is part of.
         stream_id: Responses: the lane, if the request named one.
-        item_id: Of the conversation's item that the event is about.
+        item_id: The id of the conversation item that the event is about.
         response: The response itself, where the event brings it.
         session: The session's configuration, where the event brings it.
         error: What an ``error`` event says.
@@ -67,7 +68,7 @@ _decode = msgspec.json.Decoder(Head).decode
 
 
 def read_head(data: bytes) -> Head:
-    """Return the head of an event; `NO_HEAD` for what is no JSON object, or of no known shape."""
+    """Return the head of an event; `NO_HEAD` if it is not a JSON object, or not of a known shape."""
     try:
         return _decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -75,9 +76,9 @@ def read_head(data: bytes) -> Head:
 
 
 def heard(data: bytes) -> int | None:
-    """Return how many bytes of audio a server's event brings, None if it is no audio, at a glance.
+    """Return how many bytes of audio a server's event brings, from a quick look; None if it is not audio.
 
-    What does not begin as servers write it is left to `read_head` and `measured`.
+    Events that do not begin the way servers write them are left to `read_head` and `measured`.
     """
     if data.find(b'audio.delta"', 0, EDGE) < 0 or _AUDIO_IN.search(data, 0, EDGE) is None:
         return None
@@ -85,21 +86,21 @@ def heard(data: bytes) -> int | None:
 
 
 def spoken(data: bytes) -> int | None:
-    """Return the same of a client's event."""
+    """Return the same for a client's event."""
     if data.find(b'.append"', 0, EDGE) < 0 or _AUDIO_OUT.search(data, 0, EDGE) is None:
         return None
     return _audio_size(data, b'"audio"')
 
 
 def measured(head: Head, data: bytes) -> int | None:
-    """Return the same of any event whose head was read."""
+    """Return the same for any event whose head was read."""
     if head.type not in _AUDIO_TYPES:
         return None
     return _audio_size(data, b'"audio"' if head.type.endswith("append") else b'"delta"')
 
 
 def _audio_size(data: bytes, key: bytes) -> int:
-    """Return how many bytes the base64 under a key stands for, 0 if there is none. Base64 has no escapes."""
+    """Return how many bytes the base64 under a key stands for, 0 if there is none. Base64 contains no JSON escapes."""
     found = data.find(key)
     start = data.find(b'"', found + len(key)) + 1 if found >= 0 else 0
     end = data.find(b'"', start) if start else -1

@@ -1,6 +1,7 @@
-"""What a WebSocket's own objects say: its handshake, a refusal of it, a close.
+"""What a WebSocket's own objects say: its handshake, a refused handshake, a close.
 
-The objects are those of the websockets package, read by attribute: none is imported here, as nobody else may need it.
+The objects are those of the websockets package. They are read by attribute, without importing that package, because the
+user's program may not need it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from tracer.capture.records import HttpFacts
 
 __all__ = ["Handshake", "close_attributes", "is_clean", "is_closed"]
 
-# What of a URL's query is kept. The rest may be anything: Azure took an `api-key` there once.
+# The parts of a URL's query that are kept. The rest may be secret: Azure once took an `api-key` there.
 _QUERY = frozenset({"model", "deployment", "call_id", "intent", "api-version"})
 
 
 class Handshake(NamedTuple):
-    """What was agreed on when the connection was made; nothing of the request's headers but the host.
+    """What was agreed on when the connection was made. Of the request's headers, only the host is kept.
 
     Attributes:
         http: Status and headers of the answer.
-        query: Of the URL, what is no secret.
+        query: The parts of the URL's query that are not secret.
         server: Attributes that say where the server is.
     """
 
@@ -57,7 +58,7 @@ def _facts_of(response: Any) -> HttpFacts | None:
     try:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.raw_items()]
         return HttpFacts(response.status_code, headers)
-    except Exception:  # no response, or none of the websockets package
+    except Exception:  # no response, or not one of the websockets package
         return None
 
 

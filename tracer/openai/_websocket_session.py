@@ -1,9 +1,9 @@
 """One WebSocket session as it is recorded: a span for the session, and one below it for each response.
 
 Events come in as the bytes on the wire, from whichever thread or task sends or receives them. Each is routed by its
-head to the response that it is part of, or to the session, and queued as it is: what it means is worked out in the
-worker (`tracer.interpret.realtime`, and `tracer.interpret.responses` for Responses). They are framed as server-sent
-events, so that everything behind the queue reads them as it reads a stream over HTTP.
+head to the response that it is part of, or to the session, and queued unchanged. The worker works out what it means
+(`tracer.interpret.realtime`, and `tracer.interpret.responses` for Responses). Events are framed as server-sent events,
+so that all code behind the queue reads them like a stream over HTTP.
 
 A session may last for hours, so nothing here grows with it: a response's events leave with the response, and the
 session keeps the first `SESSION_ROOM` bytes of its own events and counts the rest.
@@ -45,7 +45,7 @@ _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLE
 _EXHAUSTED, _CLOSED = Ending.EXHAUSTED, Ending.CLOSED
 
 SESSION_ROOM = 1 << 20  # bytes of a session's own events: they stay in the worker's memory until it ends
-INPUT_ROOM = 1 << 20  # bytes of what was said since the last response, which becomes the next one's input
+INPUT_ROOM = 1 << 20  # bytes of what was said since the last response: the next response's input
 MAX_OPEN = 256  # responses that run at the same time
 TERMINAL = frozenset(
     {"response.done", "response.completed", "response.incomplete", "response.failed", "response.cancelled"}
@@ -61,8 +61,9 @@ class Kind(msgspec.Struct, frozen=True):
 
     Attributes:
         resource: The SDK's resource class, which names the spans.
-        operation: Picks the interpreter of its responses; with ``.session`` behind it, of the session.
-        by_lane: Events belong to what runs in their lane (Responses), not to the response that they name (Realtime).
+        operation: Picks the interpreter of its responses; with ``.session`` appended, that of the session.
+        by_lane: True (Responses): an event belongs to the response that runs in its lane. False (Realtime): an event
+            belongs to the response that it names.
     """
 
     resource: str
@@ -76,9 +77,9 @@ class Session:
     Args:
         kind: What is spoken over the connection.
         options: What `tracer.openai.autolog` was told.
-        client_class: Of the user's client, which tells the provider.
-        model: As given to ``connect``, in case that the connection never comes about.
-        is_async: Of the async client.
+        client_class: The class of the user's client, which tells the provider.
+        model: The model as given to ``connect``, needed if no connection is made.
+        is_async: Whether the client is async.
     """
 
     def __init__(self, kind: Kind, options: Options, client_class: type, model: str | None, *, is_async: bool) -> None:
@@ -99,22 +100,22 @@ class Session:
         self._begun = self._ended = self._closing = False
         self._cut: tuple[int, BaseException | None] | None = None  # when and how the connection was lost
         self._left: tuple[Ending, BaseException | None] = (_RETURNED, None)
-        self._waiting: dict[str | None, deque[Turn]] = {}  # asked for, not yet begun by the server: by lane
+        self._waiting: dict[str | None, deque[Turn]] = {}  # by lane: requested, but not yet begun by the server
         self._running: dict[str | None, Turn] = {}  # by response id, or by lane
         self._said: list[bytes] = []  # events that make up the next response's input
         self._said_room = INPUT_ROOM
-        self._unanswered: set[str] = set()  # items of speech among them
+        self._unanswered: set[str] = set()  # ids of the speech items among them
         self._heard = 0  # bytes of audio since the last response
         self._sent = self._received = self._responses = self._reconnects = 0
         self._audio_in = self._audio_out = 0
-        self._records = False  # once it has begun, if it is not left out
+        self._records = False  # True once the span has begun, unless it is left out
         self._untap: Callable[[], None] | None = None
 
     # --- the connection -------------------------------------------------------------------------------------------
 
     @guarded
     def connected(self, connection: Any) -> None:
-        """The handshake is done. The first one begins the span."""
+        """The handshake is done. The first handshake begins the span."""
         shaken = Handshake.of(connection)
         self._http = shaken.http
         if not self._begun:
@@ -127,7 +128,7 @@ class Session:
             self.span.note(sc.EVENT_RECONNECT, {sc.HTTP_STATUS_CODE: shaken.status_code})
 
     def tapped(self, untap: Callable[[], None]) -> None:
-        """A WebSocket is tapped, which `untap` undoes; the one before it is of no interest any more."""
+        """A WebSocket is tapped; `untap` removes the tap. The tap on the WebSocket before it is removed now."""
         self._let_go()
         self._untap = untap
 
@@ -153,7 +154,7 @@ class Session:
 
     @guarded
     def refused(self, error: BaseException) -> None:
-        """The connection did not come about, or not again."""
+        """The connection, or a reconnect, failed."""
         self._http = self._http or Handshake.refusal(error)
         if self._begun:
             self.span.note(sc.EVENT_RETRY, {sc.ERROR_TYPE: type(error).__name__})
@@ -163,7 +164,7 @@ class Session:
 
     @guarded
     def not_entered(self, error: BaseException) -> None:
-        """The block of the connection's ``with`` is not entered: no connection came about, or Ctrl-C came after it."""
+        """The body of the ``with`` block is not entered: there is no connection, or Ctrl-C came right after it."""
         if not self._begun:
             self.refused(error)
         else:
@@ -172,7 +173,7 @@ class Session:
 
     @guarded
     def failed(self, error: BaseException) -> None:
-        """A send or receive raised. It matters if the connection is lost; a cancelled wait goes on where it was."""
+        """A send or receive raised. This matters only if the connection is lost; a cancelled wait changes nothing."""
         if self._closing or self._cut is not None or not is_closed(error):
             return
         clean = is_clean(error)
@@ -184,12 +185,12 @@ class Session:
 
     @guarded
     def closing(self) -> None:
-        """The user closes the connection: what the server says to that is no news."""
+        """The user closes the connection: the server's close that follows is not recorded."""
         self._closing = True
 
     @guarded
     def leaving(self, error: BaseException | None) -> None:
-        """The block of the connection's ``with`` is left, with this exception or none."""
+        """The ``with`` block of the connection is left, with this exception or without one."""
         if isinstance(error, GeneratorExit):
             self._left = _CLOSED, error
         elif error is not None:
@@ -210,8 +211,8 @@ class Session:
         if self._cut is not None and ending is not _CANCELLED:
             end_ns, lost = self._cut
             ending, error = (ending, error) if lost is None or ending is _RAISED else (_RAISED, lost)
-        self._cut, self._left = None, (_RETURNED, None)  # exceptions hold on to the frames that they passed
-        # Responses that run are given up with the session; that is no fault of theirs.
+        self._cut, self._left = None, (_RETURNED, None)  # exceptions keep the frames that they passed alive
+        # Responses that still run end with the session. They did not fail, so they do not end as failed.
         self._end_turns(_CLOSED if ending in (_RETURNED, _RAISED, _EXHAUSTED) else ending)
         attributes = self._counts()
         attributes.update({key: value for key, value in self._server.items() if key.startswith("tracer.")})
@@ -242,7 +243,7 @@ class Session:
     # --- events that go out ---------------------------------------------------------------------------------------
 
     def sent(self, message: object) -> Turn | None:
-        """See an event go out, before its bytes do; returns the response that it asks for."""
+        """See an event before its bytes are sent; returns the response that the event asks for."""
         try:
             data = as_bytes(message)
             if data is None or self._ended or not self._records:
@@ -272,7 +273,7 @@ class Session:
 
     @guarded
     def unsent(self, turn: Turn | None, error: BaseException) -> None:
-        """What `sent` saw did not go out."""
+        """The event that `sent` saw was not sent."""
         if turn is not None and not is_cancellation(error):
             for lane in list(self._waiting.values()):
                 if turn in lane:
@@ -289,7 +290,7 @@ class Session:
         return turn
 
     def _say(self, data: bytes) -> None:
-        """Keep what is input of the next response."""
+        """Keep an event that is part of the next response's input."""
         if not self.kind.by_lane and len(data) <= self._said_room:
             self._said_room -= len(data)
             self._said.append(data)
@@ -310,7 +311,7 @@ class Session:
         return Turn(span, heard)
 
     def _compose(self, request: bytes | None, said: list[bytes]) -> bytes:
-        """Join the request for a response with what was said before it; `interpret.realtime` takes it apart."""
+        """Join the request for a response with what was said before it; `interpret.realtime` takes this apart again."""
         return b'{"model":%s,"create":%s,"events":[%s]}' % (
             msgspec.json.encode(self._model),
             request or b"null",
@@ -320,7 +321,7 @@ class Session:
     # --- events that come in --------------------------------------------------------------------------------------
 
     def received(self, message: object) -> None:
-        """See an event that came in, before the user does; called for each, so it is quick about audio."""
+        """See an event that came in, before the user does. It is called for each event, so it is quick with audio."""
         try:
             data = as_bytes(message)
             if data is None or self._ended or not self._records:
@@ -351,7 +352,7 @@ class Session:
     def _hear(self, size: int, data: bytes) -> None:
         self._audio_out += size
         for turn in list(self._running.values()):
-            # Responses' audio does not name its response.
+            # The audio events of Responses do not name their response.
             if self.kind.by_lane or data.find(turn.marker, 0, EDGE) >= 0:
                 turn.take_audio(size)
                 if self._keeps_audio:
@@ -371,13 +372,13 @@ class Session:
         self._keep(now_ns, data)
 
     def _commit(self, head: Head, data: bytes) -> None:
-        """Take speech: of the response that was asked for already, or of the next one."""
+        """Take speech. It belongs to the response that was requested already, or else to the next one."""
         if not self._waiting.get(None) and len(self._unanswered) < MAX_OPEN:
             self._unanswered.add(head.item_id or "")
             self._say(data)
 
     def _transcribe(self, now_ns: int, head: Head, data: bytes) -> None:
-        """Take what was understood of speech, which may come before, during or after the answer to it."""
+        """Take the transcript of some speech, which may come before, during or after the answer to that speech."""
         if (head.item_id or "") in self._unanswered:
             self._say(data)
             return
@@ -386,7 +387,7 @@ class Session:
             open_turns[-1].take(now_ns, data)
 
     def _turn_of(self, head: Head) -> Turn | None:
-        """Return the response that an event is part of; its first event begins it, if nobody asked for it."""
+        """Return the response that an event is part of. If nobody requested it, its first event begins it."""
         named = head.response.id if head.response is not None else None
         key = head.stream_id if self.kind.by_lane else head.response_id or named
         if head.type == "response.created":
@@ -409,7 +410,7 @@ class Session:
         return turn
 
     def _refused(self, head: Head) -> Turn | None:
-        """Return the response that an error is about; None for the session, which most errors leave as it is."""
+        """Return the response that an error is about; None if it is about the session, which most errors don't end."""
         if self.kind.by_lane and head.stream_id in self._running:
             return self._running[head.stream_id]
         waiting = self._waiting.get(head.stream_id)

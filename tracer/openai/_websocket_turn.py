@@ -14,13 +14,13 @@ _CHUNK = Rank.CHUNK  # members of an enum are slow to look up on Python 3.11 (0.
 
 
 class Turn:
-    """The span of one response, from the request for it, if there was one, to its last event."""
+    """The span of one response: from its request (if there was one) to its last event."""
 
     __slots__ = ("_audio", "_first_audio_ns", "_heard", "_records", "_room", "_unkept", "event_id", "marker", "span")
 
     def __init__(self, span: LiveSpan, heard: int) -> None:
         self.span = span
-        self.event_id: str | None = None  # of the request for it
+        self.event_id: str | None = None  # of the request for this response
         self.marker = b"\0"  # the response's id, as it stands in its events
         self._records = span.is_recording
         self._heard = heard
@@ -50,7 +50,7 @@ class Turn:
     def end(self, ending: Ending, error: BaseException | None = None) -> None:
         """End the span; a second end does nothing."""
         span = self.span
-        if self._unkept is not None:  # what was left out before it, the last event tells how the response ended
+        if self._unkept is not None:  # the last event was left out, but it tells how the response ended
             span.pipeline.push(SpanChunk(span.span_id, span.now_ns(), self._unkept), Rank.END)
             self._unkept = None
         attributes: dict[str, Any] = {}

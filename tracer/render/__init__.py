@@ -7,7 +7,7 @@ Pure functions from what was read to text; nothing here reads a store or needs a
     from tracer.render import render_trace
 
     trace = await tracer.get_trace(trace_id)
-    html = render_trace(trace, standalone=True)     # one file: no request leaves it
+    html = render_trace(trace, standalone=True)     # one file that loads nothing
 """
 
 from tracer.render._compare import compare

@@ -21,7 +21,7 @@ from tracer.render._media import MediaLinks
 
 __all__ = ["chat_message", "read_choices", "read_messages", "read_prompts"]
 
-_THOUGHTS = ("reasoning", "reasoning_content")  # of compatible servers
+_THOUGHTS = ("reasoning", "reasoning_content")  # fields of compatible servers
 
 
 def read_messages(body: dict[str, Any], links: MediaLinks) -> Conversation:
@@ -81,7 +81,7 @@ def _choice(choice: dict[str, Any], at: int, count: int, links: MediaLinks) -> M
 
 
 def read_prompts(body: dict[str, Any], key: str, links: MediaLinks) -> Conversation:
-    """Read a request whose texts stand under one key: a prompt, what is to be embedded, spoken or judged."""
+    """Read a request whose texts are under one key: a prompt, or texts to be embedded, spoken or moderated."""
     given = body[key]
     many = type(given) is list and all(isinstance(item, str) for item in given)
     pieces = given if many else [given]

@@ -20,15 +20,15 @@ from tracer.render.comparison import Comparison, Figure, Piece, Side, SpanPair, 
 __all__ = ["compare"]
 
 MAX_TURN_CHARS = 12_000
-MAX_CHARS = 40_000  # of all turns of one side: what a page of 100 KB holds, however little it compresses
+MAX_CHARS = 40_000  # of all turns of one side: fits into a page of 100 KB even if the text hardly compresses
 MAX_SPANS = 300
 _NANOSECONDS = 1e9
 
 
 def compare(a: Trace, b: Trace, *, a_span: str | None = None, b_span: str | None = None) -> Comparison:
-    """Compare two traces or, if a span of either is named, two spans; a trace is then stood for by its root.
+    """Compare two traces. If a span of either is named, compare two spans: for a trace without a named span, its root.
 
-    Pure, and bounded: long texts are cut, and told so.
+    Pure, and bounded: long texts are cut, and the result says how much.
 
     Raises:
         TraceNotFoundError: A trace has no such span.
@@ -77,7 +77,7 @@ def _side(trace: Trace, span: Span | None, whole: bool) -> Side:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 _Known = dict[str, tuple[str, float | str | None]]
-"""By its name: unit and value."""
+"""Unit and value of each figure, by its name."""
 
 
 def _trace_figures(trace: Trace) -> _Known:
@@ -128,7 +128,7 @@ def _seconds(nanoseconds: int | None) -> float | None:
 
 
 def _figures(left: _Known, right: _Known) -> list[Figure]:
-    """Pair what is known, leaving out what is known of neither."""
+    """Pair the figures of both sides, leaving out figures that neither side has."""
     found = []
     for name in dict.fromkeys([*left, *right]):
         unit, a = left.get(name, ("", None))
@@ -142,7 +142,7 @@ def _figures(left: _Known, right: _Known) -> list[Figure]:
 
 def _request(conversation: Conversation, span: Span | None) -> _Known:
     """Return what a request says beside its messages, and the names of its tools."""
-    if not conversation.messages:  # its fields are the input itself
+    if not conversation.messages:  # without messages, the fields are the input itself
         return {}
     told: _Known = {key[:100]: ("text", one_line(value, 500)) for key, value in conversation.fields.items()}
     tools = span.attributes.get(sc.TOOL_DEFINITIONS) if span else None
@@ -173,7 +173,7 @@ _Said = tuple[str, str, str]
 
 
 def _turns(ours: Conversation, theirs: Conversation, role: str) -> list[Turn]:
-    """Pair the messages of two sides: equal ones first, then those between them, in order, by role."""
+    """Pair the messages of two sides: equal messages first, then the others between these, in order, by role."""
     left, right = _said(ours, role), _said(theirs, role)
     turns, room = [], MAX_CHARS
     for a, b in _paired(left, right, lambda said: (said[0], said[2]), lambda one, other: one[0] == other[0]):
@@ -226,7 +226,7 @@ def _turn(a: _Said | None, b: _Said | None, most: int) -> Turn:
         return Turn(role=role, title=title, where="a" if a else "b", pieces=pieces, cut=cut)
     pieces = word_diff(left[:most], right[:most])
     if left != right and all(piece.kind == "same" for piece in pieces):
-        pieces += [Piece("removed", "…"), Piece("added", "…")]  # they part in what is cut
+        pieces += [Piece("removed", "…"), Piece("added", "…")]  # they differ only in the part that is cut
     return Turn(role=role, title=title, pieces=pieces, cut=cut)
 
 
@@ -265,7 +265,7 @@ def _span_side(row: Row) -> SpanSide:
 def _paired(
     left: list[Any], right: list[Any], key: Callable[[Any], Any], fits: Callable[[Any, Any], bool]
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield pairs in order: those whose keys are equal, and between them those that `fits` lets stand together."""
+    """Yield pairs in order: items with equal keys, and between these, items that `fits` allows to be paired."""
     matcher = difflib.SequenceMatcher(None, list(map(key, left)), list(map(key, right)), autojunk=False)
     for kind, i, j, k, m in matcher.get_opcodes():
         ours, theirs = left[i:j], right[k:m]

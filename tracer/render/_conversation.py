@@ -1,4 +1,4 @@
-"""What a call said and was told, in one shape whichever API it came through: messages of parts and tool calls."""
+"""What a call was given and returned, in one shape for every API: messages of parts and tool calls."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tracer.render._media import MediaLinks, Shown
 __all__ = ["Call", "Conversation", "Message", "Part", "Path", "bounded", "parsed_json", "read_content", "split_fields"]
 
 Path = list[str | int]
-"""Where something stands in the span's JSON: ``["inputs", "messages", 3]``."""
+"""Where something is in the span's JSON: ``["inputs", "messages", 3]``."""
 
 MAX_PARTS = 200
 MAX_MESSAGES = 400
 _FOLDED_ROLES = frozenset({"system", "developer"})
-_FOLD_CHARS = 400  # a shorter one is no burden
+_FOLD_CHARS = 400  # a shorter message need not be folded
 
 
 class Part(msgspec.Struct, kw_only=True):
@@ -27,9 +27,9 @@ class Part(msgspec.Struct, kw_only=True):
     Attributes:
         kind: ``text`` (Markdown), ``plain`` (as it is), ``json``, ``code``, ``media``, ``refusal``, ``reasoning`` or
             ``link``.
-        text: Of all kinds but ``json`` and ``media``.
-        value: Of ``json``.
-        label: Words above it: a language for ``code``, a file's name for ``media``.
+        text: The text, for all kinds except ``json`` and ``media``.
+        value: The value, for ``json``.
+        label: The words shown above the part: a language for ``code``, a file's name for ``media``.
     """
 
     kind: str
@@ -40,12 +40,12 @@ class Part(msgspec.Struct, kw_only=True):
 
 
 class Call(msgspec.Struct, kw_only=True):
-    """A tool call, with what came of it where that is known.
+    """A tool call, with its results where they are known.
 
     Attributes:
-        arguments: Parsed where they are JSON, else the text.
+        arguments: Parsed if they are JSON, otherwise the text.
         ran_by_api: A built-in tool, which OpenAI ran itself.
-        span_id: Of the span in which it was run, or which sent its result.
+        span_id: The id of the span in which the tool was run, or which sent its result.
     """
 
     name: str
@@ -62,9 +62,9 @@ class Message(msgspec.Struct, kw_only=True):
 
     Attributes:
         role: ``system``, ``user``, ``assistant``, ``tool``, …; anything that the API or a server says.
-        title: What stands beside the role: a name, ``choice 2``, a finish reason.
-        answers: The id of the tool call that it is the result of.
-        path: Where it stands, for copying it as it was sent.
+        title: The words beside the role: a name, ``choice 2``, a finish reason.
+        answers: The id of the tool call whose result this message is.
+        path: Where it is in the span's JSON, so that it can be copied as it was sent.
     """
 
     role: str
@@ -76,7 +76,7 @@ class Message(msgspec.Struct, kw_only=True):
 
     @property
     def is_folded(self) -> bool:
-        """Instructions are the same in every call: they are closed unless they are short."""
+        """Whether it starts closed: instructions that are not short, because they are the same in every call."""
         return self.role in _FOLDED_ROLES and sum(len(part.text) for part in self.parts) > _FOLD_CHARS
 
 
@@ -84,7 +84,7 @@ class Conversation(msgspec.Struct, kw_only=True):
     """One side of a call: its messages, or a value where it has none.
 
     Attributes:
-        fields: What was set beside the messages; `unset` names those that hold nothing.
+        fields: The fields beside the messages; `unset` names the fields that are empty.
         value: Shown as a tree if there are no messages.
     """
 
@@ -95,7 +95,7 @@ class Conversation(msgspec.Struct, kw_only=True):
 
 
 def bounded(messages: list[Message]) -> list[Message]:
-    """Return the first and the last messages of a very long conversation, with a word in the place of the others."""
+    """Return the first and the last messages of a very long conversation, with a note in place of the others."""
     left = len(messages) - MAX_MESSAGES
     if left <= 0:
         return messages
@@ -105,14 +105,14 @@ def bounded(messages: list[Message]) -> list[Message]:
 
 
 def split_fields(body: dict[str, Any], shown: set[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the fields that hold something and are not `shown` elsewhere, and the names of those that hold nothing."""
+    """Return the fields that are not empty and not `shown` elsewhere, and the names of the empty fields."""
     rest = {key: value for key, value in body.items() if key not in shown}
     unset = [key for key, value in rest.items() if value is None or value == {} or value == [] or value == ""]
     return {key: value for key, value in rest.items() if key not in unset}, unset
 
 
 def parsed_json(text: str) -> Any:
-    """Return what a text holds if it is a JSON object or list; None for any other text."""
+    """Return the value of a text that is a JSON object or list; None for any other text."""
     if text[:1].strip() not in ("{", "[") and text.lstrip()[:1] not in ("{", "["):
         return None
     try:
@@ -123,7 +123,7 @@ def parsed_json(text: str) -> Any:
 
 
 def text_part(text: str) -> Part:
-    """Return a text as JSON if it is some (structured outputs, tools' results), else as Markdown."""
+    """Return a text as JSON if it is JSON (structured outputs, tools' results), otherwise as Markdown."""
     value = parsed_json(text)
     return Part(kind="text", text=text) if value is None else Part(kind="json", value=value)
 
@@ -163,7 +163,7 @@ def _read_part(item: Any, links: MediaLinks) -> list[Part]:
 
 
 def _joined(thought: Any) -> str:
-    """Return a thought's text; Mistral sends parts."""
+    """Return the text of a thought, which Mistral sends in parts."""
     if isinstance(thought, str):
         return thought
     return "\n\n".join(as_text(part.get("text")) or "" for part in as_dicts(thought))
@@ -177,7 +177,7 @@ def _citations(item: dict[str, Any]) -> list[Part]:
 
 
 def read_medium(item: dict[str, Any], links: MediaLinks) -> list[Part]:
-    """Return an image, a recording or a file of any of the APIs' forms; nothing if it is none."""
+    """Return an image, a recording or a file in any form that the APIs use; an empty list if it is none of these."""
     image = item.get("image_url")
     address = as_text(image) or as_text(as_dict(image).get("url"))
     if address is not None:
@@ -194,7 +194,7 @@ def read_medium(item: dict[str, Any], links: MediaLinks) -> list[Part]:
 
 
 def read_audio(sound: dict[str, Any], links: MediaLinks) -> list[Part]:
-    """Return a recording and what was heard in it."""
+    """Return a recording and its transcript."""
     parts = []
     if (data := as_text(sound.get("data"))) is not None:
         parts.append(_media_part(data, f"audio/{as_text(sound.get('format')) or 'pcm'}", "audio", links))

@@ -11,15 +11,18 @@ from tracer.render.comparison import Piece
 __all__ = ["word_diff"]
 
 MAX_TOKENS = 4_000
-_WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")  # with the space behind it, so that words are found apart from it
+_WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")  # with the space behind each word, so that it does not count as a word
 _LEAST_ALIKE = 0.2
 
 
 def word_diff(left: str, right: str) -> list[Piece]:
-    """Return the pieces of two texts in order; those that are not ``added`` make up the first, and so on.
+    """Return the pieces of two texts in order.
 
-    Long texts are compared line by line, and what is longer still as a whole between its equal ends. Texts that have
-    next to nothing in common are told as such: words that they share by chance would only confuse.
+    All pieces except the ``added`` ones make up the first text, all except the ``removed`` ones the second.
+
+    Long texts are compared line by line. In even longer texts, everything between the equal beginning and end counts as
+    one change. Texts that have almost nothing in common are shown as wholly different, because words that they share by
+    chance would only confuse.
 
     ::
 
@@ -55,7 +58,7 @@ def _middle(a: list[str], b: list[str]) -> list[tuple[str, str]]:
     if max(len(a), len(b)) > MAX_TOKENS:
         return [("removed", "".join(a)), ("added", "".join(b))]
     found = []
-    # "autojunk" is wanted: without it a text of one repeated word would take time by the cube of its length.
+    # "autojunk" stays on: without it, a text of one repeated word would take time cubic in its length.
     for kind, i, j, k, m in difflib.SequenceMatcher(None, a, b).get_opcodes():
         if kind == "equal":
             found.append(("same", "".join(a[i:j])))
@@ -65,7 +68,7 @@ def _middle(a: list[str], b: list[str]) -> list[tuple[str, str]]:
 
 
 def _replaced(old: str, new: str) -> list[tuple[str, str]]:
-    """Return a change without the space that both have behind it."""
+    """Return a change; trailing space that both texts share is not part of it."""
     space = old[len(old.rstrip()) :]
     if not space or not new.endswith(space):
         return [("removed", old), ("added", new)]

@@ -25,16 +25,16 @@ __all__ = ["render_list", "render_sides", "render_span", "render_trace", "render
 
 SpanTools = Callable[[Span], str]
 OPEN_SPANS = 200
-"""So many spans of a file are there without scripts; the others are templates until they are chosen."""
+"""How many spans of a file are readable without scripts; the others are templates until they are chosen."""
 
 MAX_CHARS = 40_000_000
 LONG_PAGE = 1_000  # spans
 SHORT_ID = 8  # hex digits
-LIST_SPANS = 30  # of each trace of a list
+LIST_SPANS = 30  # shown of each trace in a list
 FIRST_GROUPS = 3
-"""So many boxes of rows a server's page shows at once, more than a screen's worth; the others after the first paint."""
+"""How many boxes of rows a server's page shows at once: more than a screen's worth. The rest come after first paint."""
 
-LATE_GROUPS = 25  # that are put in at once, a piece of work that nobody notices
+LATE_GROUPS = 25  # boxes that are inserted at once: too little work for anyone to notice
 
 
 def render_trace(
@@ -54,19 +54,20 @@ def render_trace(
 
         Path("trace.html").write_text(render_trace(trace, standalone=True))
 
-    Pure: reads no store and no clock but for the end of what still runs. Text of models is escaped or sanitised, no
-    inline script or style is in a server's page, and nothing is loaded from another host.
+    Pure: reads no store, and the clock only for the end of spans that still run. Text of models is escaped or
+    sanitised, a server's page has no inline script or style, and nothing is loaded from another host.
 
     Args:
         trace: As it was read.
-        span_id: The span that is shown, by its id or the first 8 digits of it at least; by default the first
-            one found, the one that failed, or the root. One that is not there is the same as none.
+        span_id: The id of the span to show, or at least its first 8 digits. Without an id, or if the trace has no such
+            span, the page shows the first one found, the one that failed, or the root.
         standalone: With style, script and all spans (up to `max_chars` characters) in one document.
-        media: For a file: what its ``media://`` references stand for (`references` names them).
+        media: For a file: the media that its ``media://`` references stand for (`references` lists them).
         find: Mark the spans that hold this text.
         base: The path that a server's own addresses begin with.
-        max_chars: Of a file: further spans keep their line in the tree, and lose what is behind it.
-        tools: What a server puts below the name of a span, as HTML: forms for feedback, which then shows it.
+        max_chars: For a file: how large its spans may be together. Further spans keep their row in the tree, but lose
+            their content.
+        tools: What a server puts below the name of a span, as HTML: the feedback and the forms for it.
 
     Raises:
         MissingDependencyError: The extra `ui` is not installed.
@@ -127,7 +128,7 @@ def render_sides(trace: Trace, span_id: str | None = None, *, base: str = "") ->
 
 
 def render_list(traces: Sequence[Trace], *, max_chars: int = MAX_CHARS) -> str:
-    """Return a list of traces as a whole document, each of which opens; for notebooks.
+    """Return a list of traces, each of which can be opened, as a whole document; for notebooks.
 
     Raises:
         MissingDependencyError: The extra `ui` is not installed.
@@ -144,7 +145,7 @@ def render_list(traces: Sequence[Trace], *, max_chars: int = MAX_CHARS) -> str:
 
 
 def _document(title: str, body: str) -> str:
-    """Wrap a body into a document whose policy lets in nothing but its own script, style and media."""
+    """Wrap a body into a document whose policy allows only its own script, style and media."""
     script, style = asset("trace.js"), f"{asset('tokens.css')}\n{asset('trace.css')}"
     template = environment().get_template("document.html")
     return template.render(
@@ -169,7 +170,7 @@ class _Page:
         inline: bool = False,
         tools: SpanTools | None = None,
     ) -> None:
-        self.here = ""  # the page that its links to spans are on, if it is another
+        self.here = ""  # the page that the links to spans lead to, if it is not this one
         self.by_id = {span.span_id: span for span in trace.data.spans}
         running = trace.info.state is TraceState.IN_PROGRESS
         self._trace = trace
@@ -189,14 +190,14 @@ class _Page:
         return self._made
 
     def find(self, span_id: str) -> Span | None:
-        """Return a span by its id, or by enough of its beginning to be the only one."""
+        """Return a span by its id, or by a unique beginning of its id."""
         if span_id in self.by_id or len(span_id) < SHORT_ID:
             return self.by_id.get(span_id)
         found = [span for known, span in self.by_id.items() if known.startswith(span_id)]
         return found[0] if len(found) == 1 else None
 
     def _id_length(self) -> int | None:
-        """Return how much of each id the links of a long page take: ids are half of what such a page weighs."""
+        """Return how many digits of each id the links of a long page use: full ids are half of such a page's size."""
         if (
             self._inline
             or len(self.by_id) <= LONG_PAGE
@@ -227,7 +228,7 @@ class _Page:
         )
 
     def details(self, chosen: Span | None, *, most: int = OPEN_SPANS, max_chars: int = MAX_CHARS) -> dict[str, Any]:
-        """Return the spans that go with the tree: the chosen one, or as many as a file may have, that one first."""
+        """Return the spans that go with the tree: the chosen one; in a file, followed by as many as it may have."""
         if chosen is None or not self._inline:
             return {"shown": [(span, self.span(span)) for span in (chosen,) if span], "hidden": [], "left_out": 0}
         pieces = {chosen.span_id: (chosen, self.span(chosen))}
@@ -273,7 +274,7 @@ class _Page:
         )
 
     def _tree(self, chosen: Span | None) -> tuple[list[str], list[list[str]]]:
-        """Return the boxes of rows that are there at once, and those that a server's page puts in later, in pieces."""
+        """Return the boxes of rows that are shown at once, and those that a server's page inserts later, in pieces."""
         groups = tree_groups(
             rows(self._trace, self._line),
             link="#s-" if self._inline else "?span=",

@@ -27,7 +27,7 @@ class Frame(NamedTuple):
 
     @property
     def is_own(self) -> bool:
-        """It is in the reader's code and not in a library's."""
+        """Whether it is in the reader's code, not in a library."""
         return not _LIBRARIES.search(self.file)
 
 
@@ -42,7 +42,7 @@ class Failed(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """An attempt that the SDK gave up; `delay` is in seconds, from its start to the next one's."""
+    """An attempt that failed and was retried; `delay` is in seconds, from its start to that of the next one."""
 
     number: Any
     reason: str
@@ -52,7 +52,7 @@ class Attempt(NamedTuple):
 
 
 def failures(span: Span) -> list[Failed]:
-    """Return a span's exceptions, the last one first; its status, if it failed without any."""
+    """Return a span's exceptions, the last one first; if it failed without an exception, its status."""
     found = [_failed(event.attributes) for event in span.events if event.name == sc.EVENT_EXCEPTION]
     if not found and span.status.status_code == "ERROR":
         kind = span.attributes.get(sc.ERROR_TYPE)
@@ -74,7 +74,7 @@ def _failed(attributes: dict[str, Any]) -> Failed:
 
 
 def _frames(text: str) -> list[Frame]:
-    """Return the frames of what is told last, which is what reached the caller."""
+    """Return the frames of the last traceback in the text: its exception is the one that reached the caller."""
     lines = text.rpartition("Traceback (most recent call last):")[2].splitlines()[: _MAX_FRAMES * 2]
     frames = []
     for at, line in enumerate(lines):

@@ -23,9 +23,9 @@ class Chunk(NamedTuple):
     """One row.
 
     Attributes:
-        offset_ns: From the span's start; `gap_ns` from the chunk before, or the start.
+        offset_ns: Time since the span's start; `gap_ns` is the time since the chunk before, or since the start.
         kind: The event's type, or what a chat delta brings.
-        text: The text that it adds to the answer; `note` says what else it is.
+        text: The text that it adds to the answer; `note` describes it otherwise.
         stalled: The gap is over 200 ms and five times the stream's median.
     """
 
@@ -62,7 +62,7 @@ def read_stream_events(span: Span) -> Stream:
 
 
 def other_events(span: Span) -> list[SpanEvent]:
-    """Return the events that are no chunks."""
+    """Return the events that are not chunks."""
     return [event for event in span.events if event.name != sc.EVENT_CHUNK]
 
 
@@ -106,7 +106,7 @@ def _say_choice(choice: dict[str, Any], count: int) -> tuple[str, str, str]:
 
 
 def _telling(body: dict[str, Any]) -> Any:
-    """Return what is worth a line of an event without a delta: the item or part, not the whole response."""
+    """Return the part of an event without a delta that its row shows: the item or part, not the whole response."""
     for key in ("item", "part", "text", "error", "message"):
         if body.get(key):
             return body[key]

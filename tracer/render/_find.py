@@ -21,7 +21,7 @@ def find_in_trace(trace: Trace, text: str) -> set[str]:
     wanted = " ".join(text.split()).casefold()
     if not wanted:
         return set()
-    # As it stands in JSON, where quotes and line breaks are escaped.
+    # The text as it appears in JSON, where quotes and line breaks are escaped.
     escaped = msgspec.json.encode(wanted).decode()[1:-1]
     return {span.span_id for span in trace.data.spans if _holds(span, wanted, escaped)}
 
@@ -29,7 +29,7 @@ def find_in_trace(trace: Trace, text: str) -> set[str]:
 def _holds(span: Span, wanted: str, escaped: str) -> bool:
     if wanted in span.name.casefold() or wanted in span.span_id or wanted in span.status.description.casefold():
         return True
-    notes = [event for event in span.events if event.name != sc.EVENT_CHUNK]  # what chunks say, the outputs hold
+    notes = [event for event in span.events if event.name != sc.EVENT_CHUNK]  # the outputs contain what chunks say
     try:
         encoded = msgspec.json.encode([span.inputs, span.outputs, span.attributes, notes]).decode()
     except (TypeError, ValueError, RecursionError):

@@ -20,7 +20,7 @@ MAX_DEPTH = 40
 MAX_TEXT = 20_000
 OPEN_DEPTH = 2
 OPEN_ITEMS = 30
-_NUMBERS = 12  # a list of more of them is a vector: its first values say enough
+_NUMBERS = 12  # a longer list of numbers is a vector: its first values say enough
 
 
 def json_tree(value: Any, links: MediaLinks) -> Markup:
@@ -36,7 +36,7 @@ def json_tree(value: Any, links: MediaLinks) -> Markup:
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:
-    """Return JSON text for reading; what JSON can't hold as its ``repr``."""
+    """Return JSON text for reading; values that JSON can't hold appear as their ``repr``."""
     try:
         encoded = msgspec.json.encode(value, enc_hook=repr)
         return (encoded if indent is None else msgspec.json.format(encoded, indent=indent)).decode()

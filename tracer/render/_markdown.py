@@ -1,7 +1,7 @@
-"""Markdown and code of models, which are not to be trusted: made HTML of on the server, and sanitised after that.
+"""Untrusted Markdown and code of models: turned into HTML on the server, and then sanitised.
 
-Raw HTML is shown as the text that it is. Images are not loaded (an address tells its owner that somebody reads):
-they become links. Line breaks are kept.
+Raw HTML is shown as text. Images become links and are not loaded, because loading one tells the owner of its address
+that somebody is reading. Line breaks are kept.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["MARKDOWN_CHARS", "highlight", "markdown", "plain"]
 
 MARKDOWN_CHARS = 60_000
-"""What is longer is shown as plain text: parsing takes the server's time."""
+"""Longer text is shown as plain text: parsing takes the server's time."""
 
 PLAIN_CHARS = 400_000
 CODE_CHARS = 20_000
-# Others are shown without colours. Each lexer is a pile of regular expressions that hostile text is run through.
+# Other languages are shown without colours: each lexer is many regular expressions that run over hostile text.
 _LANGUAGES = """
     bash c c++ cpp cs csharp css diff dockerfile go html http ini java javascript js json jsx kotlin lua makefile php py
     pycon python python3 rb rs ruby rust scala sh shell sql swift toml ts tsx typescript xml yaml yml zsh
@@ -38,7 +38,7 @@ _STARTS = ("http://", "https://", "mailto:")
 
 
 def markdown(text: str) -> Markup:
-    """Return Markdown as HTML that holds nothing but text, its formatting, and links to http(s) and mailto."""
+    """Return Markdown as HTML that contains only text, its formatting, and links to http(s) and mailto."""
     import nh3
     from markupsafe import Markup
 
@@ -57,7 +57,7 @@ def markdown(text: str) -> Markup:
 
 
 def _outward(_tag: str, attribute: str, value: str) -> str | None:
-    """Take away links that lead to our own pages: a model must not send its reader about in them."""
+    """Remove links to our own pages: a model's text must not lead its reader around in them."""
     is_inward = attribute == "href" and not value.lower().startswith(_STARTS)
     return None if is_inward else value
 
@@ -82,7 +82,7 @@ def highlight(code: str, language: str) -> Markup:
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    # No HTML of the text's own: what is not there need not be cleaned away.
+    # HTML inside the text is switched off: what is never produced need not be sanitised.
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "highlight": _highlight})
     parser.enable(["table", "strikethrough"]).disable("image")
     for rule in ("heading_open", "heading_close"):

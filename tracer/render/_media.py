@@ -35,7 +35,7 @@ class Shown(NamedTuple):
     """One medium on the page.
 
     Attributes:
-        kind: ``image``, ``audio``, or ``file`` for what is only named.
+        kind: ``image``, ``audio``, or ``file`` for media that are only named.
         url: Where it is; None if it is not at hand or must not be shown.
     """
 
@@ -46,11 +46,11 @@ class Shown(NamedTuple):
 
 
 class MediaLinks:
-    """Turns what stands for a medium into what the page shows.
+    """Turns a text that stands for a medium into what the page shows.
 
     Args:
         base: The path that a server's own addresses begin with.
-        media: By hash, for a page without a server: what is not among them is only named. None for a server.
+        media: The media by hash, for a page without a server; others are only named. None for a server.
     """
 
     def __init__(self, base: str = "", media: Mapping[str, Media] | None = None) -> None:
@@ -98,7 +98,7 @@ def references(trace: Trace, *, max_bytes: int = _MAX_BYTES) -> Iterator[str]:
     seen: set[str] = set()
     try:
         text = trace.to_json()
-    except (RecursionError, TypeError, ValueError):  # not what a store gives back
+    except (RecursionError, TypeError, ValueError):  # such a trace can't come from a store
         return
     for match in _REFERENCE.finditer(text):
         size, found = int(match[2] or 0), media_hash(match[0]) or ""

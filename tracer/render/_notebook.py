@@ -1,11 +1,12 @@
 """The view in a notebook: a frame with a document of its own, so that neither disturbs the other's style.
 
-The frame is a sandbox without origin: its script can't reach the notebook, its policy lets nothing in. Where scripts
-are off it is read by opening and closing; where a notebook that isn't trusted drops the frame, the tree stands below.
+The frame is a sandbox without origin: its script can't reach the notebook, and its policy loads nothing. Without
+scripts, the page still opens and closes its parts. If a notebook that isn't trusted drops the frame, the tree below it
+as plain text remains.
 
-A frame knows the theme of the browser and not that of the notebook, so a script beside it, the same for any trace,
-tells it. Seen in VS Code 1.100 (npm's code-server: a notebook with saved outputs, `--disable-workspace-trust`), in its
-light and its dark theme, each in a browser of the other, and in JupyterLab's dark theme in a light browser.
+A frame knows the browser's theme but not the notebook's, so a script beside the frame, the same for any trace, tells
+it. Seen in VS Code 1.100 (npm's code-server: a notebook with saved outputs, `--disable-workspace-trust`), in its light
+and its dark theme, each in a browser of the other, and in JupyterLab's dark theme in a light browser.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ __all__ = ["show_list", "show_trace", "trace_file"]
 MAX_CHARS = 4_000_000
 _ROW_PX = 28
 _LEAST_PX, _MOST_PX = 420, 760
-# A notebook may run it anywhere and at any time, before a frame has loaded or after. Light text means a dark theme.
+# A notebook may run this script anywhere and at any time, before or after a frame has loaded. Light text means a dark
+# theme.
 _TELL_THEME = """<script>
 for (const frame of document.querySelectorAll("iframe[data-tracer]")) {
   const tell = () => {
@@ -74,7 +76,7 @@ def trace_file(trace: Trace, path: str | Path | None = None, *, media: Iterable[
 
 
 def _frame(page: str, title: str, height: int, text: str) -> str:
-    """Return the frame, and the plain text for where it is dropped."""
+    """Return the frame, and plain text in case the frame is dropped."""
     return (
         f'<iframe srcdoc="{html.escape(page)}" title="{html.escape(title)}" sandbox="allow-scripts" data-tracer '
         f'allow="clipboard-write" style="width:100%;height:{height}px;border:0;resize:vertical"></iframe>'

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 __all__ = ["STATIC", "asset", "environment"]
 
 STATIC = Path(__file__).parent / "static"
-"""The folder with ``trace.css`` and ``trace.js``, which a server offers and a file of its own contains."""
+"""The folder with ``trace.css`` and ``trace.js``, which a server serves and a standalone file contains."""
 
 
 @functools.cache
 def environment() -> Environment:
-    """Return the environment that every template is rendered in: all that is not `Markup` is escaped.
+    """Return the environment that every template is rendered in. Everything that is not `Markup` is escaped.
 
     Raises:
         MissingDependencyError: The extra `ui` is not installed.
     """
     try:
-        import markdown_it  # noqa: F401  asked for together, so that one message names the extra
+        import markdown_it  # noqa: F401  all are imported here, so that one message names the extra
         import nh3  # noqa: F401
         import pygments  # noqa: F401
         from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -58,7 +58,7 @@ def environment() -> Environment:
 
 
 def _visible_breaks(text: str) -> Markup:
-    """Mark line breaks for the style sheet to show on one line; they stay in the text for who reads it (replay)."""
+    """Mark line breaks, so that the style sheet shows them on one line; they stay in the text for the replay."""
     from markupsafe import Markup, escape
 
     return Markup(str(escape(text)).replace("\n", "<i>\n</i>"))

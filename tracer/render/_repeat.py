@@ -1,6 +1,6 @@
 """A call as something to run again: a curl command, and Python code with the openai package.
 
-Neither holds a key: both take it from ``OPENAI_API_KEY``. A text in them can't break out of its quotes.
+Neither holds a key: both take it from ``OPENAI_API_KEY``. A text of the call can't break out of its quotes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_INDENT = 120
 
 
 class Repeat(NamedTuple):
-    """A call in two languages; `note` says what has to be filled in by hand."""
+    """A call as curl and as Python; `note` says what has to be filled in by hand."""
 
     curl: str
     python: str
@@ -58,7 +58,7 @@ _PLACEHOLDER = re.compile(r"media://|\[withheld")
 
 
 def repeat(span: Span) -> Repeat | None:
-    """Return how to repeat a call; None for what is no call of an endpoint, or whose request was not kept."""
+    """Return how to repeat a call; None if the span is not a call of an endpoint, or its request was not kept."""
     endpoint = _endpoint(span)
     body = span.inputs
     if endpoint is None or type(body) is not dict or not body or sc.PAYLOAD_DROPPED in span.attributes:
@@ -66,7 +66,7 @@ def repeat(span: Span) -> Repeat | None:
     curl, python = _curl(endpoint, body), _python(endpoint, body)
     if len(curl) + len(python) > 2 * MAX_CHARS:
         return None
-    note = "What stands as media:// or [withheld] has to be filled in." if _PLACEHOLDER.search(curl) else ""
+    note = "Replace each media:// and [withheld] with the real content." if _PLACEHOLDER.search(curl) else ""
     return Repeat(curl, python, note)
 
 
@@ -105,7 +105,7 @@ def _form_fields(key: str, value: Any) -> list[str]:
 
 
 def _files(value: Any) -> list[str]:
-    """Return the names of the files that stand in a form's field (`tracer.openai._multipart`)."""
+    """Return the names of the files in a form's field (`tracer.openai._multipart`)."""
     found = value if type(value) is list else [value]
     return [
         as_text(item["filename"]) or "file"
@@ -150,7 +150,7 @@ def _literal(value: Any, indent: int = 4) -> str:
 def _parameters(module: str) -> frozenset[str]:
     """Return the parameters that the installed SDK knows; others go into ``extra_body``.
 
-    Read from its source, since importing its types takes longer than all else that a page does.
+    They are read from the SDK's source, because importing its types takes longer than everything else on a page.
     """
     spec = importlib.util.find_spec("openai")
     if spec is None or spec.origin is None:

@@ -16,7 +16,7 @@ __all__ = ["is_items", "read_input", "read_output"]
 
 
 def is_items(value: Any) -> bool:
-    """Tell a list of messages and items from any other list."""
+    """Tell whether a value is a list of messages and items."""
     return type(value) is list and bool(value) and all(type(i) is dict and ("role" in i or "type" in i) for i in value)
 
 
@@ -38,13 +38,13 @@ def read_input(body: dict[str, Any], links: MediaLinks) -> Conversation:
 def read_output(body: dict[str, Any], links: MediaLinks) -> Conversation:
     """Read a response with ``output``."""
     messages = read_items(as_dicts(body["output"]), ["outputs", "output"], links, role="assistant")
-    # What the request said, the response repeats.
+    # These fields of the request are repeated by the response.
     fields, unset = split_fields(body, {"output", "usage", "tools", "instructions"})
     return Conversation(messages=messages, fields=fields, unset=unset)
 
 
 def read_items(items: list[Any], path: Path, links: MediaLinks, *, role: str) -> list[Message]:
-    """Read items one by one; each built-in call stands with what came of it."""
+    """Read items one by one; each built-in call is shown together with its result."""
     found = as_dicts(items)
     ran = frozenset(call_id for place in pair_results(found) if (call_id := as_text(found[place].get("call_id"))))
     messages = []
@@ -71,7 +71,7 @@ def _item(item: dict[str, Any], ran: frozenset[str], links: MediaLinks, role: st
         return Message(role="tool", parts=read_content(result, links), answers=as_text(item.get("call_id")))
     if call := _call(item, ran):
         return Message(role="assistant", calls=[call], title=_unusual(item.get("status")))
-    if role == "user" and kind.startswith("input_"):  # a part that stands without its message
+    if role == "user" and kind.startswith("input_"):  # a part without its message
         return Message(role=role, parts=read_content([item], links))
     return Message(role=kind.replace("_", " "), parts=[Part(kind="json", value=item)])
 
@@ -81,7 +81,7 @@ def _unusual(status: Any) -> str:
 
 
 def _call(item: dict[str, Any], ran: frozenset[str]) -> Call | None:
-    """Return what an item asks for, or what OpenAI ran of its own."""
+    """Return the call that an item asks for, or that OpenAI ran itself."""
     asked = item_tool_call(item)
     if asked is not None and item.get("type") != "computer_call":
         text = as_text(asked["arguments"]) or ""

@@ -1,4 +1,4 @@
-"""Which reader takes a span's inputs and outputs: by their shape, so other libraries' spans read as well as ours."""
+"""Which reader takes a span's inputs and outputs: their shape decides, so spans of other libraries can be read, too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tracer.render._media import MediaLinks
 __all__ = ["Results", "collect_results", "link_calls", "read_inputs", "read_outputs"]
 
 Results = dict[str, tuple[list[Part], str]]
-"""By a tool call's id: its result and the span that it is known from."""
+"""By a tool call's id: its result, and the span in which the result was found."""
 
 
 def read_inputs(span: Span, links: MediaLinks) -> Conversation:
@@ -49,7 +49,7 @@ def read_outputs(span: Span, links: MediaLinks) -> Conversation:
             return _responses.read_output(body, links)
         if sc.OPERATION in span.attributes:
             return _other_answer(body, span.attributes.get(sc.EMBEDDINGS_DIMENSION_COUNT), links)
-        if as_text(body.get("role")) and "content" in body:  # one message, as an agent's function returns it
+        if as_text(body.get("role")) and "content" in body:  # one message, as some agents' functions return
             return Conversation(messages=[_chat.chat_message(body, ["outputs"], links)])
     return _plain(body, "outputs", links)
 
@@ -84,7 +84,7 @@ def _other_answer(body: dict[str, Any], size: Any, links: MediaLinks) -> Convers
 
 
 def _vectors(body: dict[str, Any], data: list[dict[str, Any]], size: Any) -> Conversation:
-    """Say how many vectors of how many dimensions; the first values of the first few."""
+    """Say how many vectors of how many dimensions there are, and the first values of the first few."""
     fields, unset = split_fields(body, {"data", "usage"})
     shown = [_first_values(item.get("embedding")) for item in data[:5]]
     lines = "\n".join(f"{at}: {values}" for at, values in enumerate(shown))
@@ -122,7 +122,7 @@ def _pictures(body: dict[str, Any], data: list[dict[str, Any]], links: MediaLink
 
 
 def collect_results(spans: Iterable[Span], links: MediaLinks) -> Results:
-    """Return the results of tool calls as later requests of a trace tell them; tool spans name the call themselves."""
+    """Return the results of tool calls, from later requests of a trace and from tool spans, which name their call."""
     results: Results = {}
     for span in spans:
         call_id = span.attributes.get(sc.TOOL_CALL_ID)
@@ -148,7 +148,7 @@ def _told(body: dict[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def link_calls(messages: list[Message], results: Results) -> list[Message]:
-    """Put each result under its call, and leave out the messages that told no more than that."""
+    """Put each result under its call, and leave out messages that contain nothing else."""
     asked: dict[str, Call] = {call.call_id: call for m in messages for call in m.calls if call.call_id}
     for call_id, call in asked.items():
         if call_id in results and not call.results:

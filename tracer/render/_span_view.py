@@ -1,4 +1,4 @@
-"""Everything that the page says of one span, gathered for the template."""
+"""Everything that the page shows of one span, gathered for the template."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Context(NamedTuple):
 
 
 class SpanView(NamedTuple):
-    """A span for the template; see the templates for what stands where.
+    """A span for the template; the templates show where each field goes.
 
     Attributes:
-        facts: (word, value) of the line below the name.
-        schema: Of the structured output that was asked for; None without one.
+        facts: (word, value) pairs of the line below the name.
+        schema: The schema of the structured output that was asked for; None if there is none.
         raw: The span as JSON text, without its chunks; `raw_cut` says that its end is missing.
     """
 
@@ -65,12 +65,12 @@ class SpanView(NamedTuple):
 
     @property
     def has_input(self) -> bool:
-        """There is something to show of what it was given."""
+        """Whether there is an input to show."""
         return bool(self.inputs.messages or self.inputs.fields or self.inputs.value not in (None, {}, []))
 
     @property
     def has_output(self) -> bool:
-        """Likewise of what it returned."""
+        """Whether there is an output to show."""
         return bool(self.outputs.messages or self.outputs.fields or self.outputs.value is not None)
 
 
@@ -80,7 +80,7 @@ def make_context(trace: Trace, links: MediaLinks, start_ns: int) -> Context:
 
 
 def view_span(span: Span, context: Context) -> SpanView:
-    """Make the view of a span. What can't be read is shown as the value that it is."""
+    """Make the view of a span. Inputs and outputs that can't be read are shown as plain values."""
     inputs = _read(read_inputs, span, span.inputs, {}, context.links)
     outputs = _read(read_outputs, span, span.outputs, context.results, context.links)
     raw = json_text(_without_chunks(span))
@@ -104,7 +104,7 @@ def view_span(span: Span, context: Context) -> SpanView:
 def _read(
     read: Callable[[Span, MediaLinks], Conversation], span: Span, value: Any, results: Results, links: MediaLinks
 ) -> Conversation:
-    """Read one side of a call; data of a shape that nobody foresaw is shown as the value that it is."""
+    """Read one side of a call. Data of an unexpected shape is shown as a plain value."""
     try:
         conversation = read(span, links)
         conversation.messages = bounded(link_calls(conversation.messages, results))
@@ -145,7 +145,7 @@ def _facts(span: Span, start_ns: int) -> list[tuple[str, str]]:
 
 
 def model_words(known: dict[str, Any]) -> str:
-    """Return the model of a call, by its attributes; the one asked for too if another answered."""
+    """Return the model of a call, by its attributes; if another model was requested, that one too."""
     asked, got = known.get(sc.REQUEST_MODEL), known.get(sc.RESPONSE_MODEL)
     return f"{asked} → {got}" if asked and got and asked != got else str(got or asked or "")
 
@@ -155,7 +155,7 @@ def _seconds(value: Any) -> str:
 
 
 def _speed(span: Span) -> str:
-    """Return tokens a second from the first one on, where that is long enough to mean something."""
+    """Return tokens per second since the first token, if that time is long enough to mean something."""
     first, made = span.attributes.get(sc.TIME_TO_FIRST_TOKEN), (span.token_usage or {}).get("output_tokens", 0)
     if not isinstance(first, (int, float)) or span.duration_ns is None or made < 2:
         return ""
@@ -173,7 +173,7 @@ def _tokens(usage: dict[str, int] | None) -> str:
 
 
 def finish_words(known: dict[str, Any]) -> str:
-    """Return how a call ended, by its attributes, where that says more than that it did."""
+    """Return how a call ended, by its attributes, if that says more than the mere fact that it ended."""
     finish, reasons = known.get(sc.FINISH), known.get(sc.RESPONSE_FINISH_REASONS)
     words = [str(finish)] if finish and finish != "completed" else []
     if isinstance(reasons, list):

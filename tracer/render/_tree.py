@@ -10,7 +10,7 @@ from tracer._models import Span, SpanStatusCode, Trace
 
 __all__ = ["Row", "Timeline", "failing_span", "rows", "timeline"]
 
-_LEAST_WIDTH = 0.1  # percent: what has no width is not drawn
+_LEAST_WIDTH = 0.1  # percent: a bar without width would not be drawn
 
 
 class Timeline(NamedTuple):
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
     Attributes:
         level: 1 for the root.
-        left: Where its bar begins, in percent; `width` likewise.
+        left: Where its bar begins, in percent; `width` is in percent, too.
         first_token: Where the first token came, in percent; None if that isn't known.
         on_path: A span below it failed.
     """
@@ -44,12 +44,12 @@ class Row(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """The span itself ended in an error."""
+        """Whether the span itself ended in an error."""
         return self.span.status.status_code is SpanStatusCode.ERROR
 
 
 def timeline(trace: Trace, now_ns: int | None = None) -> Timeline:
-    """Return what the waterfall spans; `now_ns` is the end of what still runs."""
+    """Return the time that the waterfall covers; `now_ns` is the end of spans that still run."""
     spans = trace.data.spans
     start = min((span.start_time_ns for span in spans), default=trace.info.start_time_ns)
     last = max((max(span.start_time_ns, span.end_time_ns or now_ns or 0) for span in spans), default=start)
@@ -57,7 +57,7 @@ def timeline(trace: Trace, now_ns: int | None = None) -> Timeline:
 
 
 def rows(trace: Trace, line: Timeline) -> list[Row]:
-    """Return a row for each span; one whose parent is not there stands at the top, as do those in a circle."""
+    """Return a row for each span. A span whose parent is missing, or in a circle of parents, is at the top level."""
     path = _error_path(trace)
     return [_row(span, level, has_children, line, path) for span, level, has_children in _walk(trace.data.spans)]
 

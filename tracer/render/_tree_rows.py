@@ -1,7 +1,7 @@
 """The rows of the span tree as HTML.
 
-Written by hand and not by a template: of a trace of 500 spans its rows took nine tenths of the time to render, most of
-it in looking up attributes and in escaping numbers. What comes from a trace, names and types, is escaped here.
+This is Python and not a template: for a trace of 500 spans, a template's rows took nine tenths of the time to render,
+most of it for looking up attributes and escaping numbers. Names and types, which come from the trace, are escaped here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tracer.render._tree import Row
 __all__ = ["tree_groups"]
 
 _GROUP = 20
-"""Rows of one box, which the browser neither styles nor lays out while it is far from being seen."""
+"""Rows of one box. The browser does not style or lay out a box while it is far from the visible part."""
 
 
 def tree_groups(
@@ -25,11 +25,11 @@ def tree_groups(
     """Return boxes of rows.
 
     Args:
-        rows: Of `tracer.render._tree.rows`.
-        link: What stands before a span's id in the address of its row.
-        id_length: How much of each id its address takes; None for all of it.
-        chosen_id: Of the span that is shown.
-        found: The ids of the spans that hold what was looked for.
+        rows: The rows from `tracer.render._tree.rows`.
+        link: The part of a row's address before the span's id.
+        id_length: How many digits of the id the address has; None for all.
+        chosen_id: The id of the span that is shown.
+        found: The ids of the spans that contain the text that was searched for.
     """
     written = (_row(row, link, id_length, row.span.span_id == chosen_id, row.span.span_id in found) for row in rows)
     return [f'<div role="presentation">\n{"".join(group)}</div>\n' for group in _batched(written)]

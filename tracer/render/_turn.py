@@ -14,13 +14,13 @@ from tracer.render._sides import read_inputs, read_outputs
 __all__ = ["read_turn"]
 
 PART_CHARS = 6_000
-"""The end of a longer text is left to the trace's page."""
+"""Longer texts are cut here; the trace's page shows them whole."""
 
 Reader = Callable[[Span, MediaLinks], Conversation]
 
 
 def read_turn(trace: Trace, links: MediaLinks) -> list[Message]:
-    """Return the user's message and the answer: of the root where it has words, else of the model calls below it.
+    """Return the user's message and the answer: from the root if it has words, otherwise from the model calls below it.
 
     An agent's function often takes and returns objects; what was said is then in its first and its last call.
     """
@@ -32,7 +32,7 @@ def read_turn(trace: Trace, links: MediaLinks) -> list[Message]:
 
 
 def _calls(trace: Trace) -> list[Span]:
-    """Return the calls that talk, else all model calls."""
+    """Return the calls that hold a conversation; if there are none, all model calls."""
     calls = [span for span in trace.data.spans if span.span_type in MODEL_CALL_TYPES]
     return [span for span in calls if span.span_type != SpanType.EMBEDDING] or calls
 
@@ -43,7 +43,7 @@ def _first(
     for span in spans:
         try:
             found = pick(read(span, links).messages)
-        except Exception:  # data of a shape that nobody foresaw: the trace's page shows it as the value that it is
+        except Exception:  # data of an unexpected shape: the trace's page shows it as a plain value
             continue
         if found:
             return found
@@ -60,13 +60,13 @@ def _answer(messages: list[Message]) -> list[Message]:
 
 
 def _value(root: list[Span], side: str) -> list[Message]:
-    """Return what a function took, or returned, as a message; nothing for nothing."""
+    """Return what a function took, or returned, as a message; an empty list if there is nothing."""
     value = getattr(root[0], side) if root else None
     return [] if value in (None, {}, []) else [Message(role=side[:-1], parts=[Part(kind="json", value=value)])]
 
 
 def _bounded(message: Message) -> Message:
-    """Cut long texts, and take away what leads to places of the trace's own page."""
+    """Cut long texts, and remove links to places on the trace's own page."""
     parts = [_cut(part) for part in message.parts]
     calls = [msgspec.structs.replace(call, span_id=None) for call in message.calls]
     return msgspec.structs.replace(message, parts=parts, calls=calls, path=[])

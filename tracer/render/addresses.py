@@ -1,4 +1,4 @@
-"""Addresses of the web page's own, as its templates and those of `tracer.render` write them."""
+"""Addresses of the server's own pages, for its templates and those of `tracer.render`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _FOLDED = ("", ".", "..")  # a browser takes these for parts of the path, howeve
 
 
 def session_url(session_id: str) -> str:
-    """Return the address of one session. Any text can be its id: slashes and dots lead nowhere else.
+    """Return the address of one session. Any text can be an id: slashes and dots in it do not lead to another page.
 
     ::
 
         >>> session_url("chat/1"), session_url("..")
         ('/sessions/chat%2F1', '/sessions/?id=..')
     """
-    if session_id in _FOLDED or not session_id.isprintable():  # a line break ends the path, to a router
+    if session_id in _FOLDED or not session_id.isprintable():  # a router sees a line break as the end of the path
         return f"/sessions/?{urlencode({'id': session_id})}"
     return f"/sessions/{quote(session_id, safe='', errors='replace')}"

@@ -19,11 +19,11 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is known of both.
+    """One figure, of both sides.
 
     Attributes:
-        unit: ``seconds``, ``tokens``, ``dollars``, ``count``, or ``text`` for what has none.
-        difference: The second less the first; None unless both are numbers.
+        unit: ``seconds``, ``tokens``, ``dollars``, ``count``, or ``text`` for a figure without a unit.
+        difference: The second minus the first; None unless both are numbers.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         where: ``both``, ``a`` or ``b``.
-        cut: So many characters are left out.
+        cut: How many characters are left out.
     """
 
     role: str
@@ -50,7 +50,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def differs(self) -> bool:
-        """Something of it is in one of them only."""
+        """Whether a part of it is in only one of the two."""
         return self.where != "both" or any(piece.kind != "same" for piece in self.pieces)
 
 
@@ -70,7 +70,7 @@ class SpanSide(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpanPair(msgspec.Struct, frozen=True, kw_only=True):
-    """Spans that stand for one another in the two trees; None where one tree has none."""
+    """Two spans that correspond to each other in the two trees; None if one tree has no such span."""
 
     a: SpanSide | None = None
     b: SpanSide | None = None
@@ -90,8 +90,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two traces, or two spans, side by side.
 
     Attributes:
-        parameters: Of the requests, beside their messages.
-        inputs: Messages, or the whole input as one text. Of a trace, its root's.
+        parameters: The parameters of the requests, without their messages.
+        inputs: Messages, or the whole input as one text. For a trace, those of its root.
         spans: Both trees in order; empty when spans are compared.
         spans_left_out: How many more the trees have.
     """

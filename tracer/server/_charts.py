@@ -10,7 +10,7 @@ from tracer.store.summaries import HistogramBucket
 __all__ = ["HEIGHT", "WIDTH", "Bar", "Stack", "bars", "polyline", "spark", "stack"]
 
 WIDTH, HEIGHT = 1000, 60
-"""The drawing's own units; it is stretched to the width of the page."""
+"""In the drawing's own units: the drawing is stretched to the width of the page."""
 
 
 class Bar(NamedTuple):
@@ -29,7 +29,7 @@ class Stack(NamedTuple):
     """Bars of several series upon one another.
 
     Attributes:
-        paths: What is drawn of each series.
+        paths: The drawn path of each series.
         most: The height of the highest bar, in the series' unit.
     """
 
@@ -38,7 +38,7 @@ class Stack(NamedTuple):
 
 
 def bars(buckets: Sequence[HistogramBucket], width_ns: int) -> list[Bar]:
-    """Lay out calls and, within them, errors: a single one is still seen."""
+    """Lay out calls and, within them, errors. Even a single one stays visible."""
     most = max((bucket.calls for bucket in buckets), default=0) or 1
     step = WIDTH / max(len(buckets), 1)
     return [
@@ -58,7 +58,7 @@ def bars(buckets: Sequence[HistogramBucket], width_ns: int) -> list[Bar]:
 def polyline(values: Sequence[float | None], most: float | None = None) -> list[str]:
     """Return the points of each unbroken run of values: a stretch without any is a gap, not a zero.
 
-    `most` is as high as the drawing, for lines that share one; the highest value if it is left out.
+    `most` is the value at the top of the drawing, for lines that share one drawing; by default the highest value.
     """
     most = most or max((value for value in values if value is not None), default=0) or 1
     step = WIDTH / max(len(values), 1)
@@ -91,7 +91,7 @@ def stack(series: Sequence[Mapping[int, float]], starts: Sequence[int]) -> Stack
 
 
 def spark(values: Mapping[int, float], starts: Sequence[int]) -> str:
-    """Return one series as small bars: each one unit wide, the highest 20 units high, and the least still seen."""
+    """Return one series as small bars: each one unit wide, the highest 20 units high, the lowest still visible."""
     most = max(values.values(), default=0) or 1
     heights = ((index, value / most * 20) for index, start in enumerate(starts) if (value := values.get(start, 0)))
     return "".join(f"M{index} 20v-{max(height, 1):.1f}h.8V20z" for index, height in heights)

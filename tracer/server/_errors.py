@@ -1,4 +1,4 @@
-"""What goes wrong, in one shape: ``{"error": {"code", "message"}}`` for programs, a page for people."""
+"""Errors in one shape: ``{"error": {"code", "message"}}`` for programs, a page for people."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def error_response(
 
 
 def status_of(error: Exception) -> tuple[int, str]:
-    """Return the status and the word for one of tracer's errors."""
+    """Return the HTTP status and the code for one of tracer's errors."""
     kind = next((kind for kind in type(error).__mro__ if kind in _CODES), None)
     return _CODES[kind] if kind else (500, "internal")
 
@@ -73,7 +73,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 def fault_response(request: Request, error: Exception) -> Response:
-    """Answer where our own code failed: it is logged, and told as what it is."""
+    """Answer after an error in our own code: the error is logged, and the answer says that it is a fault in tracer."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return error_response(request, 500, "internal", f"this is a fault in tracer: {type(error).__name__}: {error}")
 

@@ -1,4 +1,4 @@
-"""Traces as files: sent while they are read, a page of them in memory."""
+"""Traces as files: sent while they are read, with only one page of them in memory."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _format(request: Request, known: tuple[str, ...]) -> str:
 
 
 async def _streamed(traces: AsyncIterator[Trace] | Iterable[Trace], form: str, rows: str, name: str) -> Response:
-    """Answer with pieces as they are made. Two of them are made first, so that what is wrong can still be told."""
+    """Answer with pieces as they are made. Two are made first, so that an error can still become an error response."""
     pieces = encode_traces(traces, form, rows=rows)
     begun = [await anext(pieces), await anext(pieces, b"")]
 
@@ -83,7 +83,7 @@ async def _streamed(traces: AsyncIterator[Trace] | Iterable[Trace], form: str, r
 
 
 async def _page(trace: Trace, store: Store, name: str) -> Response:
-    from tracer.render import references, render_trace  # Markdown, Pygments and nh3: only who asks for it needs them
+    from tracer.render import references, render_trace  # Markdown, Pygments and nh3: imported only when needed
 
     media: list[Media] = []
     for reference in references(trace, max_bytes=_MAX_MEDIA_BYTES):

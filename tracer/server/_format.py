@@ -21,12 +21,12 @@ def seconds(value: float | None) -> str:
 
 
 def duration(nanoseconds: int | None) -> str:
-    """Return a time span of nanoseconds; nothing for one that has not ended, of which the page counts the time."""
+    """Return a time span of nanoseconds; an empty text if it has not ended (the page then counts the time)."""
     return MISSING if nanoseconds is None else format_duration(nanoseconds)
 
 
 def stretch(nanoseconds: int) -> str:
-    """Return a round time span without the digits that say nothing: ``5 s``, ``2 h``, ``7 d``."""
+    """Return a round time span without needless digits: ``5 s``, ``2 h``, ``7 d``."""
     days, rest = divmod(nanoseconds, 86_400 * 10**9)
     if days and not rest:
         return f"{days:,} d"
@@ -48,7 +48,7 @@ def brief(value: float | None) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Return a share in percent, never rounded to nothing or to all: ``0.4%``, ``<0.1%``."""
+    """Return a share in percent, never rounded to 0% or 100%: ``0.4%``, ``<0.1%``."""
     percent = 100 * part / whole if whole else 0
     if 0 < percent < 0.1:
         return "<0.1%"

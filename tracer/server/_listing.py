@@ -1,6 +1,6 @@
 """What the list shows: its columns, and the links that change one thing of a view and keep the rest.
 
-The overview and the sessions are views of the same traces: their links keep what narrows them.
+The overview and the sessions are views of the same traces: their links keep the conditions that narrow them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Column(NamedTuple):
     """One column of the list.
 
     Attributes:
-        order: What `order_by` calls it; None if it can't be sorted by.
-        shown: Unless the reader chose otherwise.
-        number: Set to the right, in figures of one width.
+        order: Its name in `order_by`; None if the list can't be sorted by it.
+        shown: Shown unless the reader chose otherwise.
+        number: Aligned to the right, in digits of equal width.
     """
 
     key: str
@@ -76,8 +76,8 @@ class View:
     """One state of the list, or of another page about the same traces, as its URL has it.
 
     Attributes:
-        path: Of the page, which links lead to unless they say otherwise.
-        paths: Of all pages that can show the same traces.
+        path: The page's path, which links lead to unless they name another.
+        paths: The paths of all pages that can show the same traces.
     """
 
     def __init__(self, parameters: QueryParams, path: str = "/") -> None:
@@ -100,14 +100,14 @@ class View:
 
     @property
     def spans(self) -> tuple[tuple[str, str], ...]:
-        """Return the choices of the time range: since when, and in words; one that was chosen is a choice too."""
+        """Return the choices of the time range: since when, and in words. A custom range, if chosen, is one of them."""
         since, until = self.get("since"), self.get("until")
         if until or since not in dict(_SPANS):
             return *_SPANS, (since, "A chosen time")
         return _SPANS
 
     def moment(self, name: str) -> datetime | None:
-        """Return a bound of the chosen time; None if there is none, or one that moves on (``24h``)."""
+        """Return a bound of the chosen time; None if there is none, or if it moves with the clock (``24h``)."""
         text = self.get(name)
         with contextlib.suppress(ValueError, OverflowError, OSError):
             if re.fullmatch(r"\d+(\.\d+)?", text):
@@ -117,12 +117,12 @@ class View:
 
     @property
     def state(self) -> str:
-        """The view as one parameter, for a trace's page to lead back to it; blank if nothing was chosen."""
+        """The view as one parameter, so that a trace's page can link back to it; blank if nothing was chosen."""
         return urlencode([item for item in self.parameters.multi_items() if item[0] not in _PER_SEARCH and item[1]])
 
     @property
     def trace_suffix(self) -> str:
-        """What follows a trace's URL, so that its page knows the list that it was opened from."""
+        """The end of a trace's URL that tells its page which list it was opened from."""
         return f"?{urlencode({'list': self.state})}" if self.state else ""
 
     def export_link(self, form: str) -> str:
@@ -132,12 +132,12 @@ class View:
 
     @property
     def kept(self) -> list[tuple[str, str]]:
-        """Return what the form doesn't ask for and must not lose."""
+        """Return the parameters that the form has no field for and must not lose."""
         free = (*_IN_FORM, *_PER_SEARCH)
         return [item for item in self.parameters.multi_items() if item[0] not in free and item[1]]
 
     def chips(self) -> list[tuple[str, str]]:
-        """Return what narrows the view: in words, and the URL without it."""
+        """Return each condition that narrows the view: in words, and with the URL without it."""
         found = [
             (f"{name.removesuffix('_id').replace('_', ' ')}: {value}", self.toggled(name, value))
             for name, value in self.parameters.multi_items()
@@ -151,12 +151,12 @@ class View:
         return found
 
     def sort_link(self, column: Column) -> str:
-        """Return the URL that sorts by this column: numbers and times from above first, then the other way."""
+        """Return the URL that sorts by this column: numbers and times descending first, at the next click ascending."""
         down = not self.descending if self.order == column.order else column.number
         return self.link(order_by=f"{column.order} {'desc' if down else 'asc'}")
 
     def sorted_by(self, column: Column) -> str:
-        """Return what ``aria-sort`` says of a column."""
+        """Return the value of ``aria-sort`` for a column."""
         if self.order != column.order:
             return "none"
         return "descending" if self.descending else "ascending"
@@ -170,7 +170,7 @@ class View:
     def elsewhere(self, path: str, **changes: str | None) -> str:
         """Return the URL of another page about the same traces, with some parameters set.
 
-        What can't be set beside what narrows this view already (a second model) is added to the filter.
+        If a parameter of this view already has another value (a second model), the new one is added to the filter.
         """
         held = [item for item in self.parameters.multi_items() if item[0] in _NARROWING]
         clashing = {name: value for name, value in changes.items() if value and self._narrows_otherwise(name, value)}
@@ -186,7 +186,7 @@ class View:
 
     @staticmethod
     def _joined(held: str | None, comparison: str | None) -> str | None:
-        """Return a filter that asks for both."""
+        """Return a filter that requires both."""
         if not held or not comparison:
             return held or comparison
         held = f"({held})" if re.search(r"\bor\b", held, re.IGNORECASE) else held
@@ -196,7 +196,7 @@ class View:
         """Return this view's URL with a parameter set to a value, or without it if it has that value already."""
         held = self.parameters.getlist(name)
         others = [item for item in self.parameters.multi_items() if item[0] not in (*_PER_SEARCH, name)]
-        values = [] if name != "tag" else [tag for tag in held if tag != value]  # of the rest only one is asked for
+        values = [] if name != "tag" else [tag for tag in held if tag != value]  # all others have one value only
         pairs = [*others, *((name, other) for other in values), *([] if value in held else [(name, value)])]
         return _url(self.path, pairs)
 
@@ -223,7 +223,7 @@ class View:
 
 
 def equation(field: str, value: str) -> str:
-    """Return the filter's comparison that a field has this value."""
+    """Return the comparison, in the filter language, that a field has this value."""
     quoted = value.replace("\\", "\\\\").replace("'", "''")
     return f"{field} = '{quoted}'"
 

@@ -32,9 +32,9 @@ class Operation(NamedTuple):
 
     Attributes:
         handler: Its docstring describes it, its name identifies it.
-        returns: What msgspec encodes; a content type for what is no JSON; None for no content.
-        body: What the request's JSON must be; None if there is none.
-        slashes: The last name of the path may stand for a text with slashes.
+        returns: The type that msgspec encodes; a content type if the answer is not JSON; None for no content.
+        body: The type of the request's JSON; None if it has no body.
+        slashes: The last parameter of the path may contain slashes.
     """
 
     method: str
@@ -54,7 +54,7 @@ class Operation(NamedTuple):
 
 
 class ErrorDetail(msgspec.Struct):
-    """What went wrong: a word for programs, words for people; in a filter also where, counted from 1."""
+    """What went wrong: a code for programs, a message for people; for a filter also the position, counted from 1."""
 
     code: str
     message: str
@@ -62,7 +62,7 @@ class ErrorDetail(msgspec.Struct):
 
 
 class Error(msgspec.Struct):
-    """Every answer that is no success."""
+    """The body of every error response."""
 
     error: ErrorDetail
 

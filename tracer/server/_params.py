@@ -25,8 +25,8 @@ LIST_PARAMETERS = {
     "user_id": "The user.",
     "tag": "`key=value`; may be given several times.",
     "linked_to": "A trace id: the traces that continue it or that it continues.",
-    "since": "ISO 8601, seconds since the epoch, or so long ago: `15m`, `24h`, `7d`.",
-    "until": "The same; the moment itself is left out.",
+    "since": "ISO 8601, seconds since the epoch, or a time before now: `15m`, `24h`, `7d`.",
+    "until": "The same forms as `since`; traces at that very moment are not included.",
     "min_duration": "Seconds.",
     "order_by": "`start_time desc`, `duration desc`, `total_tokens asc`, `cost desc`, …",
 }
@@ -37,10 +37,11 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 def read_query(
     parameters: QueryParams, *, limit: int = 100, page_token: str | None = None, include_spans: bool = False
 ) -> TraceQuery:
-    """Return the search that a query string asks for; what is blank counts as left out.
+    """Return the search that a query string asks for; blank parameters count as left out.
 
     Raises:
-        ConfigurationError: A number, a moment or a tag that isn't one. What a field may hold the store checks.
+        ConfigurationError: A number, a time or a tag can't be understood. The store checks which values a field may
+            have.
     """
     given = {name: parameters[name] for name in LIST_PARAMETERS if parameters.get(name, "").strip()}
     values: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
@@ -94,7 +95,7 @@ def _moment(name: str, text: str | None) -> Any:
         return timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
-    return text  # ISO: the store reads it, and says what is wrong with it
+    return text  # ISO: the store parses it, and reports errors in it
 
 
 def _number(name: str, text: str | None) -> float | None:

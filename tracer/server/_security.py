@@ -1,4 +1,4 @@
-"""Who may ask, and what the browser may do with the answer: one middleware around everything.
+"""Who may send requests, and what the browser may do with the answers: one middleware around everything.
 
 Rules and their reasons: a page on loopback can be reached by every site that a browser visits (DNS rebinding, forged
 requests) and by every user of the machine. So the Host must be one that we serve, a request that changes something must
@@ -42,18 +42,18 @@ _COOKIE_SECONDS = 30 * 24 * 3600
 
 
 class Guard:
-    """The middleware. `token` None lets everybody in who reaches the port.
+    """The middleware. With `token` None, everybody who can reach the port may use the server.
 
     Args:
-        hosts: Names under which the server may be asked, without port; no patterns.
-        token: Asked for as ``Authorization: Bearer``, or once as ``?token=``, which becomes a cookie.
+        hosts: The host names that requests may use, without port; no patterns.
+        token: Required as ``Authorization: Bearer``, or once as ``?token=``, which becomes a cookie.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], token: str | None) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
         self._token = None if token is None else _digest(token)
-        # Cookies don't mind the port: two servers on one machine need two names.
+        # Cookies are shared between ports: two servers on one machine need two cookie names.
         self._cookie = None if self._token is None else f"tracer_{self._token[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +63,7 @@ class Guard:
         request, sent = Request(scope), _Sent(send)
         try:
             await (self._refusal(request) or self._app)(scope, receive, sent)
-        except Exception as error:  # here, so that this answer carries the policy, too
+        except Exception as error:  # handled here, so that this answer has the security headers, too
             answer = fault_response(request, error)
             if sent.started:
                 raise
@@ -95,7 +95,7 @@ class Guard:
         return request.cookies.get(self._cookie or "")
 
     def _exchange(self, request: Request, token: str) -> Response:
-        """Turn ``?token=`` into a cookie, so that it is in no history, bookmark or log for long."""
+        """Turn ``?token=`` into a cookie, so that the token does not stay in a history, bookmark or log."""
         if not _matches(_digest(token), self._token):
             return _unauthorized(request, "this token isn't the one that `tracer ui` printed")
         rest = [(name, value) for name, value in parse_qsl(request.url.query, True) if name != "token"]
@@ -108,7 +108,7 @@ class Guard:
 
 
 def _digest(token: str) -> str:
-    """Return what is kept and sent as cookie in the token's place."""
+    """Return the digest that is kept, and sent as the cookie, in place of the token."""
     return hashlib.sha256(f"tracer page {token}".encode(errors="replace")).hexdigest()
 
 
@@ -117,7 +117,7 @@ def _matches(given: str | None, wanted: str | None) -> bool:
 
 
 def _is_same_origin(headers: Headers) -> bool:
-    """Judge a request that changes something. Browsers always say where it comes from; other programs need not."""
+    """Tell whether a changing request is from our own page. Browsers always send an origin, programs need not."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None and site not in ("same-origin", "none"):
         return False
@@ -132,7 +132,7 @@ def _unauthorized(request: Request, message: str) -> Response:
 
 
 class _Sent:
-    """Sends on, with our headers."""
+    """Passes messages on, with our headers added."""
 
     def __init__(self, send: Send) -> None:
         self.started = False

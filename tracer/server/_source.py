@@ -16,9 +16,9 @@ __all__ = ["Source", "slow_store_of", "store_of"]
 
 
 class Source:
-    """A store and, if it was named by its URI, the care for it: opened, opened anew when its file was replaced, closed.
+    """A store. If it was given by its URI, it is opened here, opened again when its file was replaced, and closed.
 
-    A `Store` that is passed in is the caller's: open in this event loop, closed by whoever opened it.
+    A `Store` that is passed in belongs to the caller, who must have opened it in this event loop and closes it.
 
     Raises:
         ConfigurationError: The URI names no store, or a file that can't be ours (`tracer.store.check_uri`).
@@ -34,11 +34,11 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The store's URI, fit to be shown."""
+        """The store's URI without secrets, so that it can be shown."""
         return redact_uri(self._store.uri)
 
     async def ready(self) -> Store:
-        """Return the store, open. Raises StoreError if it can't be read, its file having vanished for example."""
+        """Return the store, open. Raises StoreError if it can't be read, for example because its file has vanished."""
         if not self._owned or (self._is_open and self._file == self._identity()):
             return self._store
         async with self._opening:
@@ -51,12 +51,12 @@ class Source:
         return self._store
 
     async def aclose(self) -> None:
-        """Close what this opened."""
+        """Close the store, if it was opened here."""
         if self._owned and self._is_open:
             await self._close()
 
     async def _open(self) -> None:
-        if self._file is not None and self._identity() is None:  # it was there: don't make an empty one in its place
+        if self._file is not None and self._identity() is None:  # the file is gone: don't create an empty one
             raise StoreError(f"{self.name} is gone: its file was deleted or moved while it was being shown")
         self._store = open_store(self._store.uri)
         await self._store.open()
@@ -67,7 +67,7 @@ class Source:
         await self._store.aclose()
 
     def _identity(self) -> tuple[int, int] | None:
-        """Return which file the path leads to; None if there is none, or no file at all."""
+        """Return the identity of the file at the path; None if there is no such file, or the store has no file."""
         try:
             found = os.stat(self._path) if self._path is not None else None
         except OSError:
@@ -87,6 +87,6 @@ async def store_of(request: Request) -> Store:
 
 
 async def slow_store_of(request: Request) -> Store:
-    """Return the same store by another connection, for what takes long: a list must not wait for a chart."""
+    """Return the same store over another connection, for slow queries: a list must not wait for a chart."""
     source: Source = request.app.state.slow_source
     return await source.ready()

@@ -23,7 +23,7 @@ _NAVIGATION = (
     ("Storage", "/storage"),
 )
 STATIC_FOLDERS = {"": Path(__file__).parent / "static", "render": Path(__file__).parent.parent / "render" / "static"}
-"""Where the files below ``/static`` are, by the first part of their name."""
+"""The folders of the files below ``/static``, by the first part of their name."""
 
 
 def render(
@@ -57,10 +57,10 @@ def static_url(name: str) -> str:
 
 @functools.cache
 def static_version() -> str:
-    """Return a word that changes with the content of any file, so that browsers may keep them for ever.
+    """Return a word that changes with the content of any static file, so that browsers may cache the files for ever.
 
-    It is part of the path: modules import one another by relative names, which must lead to the same URL as a page's
-    ``<script>``, else a module would run twice.
+    The word is part of the path: modules import one another by relative names, which must lead to the same URL as a
+    page's ``<script>``. Otherwise a module would run twice.
     """
     digest = hashlib.blake2b(digest_size=6)
     for folder in STATIC_FOLDERS.values():

@@ -41,7 +41,7 @@ _PAGE = Parameter("page_token", "The `next_page_token` of the page before.")
 
 
 class TraceList(msgspec.Struct):
-    """A page of traces without their spans; the token of the page after it is null on the last one."""
+    """A page of traces without their spans; `next_page_token` is null on the last page."""
 
     traces: list[TraceInfo]
     next_page_token: str | None = None
@@ -57,8 +57,8 @@ class FilterField(msgspec.Struct):
     """A field of the filter language.
 
     Attributes:
-        kind: ``text``, ``number``, or ``words`` for one that has only the `values` told.
-        unit: What a number counts.
+        kind: ``text``, ``number``, or ``words`` for a field that can only have one of `values`.
+        unit: The unit of a number.
     """
 
     name: str
@@ -74,7 +74,7 @@ class FilterFields(msgspec.Struct):
 
 
 class FilterVerdict(msgspec.Struct):
-    """A filter that can be searched with."""
+    """The answer for a valid filter."""
 
     valid: bool
 
@@ -107,7 +107,7 @@ async def delete_feedback(request: Request) -> Response:
 
 
 async def get_facets(request: Request) -> Response:
-    """Return the most frequent values by which the traces found could be narrowed."""
+    """Return the most frequent values by which the traces found can be narrowed further."""
     limit = whole_number(request.query_params, "limit", default=10, most=MOST)
     return as_json(await (await slow_store_of(request)).facets(_query(request), limit=limit))
 
@@ -119,13 +119,13 @@ async def get_histogram(request: Request) -> Response:
 
 
 async def get_overview(request: Request) -> Response:
-    """Return calls, errors, latency, tokens and cost of the traces found: in all, over time, by model and by name."""
+    """Return calls, errors, latency, tokens and cost of the traces found: in total, over time, by model and by name."""
     limit = whole_number(request.query_params, "limit", default=10, most=MOST)
     return as_json(await (await slow_store_of(request)).overview(_query(request), limit=limit))
 
 
 async def list_sessions(request: Request) -> Response:
-    """Return the sessions of the traces found, the one with the newest of them first, each summed up as a whole."""
+    """Return the sessions of the traces found, that with the newest trace first, each summed up over all its traces."""
     return as_json(await (await slow_store_of(request)).sessions(_query(request, with_page=True)))
 
 
@@ -136,7 +136,7 @@ async def get_session(request: Request) -> Response:
 
 
 async def get_neighbours(request: Request) -> Response:
-    """Return the traces before and after one in a list, as its parameters select and sort it."""
+    """Return the traces before and after a given one in a list; the parameters select and sort the list."""
     query = _query(request)
     return as_json(await (await slow_store_of(request)).neighbours(query, request.path_params["trace_id"]))
 
@@ -153,7 +153,7 @@ async def get_experiments(request: Request) -> Response:
 
 
 async def get_storage(request: Request) -> Response:
-    """Return what the database holds, what it takes, and what was lost on the way into it."""
+    """Return what the database holds, how much space it takes, and what was lost before it could be stored."""
     return as_json(await (await slow_store_of(request)).storage())
 
 
@@ -163,7 +163,7 @@ async def get_fields(request: Request) -> Response:
 
 
 async def check_filter(request: Request) -> Response:
-    """Tell whether a filter can be understood: if not, the error says where, and what could stand there."""
+    """Tell whether a filter can be understood: if not, the error says where it fails, and what is expected there."""
     from tracer.store.filter import parse_filter  # lark is an extra
 
     try:
@@ -176,12 +176,12 @@ async def check_filter(request: Request) -> Response:
 
 
 async def get_media(request: Request) -> Response:
-    """Return an image, a recording or a file of a call. What a browser might run is sent as a download."""
+    """Return an image, a recording or a file of a call. Types that a browser might execute are sent as a download."""
     media = await (await store_of(request)).get_media(request.path_params["hash"])
     kind = media.content_type.partition(";")[0].strip().lower()
     headers = {
         "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Cache-Control": "private, max-age=31536000, immutable",  # it is named by its content
+        "Cache-Control": "private, max-age=31536000, immutable",  # its address is the hash of its content
     }
     if request.query_params.get("as") == "wav":  # raw samples, which no browser plays
         from tracer.render import playable
@@ -239,7 +239,7 @@ _SHOWN_MEDIA = frozenset(
 
 
 def _part_of(request: Request, answer: Response) -> Response:
-    """Send the bytes that a player asked for (RFC 9110, one range), so that it can seek."""
+    """Send the bytes that a player asked for (RFC 9110, one range), so that the player can seek."""
     answer.headers["Accept-Ranges"] = "bytes"
     match = re.fullmatch(r"bytes=(\d{1,15})-(\d{0,15})", request.headers.get("range", ""))
     whole = bytes(answer.body)
@@ -254,12 +254,12 @@ def _part_of(request: Request, answer: Response) -> Response:
 
 
 _COMPARED = (
-    Parameter("a", "A trace's id or, as `trace:span`, one of its spans'; the address of its page will do, too."),
-    Parameter("b", "The same; `previous` for the trace before it of the same name."),
+    Parameter("a", "A trace's id, or `trace:span` for one of its spans; the address of its page works, too."),
+    Parameter("b", "As `a`; or `previous` for the trace of the same name before `a`."),
 )
 _EXPORT = (
-    Parameter("format", "`jsonl` (by default), `csv` or `parquet`; of one trace also `json` and `html`."),
-    Parameter("rows", "Of CSV and Parquet: `traces` (by default) or `spans`, a row each."),
+    Parameter("format", "`jsonl` (by default), `csv` or `parquet`; for a single trace also `json` and `html`."),
+    Parameter("rows", "For CSV and Parquet: a row for each of the `traces` (by default) or `spans`."),
 )
 _BY_QUERY = (*LIST, Parameter("limit", "How many values or stretches of time.", "integer"))
 _SESSIONS_BY = tuple(parameter for parameter in LIST if parameter.name != "order_by")

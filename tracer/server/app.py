@@ -37,19 +37,20 @@ def create_app(
 
         app = create_app("sqlite:///tracer.db")  # uvicorn.run(app, port=5151)
 
-    The store is opened when the application starts, in its event loop (asyncio), and only read from. Whatever the
-    browser needs comes from here: no request leaves the machine.
+    The store is opened when the application starts, in its event loop (asyncio), and is only read from. Everything that
+    the browser needs comes from this application: no request leaves the machine.
 
     Args:
-        store_or_uri: A tracking URI, or a store that is open in the loop that will serve (and stays the caller's).
-        token: What a browser or program must bring, see `tracer.server._security.Guard`; None asks for nothing.
-        hosts: Names under which the server may be asked, without port: a guard against DNS rebinding.
+        store_or_uri: A tracking URI, or a store that is open in the event loop that will serve. The caller closes such
+            a store.
+        token: The token that a browser or program must send, see `tracer.server._security.Guard`; None requires none.
+        hosts: The host names that requests may use, without port: a guard against DNS rebinding.
 
     Raises:
         ConfigurationError: The URI names no store that this version has.
     """
     source, slow_source = Source(store_or_uri), Source(store_or_uri)
-    if source.name == MEMORY_URI:  # a second one would be another, empty store
+    if source.name == MEMORY_URI:  # opening it a second time would give another, empty store
         slow_source = source
     app = Starlette(
         routes=_routes(),
@@ -60,14 +61,14 @@ def create_app(
         exception_handlers=HANDLERS,
         lifespan=_lifespan,
     )
-    app.router.redirect_slashes = False  # a path is there or it isn't
+    app.router.redirect_slashes = False  # a path exists or it doesn't: no redirect
     app.state.source, app.state.slow_source = source, slow_source
     app.state.watch = live.Watch(source)
     return app
 
 
 def _routes() -> list[BaseRoute]:
-    """Every page and operation. A module of pages adds its own by a tuple ROUTES."""
+    """Every page and operation. Each module of pages has its own in a tuple ROUTES."""
     return [
         *pages.ROUTES,
         *overview.ROUTES,
@@ -85,8 +86,8 @@ def _routes() -> list[BaseRoute]:
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     try:
-        await app.state.source.ready()  # the slow one is opened by who needs it first
-    except StoreError as error:  # the page says so too, and the store may come back
+        await app.state.source.ready()  # the slow one is opened when it is first needed
+    except StoreError as error:  # the page also shows this, and the store may come back
         logger.warning("%s", error)
     try:
         yield

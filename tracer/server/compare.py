@@ -36,12 +36,17 @@ class Part(NamedTuple):
 
     @property
     def reference(self) -> str:
-        """As a URL has it."""
+        """The form of it that URLs use."""
         return self.trace.info.trace_id + (f":{self.span_id}" if self.span_id else "")
 
 
 async def read_sides(request: Request) -> tuple[Part, Part]:
-    """Return what a request wants to compare. Raises ConfigurationError or TraceNotFoundError, telling which it is."""
+    """Return what a request wants to compare. The errors that are raised say which of the two is wrong.
+
+    Raises:
+        ConfigurationError: A parameter can't be understood, or both are the same.
+        TraceNotFoundError: There is no such trace or span.
+    """
     given = request.query_params
     a = await _part(request, "a", given.get("a", ""))
     text = given.get("b", "").strip()
@@ -53,7 +58,7 @@ async def read_sides(request: Request) -> tuple[Part, Part]:
 
 async def compare_sides(sides: tuple[Part, Part]) -> Comparison:
     """Compare, in a thread: long texts take their time."""
-    from tracer.render import compare  # Markdown, Pygments and nh3: only who compares needs them
+    from tracer.render import compare  # Markdown, Pygments and nh3: imported only when needed
 
     a, b = sides
     return await anyio.to_thread.run_sync(lambda: compare(a.trace, b.trace, a_span=a.span_id, b_span=b.span_id))
@@ -72,7 +77,7 @@ async def _part(request: Request, name: str, text: str) -> Part:
 
 
 async def _previous(request: Request, a: Part) -> Part:
-    """Return the trace before it of the same name; of a span, the one of the same name there."""
+    """Return the trace of the same name before `a`; if `a` is a span, the span of the same name in that trace."""
     info = a.trace.info
     beside = await (await slow_store_of(request)).neighbours(TraceQuery(name=info.name), info.trace_id)
     if beside.next is None:
@@ -88,10 +93,10 @@ async def _previous(request: Request, a: Part) -> Part:
 
 
 async def compare(request: Request) -> Response:
-    """Show the comparison; without two to compare, a form that asks for them."""
+    """Show the comparison. If fewer than two things are named, show a form that asks for them."""
     given = request.query_params
     ticked = given.getlist("id")
-    if ticked:  # of a list without scripts
+    if ticked:  # from a list without scripts
         pairs = [*zip(("a", "b"), ticked, strict=False)]
         return RedirectResponse(f"/compare?{urlencode(pairs)}", 303)
     if not given.get("a", "").strip() or not given.get("b", "").strip():
@@ -145,7 +150,7 @@ async def _form(request: Request, error: TracerError | None = None) -> Response:
 
 
 async def _proposals(request: Request, a: Part) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Return what a trace, or a span, could be compared with: others of its name, other calls of its trace."""
+    """Return what to compare with: for a trace, others of its name; for a span, other model calls of its trace."""
     info, found = a.trace.info, []
     if a.span_id is not None:
         calls = [

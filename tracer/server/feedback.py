@@ -1,4 +1,4 @@
-"""What people think of a trace: said on its page, with or without scripts, or through the API."""
+"""What people think of a trace: given on its page, with or without scripts, or through the API."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class NewFeedback(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def store_feedback(request: Request, trace_id: str, given: NewFeedback) -> Feedback:
-    """Store feedback, as `tracer.log_feedback` would: checked, and its texts through this process's ``redact`` hooks.
+    """Store feedback like `tracer.log_feedback`: checked, and its texts put through this process's ``redact`` hooks.
 
-    The hooks are those of `tracer.configure` where the server runs within a program of the user's, and those that
-    ``TRACER_REDACT`` names under ``tracer ui``. Raises ConfigurationError or TraceNotFoundError.
+    If the server runs inside a user's program, the hooks are those of `tracer.configure`. Under ``tracer ui``, they are
+    those that ``TRACER_REDACT`` names. Raises ConfigurationError or TraceNotFoundError.
     """
     told = {name: getattr(given, name) for name in ("span_id", "comment", "source")}
     made = make_feedback(trace_id, given.name, given.value, created_ns=time.time_ns(), redact=_redacted, **told)
@@ -66,14 +66,14 @@ async def read_body(request: Request) -> bytes:
 
 
 async def add(request: Request) -> Response:
-    """Take the page's form, and lead back to the page."""
+    """Store the feedback in the page's form, and redirect back to the page."""
     form, trace_id = await _form(request), request.path_params["trace_id"]
     made = await store_feedback(request, trace_id, _read(form))
     return await _answer(request, form, made.span_id)
 
 
 async def remove(request: Request) -> Response:
-    """Delete one feedback, and lead back to the page. One that is gone already is no error."""
+    """Delete one feedback, and redirect back to the page. It is not an error if the feedback is gone already."""
     form = await _form(request)
     await (await store_of(request)).delete_feedback(request.path_params["feedback_id"])
     return await _answer(request, form, form.get("span_id") or None)
@@ -115,7 +115,7 @@ def _value(kind: str, text: str) -> bool | float | str:
 
 
 async def _answer(request: Request, form: dict[str, str], span_id: str | None) -> Response:
-    """Lead back to the page; a script is given the box as it is now."""
+    """Redirect back to the page; a script gets the current HTML of the box instead."""
     trace_id = request.path_params["trace_id"]
     if form.get("fragment"):
         trace = await (await store_of(request)).get_trace(trace_id)
@@ -126,7 +126,7 @@ async def _answer(request: Request, form: dict[str, str], span_id: str | None) -
 
 
 def _asked_from(request: Request, trace_id: str) -> str:
-    """Return the query string of the trace's page that the form stood on: its span, its tab, its list."""
+    """Return the query string of the trace's page that contained the form: its span, its tab, its list."""
     asked = urlsplit(request.headers.get("referer", ""))
     return asked.query if asked.path == f"/traces/{trace_id}" else ""
 
@@ -147,7 +147,7 @@ def box_values(trace: Trace, span_id: str | None) -> dict[str, Any]:
 
 
 def _comparison(said: Feedback) -> str:
-    """Return the filter that finds the traces of which the same was said."""
+    """Return the filter that finds the traces with the same feedback."""
     name = said.name if said.name.isidentifier() and said.name.isascii() else f"`{said.name}`"
     if isinstance(said.value, str):
         quoted = said.value.replace("\\", "\\\\").replace("'", "''")

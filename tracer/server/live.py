@@ -1,6 +1,6 @@
 """Server-sent events: tell open pages that something was stored, so that they look again.
 
-One task looks for all of them, and only while somebody listens: an idle server does nothing.
+One task checks the store for all pages, and only while a page listens: an idle server does nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ logger = logging.getLogger("tracer")
 
 INTERVAL = 0.5
 """Seconds between two looks at the store while pages listen."""
-_SWEEP_LOOKS = 10  # so many looks apart, traces whose process is gone are looked for
-_HEARTBEAT = 20.0  # a comment as often tells a page (and a proxy) that the line stands
+_SWEEP_LOOKS = 10  # every so many looks, traces whose process is gone are searched for
+_HEARTBEAT = 20.0  # seconds between comments that tell a page (and a proxy) that the connection is alive
 
 
 class Watch:
-    """Looks at the store for everybody who waits. Belongs to one event loop.
+    """Watches the store for everybody who waits. Belongs to one event loop.
 
     Attributes:
         version: Grows whenever something was stored.
@@ -59,14 +59,14 @@ class Watch:
                 self._task = None
 
     async def next(self, seen: int, timeout: float) -> int | None:
-        """Return the version once it is another than `seen`; None when nothing came for `timeout` seconds."""
+        """Return the version once it differs from `seen`; None if nothing was stored for `timeout` seconds."""
         with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
             while self.version == seen and not self._closed:
                 await asyncio.wait_for(self._changed.wait(), timeout)
         return None if self.version == seen else self.version
 
     async def aclose(self) -> None:
-        """End what waits."""
+        """Wake everybody who waits, and stop watching."""
         self._closed = True
         self._tell()
         if self._task is not None:
@@ -79,9 +79,9 @@ class Watch:
 
     async def _look_on(self) -> None:
         looks = 0
-        known = False  # what was stored before somebody listened is in what they have read
+        known = False  # pages have already read what was stored before they listened
         while True:
-            with contextlib.suppress(TracerError):  # a store that is gone: the pages say so when they ask
+            with contextlib.suppress(TracerError):  # if the store is gone, the pages say so at their next request
                 store = await self._source.ready()
                 if looks % _SWEEP_LOOKS == 0:
                     await store.search_traces(TraceQuery(status="IN_PROGRESS", max_results=1, include_spans=False))
@@ -99,7 +99,7 @@ class Watch:
 
 
 async def _events(request: Request) -> Response:
-    """Stream ``changed`` events; the first one at once, so that a page that slept looks again."""
+    """Stream ``changed`` events. The first one is sent at once, so that a page that slept reloads its data."""
     watch: Watch = request.app.state.watch
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(watch), media_type="text/event-stream", headers=headers)

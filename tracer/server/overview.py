@@ -1,4 +1,4 @@
-"""The overview: what the traces that a query selects add up to, over time, by model and by name.
+"""The overview: totals of the traces that a query selects, over time, by model and by name.
 
 Every number is a link to the list of the traces behind it.
 """
@@ -27,7 +27,7 @@ __all__ = ["ROUTES"]
 
 BUCKETS = 60
 ROWS = 20  # of the tables by model and by name
-TOP = 10  # of the slowest and the costliest
+TOP = 10  # rows of the slowest and the costliest traces
 _COLOURS = 6
 _MEASURES: dict[str, Callable[[OverviewPoint], float]] = {
     "calls": lambda point: point.calls,
@@ -39,7 +39,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {"cost": format_cost}
 
 
 class Figure(NamedTuple):
-    """A number at the top, and the traces behind it; None if there are none."""
+    """A number at the top, and the link to the traces behind it; None if there are none."""
 
     title: str
     value: str
@@ -52,10 +52,10 @@ class Chart(NamedTuple):
     """One drawing over time.
 
     Attributes:
-        note: What its height means.
+        note: The meaning of its height.
         fills: (class, path) of areas; `lines` are (class, points).
         legend: (class, words).
-        hits: (x, words) of the stretches of time that hold something.
+        hits: (x, words) of the stretches of time that contain traces.
     """
 
     title: str
@@ -67,7 +67,7 @@ class Chart(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A number of a table, with the list of the traces behind it."""
+    """A number of a table, with the link to the traces behind it."""
 
     text: str
     url: str | None = None
@@ -178,7 +178,7 @@ def _each(found: Overview) -> str:
 
 
 def _longer(view: View, nanoseconds: int | None, **parameters: str) -> str | None:
-    """Return the list of the traces that took at least so long, the longest first."""
+    """Return the link to the traces that took at least this long, the longest first."""
     if nanoseconds is None:
         return None
     return view.elsewhere("/", min_duration=_exact_seconds(nanoseconds), order_by="duration desc", **parameters)
@@ -216,14 +216,14 @@ def _row(view: View, field: str, summary: NameSummary, about: str, measure: str,
 
 
 def _failed(view: View, summary: NameSummary, narrow: dict[str, str]) -> str:
-    """Return the traces that failed; of a model, those in which a call failed, though it was handled."""
+    """Return the link to the traces that failed; for a model, those in which a call failed, even if it was handled."""
     if isinstance(summary, ModelSummary):
         return view.elsewhere("/", **narrow, filter="span.status = 'ERROR'")
     return view.elsewhere("/", **narrow, status="ERROR")
 
 
 def _longer_than(view: View, summary: NameSummary, value: int | None, narrow: dict[str, str]) -> str | None:
-    """Return the traces that took at least so long; of a model, those in which a span did."""
+    """Return the link to the traces that took at least this long; for a model, those in which a span did."""
     if value is None or not isinstance(summary, ModelSummary):
         return _longer(view, value, **narrow)
     return view.elsewhere("/", **narrow, filter=f"span.duration >= {_exact_seconds(value)}", order_by="duration desc")
@@ -285,7 +285,7 @@ def _latency(histogram: Histogram) -> Chart:
 
 
 def _by_model(found: Overview, measure: str) -> Chart | None:
-    """Draw tokens or cost of each model upon one another; the rarer models are one. None if there are none."""
+    """Draw tokens or cost of the models as stacked bars; rarer models are combined into one. None if there are none."""
     series = _series(found.models, measure)
     starts = [bucket.start_ns for bucket in found.histogram.buckets]
     drawn = _charts.stack(list(series.values()), starts)
@@ -311,7 +311,7 @@ def _by_model(found: Overview, measure: str) -> Chart | None:
 
 
 def _series(models: Sequence[ModelSummary], measure: str) -> dict[str, Mapping[int, float]]:
-    """Return each model's values by start; the order is that of the table, so that colours mean the same."""
+    """Return each model's values by start, in the order of the table, so that the colours mean the same models."""
     whole = models if len(models) <= _COLOURS else models[: _COLOURS - 1]
     series: dict[str, Mapping[int, float]] = {model.name: _over_time(model, measure) for model in whole}
     rest: dict[int, float] = {}

@@ -28,7 +28,7 @@ __all__ = ["ROUTES"]
 
 PAGE_SIZE = 100
 _FORMS = {"Referrer-Policy": "same-origin"}
-"""Of a page with forms: under ``no-referrer`` browsers send them with ``Origin: null``. Other hosts learn nothing."""
+"""For pages with forms: under ``no-referrer``, browsers send forms with ``Origin: null``. Other hosts learn nothing."""
 _TITLES = {"status": "Status", "model": "Model", "experiment": "Experiment", "name": "Name"}
 
 
@@ -53,7 +53,7 @@ async def traces(request: Request) -> Response:
 
 
 async def rows(request: Request) -> Response:
-    """Show a piece of the list: rows alone, and in a header the token of the piece after it."""
+    """Show a piece of the list: only its rows, and in a header the token of the next piece."""
     store = await store_of(request)
     found = await store.search_traces(_query(request))
     answer = render(request, "_rows.html", traces=found, view=View(request.query_params))
@@ -63,7 +63,7 @@ async def rows(request: Request) -> Response:
 
 
 async def facets(request: Request) -> Response:
-    """Show what the list could be narrowed by, each value a link."""
+    """Show the values that the list can be narrowed by, each as a link."""
     store = await slow_store_of(request)
     found = await store.facets(read_query(request.query_params), limit=8)
     view = View(request.query_params)
@@ -93,7 +93,7 @@ async def histogram(request: Request) -> Response:
 
 async def trace(request: Request) -> Response:
     """Show one trace, with the way back to the list that it was opened from."""
-    from tracer.render import render_trace  # Markdown, Pygments and nh3: only who opens a trace needs them
+    from tracer.render import render_trace  # Markdown, Pygments and nh3: imported only when needed
 
     store = await store_of(request)
     found = await store.get_trace(request.path_params["trace_id"])
@@ -112,7 +112,7 @@ async def trace(request: Request) -> Response:
 
 
 async def span(request: Request) -> Response:
-    """Show one span of a trace: the piece of its page that is asked for when the span is chosen."""
+    """Show one span of a trace: the part of its page that is requested when the span is chosen."""
     from tracer.render import render_span
 
     store = await store_of(request)
@@ -121,7 +121,7 @@ async def span(request: Request) -> Response:
 
 
 async def beside(request: Request) -> Response:
-    """Go to the trace before or after one in the list that it was opened from; at its end, stay and say so."""
+    """Go to the trace before or after this one in the list that it was opened from; at the end, stay and say so."""
     trace_id, way = request.path_params["trace_id"], request.url.path.rpartition("/")[2]
     opened_from = request.query_params.get("list", "")
     query = read_query(QueryParams(opened_from))
@@ -157,7 +157,7 @@ def _facet(view: View, facet: Facet) -> dict[str, Any]:
 
 
 def _as_parameter(field: str, key: str, value: str) -> tuple[str, str]:
-    """Return the URL's parameter that says so: one of its own, or a comparison in the filter."""
+    """Return the URL's parameter for a facet's value: the field's own parameter, or a comparison in the filter."""
     if field == "tags":
         return "tag", f"{key}={value}"
     if key:

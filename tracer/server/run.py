@@ -47,8 +47,8 @@ def serve_ui(
         host: The address to listen on.
         port: 0 takes a free one.
         open_browser: Open the page in the user's browser once it is served.
-        token: What a browser must bring once. `NEW_TOKEN` makes a random one; None asks for nothing, on loopback only.
-        announce: Told the page's address, token included, when it can be opened.
+        token: What a browser must send once. `NEW_TOKEN` makes a random one; None requires none, on loopback only.
+        announce: Called with the page's address, token included, when the page can be opened.
 
     Raises:
         ConfigurationError: No such store, or no token on an address that others can reach.
@@ -66,7 +66,7 @@ def serve_ui(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, telling when it is ready, and the pages when it stops: their event streams would keep it waiting."""
+    """uvicorn that tells when it is ready. When it stops, it ends the pages' event streams, or they would delay it."""
 
     def __init__(self, app: Starlette, address: str, open_browser: bool, announce: Callable[[str], None]) -> None:
         options = {"loop": "asyncio", "ws": "none", "server_header": False, "proxy_headers": False}

@@ -24,13 +24,13 @@ __all__ = ["ROUTES", "find_session", "session_id_of"]
 
 PAGE_SIZE = 50
 TURNS = 50
-_MOST_TURNS = 10_000  # as many as a search gives at once
-_MOST_SPANS = 2_000  # that are read for a page: traces beyond them are shown by what the list knows of them
+_MOST_TURNS = 10_000  # the most that one search returns
+_MOST_SPANS = 2_000  # read for one page: traces beyond them are shown with what the list knows of them
 _MOST_CHARS = 200_000  # of a page's HTML, likewise
 
 
 class Turn(NamedTuple):
-    """A trace of the conversation. `body` is None for one that is shown by its previews."""
+    """A trace of the conversation. `body` is None if only its previews are shown."""
 
     number: int
     info: TraceInfo
@@ -93,7 +93,7 @@ async def find_session(store: Store, session_id: str) -> SessionSummary:
 
 
 async def _turns(store: Store, session_id: str, page: int) -> list[Turn]:
-    """Return one page of a session's traces, the oldest first, each with what was said as long as there is room."""
+    """Return one page of a session's traces, the oldest first, each with its messages as long as there is room."""
     query = TraceQuery(session_id=session_id, order_by="start_time asc", max_results=page * TURNS, include_spans=False)
     infos = [trace.info for trace in await store.search_traces(query)]
     spans, chars, turns = 0, 0, []
@@ -110,12 +110,12 @@ async def _turns(store: Store, session_id: str, page: int) -> list[Turn]:
 async def _whole(store: Store, info: TraceInfo) -> Trace | None:
     try:
         return await store.get_trace(info.trace_id)
-    except TraceNotFoundError:  # deleted since it was found
+    except TraceNotFoundError:  # deleted after it was found
         return None
 
 
 def _body(trace: Trace, room: int) -> str | None:
-    from tracer.render import render_turn  # Markdown, Pygments and nh3: only who opens a conversation needs them
+    from tracer.render import render_turn  # Markdown, Pygments and nh3: imported only when needed
 
     body = render_turn(trace)
     return body if len(body) <= room else None

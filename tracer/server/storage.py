@@ -16,14 +16,14 @@ __all__ = ["ROUTES"]
 
 
 async def experiments(request: Request) -> Response:
-    """Show all experiments, each with the way to its traces."""
+    """Show all experiments, each with a link to its traces."""
     found = await (await slow_store_of(request)).experiments()
     links = [(each, f"/?{urlencode({'experiment': each.name})}") for each in found]
     return render(request, "experiments.html", experiments=links, uri=request.app.state.source.name)
 
 
 async def storage(request: Request) -> Response:
-    """Show what the database holds, what it takes, what is missing, and how to make it smaller."""
+    """Show what the database holds, how much space it takes, what was lost, and how to make it smaller."""
     found = await (await slow_store_of(request)).storage()
     losses = [(kind, count, f"/?{urlencode({'filter': _lost(kind)})}") for kind, count in found.dropped.items()]
     return render(request, "storage.html", found=found, losses=losses, commands=_commands(found.uri))
@@ -34,7 +34,7 @@ def _lost(kind: str) -> str:
 
 
 def _commands(uri: str) -> list[tuple[str, str, str]]:
-    """Return what makes a database smaller: id, words, and the command for a terminal."""
+    """Return the ways to make a database smaller: id, words, and the command for a terminal."""
     if not uri.startswith("sqlite:"):
         return []
     named = f" --uri {shlex.quote(uri)}"

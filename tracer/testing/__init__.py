@@ -1,4 +1,4 @@
-"""For tests and examples: an OpenAI server that needs no key and no network, a clock and ids to control.
+"""For tests and examples: an OpenAI server that needs no key and no network, and a clock and ids that a test controls.
 
 Needs the extra `testing`: `pip install 'openai-tracer[testing]'`. `python -m tracer.testing` runs the server in the
 foreground; `tracer.testing.pytest_plugin` has fixtures.

@@ -1,4 +1,4 @@
-"""Tools that act on a computer: shells, patches, mouse and screen, custom tools. Most of them run at the caller's."""
+"""Tools that act on a computer: shells, patches, mouse and screen, custom tools. Most run on the caller's side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CALL: Json = {"status": "completed", "call_id": NEW_CALL}
 
 
 def shell(tool: Json, prompt: Prompt) -> Answer:
-    """List a directory: in the server's own container, else the caller is to do it."""
+    """List a directory: in the server's own container, or else by asking the caller."""
     environment = tool.get("environment") or {"type": "local"}
     action = {"commands": [_COMMAND], "max_output_length": None, "timeout_ms": None}
     call = {"type": "shell_call", **_CALL, "action": action, "environment": {"type": "local"}}
@@ -32,20 +32,20 @@ def local_shell(tool: Json, prompt: Prompt) -> Answer:
 
 
 def apply_patch(tool: Json, prompt: Prompt) -> Answer:
-    """Ask the caller to write what it said into a file."""
+    """Ask the caller to write its own words into a file."""
     operation = {"type": "create_file", "path": "notes.md", "diff": f"+{prompt.text}\n"}
     return Answer(items=({"type": "apply_patch_call", **_CALL, "operation": operation},))
 
 
 def computer(tool: Json, prompt: Prompt) -> Answer:
-    """Ask the caller to click; the first tool of this kind had one action, its successor has several."""
+    """Ask the caller to click. The first computer tool had one action per call, its successor has several."""
     click = {"type": "click", "button": "left", "x": 1, "y": 2}
     action = {"actions": [click]} if tool["type"] == "computer" else {"action": click}
     return Answer(items=({"type": "computer_call", **_CALL, "pending_safety_checks": [], **action},))
 
 
 def custom(tool: Json, prompt: Prompt) -> Answer:
-    """Hand the question to a custom tool as it is."""
+    """Pass the question to a custom tool unchanged."""
     return Answer(
         items=({"type": "custom_tool_call", "call_id": NEW_CALL, "name": tool["name"], "input": prompt.text},)
     )

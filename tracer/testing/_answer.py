@@ -1,4 +1,4 @@
-"""What a model says, before any endpoint has put it in its own words."""
+"""What a model says, before an endpoint puts it into its own format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 """A JSON object."""
 
 NEW_CALL = "call_"
-"""Stands for the call's id in `Answer.items`, until there is one."""
+"""A placeholder for the call's id in `Answer.items`, until there is one."""
 
 encode = msgspec.json.encode
 
@@ -56,12 +56,12 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         functions: The functions offered, each with `name`, `parameters` (a JSON schema) and perhaps `description`.
         hosted: Tools that the server runs itself (Responses API), as they were offered.
         choice: `auto`, `none`, `required`, or the name of a function or the type of a hosted tool that is forced.
-        parallel: Several calls in one answer are welcome.
+        parallel: One answer may contain several calls.
         schema: The JSON schema that the answer must fit.
         json_mode: The answer must be some JSON object.
         reasoning: The caller asked for reasoning.
         approved: An MCP call was approved by the caller.
-        max_words: The answer is cut off after so many words.
+        max_words: The answer is cut off after this many words.
         words: The words in the whole input.
     """
 
@@ -86,10 +86,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         text: What it says; `None` when it only calls tools.
         refusal: What it says instead, when it refuses.
         tool_calls: The functions it wants called.
-        reasoning: The summary of what it thought first.
+        reasoning: The summary of its reasoning.
         items: Output items of the Responses API that come before the message, without their ids.
         annotations: Citations in `text`, as the Responses API writes them.
-        truncated: It hit the limit of tokens.
+        truncated: It reached the token limit.
         failure: `(code, message)`: the model broke down after this answer.
     """
 
@@ -104,13 +104,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> int:
-        """The words it is long, without its reasoning; our unit for output tokens."""
+        """Its length in words, without its reasoning; our unit for output tokens."""
         spoken = [self.text, self.refusal, *(call.name for call in self.tool_calls)]
         return sum(map(count_words, (*spoken, *(call.arguments for call in self.tool_calls))))
 
     @property
     def reasoning_words(self) -> int:
-        """The words it thought."""
+        """The length of its reasoning in words."""
         return count_words(self.reasoning)
 
 
@@ -126,5 +126,5 @@ def first_words(text: str, count: int) -> str:
 
 
 def deltas(text: str | None) -> list[str]:
-    """A text in the small pieces that a stream brings; joined they are the text."""
+    """A text in the small pieces that a stream sends; joined, they are the text again."""
     return _DELTA.findall(text) if text else []

@@ -27,13 +27,13 @@ _RESPONSES_KEPT = 1000
 
 
 class API:
-    """The ASGI application. Runs on one event loop; only `script` is touched from elsewhere.
+    """The ASGI application. It runs on one event loop; other threads use only `script`.
 
     Args:
         script: Where scripted replies come from.
         fallback: What answers when the script is empty.
         record: Called with each request, before it is answered.
-        hold: Awaited where a reply is held.
+        hold: Awaited at the point where a reply is held.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class API:
     def _reply(
         self, source: ReplySource, request: RecordedRequest, path: str, deployment: str | None
     ) -> tuple[Reply, Payload]:
-        """The reply and its body; a fault of the test or of ours is told to the caller, as nothing here is logged."""
+        """The reply and its body. An error of the test or of ours goes to the caller, since nothing is logged here."""
         try:
             reply = source(request) if callable(source) else source
             return reply, self._payload(reply, request, path, deployment)
@@ -218,7 +218,7 @@ async def _read(scope: Mapping[str, Any], receive: Receive) -> RecordedRequest:
 
 
 def _numbered(answer: Answer, count: int, *, scripted: bool) -> list[Answer]:
-    """The answers for `n` choices; the model's own are told apart by a number."""
+    """The answers for `n` choices; answers of the default model get a number, so that they differ."""
     if scripted or answer.text is None or count == 1:
         return [answer] * count
     rest = [msgspec.structs.replace(answer, text=f"{answer.text} ({number})") for number in range(2, count + 1)]

@@ -44,7 +44,7 @@ class FakeClock:
         self._monotonic_ns += step
 
     def set_wall(self, time_ns: int) -> None:
-        """Let the wall clock jump, the monotonic one unmoved."""
+        """Let the wall clock jump; the monotonic clock does not move."""
         self._wall_ns = time_ns
 
 

@@ -40,7 +40,7 @@ def embeddings(body: Json) -> Json:
 
 @lru_cache(maxsize=1024)
 def vector(text: str, dimensions: int) -> tuple[float, ...]:
-    """The embedding of a text: each word pushes the same few dimensions, a little noise tells all texts apart."""
+    """The embedding of a text: each word adds to a few dimensions of its own, and some noise makes all texts differ."""
     noise = hashlib.shake_128(text.encode()).digest(dimensions)
     values = [(byte - 127.5) / 127.5 * _NOISE for byte in noise]
     for word in re.findall(r"\w+", text.lower()):

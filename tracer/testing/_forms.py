@@ -11,7 +11,7 @@ __all__ = ["read_form"]
 
 
 def read_form(content_type: str, body: bytes) -> Json | None:
-    """A form's fields; of a file its name, content type and size. A field sent twice is a list.
+    """A form's fields; a file becomes its name, content type and size. A field sent twice is a list.
 
     `None` when it isn't a form.
     """

@@ -1,4 +1,4 @@
-"""Built-in tools of the Responses API: which one a question asks for, and what it leaves behind."""
+"""Built-in tools of the Responses API: which one a question asks for, and which items it adds to the output."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def wanted(prompt: Prompt) -> Json | None:
 
 
 def answer_with(tool: Json, prompt: Prompt) -> Answer:
-    """What the model says after it used the tool, with the items the tool left."""
+    """What the model says after it used the tool, with the items that the tool added."""
     return _ANSWERS[_family(tool)](tool, prompt)
 
 

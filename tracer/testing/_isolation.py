@@ -15,8 +15,8 @@ __all__ = ["isolated"]
 def isolated(uri: str = "memory://", *, clock: Clock | None = None, ids: Ids | None = None) -> Iterator[None]:
     """Give the block a fresh tracer: own store, default settings, no last trace; put the old one back after it.
 
-    Everything that was recorded inside is written when the block ends. Not for concurrent use: there is one tracer
-    per process.
+    Everything that was recorded inside is written when the block ends. Not for concurrent use: a process has only one
+    tracer.
 
     Args:
         uri: Where the block's traces go.

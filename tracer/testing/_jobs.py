@@ -1,6 +1,6 @@
-"""Jobs that a client asks for until they have ended: background responses, `/videos`, runs of assistants.
+"""Jobs that a client polls until they have ended: background responses, `/videos`, runs of assistants.
 
-Each look at a job shows its next state: `queued`, `in_progress`, then what it ends as.
+Each poll of a job shows its next state: `queued`, `in_progress`, then its final state.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _STATES = ("queued", "in_progress")
 
 
 class Jobs:
-    """What jobs will have ended as, and how often each was asked for."""
+    """The final state of each job, and how often it was polled."""
 
     def __init__(self) -> None:
         self._ends: OrderedDict[str, Json] = OrderedDict()
         self._looks: dict[str, int] = {}
 
     def start(self, end: Json) -> Json:
-        """Begin a job that ends as `end`; how it stands now."""
+        """Begin a job whose final state is `end`; returns its current state."""
         self._ends[end["id"]] = end
         self._looks[end["id"]] = 0
         if len(self._ends) > _KEPT:
@@ -35,7 +35,7 @@ class Jobs:
         return unfinished(end, "queued")
 
     def look(self, job_id: str) -> Json | None:
-        """How a job stands at the next look; `None` if there is no such job."""
+        """A job's state at the next poll; `None` if there is no such job."""
         if job_id not in self._ends:
             return None
         look = self._looks[job_id]
@@ -43,14 +43,14 @@ class Jobs:
         return self._ends[job_id] if look >= len(_STATES) else unfinished(self._ends[job_id], _STATES[look])
 
     def find(self, job_id: str) -> Json:
-        """What a job ends as."""
+        """A job's final state."""
         if job_id not in self._ends:
             raise RefusedError(f"No job found with id '{job_id}'.", status=404)
         return self._ends[job_id]
 
 
 def unfinished(end: Json, status: str) -> Json:
-    """A job before its end: what only the end brings is missing."""
+    """A job before its end, without the fields that only the end brings."""
     empty = {"completed_at": None, "error": None, "last_error": None, "required_action": None, "usage": None}
     hidden: Json = {key: value for key, value in empty.items() if key in end}
     if "output" in end:
@@ -83,7 +83,7 @@ def video_object(body: Json, answer: Answer | None, mint: Mint) -> Json:
 
 
 def run_object(body: Json, thread_id: str, answer: Answer | None, mint: Mint, *, run_id: str | None = None) -> Json:
-    """A run as it ends: completed, failed, or waiting for the outputs of the functions that were scripted."""
+    """A run in its final state: completed, failed, or waiting for the outputs of the functions that were scripted."""
     now = int(time.time())
     calls = [
         {"id": mint("call_"), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -18,7 +18,7 @@ _CATEGORIES = {
 
 
 def moderations(body: Json, mint: Mint) -> Json:
-    """A result for each input; a category is flagged where the input has one of its words."""
+    """A result for each input; a category is flagged if the input has one of its words."""
     given = body.get("input") or ""
     inputs = given if isinstance(given, list) and all(isinstance(text, str) for text in given) else [given]
     return {
@@ -67,7 +67,7 @@ def _answer(question: Json) -> Json:
 
 
 def search_results(body: Json, answer: Answer | None) -> Json:
-    """A page with one document, which says what was scripted, or repeats the query."""
+    """A page with one document, which contains the scripted text, or repeats the query."""
     query = body.get("query")
     text = (answer.text if answer is not None else None) or f"All about {text_of(query)}."
     document = {

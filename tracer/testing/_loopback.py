@@ -27,7 +27,7 @@ Address = tuple[str, int]
 class LoopbackServer:
     """A server on loopback in a thread of its own, so that callers may use asyncio, trio or no event loop.
 
-    Subclasses say in `_listening` what it serves. All methods may be called from any thread.
+    Subclasses define in `_listening` what it serves. All methods may be called from any thread.
     """
 
     def __init__(self, address: Address) -> None:
@@ -42,7 +42,7 @@ class LoopbackServer:
     # Life.
 
     def start(self) -> Self:
-        """Listen; returns when somebody can connect."""
+        """Listen; returns when clients can connect."""
         if self._thread is not None:
             raise RuntimeError(f"this {type(self).__name__} is already running")
         ready: Future[Address] = Future()
@@ -53,7 +53,7 @@ class LoopbackServer:
         return self
 
     def stop(self) -> None:
-        """Close every connection and end the thread; what was being answered is cut. May be called again."""
+        """Close every connection and end the thread; replies that are being sent are cut. May be called again."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
@@ -103,7 +103,7 @@ class LoopbackServer:
         return {"OPENAI_BASE_URL": self.base_url, "OPENAI_API_KEY": "sk-fake"}
 
     def client(self, **options: Any) -> openai.OpenAI:
-        """A client for this server; closed on exit, if not by the caller."""
+        """A client for this server; closed on exit, if the caller has not closed it."""
         import openai
 
         client = openai.OpenAI(**{**self._client_options(), **options})
@@ -111,7 +111,7 @@ class LoopbackServer:
         return client
 
     def async_client(self, **options: Any) -> openai.AsyncOpenAI:
-        """An async client for this server; `async with` closes it on exit, else the caller must."""
+        """An async client for this server; `async with` closes it on exit, otherwise the caller must."""
         import openai
 
         client = openai.AsyncOpenAI(**{**self._client_options(), **options})
@@ -124,7 +124,7 @@ class LoopbackServer:
     # What happened.
 
     def _wait(self, predicate: Callable[[], bool], what: str, state: Callable[[], str], timeout: float) -> None:
-        """Block until `_changed` was notified of what the predicate asks for. Raises TimeoutError."""
+        """Block until the predicate is true; `_changed` is notified of each change. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(predicate, timeout):
                 raise TimeoutError(f"waited {timeout:g} s for {what}; {state()}")
@@ -132,7 +132,7 @@ class LoopbackServer:
     # In the server's thread.
 
     def _listening(self) -> AbstractAsyncContextManager[Address]:
-        """Serve while the block lasts; give it the address. What it raises before that, `start` raises."""
+        """Serve while the block lasts; yield the address. `start` raises any error from before that."""
         raise NotImplementedError
 
     def _run(self, ready: Future[Address]) -> None:

@@ -22,7 +22,7 @@ _IMAGE_TOKENS = 100
 
 
 def images(path: str, body: Json, answer: Answer | None) -> Payload:
-    """As many pictures as asked for; with `stream` one, after its partial images. What is scripted revises the prompt.
+    """As many pictures as requested; with `stream` one, after its partial images. A scripted text revises the prompt.
 
     `gpt-image` models send base64 and usage, others a URL unless asked for base64.
     """
@@ -71,7 +71,7 @@ def _image_events(kind: str, body: Json) -> Iterator[Json]:
 
 
 def speech(body: Json) -> Payload:
-    """Bytes that are no text, the more the longer the input; as events with usage if `stream_format` is `sse`."""
+    """Bytes that are not text, more for a longer input; as events with usage if `stream_format` is `sse`."""
     words = count_words(body.get("input"))
     audio = hashlib.shake_128(str(body.get("input")).encode()).digest(max(1, words) * AUDIO_BYTES_PER_WORD)
     if body.get("stream_format") == "sse":
@@ -88,7 +88,7 @@ def _speech_events(audio: bytes, words: int) -> Iterator[Json]:
 
 
 def transcription(path: str, form: Json, answer: Answer | None) -> Payload:
-    """What was scripted, or what the file is called, in the format asked for. `whisper` is billed by duration."""
+    """The scripted text, or the file's name, in the requested format. `whisper` is billed by duration."""
     file = form.get("file") or {}
     text = (answer.text if answer is not None else None) or f"This is {file.get('filename')}."
     usage = _audio_usage(form, text)

@@ -12,7 +12,7 @@ from tracer.testing._schema import Clues, fill, proper_names
 
 __all__ = ["respond"]
 
-READS = 100_000  # characters of a question: to take 100 MB into words would take minutes
+READS = 100_000  # characters of a question: splitting 100 MB into words would take minutes
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FILLERS = (
     "a agent by call current do fetch find for from function get in list look lookup my of on run set the to tool"
@@ -24,9 +24,9 @@ _SAYS_NOTHING = frozenset(_FILLERS.split())
 def respond(prompt: Prompt) -> Answer:
     """Answer a prompt, always in the same way.
 
-    After results of tools it reports them. Asked for something that a tool's name speaks of, or forced to, it calls
-    the tool, with arguments found in the question. Given a schema it fills it. Otherwise it says what it was told. Of
-    a long question it reads the beginning only.
+    After results of tools, it reports them. If the question mentions what a tool's name says, or the tool is forced, it
+    calls the tool with arguments found in the question. If a schema is given, it fills the schema. Otherwise it repeats
+    what it was told. It reads only the beginning of a long question.
     """
     if len(prompt.text) > READS:
         prompt = msgspec.structs.replace(prompt, text=prompt.text[:READS])
@@ -54,7 +54,7 @@ def _shortened(answer: Answer, max_words: int | None) -> Answer:
 
 
 def _report(prompt: Prompt) -> str:
-    """What the tools returned; those that are no longer offered, such as a handoff, only when there is nothing else."""
+    """What the tools returned. Tools that are no longer offered (a handoff) count only if there are no others."""
     offered = {function["name"] for function in prompt.functions}
     results = [result for result in prompt.results if result.name in offered] or prompt.results
     return " ".join(f"According to {_described(result)}: {result.content.rstrip('.')}." for result in results)
@@ -74,9 +74,9 @@ def _calls(prompt: Prompt) -> tuple[ToolCall, ...]:
 
 
 def _wanted(prompt: Prompt) -> list[Json]:
-    """The functions to call: the one forced, or those whose names speak of what the question asks.
+    """The functions to call: the forced one, or those whose names match what the question asks.
 
-    Once there are results, only those that fit and weren't called: so an agent's loop goes on, and ends.
+    Once there are results, only functions that match and were not called yet: so an agent's loop goes on, and ends.
     """
     if prompt.choice == "none":
         return []
@@ -103,7 +103,7 @@ def _fitting(functions: tuple[Json, ...], asked: set[str]) -> list[Json]:
 
 
 def _words(text: str) -> list[str]:
-    """A text's words in lower case, without the plural's s; `camelCase` and `snake_case` are taken apart."""
+    """A text's words in lower case, without a plural s; `camelCase` and `snake_case` are split."""
     return [word.lower().removesuffix("s") for word in _WORD.findall(text)]
 
 
@@ -113,9 +113,9 @@ def _telling_words(name: str) -> list[str]:
 
 
 def _calls_of(function: Json, prompt: Prompt) -> list[ToolCall]:
-    """One call, or one for each name in the question when the function takes just one text."""
+    """One call; or one for each name in the question if the function takes only one text."""
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    # "Weather in Paris?" names one place where there is a `get_weather`.
+    # Words of function names are not names: with a `get_weather`, "Weather in Paris?" names only Paris.
     topic = {word for offered in prompt.functions for word in _words(offered["name"])}
     names = [name for name in proper_names(prompt.text) if not set(_words(name)) <= topic]
     if len(names) < 2 or _texts_required(schema) != 1:

@@ -15,7 +15,7 @@ __all__ = ["MoreEndpoints", "succeeded"]
 
 
 def succeeded(answer: Answer | None) -> Answer | None:
-    """The answer, unless the model failed: only a response or a job can say so with HTTP 200."""
+    """The answer. Raises if the model failed: only a response or a job can report that with HTTP 200."""
     if answer is not None and answer.failure:
         code, message = answer.failure
         raise RefusedError(message, code=code, status=500, kind="server_error")

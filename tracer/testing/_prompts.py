@@ -11,7 +11,7 @@ from tracer.testing._answer import Json, Prompt, ToolResult, count_words
 __all__ = ["from_chat", "from_responses", "text_of"]
 
 
-# Calls whose results the caller brings.
+# Calls whose results the caller sends.
 _CALLS = frozenset(
     {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
 )
@@ -86,7 +86,7 @@ def from_responses(body: Json, history: list[Json]) -> Prompt:
 
 
 def _named(call: Json) -> Json:
-    """A call of a built-in tool, named by its kind as others are by their own names."""
+    """A call of a built-in tool, with its kind as its name."""
     return {"name": call["type"].removesuffix("_call"), **call}
 
 

@@ -55,7 +55,7 @@ _ID_PREFIXES = {
     "shell_call_output": "sho_",
     "web_search_call": "ws_",
 }
-# Parts of an item that only `include` brings.
+# Fields of an item that are sent only if `include` names them.
 _ON_REQUEST = {
     "file_search_call": ("results", "file_search_call.results"),
     "code_interpreter_call": ("outputs", "code_interpreter_call.outputs"),
@@ -76,7 +76,7 @@ _BLANKS: dict[str, Json] = {
 
 
 def response_object(body: Json, answer: Answer, input_words: int, mint: Mint) -> Json:
-    """A finished `response`: completed, incomplete or failed, as the answer is."""
+    """A finished `response`: completed, incomplete or failed, depending on the answer."""
     now = int(time.time())
     given = {key: body[key] for key in _ECHOED if body.get(key) is not None}
     status = "failed" if answer.failure else "incomplete" if answer.truncated else "completed"
@@ -97,7 +97,7 @@ def response_object(body: Json, answer: Answer, input_words: int, mint: Mint) ->
 
 
 def response_events(response: Json, *, partial_images: int = 0) -> Iterator[Json]:
-    """The events that stream a response, numbered; the last one holds the whole of it."""
+    """The events that stream a response, numbered; the last one holds the whole response."""
     unfinished: Json = {"status": "in_progress", "output": [], "usage": None, "error": None}
     started = {**response, **unfinished, "completed_at": None, "incomplete_details": None}
     events: list[Json] = [
@@ -136,7 +136,7 @@ def _items(answer: Answer, body: Json, mint: Mint) -> list[Json]:
 
 
 def _identified(items: Iterable[Json], mint: Mint) -> Iterator[Json]:
-    """Give a call that has no id one, and its result the same."""
+    """Give a call without an id a new one, and its result the same id."""
     made = ""
     for item in items:
         if item.get("call_id") == NEW_CALL:
@@ -283,13 +283,13 @@ def _shell_output_events(item: Json, _: int) -> Iterator[Json]:
 
 
 def _patch_events(item: Json, _: int) -> Iterator[Json]:
-    """Make events that the API sends and the SDK has no types for."""
+    """Make events that the API sends although the SDK has no types for them."""
     if "diff" in item["operation"]:
         yield from _text_events("apply_patch_call_operation_diff", "diff", item["operation"])
 
 
 def _outcome(item: Json) -> str:
-    """How a hosted tool ended; a web search has no event of its own for failure, so the item tells."""
+    """How a hosted tool ended. A web search has no event of its own for a failure, so its item is checked."""
     return "failed" if item.get("error") and item["type"].startswith("mcp") else "completed"
 
 

@@ -1,4 +1,4 @@
-"""Instances of JSON schemas, filled with what a text offers: names, numbers, quotations."""
+"""Instances of JSON schemas, filled with values from a text: names, numbers, quotations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FORMATS = {
 
 
 def proper_names(text: str) -> list[str]:
-    """Names in a text in order, each once: runs of capitalised words, less the words that often open a sentence."""
+    """Names in a text in order, each once: runs of capitalised words, without words that often open a sentence."""
     found: list[str] = []
     for match in _NAME.finditer(text):
         words = match.group().removesuffix("'s").removesuffix("’s").split()
@@ -50,11 +50,11 @@ def proper_names(text: str) -> list[str]:
 
 
 class Clues:
-    """What a text has to fill a schema with; each clue is used once, in order, and the last one again.
+    """The values in a text for filling a schema. Each is used once, in order; the last one is used again and again.
 
     Args:
-        text: Where numbers and quotations are looked for, and what fills a text that no clue fits.
-        names: The names to use, instead of those in the text; quotations go first.
+        text: Searched for numbers and quotations. It also fills string properties that no clue fits.
+        names: The names to use instead of those in the text; quotations have priority.
     """
 
     def __init__(self, text: str, *, names: list[str] | None = None) -> None:
@@ -76,7 +76,7 @@ class Clues:
 
 
 def fill(schema: Json, clues: Clues) -> Any:
-    """A small instance of a JSON schema: its required properties, or all where it requires none.
+    """A small instance of a JSON schema: its required properties, or all if none is required.
 
     Knows the keywords that OpenAI's structured outputs allow, except `pattern`.
     """
@@ -101,7 +101,7 @@ def _fill(schema: Json, clues: Clues, root: Json, key: str, depth: int) -> Any:
 
 
 def _resolved(schema: Json, root: Json, depth: int) -> Json:
-    """The schema without its references and alternatives; deep down, the alternative that ends a recursion."""
+    """The schema with references and alternatives resolved; deep down, to the alternative that ends a recursion."""
     while True:
         if "$ref" in schema:
             schema = {**_lookup(schema["$ref"], root), **{k: v for k, v in schema.items() if k != "$ref"}}

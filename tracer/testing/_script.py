@@ -1,4 +1,4 @@
-"""Which reply a request gets, and what is kept of the request."""
+"""Which reply each request gets, and the record of the request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RecordedRequest(msgspec.Struct, frozen=True):
         method: The HTTP method.
         path: The whole path, such as `/v1/chat/completions`.
         query: The query string, without its question mark.
-        headers: The headers; names in lower case, the last of equal ones.
+        headers: The headers, with names in lower case; if a name occurs twice, the last one.
         body: The body's bytes.
     """
 
@@ -45,7 +45,7 @@ class RecordedRequest(msgspec.Struct, frozen=True):
 
     @property
     def form(self) -> Json | None:
-        """A multipart form's fields, of files `{"filename", "content_type", "size"}`; `None` when it isn't one."""
+        """A multipart form's fields, files as `{"filename", "content_type", "size"}`; `None` if it isn't a form."""
         return read_form(self.headers.get("content-type", ""), self.body)
 
 
@@ -54,13 +54,13 @@ ReplySource = Reply | Callable[[RecordedRequest], Reply]
 
 
 def operation(path: str) -> tuple[str, str | None]:
-    """A path without the API's prefix, and the deployment if Azure's path names one."""
+    """A path without the API's prefix, and the deployment if the path is Azure's and names one."""
     match = _PREFIX.match(path)
     return (path[match.end() :], match["deployment"]) if match else (path, None)
 
 
 class Script:
-    """The replies that are to come, first those for a path, then those for any.
+    """The replies to come: first those for the request's path, then those for any path.
 
     Filled by the test's threads, emptied by the server's: each step is a single operation on a deque.
     """
@@ -74,7 +74,7 @@ class Script:
         self._queues.setdefault(key, deque()).extend(replies)
 
     def clear(self) -> None:
-        """Forget what was not used."""
+        """Forget the replies that were not used."""
         self._queues = {}
 
     def take(self, path: str) -> ReplySource | None:

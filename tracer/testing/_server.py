@@ -32,8 +32,8 @@ class FakeOpenAI(LoopbackServer):
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
             assert server.requests[-1].path == "/v1/chat/completions"
 
-    Unscripted, a small deterministic model answers: it calls the tools that fit the question, fills schemas, echoes.
-    `enqueue` scripts what comes next. Serves `/v1/chat/completions`, `/v1/responses` (also GET by id),
+    Without a script, a small deterministic model answers: it calls tools that fit the question, fills schemas, echoes.
+    `enqueue` scripts the next replies. Serves `/v1/chat/completions`, `/v1/responses` (also GET by id),
     `/v1/embeddings`, `/v1/completions`, `/v1/images/*`, `/v1/audio/*`, `/v1/moderations`, `/v1/decisions`,
     `/v1/vector_stores/*/search`, `/v1/videos`, runs of assistants, and the same below `/openai/v1` and Azure's
     `/openai/deployments/{model}`; a scripted reply answers on any path. Jobs (background responses, videos, runs) are
@@ -46,7 +46,7 @@ class FakeOpenAI(LoopbackServer):
         default: What answers when the script is empty, instead of the small model.
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
-        max_recorded: Of `requests`, the latest so many are kept.
+        max_recorded: How many of the latest `requests` are kept.
 
     Raises:
         MissingDependencyError: On start, when the extra `testing` is not installed.
@@ -71,7 +71,7 @@ class FakeOpenAI(LoopbackServer):
 
         Args:
             *replies: Replies, or functions that make one from the request.
-            path: Only requests to this path take them, before any that are for all paths; `/v1` may be left out.
+            path: Only requests to this path get these replies, before any replies for all paths; `/v1` may be left out.
         """
         self._script.extend(replies, path)
 
@@ -85,12 +85,12 @@ class FakeOpenAI(LoopbackServer):
         return len(self._script)
 
     def release(self, count: int = 1) -> None:
-        """Let held replies go on, each `count` times one: those that wait now, or the next that will."""
+        """Let `count` held replies go on: those that wait now, or else the next ones that will wait."""
         for _ in range(count):
             self._loop.call_soon_threadsafe(self._gate.release)
 
     def clear(self) -> None:
-        """Forget the script and the requests, let held replies go: a server as good as new."""
+        """Forget the script and the requests, and let held replies go: the server is then like a new one."""
         self._script.clear()
         if self._thread is not None:
             self._loop.call_soon_threadsafe(self._renew_gate)
@@ -107,7 +107,7 @@ class FakeOpenAI(LoopbackServer):
             return list(self._recorded)
 
     def wait_for_requests(self, count: int = 1, *, timeout: float = WAIT) -> list[RecordedRequest]:
-        """Block until so many requests have come in since the start or `clear`.
+        """Block until this many requests have come in since the start or `clear`.
 
         Raises:
             TimeoutError: Fewer came within `timeout` seconds.
@@ -116,10 +116,10 @@ class FakeOpenAI(LoopbackServer):
         return self.requests
 
     def wait_for_held(self, count: int = 1, *, timeout: float = WAIT) -> None:
-        """Block until exactly so many replies are held; 0 waits until those whose clients went away are gone too.
+        """Block until exactly this many replies are held; 0 also waits for held replies whose clients went away.
 
         Raises:
-            TimeoutError: It was not so within `timeout` seconds.
+            TimeoutError: This did not happen within `timeout` seconds.
         """
         self._wait(lambda: self._held == count, f"{count} held replies", self._state, timeout)
 
@@ -161,7 +161,7 @@ class FakeOpenAI(LoopbackServer):
             self._count_held(-1)
 
     def _renew_gate(self) -> None:
-        """Let every held reply go, and take back the permits that nobody used."""
+        """Let every held reply go, and take back unused permits."""
         gate, self._gate = self._gate, asyncio.Semaphore(0)
         for _ in range(self._held):
             gate.release()

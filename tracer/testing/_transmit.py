@@ -28,7 +28,7 @@ class Step(enum.Enum):
 
 
 def wire_pieces(reply: Reply, payload: Payload, *, named: bool) -> list[bytes]:
-    """The body's pieces as they are sent: with the error, without the `[DONE]`, compressed.
+    """The body's pieces as they are sent: with the reply's error, without `[DONE]`, or compressed, as the reply says.
 
     `named` says that errors are events of the Responses API.
     """
@@ -42,7 +42,7 @@ def wire_pieces(reply: Reply, payload: Payload, *, named: bool) -> list[bytes]:
 
 
 def body_steps(reply: Reply, pieces: list[bytes]) -> Iterator[bytes | Step]:
-    """What to write, where to wait and where to cut; an end without a cut is the body's proper end."""
+    """What to write, where to wait and where to cut. If there is no cut, the body ends properly."""
     unit, limit = reply.cut_after or ("", 0)
     sent = 0
     for number, piece in enumerate([*pieces, b""]):
@@ -69,7 +69,7 @@ class Transmission:
         transport: The connection, to cut it.
         receive: From ASGI; tells when the client has gone.
         send: From ASGI.
-        hold: Awaited where the reply is held.
+        hold: Awaited at the point where the reply is held.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class Transmission:
     async def _between(self, reply: Reply) -> bool:
         if reply.chunk_delay:
             return await self._while_connected(asyncio.sleep(reply.chunk_delay))
-        # A turn of the loop lets the bytes leave by themselves, and other connections have theirs.
+        # One turn of the loop lets these bytes leave as a packet of their own, and gives other connections their turn.
         await asyncio.sleep(0)
         return True
 
     async def _while_connected(self, waiting: Awaitable[None]) -> bool:
-        """Wait for something or for the client to go; whether the client is still there."""
+        """Wait for something or for the client to go; returns whether the client is still there."""
         waiter, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._departure())
         try:
             await asyncio.wait({waiter, gone}, return_when=asyncio.FIRST_COMPLETED)

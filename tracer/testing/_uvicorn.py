@@ -13,8 +13,8 @@ from uvicorn.server import ServerState
 
 __all__ = ["Connections"]
 
-# Connections are cut on purpose, which uvicorn would log as errors. The logger is nobody's child, so a program's own
-# uvicorn, if it runs one, keeps its loggers as they are.
+# Connections are cut on purpose, which uvicorn would log as errors. This logger has no parent, so a program that runs
+# its own uvicorn keeps its loggers as they are.
 _SILENT = logging.Logger("tracer.testing", level=logging.CRITICAL + 1)
 
 
@@ -29,7 +29,7 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         self.app_state = {"transport": transport}
-        # asyncio does it only for sockets made with IPPROTO_TCP, which socket.create_server doesn't; without it,
+        # asyncio sets this only for sockets made with IPPROTO_TCP, which socket.create_server does not use. Without it,
         # Nagle's algorithm and delayed acknowledgements cost 40 ms a reply.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -63,8 +63,8 @@ class Connections:
         """Cut what is still being answered and close every connection."""
         for connection in list(self._state.connections):
             connection.transport.abort()
-        # The loop's next turn closes the sockets and tells the applications, which would else answer with a 500 when
-        # they are cancelled.
+        # The loop's next turn closes the sockets and tells the applications. Otherwise they would answer with a 500
+        # when they are cancelled.
         await asyncio.sleep(0)
         tasks = list(self._state.tasks)
         for task in tasks:

@@ -34,9 +34,9 @@ class FakeWebSockets(LoopbackServer):
                 if event.type == "response.done":
                     break
 
-    Unscripted, the same small deterministic model as `FakeOpenAI`'s answers: on `/v1/realtime` in words and in a kind
-    of audio, on `/v1/responses` as over HTTP. `enqueue` scripts the next connections. The server has its own thread
-    and event loop; all methods may be called from any thread.
+    Without a script, the same small deterministic model as in `FakeOpenAI` answers: on `/v1/realtime` in words and in a
+    kind of audio, on `/v1/responses` as over HTTP. `enqueue` scripts the next connections. The server has its own
+    thread and event loop; all methods may be called from any thread.
 
     Raises:
         MissingDependencyError: On start, when the websockets package is not installed (`openai[realtime]`).
@@ -51,14 +51,14 @@ class FakeWebSockets(LoopbackServer):
 
     @property
     def websocket_base_url(self) -> str:
-        """The same for the client's `websocket_base_url`."""
+        """The API's address for the client's `websocket_base_url`."""
         return f"ws{self.base_url.removeprefix('http')}"
 
     def _client_options(self) -> Json:
         return {**super()._client_options(), "websocket_base_url": self.websocket_base_url}
 
     def enqueue(self, *sessions: Session) -> None:
-        """Let these play the next connections, in order."""
+        """Let these sessions play the server in the next connections, in order."""
         self._script.extend(sessions)
 
     def refuse(self, status: int) -> None:
@@ -66,7 +66,7 @@ class FakeWebSockets(LoopbackServer):
         self._refusals.append(status)
 
     def clear(self) -> None:
-        """Forget the script and what came."""
+        """Forget the script, and the connections and events so far."""
         with self._changed:
             self._script.clear()
             self._refusals.clear()
@@ -85,7 +85,7 @@ class FakeWebSockets(LoopbackServer):
             return list(self._events)
 
     def wait_for_events(self, count: int = 1, *, timeout: float = WAIT) -> list[Json]:
-        """Block until so many events have come from clients.
+        """Block until this many events have come from clients.
 
         Raises:
             TimeoutError: Fewer came within `timeout` seconds.

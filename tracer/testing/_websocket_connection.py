@@ -1,4 +1,4 @@
-"""The server's end of a WebSocket connection, and what plays it."""
+"""The server's end of a WebSocket connection, and the functions that play it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class FakeConnection:
         self.query = dict(parse_qsl(url.query))
 
     async def receive(self, *types: str) -> Json:
-        """Wait for the client's next event; given types, for the next of one of these.
+        """Wait for the client's next event; if types are given, for the next event of one of these types.
 
         Raises:
-            ConnectionClosed: Of the websockets package: the client has gone.
+            ConnectionClosed: The client has gone (an exception of the websockets package).
         """
         while True:
             event: Json = json.loads(await self._websocket.recv())
@@ -43,12 +43,12 @@ class FakeConnection:
                 return event
 
     async def send(self, *events: Json | str | bytes) -> None:
-        """Send events; text and bytes as they are."""
+        """Send events; text and bytes are sent as they are."""
         for event in events:
             await self._websocket.send(json.dumps(event) if isinstance(event, dict) else event)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection in good order."""
+        """Close the connection properly."""
         await self._websocket.close(code, reason)
 
     def abort(self) -> None:
@@ -57,4 +57,4 @@ class FakeConnection:
 
 
 Session = Callable[[FakeConnection], Awaitable[None]]
-"""Plays one connection; the connection is closed when it returns."""
+"""Plays the server in one connection; the connection is closed when this returns."""

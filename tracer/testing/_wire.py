@@ -32,7 +32,7 @@ class Payload(msgspec.Struct, frozen=True):
     """A response body with its status.
 
     Attributes:
-        pieces: The body; for a stream one server-sent event each.
+        pieces: The body; for a stream, each piece is one server-sent event.
         content_type: Its media type.
         status: The HTTP status.
         streamed: The body goes out piece by piece, without a `content-length`.
@@ -45,7 +45,7 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 class Mint:
-    """Ids in OpenAI's manner, numbered in order so that a test can tell them: `chatcmpl-000000000001`."""
+    """Ids like OpenAI's, numbered in order so that a test can predict them: `chatcmpl-000000000001`."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)

@@ -1,10 +1,10 @@
-"""Replies to script the fake server with: what it says, and the faults with which it says it.
+"""Replies to script the fake server with: what it says, and the faults that it adds.
 
 ::
 
     from tracer.testing import reply
 
-    server.enqueue(reply.text("Hello!"))                             # in the form of whichever endpoint is called
+    server.enqueue(reply.text("Hello!"))                             # in the form of the endpoint that is called
     server.enqueue(reply.tool_calls(("get_weather", {"city": "Paris"})))
     server.enqueue(reply.error(429), reply.text("The second attempt"))
     server.enqueue(reply.text("A long story").cut(after_events=3))   # faults are added to any reply
@@ -44,17 +44,17 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """One scripted reply; made by the functions of this module, refined by its methods.
 
     Attributes:
-        content: An answer that takes the form of the endpoint, a body that goes out as it is, or `None` for what
-            the default model answers.
+        content: An answer that takes the form of the endpoint, a body that is sent as it is, or `None` for the answer
+            of the default model.
         headers: Response headers that are added or replaced; a value of `None` takes a header away.
         first_delay: Seconds before the first byte.
         chunk_delay: Seconds between two writes of the body.
-        split_size: The body is written in pieces of so many bytes, each a chunk and a write of its own.
+        split_size: The body is written in pieces of this many bytes, each a chunk and a write of its own.
         compressed: The body is gzip-encoded; in a stream each event can be decoded when it arrives.
         done: A stream ends with its `[DONE]`, if it has one.
-        fail_after: `(events, error)`: after so many events the stream reports an error, and ends.
+        fail_after: `(events, error)`: after this many events, the stream reports an error and ends.
         cut_after: `("response" | "events" | "bytes", count)`: where the connection is closed.
-        hold_after: After so many events the reply waits for `FakeOpenAI.release`; 0 is before the headers.
+        hold_after: After this many events, the reply waits for `FakeOpenAI.release`; 0 is before the headers.
     """
 
     content: Answer | Payload | None = None
@@ -78,11 +78,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, first_delay=first, chunk_delay=between)
 
     def held(self, *, after_events: int = 0) -> Reply:
-        """Wait for `FakeOpenAI.release` after so many events, or before anything is sent (0)."""
+        """Wait for `FakeOpenAI.release` after this many events, or before anything is sent (0)."""
         return msgspec.structs.replace(self, hold_after=after_events)
 
     def cut(self, *, after_events: int | None = None, after_bytes: int | None = None) -> Reply:
-        """Close the connection after so many events or bytes of the body; without either, before any response."""
+        """Close the connection after this many events or bytes of the body; without either, before any response."""
         where = ("events", after_events) if after_events is not None else ("response", 0)
         return msgspec.structs.replace(self, cut_after=where if after_bytes is None else ("bytes", after_bytes))
 
@@ -103,7 +103,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     def failing(
         self, *, after_events: int, message: str = "The server had an error.", code: str = "server_error"
     ) -> Reply:
-        """Let a stream report an error after so many events, and end there."""
+        """Let a stream report an error after this many events, and end there."""
         described = error_body(message, kind="server_error", code=code)
         return msgspec.structs.replace(self, fail_after=(after_events, described["error"]))
 
@@ -114,14 +114,15 @@ def default() -> Reply:
 
 
 def held(*, after_events: int = 0) -> Reply:
-    """What the default model answers, once `FakeOpenAI.release` lets it."""
+    """What the default model answers, sent only after `FakeOpenAI.release`."""
     return Reply().held(after_events=after_events)
 
 
 def text(text: str, *, reasoning: str | None = None, truncated: bool = False) -> Reply:
-    """A message; `reasoning` is thought before, `truncated` says that it hit the limit of tokens.
+    """A message; `reasoning` comes before it, `truncated` says that it reached the token limit.
 
-    Elsewhere the text is what was heard (audio), found (a search), or made of a prompt (images).
+    At other endpoints, the text is the transcript (audio), the document found (a search), or the revised prompt
+    (images).
     """
     return Reply(content=Answer(text=text, reasoning=reasoning, truncated=truncated))
 
@@ -132,18 +133,18 @@ def refusal(text: str) -> Reply:
 
 
 def tool_calls(*calls: tuple[str, Any], text: str | None = None) -> Reply:
-    """Calls of functions: `(name, arguments)`; arguments given as a `str` go out as they are, valid JSON or not."""
+    """Calls of functions: `(name, arguments)`; arguments given as a `str` are sent as they are, valid JSON or not."""
     wanted = tuple(ToolCall(name, given if isinstance(given, str) else encode(given).decode()) for name, given in calls)
     return Reply(content=Answer(tool_calls=wanted, text=text))
 
 
 def output(*items: Json, text: str | None = None) -> Reply:
-    """Output items of the Responses API, of any type, then a message; an item without an `id` is given one."""
+    """Output items of the Responses API, of any type, then a message; an item without an `id` gets one."""
     return Reply(content=Answer(items=items, text=text))
 
 
 def failed(message: str = "The model failed.", *, code: str = "server_error", text: str | None = None) -> Reply:
-    """A response (or video, or run) that ends `failed` after it said `text`; others answer with HTTP 500."""
+    """A response (or video, or run) that ends `failed` after it said `text`; other endpoints answer with HTTP 500."""
     return Reply(content=Answer(text=text, failure=(code, message)))
 
 
@@ -161,8 +162,8 @@ def error(
         status: The HTTP status.
         message: What the error says; by default something that fits.
         code: The error's code, such as `context_length_exceeded`.
-        retry_after: Seconds that a client is told to wait before it tries again, where clients do try again (408,
-            409, 429, 5xx); `None` leaves that to the client (the SDK takes half a second and more).
+        retry_after: The seconds that a client is told to wait before a retry, for statuses that clients retry (408,
+            409, 429, 5xx); `None` leaves that to the client (the SDK waits half a second or more).
     """
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
     body = error_body(message or f"Scripted error {status}.", kind="server_error" if status >= 500 else kind, code=code)

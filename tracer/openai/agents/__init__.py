@@ -1,7 +1,7 @@
 """The OpenAI Agents SDK: its spans, runs and errors in the same tree as model calls and users' own spans.
 
-Importing the SDK takes 2 s of CPU and 45 MB, so it is neither imported here nor by ``autolog()``: what it needs is
-installed at once if the SDK is imported already, else the moment that it is.
+Importing the SDK takes 2 s of CPU and 45 MB, so neither this module nor ``autolog()`` imports it. If the SDK is
+imported already, our processor and patches are installed at once; otherwise as soon as it is imported.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from tracer.openai.agents._options import Options
 
 __all__ = ["Options", "instrument", "uninstrument"]
 
-SDK_MODULE = "agents.run"  # the last that we need; it has imported the SDK's tracing
+SDK_MODULE = "agents.run"  # the last module that we need; it imports the SDK's tracing
 
 _lock = threading.RLock()
 _options: Options | None = None  # None: switched off
 
 
 def instrument(options: Options) -> None:
-    """Trace the runs of the Agents SDK from now on, or from its import on; called again, take the new options."""
+    """Trace the runs of the Agents SDK from now on, or from its import on. A later call replaces the options."""
     global _options
     with _lock:
         _options = options
@@ -34,7 +34,7 @@ def instrument(options: Options) -> None:
 def uninstrument() -> None:
     """Put the SDK's own processors and methods back.
 
-    A run that is under way is recorded to its end; the SDK's spans in it are abandoned when the SDK lets go of them.
+    A run that is under way is recorded to its end. The SDK's spans inside it end as abandoned when the SDK drops them.
     """
     global _options
     with _lock:
@@ -46,7 +46,7 @@ def uninstrument() -> None:
 
 
 def _is_imported() -> bool:
-    """Tell whether the SDK is there. Not while another thread imports it: it would wait for us, and we for it."""
+    """Tell whether the SDK is imported. False while another thread imports it: that thread and we would deadlock."""
     module = sys.modules.get(SDK_MODULE)
     return module is not None and not getattr(module.__spec__, "_initializing", False)
 
@@ -61,7 +61,7 @@ def _wire() -> None:
 
 
 def _is_the_sdk() -> bool:
-    """Tell the SDK from a package of the user's that is called ``agents`` too."""
+    """Tell the SDK apart from a package of the user's that is also called ``agents``."""
     run, tracing = sys.modules.get(SDK_MODULE), sys.modules.get("agents.tracing")
     return hasattr(run, "AgentRunner") and hasattr(tracing, "TracingProcessor")
 

@@ -1,7 +1,8 @@
-"""A model call that did not come through the seam, in the wire form that interpretation reads.
+"""The bodies of a model call that did not come through the seam, in the wire form that interpretation reads.
 
-Custom model providers, LiteLLM, the SDK's WebSocket transport, models in tests: all that is known of such a call is
-what the SDK's span was told. Put into the shape of a request and a response, it is read like any other.
+Such calls come from custom model providers, LiteLLM, the SDK's WebSocket transport, or models in tests. Only the SDK's
+span knows anything of them. Its data is put into the shape of a request and a response, so it is read like any other
+call.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from tracer.spans.guard import report
 
 __all__ = ["Bodies", "bodies_of", "usage_bodies"]
 
-LEFT_OUT = frozenset({"base_url", "model_impl"})  # of a model's configuration: no parameters of the request
+LEFT_OUT = frozenset({"base_url", "model_impl"})  # fields of a model's configuration that are not request parameters
 
 
 class Bodies(NamedTuple):
-    """A call's request and response as JSON; None for what the SDK was not told."""
+    """A call's request and response as JSON; None where the SDK does not know it."""
 
     operation: str
     request: Payload | None
@@ -28,9 +29,9 @@ class Bodies(NamedTuple):
 
 
 def bodies_of(data: Any, limit: int) -> Bodies:
-    """Read the data of an ended ``response`` or ``generation`` span; bodies of at most about `limit` bytes.
+    """Return the bodies of an ended ``response`` or ``generation`` span, each of at most about `limit` bytes.
 
-    Data of a shape that nobody foresaw makes no bodies.
+    Data of an unexpected shape gives no bodies.
     """
     try:
         return _response_bodies(data, limit) if data.type == "response" else _generation_bodies(data, limit)
@@ -40,7 +41,7 @@ def bodies_of(data: Any, limit: int) -> Bodies:
 
 
 def usage_bodies(usage: Any, limit: int) -> Bodies:
-    """Return a call of which nothing but its usage is known."""
+    """Return the bodies of a call of which only the usage is known."""
     return Bodies("responses", None, _wire({"object": "response", "usage": usage}, limit))
 
 
@@ -62,7 +63,7 @@ def _generation_bodies(data: Any, limit: int) -> Bodies:
     first = output[0] if output else None
     usage = {"usage": data.usage} if data.usage else {}
     model = {"model": data.model} if data.model else {}
-    if isinstance(first, dict) and first.get("object") == "response":  # a stream, which the SDK converts
+    if isinstance(first, dict) and first.get("object") == "response":  # a stream, which the SDK has converted
         sent, operation, body = "input", "responses", {**first, **usage}
     else:
         choices = [{"index": index, "message": message} for index, message in enumerate(output)]
@@ -72,6 +73,6 @@ def _generation_bodies(data: Any, limit: int) -> Bodies:
 
 
 def _wire(value: Any, limit: int) -> Payload | None:
-    """Return a value as a JSON body. By way of a snapshot, which takes whatever users put in, and is bounded."""
+    """Return a value as a JSON body. It goes through a snapshot, which accepts any value of a user's and is bounded."""
     copied = snapshot(value, limit)
     return Payload(Codec.WIRE, msgspec.json.encode(msgspec.msgpack.decode(copied.data, strict=False)))

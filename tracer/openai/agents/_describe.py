@@ -1,7 +1,8 @@
 """What each kind of the Agents SDK's spans is in a trace: its name, type, attributes, inputs and outputs.
 
 Pure functions of the SDK's span data (``agents/tracing/span_data.py``), which are plain objects with a ``type``;
-duck-typed, so nothing is imported. What a version of the SDK lacks or adds is left out or kept as it is exported.
+duck-typed, so nothing is imported. Fields that a version of the SDK lacks are left out; fields that it adds are kept as
+it exports them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from tracer.capture.text import safe_repr, safe_str
 
 __all__ = ["OPERATION", "Ended", "Kind", "describe_error", "end_of", "kind_of", "name_of", "run_attributes", "spoken"]
 
-OPERATION = "agents"  # of no interpreter's: marks attributes as labels, which are kept without `capture_content`
+OPERATION = "agents"  # has no interpreter: marks attributes as labels, kept even without `capture_content`
 CALL_TYPES = frozenset({SpanType.CHAT_MODEL, SpanType.LLM})
 AUDIO_TYPES = frozenset({SpanType.TOOL})
 
 
 class Ended(NamedTuple):
-    """What a span's data says when it has ended; inputs too, as most are set after the start."""
+    """What a span's data says when it has ended. This includes the inputs, because most are set after the start."""
 
     attributes: dict[str, Any]
     inputs: Any = None
@@ -34,10 +35,10 @@ class Kind(NamedTuple):
     """One of the SDK's span types.
 
     Attributes:
-        name: For spans that the SDK gives no name.
+        name: The name of spans that the SDK gives no name.
         operation: ``gen_ai.operation.name``; None where the conventions have none.
         read_end: Reads the data of an ended span.
-        gives_way_to: Types of the seam's spans that stand for this one where one was recorded inside.
+        gives_way_to: Types of the seam's spans. If one of these was recorded inside, it replaces this span.
     """
 
     name: str
@@ -112,7 +113,7 @@ _KINDS = {
 
 
 def kind_of(data: Any) -> Kind:
-    """Return what a span is; one of a type that later versions may add is kept as it exports itself."""
+    """Return the kind of a span. A type that is unknown here (from a later version) is kept as it exports itself."""
     kind_name = getattr(data, "type", None)
     kind = _KINDS.get(kind_name) if isinstance(kind_name, str) else None
     return kind or Kind(
@@ -121,7 +122,7 @@ def kind_of(data: Any) -> Kind:
 
 
 def name_of(data: Any, kind: Kind) -> str:
-    """Return a span's name: the SDK's, or that of its kind (a turn's with its number)."""
+    """Return a span's name: the SDK's, or that of its kind (for a turn, with its number)."""
     name = getattr(data, "name", None)
     if isinstance(name, str) and name:
         return name
@@ -130,7 +131,7 @@ def name_of(data: Any, kind: Kind) -> str:
 
 
 def start_attributes(data: Any, kind: Kind, name: str) -> dict[str, Any]:
-    """Return what can be said of a span before it has ended."""
+    """Return what is known of a span before it has ended."""
     attributes: dict[str, Any] = {}
     if kind.operation is not None:
         attributes[sc.OPERATION_NAME] = kind.operation
@@ -171,7 +172,7 @@ def describe_error(error: Any) -> str:
 
 
 def spoken(output: Any) -> Any:
-    """Return what a model said, in words if there are any: its text, else its messages or items as they are."""
+    """Return what a model said: its text if there is any, otherwise its messages or items as they are."""
     if isinstance(output, (list, tuple)) and output:
         last = output[-1]
         return (last.get("content") if isinstance(last, dict) else None) or output

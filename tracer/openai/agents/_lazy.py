@@ -17,9 +17,9 @@ __all__ = ["ImportHook"]
 
 
 class ImportHook:
-    """A finder (PEP 451) that finds nothing itself: it looks over the shoulder of the one that finds the module.
+    """A finder (PEP 451) that finds nothing itself: it lets the other finders find the module, and watches its import.
 
-    Costs the import of any other module one comparison of names. Removed when the module has been imported.
+    The import of any other module costs one comparison of names more. The hook is removed after the module's import.
     """
 
     def __init__(self, name: str, imported: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class ImportHook:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Let the others find the module, and be told when it has been executed. Called by the import system."""
+        """Let the other finders find the module, and arrange that we are told when it has been executed."""
         if name != self._name:
             return None
         for finder in list(sys.meta_path):
@@ -57,7 +57,7 @@ class ImportHook:
 
 
 class _Loader:
-    """Stands in for a module's loader until the module has been executed: has its methods, and passes on the rest."""
+    """Stands in for a module's loader until the module has been executed: passes everything on to that loader."""
 
     def __init__(self, loader: Any, hook: ImportHook) -> None:
         self._loader = loader

@@ -29,7 +29,7 @@ from tracer.spans.opening import open_span
 __all__ = ["OpenModelSpan", "OpenSpan", "OpenTurn", "inner"]
 
 inner: ContextVar[LiveSpan | None] = ContextVar("tracer_inner_agents_span", default=None)
-"""The last of the SDK's spans that started in this task or thread: it is current, unless a span of the user's is."""
+"""The SDK's span that started last in this task or thread. It is current unless a user's span is."""
 
 _RETURNED, _RAISED, _CANCELLED, _CLOSED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED, Ending.CLOSED
 SDK_ERROR = "SpanError"  # the SDK's name for an error that it only describes
@@ -41,7 +41,7 @@ class OpenSpan:
 
     Attributes:
         live: Our span.
-        is_asked: For an agent: what it was asked is known.
+        is_asked: For an agent: its input is known.
         said: For an agent: what its model said last.
     """
 
@@ -57,19 +57,19 @@ class OpenSpan:
         self._kind = kind
         self._run = run
         self._parent = parent
-        self._outer_error = id(sys.exc_info()[1])  # of a handler that the whole span runs in
+        self._outer_error = id(sys.exc_info()[1])  # the exception of a handler that the whole span runs in
         self._around: LiveSpan | None = None
         self._call_around: ModelCall | None = None
         self._inner_around: LiveSpan | None = None
 
     @property
     def is_agent(self) -> bool:
-        """It is an agent's."""
+        """Whether this is an agent's span."""
         return self._kind.operation == "invoke_agent"
 
     @property
     def agent(self) -> OpenSpan | None:
-        """The innermost agent's around it."""
+        """The innermost agent's span around this one."""
         above = self._parent
         while above is not None and not above.is_agent:
             above = above._parent
@@ -77,16 +77,16 @@ class OpenSpan:
 
     @property
     def below(self) -> LiveSpan | None:
-        """What spans inside it are children of."""
+        """The parent for spans that begin inside this one."""
         return self.live
 
     @property
     def call(self) -> ModelCall | None:
-        """What model calls inside it tell of themselves to: as a rule nothing."""
+        """The `ModelCall` that model calls inside report to; None for most spans."""
         return None
 
     def take_inputs(self) -> Payload | None:
-        """Return what is known of the inputs at the start: a run's first agent has the run's."""
+        """Return the inputs that are known at the start: the first agent of a run has those of the run."""
         if not self.is_agent or self._run is None:
             return None
         inputs, self._run.inputs = self._run.inputs, None
@@ -94,7 +94,7 @@ class OpenSpan:
         return inputs
 
     def enter(self) -> None:
-        """Make it current, in this context."""
+        """Make this span current, in this context."""
         self._around, self._call_around, self._inner_around = current_span.get(), current_model_call.get(), inner.get()
         current_span.set(self.live)
         inner.set(self.live)
@@ -102,7 +102,7 @@ class OpenSpan:
             current_model_call.set(self.call)
 
     def leave(self) -> None:
-        """Make current what was, unless something else is by now, as in another task."""
+        """Make the span before this one current again, unless another span is current by now (in another task)."""
         if self.call is not None:
             self.call.is_over = True
         if inner.get() is self.live:
@@ -114,7 +114,7 @@ class OpenSpan:
             current_model_call.set(self._call_around)
 
     def end(self, data: Any, error: Any) -> None:
-        """End it with what its data says, and the error that the SDK noted."""
+        """End the span with what its data says, and the error that the SDK noted."""
         self.leave()
         live = self.live
         ended = Ended({}) if data is None else end_of(data, self._kind)
@@ -131,7 +131,7 @@ class OpenSpan:
         self.said = None
 
     def raised(self) -> BaseException | None:
-        """Return the exception that leaves it, if one does: the SDK ends its spans while that is on its way."""
+        """Return the exception that leaves this span, if any: the SDK ends its spans while it propagates."""
         error = sys.exc_info()[1]
         return None if id(error) == self._outer_error else error
 
@@ -141,7 +141,7 @@ class OpenSpan:
 
 
 class OpenTurn(OpenSpan):
-    """A turn. A model that makes no span of its own is known by the turn's usage only."""
+    """A turn. If a model makes no span of its own, the turn's usage is all that is known of its call."""
 
     __slots__ = ("_call",)
 
@@ -151,11 +151,11 @@ class OpenTurn(OpenSpan):
 
     @property
     def call(self) -> ModelCall | None:
-        """Watches whether there is a model call inside at all."""
+        """Used to see whether there is a model call inside at all."""
         return self._call
 
     def end(self, data: Any, error: Any) -> None:
-        """End it, with a model call of its own if there was none inside and tokens were used."""
+        """End the turn. If tokens were used but no model call was seen inside, add a span for that call."""
         usage = getattr(data, "usage", None)
         if not self._call.is_seen and usage and self.live.is_recording:
             live = open_span("Generation", SpanType.CHAT_MODEL, self.live)
@@ -166,7 +166,7 @@ class OpenTurn(OpenSpan):
 
 
 class OpenModelSpan(OpenSpan):
-    """A model call that is recorded only if the seam saw none of it; it is never current therefore."""
+    """A model call that is recorded only if the seam did not see it. Therefore it is never the current span."""
 
     __slots__ = ("_call", "_capture")
 
@@ -178,12 +178,12 @@ class OpenModelSpan(OpenSpan):
 
     @property
     def below(self) -> LiveSpan | None:
-        """What is around it."""
+        """The span around this one."""
         return self._around
 
     @property
     def call(self) -> ModelCall | None:
-        """Watches whether the seam sees it."""
+        """Used to see whether the seam sees this call."""
         return self._call
 
     def enter(self) -> None:
@@ -192,7 +192,7 @@ class OpenModelSpan(OpenSpan):
         current_model_call.set(self._call)
 
     def end(self, data: Any, error: Any) -> None:
-        """End it: as if it had never been, if the seam saw it."""
+        """End the call. If the seam saw it, nothing is recorded."""
         self.leave()
         self._tell_agent(data)
         if self._call.is_seen:
@@ -208,7 +208,7 @@ class OpenModelSpan(OpenSpan):
         record(live, bodies, attributes, error, self.raised(), capture=self._capture)
 
     def _tell_agent(self, data: Any) -> None:
-        """Tell the agent around what its model was asked first, and said last."""
+        """Tell the agent around this call what its model was asked first, and what it said last."""
         agent, asked = self.agent, getattr(data, "input", None)
         if agent is None or self._kind.gives_way_to is not CALL_TYPES:
             return
@@ -223,7 +223,7 @@ class OpenModelSpan(OpenSpan):
 def record(
     live: LiveSpan, bodies: Bodies, attributes: dict[str, Any], error: Any, raised: Any, *, capture: bool
 ) -> None:
-    """Put a whole model call on the queue, start and end, that began when `live` was made."""
+    """Put a whole model call on the queue, its start and its end. It began when `live` was made."""
     live.begin(inputs=bodies.request, attributes=attributes, operation=bodies.operation, capture=capture)
     finish(live, bodies.response, None, error, raised)
 
@@ -231,7 +231,7 @@ def record(
 def finish(
     live: LiveSpan, outputs: Payload | None, attributes: dict[str, Any] | None, error: Any, raised: BaseException | None
 ) -> None:
-    """End a span: by the exception that leaves it, else as the SDK says."""
+    """End a span with the exception that is leaving it; otherwise as the SDK says."""
     if isinstance(raised, GeneratorExit):
         live.finish(_CLOSED, outputs=outputs, attributes=attributes)
     elif raised is not None and is_cancellation(raised):

@@ -11,7 +11,7 @@ class Options(msgspec.Struct, frozen=True):
     """The part of `tracer.openai.autolog`'s arguments that concerns the Agents SDK.
 
     Attributes:
-        capture_content: False keeps structure and times and no text; None: as the settings say.
+        capture_content: False keeps structure and times but no text. None: as the settings say.
         replace_exporter: Take away the SDK's own processor, which posts traces to OpenAI.
     """
 

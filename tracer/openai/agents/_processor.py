@@ -1,7 +1,7 @@
 """The tracing processor: each span of the Agents SDK becomes one of ours, at its place in the tree.
 
-The SDK calls a processor synchronously, in the caller's context, so the current span is the parent, and spans that
-users open inside tools are children of the tool's. Imports the SDK.
+The SDK calls a processor synchronously, in the caller's context. So the current span is the parent, and spans that
+users open inside a tool are children of the tool's span. This module imports the SDK.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ TRACE = Kind("Trace", SpanType.WORKFLOW)
 class TracerProcessor(TracingProcessor):
     """Records the SDK's spans. Raises nothing into the SDK; safe in any thread.
 
-    Spans are held as long as the SDK's own objects live: one that is dropped without an end is abandoned, and
-    nothing is retained.
+    A span is held only as long as the SDK's own object lives. A span that the SDK drops without ending it ends as
+    abandoned, and nothing is retained.
 
     Attributes:
-        options: None while switched off: nothing new begins.
+        options: None while switched off; then no new span begins.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class TracerProcessor(TracingProcessor):
 
     @guarded
     def on_trace_end(self, trace: Trace) -> None:
-        """End the span of a ``trace(…)``, or of a streamed run, before who reads its events learns of the end."""
+        """End the span of a ``trace(…)``, or of a streamed run before the reader of its events learns of the end."""
         opened, run = self._open.pop(trace, None), self._runs.pop(trace, None)
         if opened is not None:
             opened.end(None, None)
@@ -76,7 +76,7 @@ class TracerProcessor(TracingProcessor):
 
     @guarded
     def on_span_start(self, span: Span[Any]) -> None:
-        """Begin a span below the current one, or below the parent that the SDK was told."""
+        """Begin a span below the current one, or below the parent that the SDK was given."""
         options, run = self.options, running_run()
         if options is None:
             return
@@ -127,10 +127,10 @@ class TracerProcessor(TracingProcessor):
 
 
 def _is_elsewhere(span: Span[Any], parent: OpenSpan) -> bool:
-    """Tell whether a span's parent is not what is around the call.
+    """Tell whether a span's parent is not the span around the call.
 
-    It was given one (``parent=``), or what we hold for current is a span that the SDK does not, having started it
-    without making it current, or ended it in another task.
+    Either the span was given a parent (``parent=``), or our current span is not the SDK's: the SDK started our current
+    span without making it current, or ended it in another task.
     """
     current, innermost = get_current_span(), inner.get()
     if span.parent_id != (None if current is None else current.span_id):

@@ -1,7 +1,7 @@
 """The runner's own spans: ``AgentRunner.run`` and ``AgentRunner.run_streamed``, with what went in and came out.
 
-The SDK tells its processors neither a run's input nor its result, so the runner's methods are wrapped. The span
-begins with the first trace or span of the SDK's inside: where its tracing is disabled there is none.
+The SDK tells its processors neither a run's input nor its result, so the runner's methods are wrapped. The span begins
+with the SDK's first trace or span inside the run, so there is none where the SDK's tracing is disabled.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ class Run:
     Attributes:
         span: None until the SDK's first trace or span begins.
         inputs: The run's input, as it was when the span began.
-        around: What was current before.
-        is_over: It has ended: a trace that a task begins later, which was begun inside, is none of its.
+        around: The span that was current before.
+        is_over: It has ended. A task that was started inside may begin a trace later; that trace does not belong to
+            this run.
         withholds: The user told the SDK to leave texts out (``trace_include_sensitive_data=False``).
-        session_id: Of the memory session that the run was given.
+        session_id: The id of the memory session that the run was given.
     """
 
     __slots__ = (
@@ -64,7 +65,7 @@ class Run:
         """Begin the span and make it current in this context."""
         self.around = current_span.get()
         self.span = span = open_span(self._name, SpanType.AGENT)
-        if isinstance(self._input, (str, list)):  # else a paused run's state, with the user's own objects in it
+        if isinstance(self._input, (str, list)):  # otherwise a paused run's state, which holds the user's own objects
             self.inputs = span.snapshot(self._input)
         span.begin(
             inputs=self.inputs,
@@ -92,21 +93,21 @@ class Run:
             span.finish_with(error)
         else:
             output = getattr(result, "final_output", None)
-            if output is None and noted is not None:  # a streamed run's task ends well: who reads its events is told
+            if output is None and noted is not None:  # a streamed run: its task succeeds, its reader gets the error
                 span.set_status("ERROR", noted)
             span.finish_with(None, None if output is None else span.snapshot(output))
 
     def task_done(self, task: asyncio.Future[Any]) -> None:
         """End the span of a streamed run that has no trace of its own, when its task is done.
 
-        Its exception is not asked for, as asyncio would no longer complain of one that nobody retrieved.
+        The task's exception is not retrieved here: asyncio would then no longer warn that nobody else retrieved it.
         """
         self.close(self._result, self._error, cancelled=task.cancelled())
 
     def trace_ended(self) -> None:
-        """End the span of a streamed run with the trace that the run began, while its exception is on its way."""
+        """End the span of a streamed run together with the trace that it began, while its exception propagates."""
         if self._result is None:
-            return  # the caller waits for this one
+            return  # not a streamed run: its caller waits for it
         raised = sys.exc_info()[1] or self._error
         cancelled = raised is not None and is_cancellation(raised)
         self.close(self._result, None if cancelled else raised, cancelled=cancelled)
@@ -122,12 +123,12 @@ class Run:
         """Wait for a streamed run, which goes on in a task of its own, whether or not its events are read."""
         tasks = (getattr(result, name, None) for name in ("run_loop_task", "_run_impl_task"))  # the latter before 0.7
         task = next(filter(None, tasks), None)
-        if task is not None:  # else it ends when it is collected
+        if task is not None:  # otherwise the span ends when the run is garbage-collected
             self._result = result
             task.add_done_callback(self.task_done)
 
     def __del__(self) -> None:
-        # A run whose event loop was dropped with it. Runs inside the garbage collector: one queue append, no lock.
+        # The run and its event loop were dropped. This runs inside the garbage collector: one queue append, no lock.
         span = getattr(self, "span", None)
         if span is not None:
             span.finish(Ending.COLLECTED)
@@ -138,7 +139,7 @@ current_run: ContextVar[Run | None] = ContextVar("tracer_current_run", default=N
 
 
 def running_run() -> Run | None:
-    """Return the innermost run of this task or thread; None if that is over."""
+    """Return the innermost run of this task or thread; None if that run is over."""
     run = current_run.get()
     return None if run is None or run.is_over else run
 
@@ -162,18 +163,18 @@ def _new_run(switch: Switch, name: str, args: tuple[Any, ...], kwargs: dict[str,
 
 
 def wrap_run(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]:
-    """Return ``AgentRunner.run`` with a span around it; ``run_sync`` comes through here as well."""
+    """Return ``AgentRunner.run`` with a span around it; ``run_sync`` calls it as well."""
 
     @functools.wraps(original)
     async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         around = _new_run(switch, "run", args, kwargs)
         running = original(self, *args, **kwargs)
-        del args, kwargs  # the SDK takes care that a redacted exception's traceback doesn't hold the input
+        del args, kwargs  # as in the SDK: a redacted exception's traceback must not hold the input
         if around is None:
             return await running
         before = current_run.get()
         is_over = False
-        try:  # all of it inside, and twice what mends: Ctrl-C can come in the middle of anything that is called
+        try:  # Ctrl-C can come anywhere: so all is inside the try, and the clean-up runs twice
             current_run.set(around)
             result = await running
             _leave(around, before)
@@ -220,7 +221,7 @@ def wrap_run_streamed(original: Callable[..., Any], switch: Switch) -> Callable[
 
 
 def _leave(run: Run, before: Run | None) -> None:
-    if current_run.get() is run:  # else a coroutine that the garbage collector closes, in another context
+    if current_run.get() is run:  # otherwise the garbage collector closes a coroutine in another context
         current_run.set(before)
 
 
@@ -230,7 +231,7 @@ def _raised(run: Run, before: Run | None) -> None:
 
 
 def _includes_sensitive_data(run_config: Any) -> bool:
-    """Read ``RunConfig.trace_include_sensitive_data``, and its default where there is none."""
+    """Read ``RunConfig.trace_include_sensitive_data``, or its default if there is no ``RunConfig``."""
     get = run_config.get if isinstance(run_config, dict) else functools.partial(getattr, run_config)
     given = get("trace_include_sensitive_data", None)
     if isinstance(given, bool):

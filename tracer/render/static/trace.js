@@ -4,7 +4,7 @@ const all = (root, what) => [...root.querySelectorAll(what)];
 const idOf = (row) => row?.getAttribute("href").split(/=|#s-/)[1];
 const level = (row) => Number(row.getAttribute("aria-level"));
 
-/** Puts life into one view. On a server spans are fetched when they are chosen; in a file they are there already. */
+/** Makes one view interactive. On a server, spans are fetched when they are chosen; a file has them already. */
 export function start(view) {
   const tree = view.querySelector(".tv-tree");
   const detail = view.querySelector(".tv-detail");
@@ -13,12 +13,12 @@ export function start(view) {
   let rows = all(tree, ".r");
   let request = null;
   view.classList.add("on");
-  view.classList.toggle("placeless", location.protocol === "about:"); // a notebook's frame: nothing leads to its spans
+  view.classList.toggle("placeless", location.protocol === "about:"); // a notebook's frame: its spans have no address
   if (view.querySelector(".hit")) tree.classList.add("finding");
 
   // --- the tree ----------------------------------------------------------------------------------------------------
 
-  /** Puts in the next piece of the rows that a long page keeps as text, so that its first paint waits for none. */
+  /** Inserts the next piece of the rows. A long page keeps them as text, so that its first paint need not wait. */
   function extend() {
     const piece = tree.querySelector("noscript");
     if (!piece) return false;
@@ -290,14 +290,14 @@ export function start(view) {
 
   // --- a trace that still runs ---------------------------------------------------------------------------------------
 
-  /** Asks for the page again and puts in what has changed. Whoever hears of changes dispatches ``tracer:changed``. */
+  /** Requests the page again and inserts what has changed. Run at each ``tracer:changed`` event. */
   async function refresh() {
     const answer = await fetch(location.href);
     if (!answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".tv");
     if (!fresh) return;
     if (!fresh.dataset.live) delete view.dataset.live;
-    for (const piece of all(fresh, "noscript")) piece.replaceWith(...piece.childNodes); // which runs no script
+    for (const piece of all(fresh, "noscript")) piece.replaceWith(...piece.childNodes); // this runs no script
     complete();
     const id = idOf(chosen());
     const wasOpen = rowOf(id)?.classList.contains("open");
@@ -316,7 +316,7 @@ export function start(view) {
   }
   view.addEventListener("tracer:changed", () => refresh().catch(() => {}));
 
-  /** Listens until the trace has ended, while somebody looks; a slow page is asked for less often. */
+  /** Listens until the trace has ended, while the page is visible; a slow page is requested less often. */
   function listen() {
     let line = null, timer = 0, pause = 1000;
     const again = async () => {
@@ -344,7 +344,7 @@ export function start(view) {
   if (!chosen() || term()) complete();
   else {
     requestAnimationFrame(() => setTimeout(extendInTime));
-    // Whoever is quicker finds all rows, too.
+    // A user who is quicker finds all rows, too.
     for (const kind of ["keydown", "pointerdown", "click"]) document.addEventListener(kind, complete, { capture: true, once: true });
   }
   const first = chosen() ?? rows[0];
@@ -407,7 +407,7 @@ function messageAt(button, path) {
 
 // --- replay ----------------------------------------------------------------------------------------------------------
 
-/** Plays a stream back as it came: each piece of text after as long as it took. */
+/** Plays a stream back as it came: each piece of text after its original delay. */
 function replay(button) {
   const panel = button.closest("[data-panel]");
   const box = panel.querySelector(".replay");
@@ -445,7 +445,7 @@ function replay(button) {
 }
 
 addEventListener("message", ({ data }) => {
-  const framed = location.protocol === "about:"; // in a notebook, whose theme it is
+  const framed = location.protocol === "about:"; // in a notebook, which decides the theme
   if (framed && (data === "dark" || data === "light")) document.documentElement.dataset.theme = data;
 });
 for (const view of document.querySelectorAll(".tv")) start(view);

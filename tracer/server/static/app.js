@@ -15,7 +15,7 @@ byId("help-button").addEventListener("click", () => help.showModal());
 /** Say something to people who listen to the page. */
 export function announce(words) { byId("announce").textContent = words; }
 
-/** Whether keys go into a field, so that they are no shortcuts. */
+/** Whether keys go into a field and are not shortcuts. */
 export function isTyping(event) {
   const target = event.target;
   return event.ctrlKey || event.metaKey || event.altKey || help.open ||
@@ -60,7 +60,7 @@ document.addEventListener("keydown", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) { menu.open = false; menu.querySelector("summary").focus(); }
 });
 
-// What doesn't fit into a table's cell is told when the pointer rests on it.
+// Text that doesn't fit into a table's cell is shown when the pointer rests on it.
 document.addEventListener("pointerover", (event) => {
   const cell = event.target.closest("td");
   if (cell && !cell.title && cell.scrollWidth > cell.clientWidth) cell.title = cell.textContent;

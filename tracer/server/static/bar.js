@@ -7,7 +7,7 @@ const form = document.getElementById("search");
 
 if (form) {
   const field = (id) => document.getElementById(id);
-  // What is blank doesn't belong into the URL.
+  // Blank parameters are left out of the URL.
   form.addEventListener("submit", () => { for (const each of form.elements) if (each.name && !each.value) each.disabled = true; });
   addEventListener("pageshow", () => { for (const each of form.elements) each.disabled = false; });
   field("since").addEventListener("change", () => {

@@ -1,4 +1,4 @@
-// The filter's field: proposes fields, operators and values, and tells what is wrong while one types.
+// The filter's field: proposes fields, operators and values, and shows errors while one types.
 
 const input = document.getElementById("filter");
 const WORDS = { after_value: ["AND", "OR"], text: ["=", "!=", "LIKE", "ILIKE", "RLIKE", "IN", "IS NULL", "IS NOT NULL"], number: ["=", "!=", ">", ">=", "<", "<=", "IS NULL"], words: ["=", "!=", "IN"] };
@@ -20,7 +20,7 @@ if (input) {
     fields.find((field) => field.name === name.toLowerCase()) ??
     (/^(tags?|metadata|span\.attributes|feedback)\../i.test(name) ? { name: name.replace(/^tag\./i, "tags."), kind: "text" } : null);
 
-  /** What stands before the caret: the word that is being written, and the tokens before it. */
+  /** The text before the caret: the word that is being written, and the tokens before it. */
   function situation() {
     const before = input.value.slice(0, input.selectionStart);
     const tokens = [...before.matchAll(TOKEN)];
@@ -95,7 +95,7 @@ if (input) {
     if (input.value !== text) return;
     input.setAttribute("aria-invalid", String(Boolean(answer.error)));
     problem.replaceChildren();
-    // What is still being written is not wrong yet: only what stands before it is told.
+    // The word that is still being written is not wrong yet: only errors before it are shown.
     if (!answer.error || (document.activeElement === input && answer.error.position > situation().start)) return;
     const words = document.createElement("pre");
     words.className = "problem";

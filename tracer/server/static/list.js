@@ -7,7 +7,7 @@ import "./histogram.js";
 import { keepPicks } from "./picks.js";
 
 const table = document.getElementById("list");
-const REACH = 1600; // pixels beyond what is seen that rows are kept in the page
+const REACH = 1600; // pixels beyond the visible part within which rows stay in the page
 const FIRST = 100;
 
 if (table) start(); else if (document.getElementById("empty")) waitForFirst();
@@ -48,7 +48,7 @@ function start() {
     const token = next;
     try {
       const found = await fetchRows({ page_token: token });
-      if (token === next) { // else the list was begun anew meanwhile
+      if (token === next) { // otherwise the list was begun anew meanwhile
         table.append(found.body);
         pieces.push({ body: found.body, token, rows: found.body.rows.length, loaded: true });
         next = found.next;
@@ -85,7 +85,7 @@ function start() {
   }
 
   async function restore(piece) {
-    piece.loaded = true; // so that it is asked for once
+    piece.loaded = true; // so that it is requested only once
     try {
       const limit = piece.token ? "" : String(Math.min(piece.rows, 1000));
       const found = await fetchRows({ page_token: piece.token, limit });
@@ -128,7 +128,7 @@ function start() {
     tick();
   }
 
-  /** Running traces that are not among the first any more would else run on for ever. */
+  /** Updates running traces that are no longer among the first: otherwise they would seem to run for ever. */
   async function refreshRunning(seen) {
     const ids = new Set(seen.map((row) => row.dataset.id));
     const running = [...table.querySelectorAll('tr[data-state="IN_PROGRESS"]')].filter((row) => !ids.has(row.dataset.id));
@@ -178,7 +178,7 @@ function start() {
 
   const rowsById = () => new Map([...table.querySelectorAll("tbody tr[data-id]")].map((row) => [row.dataset.id, row]));
 
-  let nextParts = 0; // charts of a large database take the server a second: they may take a twentieth of the time
+  let nextParts = 0; // charts of a large database take the server a second: they are limited to a twentieth of the time
   const line = watch(async () => {
     await refresh();
     if (Date.now() > nextParts) await loadParts();
@@ -253,6 +253,6 @@ function start() {
     settle();
   }
   const [came] = performance.getEntriesByType("navigation");
-  if (came?.type === "back_forward") showAll(); // the browser goes to where one was
+  if (came?.type === "back_forward") showAll(); // the browser scrolls back to where the user was
   else requestAnimationFrame(() => setTimeout(showAll));
 }

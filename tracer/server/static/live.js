@@ -1,14 +1,14 @@
-// Tells when something was stored: one line to the server, closed while the page is hidden.
+// Tells when something was stored: one connection to the server, closed while the page is hidden.
 
 /** Call `look` soon after each change, never twice at a time. Returns {pause, resume}. */
 export function watch(look, { interval = 400 } = {}) {
   let source = null, paused = false, busy = false, again = false;
 
   async function changed() {
-    if (paused) return; // the line that is opened again begins with "hello"
+    if (paused) return; // the connection, when opened again, begins with "hello"
     if (busy) { again = true; return; }
     busy = true;
-    try { await look(); } catch { /* the server is gone for now: the line comes back and says so */ }
+    try { await look(); } catch { /* the server is gone for now: the connection comes back and says so */ }
     await new Promise((done) => setTimeout(done, interval));
     busy = false;
     if (again) { again = false; changed(); }

@@ -1,4 +1,4 @@
-// Two ticked rows are compared. Ticks outlive rows that leave the page or come anew; a third takes the first one's place.
+// Two ticked rows are compared. Ticks stay when rows leave the page or come again; a third tick replaces the first.
 import { announce, isTyping } from "./app.js";
 
 const form = document.getElementById("compare");
@@ -21,7 +21,7 @@ function show() {
 }
 
 if (table && form) {
-  // A browser that comes back to the page may tick what was ticked.
+  // A browser that comes back to the page may restore old ticks.
   addEventListener("pageshow", () => {
     picks = [...table.querySelectorAll(".c-pick input:checked")].map((box) => box.value).slice(0, 2);
     show();

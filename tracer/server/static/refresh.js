@@ -1,4 +1,4 @@
-// Keeps a page up to date that has nothing to lose: when something was stored, its parts are asked for again. A part is
+// Keeps a page without user input up to date: when something was stored, its parts are requested again. A part is
 // an element with `data-part`; only those that differ are replaced. A busy store costs a twentieth of its time.
 import { localize, tick } from "./app.js";
 import { watch } from "./live.js";
@@ -13,7 +13,7 @@ async function look() {
   try {
     const answer = await fetch(location.href);
     if (answer.ok) whole = show(new DOMParser().parseFromString(await answer.text(), "text/html"));
-  } catch { /* the server is gone for now: the line comes back and says so */ }
+  } catch { /* the server is gone for now: the connection comes back and says so */ }
   wait = Math.max(LEAST, 20 * (Date.now() - began));
   timer = whole ? 0 : setTimeout(look, wait);
 }
@@ -22,7 +22,7 @@ async function look() {
 function show(fresh) {
   localize(fresh);
   const held = parts(document), found = parts(fresh);
-  // A part is gone, as when the first trace has come: that is another page.
+  // A part is gone (for example, when the first trace has come): the page is another one now.
   if ([...held.keys()].some((name) => !found.has(name))) { location.reload(); return true; }
   let last = null, whole = true;
   for (const [name, part] of found) {
@@ -42,7 +42,7 @@ function isSame(old, fresh) {
   return old.outerHTML === fresh.outerHTML;
 }
 
-/** Somebody draws over it, or is about to copy from it. */
+/** Whether the user is drawing over it, or is about to copy from it. */
 function isBusy(part) {
   const selection = getSelection();
   return part.matches(":active") || (!selection.isCollapsed && selection.containsNode(part, true));
