@@ -1,19 +1,20 @@
-# Everything runs in a virtual environment of its own, which the first target that needs it makes.
+# Everything runs in its own virtual environment. The first target that needs this environment makes it.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-# uv needs 10 s for what takes pip two minutes. It reads no pip.conf; where it can't do it for that, pip does.
+# uv installs in 10 s what takes pip two minutes. uv reads no pip.conf; where it fails for that reason, pip installs.
 export UV_SYSTEM_CERTS ?= 1
 install = $(VENV)/bin/uv pip install --quiet --python $(1)/bin/python $(2) \
 	|| $(RUN) -m pip --python $(1)/bin/python install --quiet $(2)
 
-# What of the instrumentor's tests CI runs with older SDKs: the seam and streams, without trio. For all of them there is
-# `nox -s tests_openai`.
+# The tests of tests/openai that CI runs with older SDKs: those of the seam (where the openai package is patched) and of
+# streams, without trio. `nox -s tests_openai` runs all of tests/openai.
 SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py patching.py path_variants.py \
 	request_bytes.py retries.py stream_endings.py streams.py)
-# What CI runs with other Pythons: what depends on threads, exits, forks, signals and sqlite3. `nox -s tests` runs it
-# all. What test_typing.py asks of mypy is the same everywhere; servers run with the machine's Python alone.
+# The tests that CI runs with other Pythons: those that depend on threads, exits, forks, signals and sqlite3.
+# `nox -s tests` runs all tests. test_typing.py is left out, because mypy's answers are the same with every Python. The
+# tests of servers and greenlets run only with the machine's own Python.
 PYTHON_TESTS = --ignore=tests/processes/test_servers.py --ignore=tests/processes/test_native_threads.py \
 	tests/processes tests/assembly tests/capture tests/pipeline tests/redact tests/spans \
 	$(filter-out tests/test_typing.py,$(wildcard tests/test_*.py)) tests/openai/test_endings.py \
@@ -30,7 +31,7 @@ test: $(VENV)/.dev ## install, then run the tests
 test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
 	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 2 -x -k 'not trio' $(SEAM_TESTS)
 
-test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the other Pythons; `make test` has the one of CI
+test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the Pythons that `make test` does not run with
 	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 2 $(PYTHON_TESTS)
 
 lint: $(VENV)/.dev

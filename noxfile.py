@@ -1,8 +1,9 @@
-"""What is supported beside the Python and the openai package of ``make test``: other Pythons, and a range of SDKs.
+"""Runs tests with all supported versions of Python and of the openai package; ``make test`` has one of each.
 
-``nox -s tests`` runs the whole suite with each Python, ``nox -s tests-3.12`` with one of them; ``nox -s tests_openai``
-and ``nox -s 'tests_openai(oldest)'`` do the same with SDKs. Arguments after ``--`` go to pytest. CI runs a part of
-both: ``make test-pythons`` and ``make test-openai-versions``.
+``nox -s tests`` runs the whole suite with each Python, ``nox -s tests-3.12`` with one of them. In the same way,
+``nox -s tests_openai`` runs ``tests/openai`` with each version of the SDK, ``nox -s 'tests_openai(oldest)'`` with one
+of them. Arguments after ``--`` go to pytest. CI runs a part of both: ``make test-pythons`` and
+``make test-openai-versions``.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ import nox
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
-# nox asks pyenv only for the versions that `pyenv global` has switched on. On the path it finds all that are installed.
+# nox asks pyenv only for the versions that `pyenv global` has switched on. So all installed ones are put on the path.
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
 INSTALLED = [str(path) for version in PYTHONS for path in PYENV.glob(f"versions/{version}.*/bin")]
 os.environ["PATH"] = os.pathsep.join([*INSTALLED, os.environ["PATH"]])
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-# A machine with pyenv is meant to have them all. On others nox says which sessions it skips for want of their Python.
+# A machine with pyenv is expected to have all of them. On other machines, nox says which sessions it skips because
+# their Python is missing.
 nox.options.error_on_missing_interpreters = bool(INSTALLED)
 
 RANGE = {
-    # Up to 1.55.2 the SDK needs an httpx before 0.28. Our other dependencies are as old as pyproject.toml lets them be.
+    # Up to 1.55.2 the SDK needs an httpx before 0.28. Our other dependencies are the oldest that pyproject.toml allows.
     "oldest": ["openai==1.40.0", "httpx<0.28", "msgspec==0.19.0", "anyio==4.5.0", "aiosqlite==0.20.0"],
     "responses": ["openai[realtime]==1.66.0", "msgspec==0.19.0", "anyio==4.5.0", "aiosqlite==0.20.0"],
     "newest-2": ["openai[realtime]<3"],

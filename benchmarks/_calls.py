@@ -23,7 +23,7 @@ from benchmarks._transport import async_client, client
 
 __all__ = ["LOOPBACK", "SECTIONS"]
 
-CALLS = 20  # a batch, and so what one flush writes: what 50 ms of a service with 400 calls a second bring
+CALLS = 20  # in a batch, which one flush writes: as many as a service with 400 calls a second makes in 50 ms
 LATENCY = 0.15  # seconds: three looks of the worker at its queue
 STREAMS = 2
 SHORT_STREAMS = 10
@@ -56,7 +56,7 @@ def _sync_batch(sdk: openai.OpenAI) -> Batch:
 
 @contextmanager
 def _async_batch(sdk: openai.AsyncOpenAI, run: Callable[[Any, int], Awaitable[float]]) -> Iterator[Batch]:
-    """Yield a batch that runs on one event loop, the same for all, in the calling thread."""
+    """Yield a batch that runs in the calling thread, on one event loop that is the same each time."""
     loop = asyncio.new_event_loop()
     try:
         yield lambda calls: loop.run_until_complete(run(sdk, calls))
@@ -87,7 +87,7 @@ async def _chat(sdk: Any) -> None:
 
 
 async def _concurrent_chats(sdk: Any, calls: int) -> float:
-    """Make the calls at once, as slow as `LATENCY` says: they start in one transaction and end in a later one."""
+    """Make the calls all at once, with `LATENCY`, so that they start in one transaction and end in a later one."""
     await asyncio.gather(*(_chat(sdk) for _ in range(calls)))
     return 0.0
 
@@ -127,7 +127,7 @@ async def _first_chunks(sdk: Any, calls: int) -> float:
 
 
 def _row(name: str, costs: Costs, field: str, *, per: int = 1, goal: Goal | None = None) -> Result:
-    """Return how much more the traced batches took of one kind of cost, in percent; in µs for each of `per` parts."""
+    """Return by how much tracing raised one kind of cost: in percent, and in µs for each of a call's `per` parts."""
     pairs = [(getattr(plain, field) / per / 1e3, getattr(traced, field) / per / 1e3) for plain, traced in costs]
     plain_sum, traced_sum = (sum(side) for side in zip(*pairs, strict=True))
     more = added(pairs)
@@ -189,7 +189,7 @@ def _measure_first_chunk(effort: Effort) -> Iterator[Result]:
 
 
 def _measure_image(effort: Effort) -> Iterator[Result]:
-    """Send one of a few images in base64, each of which the store keeps once."""
+    """Send one of a few images in base64; the store keeps each image only once."""
     requests = itertools.cycle([payloads.image_request(IMAGE_BYTES, number) for number in range(IMAGES)])
 
     async def call(sdk: Any) -> None:

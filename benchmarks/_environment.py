@@ -48,7 +48,7 @@ def describe() -> Environment:
 
 
 def load_average() -> float | None:
-    """Return the machine's load over the last minute, this benchmark's own included."""
+    """Return the machine's load over the last minute, including the load of this benchmark."""
     try:
         return os.getloadavg()[0]
     except (OSError, AttributeError):
@@ -87,7 +87,7 @@ def _cpu_model() -> str:
 class OthersMeter:
     """Tells how many cores processes other than this one and its finished children use (Linux: ``/proc/stat``).
 
-    A server that is still running counts as another, and so does time that the hypervisor took.
+    A server that is still running counts as another process, and so does time that the hypervisor took.
     """
 
     def __init__(self) -> None:

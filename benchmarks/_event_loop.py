@@ -18,7 +18,7 @@ from benchmarks._transport import async_client
 __all__ = ["SECTIONS", "call_concurrently"]
 
 MAX_RATE = 150.0  # calls a second
-SHARE = 0.3  # of what this machine can do: beyond its limit we would measure that limit
+SHARE = 0.3  # of what this machine can do; near its limit we would measure the limit
 IN_FLIGHT = 100
 MAX_LATENCY = 1.0  # seconds, so that fewer calls are under way on a slow machine
 TICK = 0.001
@@ -34,7 +34,7 @@ THROUGHPUT = Goal(design=0.93, stage=0.85, at_most=False)
 
 
 async def _tick(lateness: list[float], until: float) -> None:
-    """Be woken each millisecond and note how many milliseconds too late; ticks that a stall swallowed count too."""
+    """Wake up each millisecond and note how many milliseconds late; ticks that a stall made impossible count too."""
     due = time.perf_counter()
     while due < until:
         due += TICK
@@ -55,7 +55,7 @@ def _latency(rate: float) -> float:
 
 
 async def _call_at_pace(sdk: Any, rate: float, until: float) -> None:
-    """Start calls at an even rate, whatever they take."""
+    """Start calls at an even rate, however long they take."""
     running = set()
     due = time.perf_counter()
     while due < until:
@@ -116,7 +116,7 @@ def _lateness_row(
 async def call_concurrently(
     call: Callable[[], Awaitable[object]], calls: int, *, tasks: int = TASKS, seconds: float = math.inf
 ) -> tuple[int, float]:
-    """Make that many calls in so many tasks, as fast as they can, but begin none after so many seconds.
+    """Make calls in tasks, as fast as the tasks can; begin no call after the given number of seconds.
 
     Returns:
         How many were made, and how many a second.

@@ -1,9 +1,10 @@
 """Measuring: traced batches against un-traced ones, in turns, in one process.
 
-Machines differ, and one machine differs from minute to minute; two batches that run within a tenth of a second see
-nearly the same one. So every figure is made of pairs of neighbours, whose order is swapped each time. A fixed loop
-before, between and after the two tells whether the processor changed its speed meanwhile, as shared ones do (by a
-factor of two within a second, as seen); such pairs are left out.
+Machines differ, and one machine's speed differs from minute to minute; but two batches that run within a tenth of a
+second see nearly the same speed. So every figure is made of pairs of batches that run one right after the other, and
+the order within the pair is swapped each time. A fixed loop before, between and after the two batches tells whether the
+processor changed its speed meanwhile. Shared processors do that (we saw a factor of two within a second); such pairs
+are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ WARM_UPS = 2  # patching a class empties the interpreter's caches of its methods
 FLUSH_TIMEOUT = 120.0
 FEWEST_PAIRS = 12
 STEADY = 1.08  # the slowest of the three loops over the fastest
-FEWEST_KEPT = 0.5  # share of the pairs that is kept anyway, the steadiest: some machines are never steady
+FEWEST_KEPT = 0.5  # at least this share of the pairs is kept, the steadiest ones: some machines are never steady
 
 
 class Cost(NamedTuple):
@@ -48,7 +49,7 @@ Batch = Callable[[int], float]
 
 
 def switch(traced: bool) -> None:
-    """Turn tracing on or off: off, the SDK's classes are as they came."""
+    """Turn tracing on or off. While it is off, the SDK's classes are unpatched."""
     tracer.autolog(disable=not traced)
 
 
@@ -75,13 +76,13 @@ def measure(batch: Batch, calls: int, *, traced: bool) -> Cost:
 def interleave(
     batch: Batch, calls: int, pairs: int, *, seconds: float, control: bool = False
 ) -> list[tuple[Cost, Cost]]:
-    """Return the costs of (un-traced, traced) batches; with `control` both are un-traced.
+    """Return the costs of pairs of batches (un-traced, traced); with `control` both of a pair are un-traced.
 
     Args:
         batch: What is measured.
         calls: Calls of a batch.
-        pairs: How many pairs to measure; those that a change of speed spoiled are not returned.
-        seconds: Stop early, with at least `FEWEST_PAIRS`, once so much time has passed: the machine is slow.
+        pairs: How many pairs to measure; pairs during which the processor changed its speed are not returned.
+        seconds: On a slow machine, stop early once this time has passed and `FEWEST_PAIRS` are measured.
         control: Compare un-traced with un-traced.
     """
     for traced in (False, True):
@@ -126,7 +127,7 @@ def _time_loop() -> int:
 
 @contextmanager
 def _collected() -> Iterator[None]:
-    """Leave to the garbage collector what the block makes; what imports made would only add noise to both sides."""
+    """Let the garbage collector look only at what the block makes: objects of imports would add noise to both sides."""
     gc.collect()
     gc.freeze()
     try:
@@ -137,7 +138,7 @@ def _collected() -> Iterator[None]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Give the block the path of a database that does not exist yet; it is deleted after it."""
+    """Give the block the path of a database that does not exist yet; the database is deleted after the block."""
     with tempfile.TemporaryDirectory(prefix="tracer-benchmark-") as directory:
         yield Path(directory) / "traces.db"
 

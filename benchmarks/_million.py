@@ -1,4 +1,4 @@
-"""A database of very many traces, written by the store itself, its text index complete; and one large trace."""
+"""A database of very many traces, written by the store itself, with a complete text index; and one large trace."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def fill(path: Path, traces: int) -> None:
-    """Write so many traces of one model call each, spread over `DAYS` days, and index their texts."""
+    """Write this number of traces, of one model call each, spread over `DAYS` days, and index their texts."""
     store = open_store(f"sqlite:///{path}")
     assert isinstance(store, SqliteStore)
     await store.open()
@@ -101,7 +101,7 @@ def _trace(chance: random.Random, number: int, start: int, process: str) -> tupl
 
 
 async def large_trace(path: Path, spans: int) -> str:
-    """Record a trace of so many spans, ten below each step of an agent; return its id."""
+    """Record a trace of this number of spans, ten below each step of an agent; return its id."""
     tracer.set_tracking_uri(f"sqlite:///{path}")
     with tracer.start_span("long_agent", span_type=tracer.SpanType.AGENT) as root:
         made = 1

@@ -1,7 +1,7 @@
-"""What goes over the wire: requests of about 1 KB, and the bytes that OpenAI would answer with.
+"""What goes over the wire: requests of about 1 KB, and the bytes with which OpenAI would answer.
 
-Sizes follow the measurements of other tracers that the design's targets were taken from: a chat completion of
-0.95 KB, streams of 200 chunks, an embedding of 1,536 dimensions in base64.
+The sizes are those of measurements of other tracers; the design's targets come from the same measurements: a chat
+completion of 0.95 KB, streams of 200 chunks, an embedding of 1,536 dimensions in base64.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WORDS = _TEXT.split()
 
 
 def _prose(length: int) -> str:
-    """Return that many characters of text that is neither random nor one word again and again."""
+    """Return this number of characters of text that is neither random nor the same word again and again."""
     words = (f"{word}{'.' if n % 17 == 16 else ''}" for n, word in enumerate(itertools.cycle(_WORDS)))
     text = ""
     while len(text) < length:
@@ -199,7 +199,7 @@ def chat_stream(chunks: int = STREAM_CHUNKS) -> list[bytes]:
 
 
 def responses_stream(chunks: int = STREAM_CHUNKS) -> list[bytes]:
-    """Return the server-sent events of a Responses stream: that many in all, most of them text deltas."""
+    """Return the server-sent events of a Responses stream: this number in all, most of them text deltas."""
     part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
     message = _RESPONSE["output"][0]
     full_part = message["content"][0]
@@ -238,7 +238,7 @@ def _image_url(size: int) -> str:
 
 
 def image_request(size: int, number: int) -> dict[str, Any]:
-    """Return a chat request with an image of about `size` bytes in base64, which is another one for each number."""
+    """Return a chat request with an image of about `size` bytes in base64; each number gives a different image."""
     url = f"{_image_url(size // 3 * 3)[:-8]}{number:08}"  # digits are base64 too
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
     return {**CHAT_REQUEST, "messages": [{"role": "user", "content": parts}]}

@@ -19,7 +19,7 @@ _TITLES = ("", "value", "95 % interval", "n", "unit", "design", "this stage", "o
 
 
 def format_header(environment: Environment) -> str:
-    """Return what the figures hold for."""
+    """Return for which machine and versions the figures hold."""
     versions = ", ".join(f"{name} {number or '-'}" for name, number in environment.versions.items())
     lines = [
         f"tracer {environment.commit} · {versions}",
@@ -54,7 +54,7 @@ def format_row(result: Result) -> str:
 
 
 def format_footer(results: Iterable[Result], load: float | None, not_measured: Iterable[str]) -> str:
-    """Return what to keep in mind."""
+    """Return what to keep in mind when reading the table."""
     others = [result.others for result in results if result.others is not None]
     lines = [f"load average at end: {_load(load)}"]
     if others and max(others) > QUIET_CORES:

@@ -8,7 +8,7 @@ import msgspec
 
 __all__ = ["Effort", "Estimate", "Goal", "Result", "Section"]
 
-FEWEST = 6  # values that a 95 % interval of a median needs; of fewer we know the range only
+FEWEST = 6  # values that a 95 % interval of a median needs; with fewer, we know only the range
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -21,14 +21,14 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """Limits, in the unit of the result: the design's, and what the present stage of the work must reach."""
+    """Limits, in the unit of the result: the design's limit, and the one for the present stage of the work."""
 
     design: float
     stage: float
     at_most: bool = True
 
     def judge(self, limit: float, estimate: Estimate) -> str:
-        """Return ``pass`` or ``miss``; with a question mark where the interval allows for either, or is none yet."""
+        """Return ``pass`` or ``miss``; with a question mark if the interval allows both, or if there is no interval."""
         met = estimate.value <= limit if self.at_most else estimate.value >= limit
         open_question = False
         if estimate.low is not None and estimate.high is not None:
@@ -57,12 +57,12 @@ class Result(msgspec.Struct, kw_only=True):
 
     @property
     def verdict(self) -> str | None:
-        """What the design's goal says of it, None without a goal."""
+        """Whether the design's goal is met, None without a goal."""
         return self.goal.judge(self.goal.design, self.estimate) if self.goal else None
 
     @property
     def stage_verdict(self) -> str | None:
-        """What the present stage's goal says of it, None without a goal."""
+        """Whether the present stage's goal is met, None without a goal."""
         return self.goal.judge(self.goal.stage, self.estimate) if self.goal else None
 
 
@@ -70,17 +70,17 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured.
 
     Attributes:
-        pairs: Batches of plain calls, traced and as many un-traced.
+        pairs: Number of pairs of batches of plain calls: one batch traced, one un-traced.
         stream_pairs: The same for batches of streams.
-        section_seconds: Time after which a section stops adding pairs; one of streams or images, whose pairs take
-            longer, after `stream_seconds`.
-        loop_rounds: Alternations of the event-loop rows, `loop_seconds` for each of the sides.
+        section_seconds: Time after which a section stops adding pairs. For sections of streams or images, whose pairs
+            take longer, this is `stream_seconds`.
+        loop_rounds: Alternations of the event-loop rows; each of the two sides runs for `loop_seconds`.
         throughput_rounds: Alternations of the throughput row.
         burst_calls: Calls of the burst; a slow machine begins none after `burst_seconds`.
-        overload_spans: Spans that are pushed faster than they can be written.
+        overload_spans: Number of spans that are pushed faster than they can be written.
         lookups: Reads of `get_trace`.
-        write_spans: Spans of one round of sustained writing, `write_rounds` of them.
-        disk_streams: Streams whose size on disk is taken.
+        write_spans: Spans in one round of sustained writing; there are `write_rounds` rounds.
+        disk_streams: Number of streams whose size on disk is measured.
         import_runs: Fresh processes for the import time.
     """
 

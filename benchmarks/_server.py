@@ -19,7 +19,7 @@ _ANSWER = b"HTTP/1.1 200 OK\r\n%scontent-length: %d\r\n\r\n%s" % (_HEAD, len(pay
 
 
 class _Connection(asyncio.Protocol):
-    """Answers each request once its body is there; whatever it asks."""
+    """Answers each request, whatever it asks, as soon as its body is complete."""
 
     def __init__(self) -> None:
         self._received = b""

@@ -14,7 +14,8 @@ __all__ = ["SECTIONS"]
 
 IMPORT = Goal(design=40, stage=60)
 
-# One process gives all figures, so that a slow moment hits each alike; the bytecode is cached, as in any second start.
+# All three figures come from one process, so that a slow moment affects them equally. The bytecode is cached, as in any
+# start after the first.
 _PROGRAM = """
 import json, time
 def clock(): return time.perf_counter(), time.process_time()

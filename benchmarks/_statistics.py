@@ -11,7 +11,7 @@ __all__ = ["added", "added_percent", "median_interval", "percentile", "ratio"]
 
 Pairs = Sequence[tuple[float, float]]
 
-TAIL = 40  # one in so many intervals may lie wholly above the true median, and as many wholly below: 95 % between
+TAIL = 40  # one in 40 intervals may lie wholly above the true median, and one in 40 wholly below: 95 % contain it
 
 
 def median_interval(values: Sequence[float]) -> Estimate:
@@ -26,7 +26,7 @@ def median_interval(values: Sequence[float]) -> Estimate:
 
 
 def _values_outside(n: int) -> int:
-    """Return how many of n ordered values may be left out at either end for the rest to hold the median."""
+    """Return how many of n ordered values can be left out at each end while the rest still contains the median."""
     ways, total, skipped = 1, 1, 0  # C(n, skipped), and the sum of C(n, 0…skipped)
     while TAIL * total <= 2**n:
         ways = ways * (n - skipped) // (skipped + 1)

@@ -68,7 +68,7 @@ def _measure_burst(effort: Effort) -> Iterator[Result]:
 
 
 async def _burst(base_url: str, effort: Effort) -> tuple[int, float]:
-    """Call from 64 tasks over real sockets, whose system calls let other threads run as those of any service do."""
+    """Call from 64 tasks over real sockets: their system calls let other threads run, as in any real service."""
     async with socket_client(base_url) as sdk:
         create: Any = sdk.chat.completions.create
         return await call_concurrently(
@@ -77,7 +77,7 @@ async def _burst(base_url: str, effort: Effort) -> tuple[int, float]:
 
 
 def _measure_overload(effort: Effort) -> Iterator[Result]:
-    """Push spans faster than any disk takes them: the queue must refuse some, and say how many."""
+    """Push spans faster than any disk can write them: the queue must refuse some, and say how many."""
     with scratch() as path:
         with store_at(path):
             _push_spans(effort.overload_spans)
@@ -107,7 +107,7 @@ def _loss_row(name: str, path: Path, made: int, stats: tracer.Stats) -> Result:
 
 
 def _count_spans(path: Path) -> int:
-    """Count the spans that are there and have ended, by a reader that knows nothing of tracer."""
+    """Count the spans that are there and have ended, with plain SQL, without tracer's own code."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         count: int = connection.execute("SELECT count(*) FROM spans WHERE end_time_ns IS NOT NULL").fetchone()[0]
     return count
@@ -174,7 +174,7 @@ def _measure_lookup(effort: Effort) -> Iterator[Result]:
 
 
 async def _look_up(lookups: int) -> list[float]:
-    """Return the milliseconds that each `get_trace` took, of the call that has just returned."""
+    """Return the milliseconds that each `get_trace` took; it reads the call that has just returned."""
     times = []
     async with async_client() as sdk:
         create: Any = sdk.chat.completions.create
@@ -191,7 +191,7 @@ async def _look_up(lookups: int) -> list[float]:
 
 
 def _measure_writing(effort: Effort) -> Iterator[Result]:
-    """Rates of the store by itself, and of all there is from an open span to the committed row."""
+    """Rates of the store by itself, and of the whole pipeline, from opening a span to the committed row."""
     floor = [_write_floor(effort.write_spans) for _ in range(effort.write_rounds)]
     store = [asyncio.run(_store_round(effort.write_spans)) for _ in range(effort.write_rounds)]
     plain = [_write_round(effort.write_spans, _push_plain_spans)[0] for _ in range(effort.write_rounds)]
@@ -224,7 +224,7 @@ def _measure_writing(effort: Effort) -> Iterator[Result]:
 
 
 async def _store_round(spans: int) -> float:
-    """Have the store write chat calls in batches such as the worker's; return spans/s, moving the log in included."""
+    """Write chat calls with the store, in batches like the worker's; return spans/s, including the WAL checkpoint."""
     with scratch() as path:
         store = open_store(f"sqlite:///{path}")
         await store.open()
@@ -241,7 +241,7 @@ async def _store_round(spans: int) -> float:
 
 
 def _assembled_batches(spans: int) -> Iterator[Batch]:
-    """Make what the assembler makes of chat calls, a batch for as many records as the worker takes at once."""
+    """Make what the assembler makes of chat calls: one batch for as many records as the worker takes at once."""
     assembler, settings = Assembler(current_process()), Settings()
     queue = RecordQueue(4 * spans, 2**40)
     for _ in range(spans):
@@ -265,7 +265,7 @@ def _chat_records() -> tuple[SpanStarted, SpanEnded]:
 def _write_round(spans: int, push: Callable[[int], None]) -> tuple[float, float, float]:
     """Push spans through the whole pipeline; return spans/s until the last is written, and two CPU figures in µs.
 
-    The queue is made large enough to refuse none, so the rate is the worker's.
+    The queue is made large enough to refuse no record, so the rate is that of the worker.
     """
     with fresh_store() as path:
         push(10)
@@ -283,7 +283,7 @@ def _write_round(spans: int, push: Callable[[int], None]) -> tuple[float, float,
 
 
 def _write_floor(rows: int) -> float:
-    """Return how many rows/s this machine's SQLite takes of the same texts, two indexes, batches of 500: the floor."""
+    """Return how many rows/s plain SQLite writes here (same texts, two indexes, batches of 500), for comparison."""
     texts = msgspec.json.encode(payloads.CHAT_REQUEST).decode(), payloads.CHAT.decode()
     with scratch() as path, closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL").fetchone()

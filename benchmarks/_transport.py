@@ -1,7 +1,7 @@
-"""The real SDK without a network: clients whose transport answers from memory, with a body yet to be read.
+"""The real SDK without a network: clients whose transport answers from memory, with a body that is still to be read.
 
-The SDK, httpx2's client and its reading of the body all run; sockets, TLS and HTTP parsing don't. That makes the
-un-traced call cheaper than a real one, and so a percentage on top of it the larger.
+The SDK, httpx2's client and its reading of the body all run; sockets, TLS and HTTP parsing don't. This makes the
+un-traced call cheaper than a real one, and so tracing's share in percent looks larger than it would in a real call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PLAIN = {
 
 
 class _Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """A body of several reads. Read again it goes on where it stopped, as a connection does."""
+    """A body of several reads. A second reader goes on where the first one stopped, as with a connection."""
 
     def __init__(self, reads: list[bytes]) -> None:
         self._reads = iter(reads)

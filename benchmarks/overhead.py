@@ -1,4 +1,4 @@
-"""What tracing adds to the calls of an un-traced program, and what becomes of what was traced.
+"""What tracing adds to the calls of an un-traced program, and how well the traces are written and read.
 
     python -m benchmarks.overhead                   everything, some eleven minutes
     python -m benchmarks.overhead --quick           under one; wide intervals
@@ -7,7 +7,7 @@
 
 The real ``openai`` client runs over a transport that answers from memory, with tracing on and off in turns (see
 `benchmarks._measure`). Goals are those of the design and of the present stage of the work. Run it on a quiet machine:
-the A/A rows, un-traced against un-traced, show what of a figure is noise.
+the A/A rows, un-traced against un-traced, show how much of a figure is noise.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     python -m benchmarks.page --database million.db  keeps the database, and uses it again
     python -m benchmarks.page --json > page.json
 
-The real server runs in a process of its own and is asked over loopback HTTP; what is painted, and when a new trace
-shows, Debian's Chromium says (apt-get install chromium). Goals are the design's.
+The real server runs in a process of its own and is asked over loopback HTTP. Debian's Chromium (apt-get install
+chromium) tells when a page is painted, and when a new trace shows. Goals are the design's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PAINTED = Goal(design=300, stage=300)
 VISIBLE = Goal(design=2, stage=2)
 STARTED = Goal(design=1, stage=1)
 SIZE = Goal(design=100, stage=100)
-IDLE = Goal(design=0.5, stage=0.5)  # % of a core: what can be told from nothing
+IDLE = Goal(design=0.5, stage=0.5)  # % of a core; less can't be told from nothing
 
 SEARCHES: dict[str, dict[str, str]] = {
     "status": {"status": "ERROR"},
@@ -101,7 +101,7 @@ def _serving(database: Path) -> Iterator[Site]:
 
 
 def _asked(client: httpx.Client, name: str, path: str, goal: Goal | None) -> Result:
-    """Ask for a page again and again; the first time, when nothing is cached, is a detail."""
+    """Ask for a page again and again; the time of the first request, when nothing is cached, goes into the details."""
     times = []
     for _ in range(ASKED + 1):
         begun = time.perf_counter()
@@ -139,9 +139,9 @@ _PAINTED_AT = """() => {
 
 
 def _painted(browser: Any, name: str, site: Site, path: str, goal: Goal | None) -> Result:
-    """Open a page in a browser that knows the site; what counts is its first paint, or its load event if that is later.
+    """Open a page in a browser that knows the site; return its first paint, or its load event if that is later.
 
-    The pages come whole from the server, so the first paint shows all that is in sight.
+    The server sends complete pages, so the first paint shows everything that is in sight.
     """
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     times = []
@@ -169,7 +169,7 @@ def _visible(browser: Any, site: Site, record: Callable[[], str]) -> Result:
 
 
 def _idle(browser: Any, site: Site) -> Result:
-    """Have the list open and nothing happen; return what the server's process used."""
+    """Keep the list open while nothing happens; return what the server's process used."""
     page = browser.new_page()
     page.goto(site.url)
     page.wait_for_timeout(3_000)

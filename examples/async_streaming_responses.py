@@ -1,4 +1,4 @@
-"""An async streamed response that is left half-way: its trace says so, and keeps what had arrived."""
+"""An async streamed response that is left half-way: its trace says so, and keeps what had arrived until then."""
 
 import asyncio
 

@@ -20,12 +20,12 @@ from tests.sdk import lacking
 from tests.turns import out_of_turn
 from tracer.testing import FakeOpenAI, isolated
 
-# A busy machine is no fault of a test's: Hypothesis would call it one.
+# If the machine is busy, this is not the test's fault; but Hypothesis would make the test fail.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
-# A shell starts what runs in its background with Ctrl+C ignored, which is inherited: by the programs that tests press
-# it in, too.
+# Programs that a shell starts in its background ignore Ctrl+C, and their children inherit this: also the programs in
+# which tests press Ctrl+C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
-    """Skip what the SDK turns out not to have, if told to."""
+    """With ``--older-sdk``, skip a test that fails only because the SDK lacks something."""
     try:
         return (yield)
     except (AttributeError, TypeError, RuntimeError) as error:
@@ -65,7 +65,7 @@ CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "dev.jsonl"
 
 @pytest.fixture(scope="session", autouse=True)
 def no_stored_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Look for API keys in every database that the session wrote. What fails here names the tests' folders."""
+    """Look for API keys in every database that the session wrote. A failure names the folders of the tests."""
     yield
     leaks = find_leaks(tmp_path_factory.getbasetemp(), KEYS)
     assert not leaks, "credentials were stored:\n" + "\n".join(leaks)

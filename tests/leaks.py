@@ -38,7 +38,7 @@ def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(len(_DATABASE))
-    except OSError:  # a test has taken the right to read it away
+    except OSError:  # a test has removed the permission to read it
         return b""
 
 
@@ -53,7 +53,7 @@ def _leaks_in(path: Path, keys: tuple[bytes, ...], head: bytes) -> Iterator[str]
 
 
 def _inflated(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield what is stored compressed; of a file that is no sound database, or of another program's, nothing."""
+    """Yield what is stored compressed; nothing if the file is no sound database, or belongs to another program."""
     with (
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection,

@@ -1,7 +1,7 @@
-"""What the installed openai package has. A test of what an older one lacks is skipped, and says so.
+"""What the installed openai package has. If an older one lacks what a test needs, the test is skipped, and says so.
 
-Most of these tests are found as they run (`lacking`, with ``pytest --older-sdk``): the SDK says itself what it does
-not know. `requires_sdk` is for the others.
+Most of these tests are found while they run (`lacking`, with ``pytest --older-sdk``): the SDK itself says what it does
+not know. `requires_sdk` is for the other tests.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SDK, TESTS = Path(openai.__file__).parent, Path(__file__).parent
 UNKNOWN_ARGUMENT = re.compile("got an unexpected keyword argument|Expected entry at `")
 
 omit: Any = getattr(openai, "omit", NOT_GIVEN)
-"""What stands for an argument that is left out; the older sentinel where there is but that."""
+"""What stands for an argument that is left out; the older sentinel if the SDK has only that one."""
 
 READ_FAILED = (openai.APIConnectionError, httpx2.RemoteProtocolError)
-"""What a stream raises that is cut; older SDKs let pass what their HTTP library raises."""
+"""What a stream raises when it is cut off; older SDKs pass on the exception of their HTTP library."""
 READ_TIMED_OUT = (openai.APITimeoutError, httpx2.ReadTimeout)
 
 
@@ -50,13 +50,13 @@ def has_sdk(name: str) -> bool:
 
 
 def requires_sdk(*names: str) -> pytest.MarkDecorator:
-    """Mark a test, or as a module's ``pytestmark`` all of it, that is about what older SDKs don't have."""
+    """Mark a test that is about something that older SDKs don't have; as ``pytestmark``, mark a whole module."""
     missing = [name for name in names if not has_sdk(name)]
     return pytest.mark.skipif(bool(missing), reason=_reason(f"no {' and no '.join(missing)}"))
 
 
 def lacking(error: BaseException) -> str | None:
-    """Return what the SDK lacks if a test failed for that alone, and for nothing that tracer did."""
+    """Return what the SDK lacks, if a test failed only because of that, and not because of anything tracer did."""
     frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     below_test = list(itertools.takewhile(lambda path: TESTS not in path.parents, reversed(frames)))
     if isinstance(error, AttributeError):

@@ -156,7 +156,7 @@ def test_switching_beside_threads_that_record_loses_nothing(tmp_path: Path) -> N
         while not done.is_set():
             record("s")
             made[index] += 1
-            time.sleep(0.0002)  # below what the queue takes: nothing is refused here
+            time.sleep(0.0002)  # slower than the queue can take them: nothing is refused here
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(3)]
     for thread in threads:

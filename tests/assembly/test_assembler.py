@@ -250,7 +250,7 @@ def some_spans() -> list[list[Record]]:
 
 
 def stored(groups: list[list[Record]]) -> list[dict[str, Any]]:
-    """Write each group's batch to a real store in turn, and return both traces as they read."""
+    """Write each group's batch to a real store in turn, and return both traces as the store gives them back."""
 
     async def write() -> list[dict[str, Any]]:
         store = open_store("memory://")

@@ -1,6 +1,6 @@
-"""Every place where a text of the user's can hide: none of them is stored if it was not to be.
+"""A user's text can be in many places: in none of them is it stored if texts must not be stored.
 
-The word to hide is said in each place at once; then the whole database is searched for it.
+One secret word is put into all these places at once; then the whole database is searched for it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def silent(text: str) -> Any:
 
 
 async def stored(tmp_path: Path) -> str:
-    """Return what is in the database as text; the word is nowhere in it, nor in the files' bytes."""
+    """Return the database's content as text, after a check that the word is neither in it nor in the files' bytes."""
     assert await tracer.flush()
     await tracer.search_traces(text="anything")  # which fills the full-text index
     assert find_leaks(tmp_path, [WORD.encode(), base64.b64encode(WORD.encode())]) == []
@@ -179,8 +179,8 @@ async def test_without_content_structure_model_usage_and_times_stay(server: Fake
 
 
 async def test_without_content_a_users_span_keeps_its_shape_and_what_he_called_it(tmp_path: Path) -> None:
-    """Names, tags, session and user are what the user calls things: they stay. For what is said in them there is
-    ``redact``."""
+    """Names, tags, session and user are names that the user gives to things: they are stored. To hide a text in them,
+    use ``redact``."""
     tracer.configure(capture_content=False)
     with tracer.start_span("lookup", attributes={"size": 3, "who": WORD}) as span:
         span.set_inputs({"question": WORD, f"who is {WORD}": [1, WORD], "n": 3})

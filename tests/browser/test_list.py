@@ -34,7 +34,7 @@ def write(database: Path, rows: Batch) -> None:
 
 
 def axe_violations(page: Any) -> list[tuple[str, list[str]]]:
-    """What axe-core finds wrong with a page by WCAG 2.1, level AA; the page must bypass its policy."""
+    """What axe-core finds wrong with a page by WCAG 2.1, level AA; to run it, the page must bypass its own CSP."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
     return [(each["id"], [node["html"][:120] for node in each["nodes"]]) for each in found.response["violations"]]

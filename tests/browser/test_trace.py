@@ -52,7 +52,7 @@ def row(page: Any, name: str) -> Any:
 
 
 def until(page: Any, truth: str) -> None:
-    """Wait until an expression is true; Playwright's own way evaluates texts, which the page's policy forbids."""
+    """Wait until an expression is true. Playwright's own way evaluates texts, and the page's policy forbids that."""
     for _ in range(100):
         if page.evaluate(truth):
             return
@@ -232,7 +232,7 @@ def test_many_spans_are_all_there_in_a_small_page(page: Any, traces: dict[str, s
 
 
 def test_rows_out_of_sight_do_not_hold_up_the_first_paint(page: Any, traces: dict[str, str]) -> None:
-    """They are text until then; whoever is quicker with a key than the browser with a frame finds them all."""
+    """They are text until then. A user who presses a key before the browser paints the frame finds them all, too."""
     page.add_init_script("window.requestAnimationFrame = () => 0")
     page.goto(traces["wide"])
     page.locator(".tv.on").wait_for()

@@ -1,4 +1,4 @@
-"""Runs commands: in this process, which is quick, or as their users do, with or without a terminal."""
+"""Runs commands: in this process (which is quick), or as real commands like a user, with or without a terminal."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def invoke(*arguments: str) -> Ended:
 
 
 def fails(code: int, *arguments: str) -> str:
-    """Run a command that must fail with this code, and return the line that it says."""
+    """Run a command that must fail with this code, and return the line that it prints."""
     ended = invoke(*arguments)
     assert (ended.code, ended.out) == (code, ""), ended
     assert "Traceback" not in ended.err
@@ -118,7 +118,7 @@ def on_terminal(directory: Path, *arguments: str, typed: str = "", columns: int 
         else:
             patience -= 1
         if typed and b"[y/N]" in shown and not (ready and answered):
-            os.write(ours, typed.encode())  # again each second: of a ^C just before `input` reads nobody takes note
+            os.write(ours, typed.encode())  # again each second: a ^C that comes just before `input` reads has no effect
             answered = True
     else:
         process.kill()
@@ -127,7 +127,7 @@ def on_terminal(directory: Path, *arguments: str, typed: str = "", columns: int 
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what would steer tracer, openai, or a terminal's colours."""
+    """The environment without variables that would influence tracer, openai, or a terminal's colours."""
     steering = ("TRACER_", "OPENAI_")
     names = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
     return {k: v for k, v in os.environ.items() if not k.startswith(steering) and k not in names}

@@ -1,4 +1,4 @@
-"""The command as a whole: help, errors, pipes, extras that lack, and what it costs to start."""
+"""The command as a whole: help, errors, pipes, missing extras, and what it costs to start."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(uri: str, tmp_path: Path, arg
     assert process.returncode == 0
 
 
-# "demo" makes one, as "ui" may, for what is yet to come; "doctor" only tells
+# "demo" makes a database, and "ui" may make one for later traces; "doctor" only reports
 @pytest.mark.parametrize("name", [name for name in CONTRACT if name not in ("demo", "ui", "doctor")])
 def test_without_a_database_nothing_is_made(name: str, tmp_path: Path) -> None:
     more = {"show": ["last"], "delete": ["last", "--yes"], "prune": ["--keep", "1"], "export": ["last"]}

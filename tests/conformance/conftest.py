@@ -61,5 +61,5 @@ def untraced(corpus: Corpus, share: list[Record], kind: str) -> Run:
 def traced(
     corpus: Corpus, share: list[Record], kind: str, untraced: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
-    """The same with tracing; after `untraced`, so that what the server saw is told apart."""
+    """The same with tracing. It runs after `untraced`, so that the requests of the two don't mix at the server."""
     return run(Replay(corpus), share, kind, tmp_path_factory.mktemp("conformance"))

@@ -59,7 +59,7 @@ class Record(msgspec.Struct, frozen=True):
     response_body_b64: str | None = None
     azure_deployment: str | None = None
     tags: list[str] = []
-    is_alone: bool = True  # no other record tells of the same job; else it depends on their order what is recorded
+    is_alone: bool = True  # no other record is about the same job; if one is, their order decides what is recorded
 
     @property
     def operation(self) -> str | None:
@@ -74,7 +74,7 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def tells_an_end(self) -> bool:
-        """A poll that sees a job ended; of other responses it merely reads again what was told before."""
+        """A poll that sees that a job has ended; for other responses, it only reads again what is known already."""
         if self.method != "GET" or self.stream or self.status != 200 or not _POLLS.fullmatch(self.path):
             return False
         body = json.loads(self.response_body or "{}")
@@ -115,7 +115,7 @@ class Corpus:
     def received(self, record: Record) -> dict[str, Any]:
         """What the server saw last of a record: method, path, query, content_type, body (what GET /__last/ID tells).
 
-        The boundary of a form, which the client draws anew for each request, is called so.
+        The boundary of a form, which the client chooses anew for each request, is replaced by ``BOUNDARY``.
         """
         seen = self._seen[record.id]
         _, form, boundary = (seen["content_type"] or "").partition("multipart/form-data; boundary=")

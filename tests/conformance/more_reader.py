@@ -13,7 +13,7 @@ __all__ = ["expected_form", "read_more_answer", "read_more_events"]
 
 
 def expected_form(record: Record) -> Json:
-    """What the inputs of a multipart request are to be: its fields, and of files what is known without reading."""
+    """What the inputs of a multipart request must be: its fields, and for files what is known without reading them."""
     form: Json = {}
     for name, value in record.request_json.items():
         file = recorded_file(value)

@@ -1,6 +1,7 @@
-"""Reads a record's own bytes, knowing nothing of `tracer.interpret`: what a span of it must say.
+"""Reads from a record's own bytes what its span must say, without any use of `tracer.interpret`.
 
-Written for clearness, not speed, and from the API's documentation and the records, so that it can disagree.
+Written for clearness, not speed, and from the API's documentation and the records, so that it can disagree with
+`tracer.interpret`.
 """
 
 from __future__ import annotations
@@ -77,9 +78,9 @@ class Answer(msgspec.Struct, kw_only=True):
 
     Attributes:
         texts: What each choice says, or each message of a response.
-        thoughts: Its reasoning, where it is told (``reasoning_content``, ``reasoning``, summaries).
+        thoughts: Its reasoning, if the response has it (``reasoning_content``, ``reasoning``, summaries).
         tool_calls: (id, name, arguments), in the order of choices and items.
-        shown: How many calls of the provider's tools there are, whoever is to run them; and of custom ones.
+        shown: How many calls of the provider's tools and of custom tools there are, whoever must run them.
         finish: How it ended: ``completed``, ``incomplete``, ``failed``, ``cancelled``; None if the bytes don't tell.
     """
 
@@ -178,7 +179,7 @@ def _flat(fields: Json, prefix: str = "") -> dict[str, int]:
 
 
 def _text(content: Any) -> str:
-    """Return what content says, be it a text or a list of parts (Mistral's)."""
+    """Return what content says; it may be a text or a list of parts (Mistral's)."""
     if isinstance(content, list):
         return "".join(part.get("text") or "" for part in content if part.get("type") == "text")
     return content or ""
@@ -308,7 +309,7 @@ def _read_response(body: Json) -> Answer:
 
 
 def _read_response_events(events: list[Json]) -> Answer:
-    """Take what the last word of the response says; what it leaves out, from the items."""
+    """Take the response from the last event that has one; output that it leaves out comes from the items."""
     told = [event["response"] for event in events if isinstance(event.get("response"), dict)]
     response = dict(told[-1]) if told else {}
     ends = {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}

@@ -66,8 +66,8 @@ class Replay(msgspec.Struct, frozen=True):
     """How to send a record.
 
     Attributes:
-        knobs: The replay server's, as they stand in the path: ``;cut=3``.
-        chunks: A stream is closed after so many; None reads it to its end.
+        knobs: Options of the replay server, as they stand in the path: ``;cut=3``.
+        chunks: After this number of chunks, the stream is closed; None reads it to its end.
     """
 
     corpus: Corpus

@@ -1,4 +1,4 @@
-"""What is rebuilt of streams equals what the SDK's own accumulators make of the same chunks, where they work."""
+"""What tracer rebuilds from streams equals what the SDK's own accumulators make of the same chunks, where they work."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _ACCUMULATORS = {"chat": _accumulate, "responses": _last_response}
 
 
 def _said(record: Record, outputs: Any) -> Any:
-    """Return what can be compared: a response whole; of a chat what the model said.
+    """Return what can be compared: a whole response; for a chat, only what the model said.
 
     The SDK takes a chat's other fields from the first chunk alone, which is empty at Azure.
     """
@@ -60,7 +60,7 @@ def _said(record: Record, outputs: Any) -> Any:
 
 
 def _differences(got: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Walk two values; what is null or empty may as well be missing, as the SDK fills in what no server sent."""
+    """Walk two values; a null or empty field counts as missing, because the SDK fills in fields that no server sent."""
     if isinstance(got, dict) and isinstance(wanted, dict):
         for key in got.keys() | wanted.keys():
             yield from _differences(got.get(key), wanted.get(key), f"{path}.{key}")

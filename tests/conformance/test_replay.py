@@ -115,7 +115,7 @@ def test_outputs_are_the_response_itself_or_the_stream_put_together(traced: Run)
 
 
 def _without_credentials(body: Any) -> Any:
-    """What MCP tools are let in with is never stored."""
+    """The credentials of MCP tools are never stored."""
     for tool in (body.get("tools") or []) if isinstance(body, dict) else []:
         if isinstance(tool, dict) and tool.get("type") == "mcp":
             if tool.get("authorization") is not None:

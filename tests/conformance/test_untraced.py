@@ -12,7 +12,7 @@ MANAGEMENT = ("assistants", "batches", "containers", "conversations", "files", "
 
 
 def is_management(record: Record) -> bool:
-    """Calls that no version of tracer is to trace: listing, polling, deleting, housekeeping."""
+    """Calls that no version of tracer should trace: listing, polling, deleting, housekeeping."""
     resource = record.path.split("/")[2]
     polls = record.method == "GET" and resource in ("responses", "chat", "vector_stores")
     counts = record.path == "/v1/responses/input_tokens"

@@ -1,4 +1,4 @@
-"""A traced replay, and everything that can be said of it afterwards."""
+"""A traced replay, and everything that can be checked about it afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tracer.testing._isolation import isolated
 __all__ = ["Failures", "Run", "answer_of", "expected_answer", "plain_outputs", "run"]
 
 PAGE = 500
-ROOM = 200_000  # overload is tested elsewhere: here no chunk may be shed, however small
+ROOM = 200_000  # overload is tested elsewhere: here no chunk may be dropped, however small
 SHOWN = 10
 
 
@@ -99,7 +99,7 @@ def _read_traces() -> dict[str | None, list[tracer.Trace]]:
 
 
 def _with_media(trace: tracer.Trace) -> tracer.Trace:
-    """Put the images, recordings and files back in, of which a trace holds references."""
+    """Put images, recordings and files back where a trace holds references to them."""
     data = msgspec.json.encode(trace)
     if b"media://" not in data:
         return trace
@@ -108,7 +108,7 @@ def _with_media(trace: tracer.Trace) -> tracer.Trace:
 
 
 def expected_answer(record: Record, events: int | None = None) -> Answer:
-    """What a record says, read from its own bytes; of a stream as much as so many events say."""
+    """What a record says, read from its own bytes; for a stream, what the first events say, up to this number."""
     shape = _shape(record)
     if record.is_event_stream:
         read = read_more_events if shape in _MORE else read_events
@@ -119,7 +119,7 @@ def expected_answer(record: Record, events: int | None = None) -> Answer:
 
 
 def plain_outputs(record: Record) -> Any:
-    """What a plain response is to leave: JSON as it is, text as text, anything else as base64, and how much it was."""
+    """What a plain response must leave: JSON as it is, text as text, anything else as base64, and its size."""
     kind = (record.response_content_type or "").partition(";")[0]
     if kind == "application/json":
         return json.loads(record.body)

@@ -151,8 +151,8 @@ def deltas_of(chunks):
 def comparable(completion):
     """Return what the SDK accumulates by rules that we share.
 
-    Of a field outside of the message it keeps the first chunk's value, we the last one. It concatenates labels that
-    servers repeat in each chunk, and adds up numbers.
+    For a field outside of the message, the SDK keeps the first chunk's value, and we keep the last one. The SDK
+    concatenates labels that servers repeat in each chunk, and adds up numbers.
     """
     choices = compact(completion)["choices"]
     for choice in choices:

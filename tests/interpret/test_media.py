@@ -42,7 +42,7 @@ def reference(data: bytes, kind: str, form: str = "") -> str:
 
 
 def extracted(value: Any) -> tuple[Any, list[str]]:
-    """What is left of a value, and the content types of what was taken out, which give the same bytes again."""
+    """Return what is left of a value, and the content types of the media that were taken out; check their bytes."""
     body = json.dumps(value).encode()
     rest, media = extract_media(body)
     assert all(hashlib.sha256(one.data).hexdigest() == one.hash for one in media)

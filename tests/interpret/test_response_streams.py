@@ -64,7 +64,7 @@ def test_recorded_streams_without_their_end_rebuild_to_what_the_end_would_have_s
 
 
 def plain(item):
-    """Leave out what the API encrypts, and some hosts name, anew for the terminal event."""
+    """Leave out what differs in the terminal event: what the API encrypts anew, and what some hosts name anew."""
     return {key: value for key, value in item.items() if key not in ("encrypted_content", "id")}
 
 
@@ -101,7 +101,7 @@ def test_recorded_streams_cut_amid_their_deltas_equal_the_sdks_snapshot():
 
 
 def said(output):
-    """Return what the SDK's snapshot follows: the text of the message, or the arguments, that the cut fell into."""
+    """Return what the SDK's snapshot also has: the text of the message, or the arguments, in which the cut fell."""
     item = [item for item in output if item["type"] in ("message", "function_call")][-1]
     return [part["text"] for part in item.get("content") or []], item.get("arguments")
 

@@ -14,15 +14,15 @@ from tests.openai.calling import Caller
 from tracer.testing import FakeOpenAI
 
 HERE = Path(__file__).parent
-# On trio the SDK leaves the async generators of each stream to the garbage collector, and trio says so. A tap of ours
-# must not be among them. The collector may also run in the server's thread, where they can't be closed.
+# On trio the SDK leaves the async generators of each stream to the garbage collector, and trio warns about this. No tap
+# of ours may be among these generators. The collector may also run in the server's thread, where they can't be closed.
 THEIRS = (
     "ignore:Async generator '(openai|httpx|httpx2|httpcore|httpcore2)\\.:ResourceWarning",
     "ignore:Exception ignored in. <async_generator object (?!.*Tap):pytest.PytestUnraisableExceptionWarning",
 )
 
 
-# Where bodies are read and tasks cancelled, trio differs from asyncio; elsewhere it would only take time.
+# trio differs from asyncio only where bodies are read and tasks cancelled. Other tests on trio would only take time.
 ON_TRIO_TOO = {"test_path_variants.py", "test_endings.py", "test_stream_endings.py", "test_streams.py"}
 
 

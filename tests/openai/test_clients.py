@@ -161,7 +161,7 @@ async def test_a_stream_class_that_is_both_sync_and_async_is_tapped(caller: Call
     async def send_async(self: Any, request: httpx2.Request, **_: Any) -> httpx2.Response:
         return send(self, request)
 
-    # httpx's own clients wrap the transport's stream; one with a `send` of its own hands it to the SDK as it is.
+    # httpx's own clients wrap the transport's stream; a client with its own `send` gives the SDK the stream as it is.
     base, own = (httpx2.AsyncClient, send_async) if caller.is_async else (httpx2.Client, send)
     client = caller.make_client(http_client=type("Sending", (base,), {"send": own})())
     await caller.items(await caller.settle(client.chat.completions.create, stream=True, **CHAT))

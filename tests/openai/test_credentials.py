@@ -1,4 +1,4 @@
-"""No credential is ever stored: not in a database, nor in what waits for it, whatever way it was given and fails.
+"""No credential is ever stored, neither in a database nor in the queue, however it was given and however a call fails.
 
 `tests.conftest.no_stored_key` looks for the same keys in what the whole session wrote.
 """
@@ -22,7 +22,7 @@ KEY = f"sk-{NEVER_STORED}"
 
 
 async def stored(tmp_path: Path) -> str:
-    """Return all that was stored, after a look that the credential is not in it in any form."""
+    """Return everything that was stored, after a check that the credential is not in it in any form."""
     assert await tracer.flush()
     assert find_leaks(tmp_path) == []
     rows = stored_rows(tmp_path)
@@ -88,7 +88,7 @@ def clients(caller: Caller) -> Clients:
 
 
 def sent(server: FakeOpenAI) -> str:
-    """Return what of the requests is no body: the credential must have been there for a test to mean something."""
+    """Return the requests without their bodies: a test means something only if the credential was in them."""
     return repr([(request.path, dict(request.headers), request) for request in server.requests])
 
 
@@ -128,7 +128,7 @@ async def test_a_connection_that_fails_does_not_store_the_credential(
 ) -> None:
     clients.server.enqueue(reply.text("never").cut(after_events=0))
     client = clients.make(how)
-    # With a query the base URL's path is another one, and the server says so.
+    # If the base URL has a query, the request goes to a different path, and the server answers with an error.
     with pytest.raises(openai.APIError):
         await clients.caller.settle(client.chat.completions.create, **HI)
     await stored(tmp_path)

@@ -1,4 +1,4 @@
-"""Built-in tools of the Responses API, through the real client: child spans of what OpenAI ran, calls for the rest."""
+"""Built-in tools of the Responses API, through the real client: child spans for tools that OpenAI ran, else calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STREAM = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"
 MCP: Any = {"type": "mcp", "server_label": "deepwiki", "server_url": "https://example.com", "require_approval": "never"}
 SECRET = "Zanzibar"
 
-# What is asked with which tool, and (name, type, inputs, outputs) of the spans that it leaves.
+# For each tool: a question that uses it, and (name, type, inputs, outputs) of the spans that it leaves.
 RAN: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
     "web search": (
         {"input": "Search the web for cats", "tools": [{"type": "web_search"}]},

@@ -1,4 +1,4 @@
-"""Background responses, videos, runs: the poll that sees the end of what a call started is a span, others are not."""
+"""Background responses, videos, runs: the poll that sees a job's end is a span, other polls are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the SDK's endpoints are traced: each that posts is either in the table or left out on purpose."""
+"""Which of the SDK's endpoints are traced: each POST endpoint is either in the table or left out on purpose."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tracer.openai._operations import find_operation
 RESOURCES = Path(openai.__file__).parent / "resources"
 POSTED = re.compile(r'self\._(?:post|get_api_list)\(\s*(?:path_template\(\s*)?f?"([^"]+)"')
 
-# No model answers these calls: they keep house, open another transport, count, or start what OpenAI runs on its own.
+# No model answers these calls: they manage things, open another transport, count, or start work that OpenAI then runs.
 LEFT_OUT = (
     "/agents",
     "/assistants",

@@ -28,7 +28,7 @@ def snapshot() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def off() -> Iterator[None]:
-    """Tracing is off at first, whatever the test does with the classes is undone."""
+    """Tracing is off at first, and everything that the test does with the classes is undone."""
     tracer.autolog(disable=True)
     before = snapshot()
     yield

@@ -93,7 +93,7 @@ async def test_connecting_that_is_cancelled_is_a_cancelled_session(talker: Talke
 
 
 async def test_one_task_speaks_and_another_listens(talker: Talker) -> None:
-    """As voice applications do it; the spans stay below the session, whichever task sees their events."""
+    """Voice applications do this. The spans stay below the session, whichever task sees their events."""
     audio = base64.b64encode(bytes(4800)).decode()
 
     async def speak(connection: Any) -> None:

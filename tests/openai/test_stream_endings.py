@@ -59,7 +59,7 @@ BROKEN = reply.sse(
 
 
 async def test_a_stream_that_the_sdk_can_not_decode_is_a_failure(caller: Caller) -> None:
-    """It decodes above the tap, which sees the body closed as if its reader had had enough."""
+    """The SDK decodes above the tap. So the tap only sees that the body is closed, as if the reader had stopped."""
     caller.server.enqueue(BROKEN)
     with pytest.raises(json.JSONDecodeError) as caught:
         await read_all(caller)

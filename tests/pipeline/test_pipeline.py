@@ -26,7 +26,7 @@ Log = list[logging.LogRecord]
 
 
 def database(tmp_path: Path) -> sqlite3.Connection:
-    """A connection of a foreign process's kind to the test's own database."""
+    """A connection to the test's own database, such as another process would have."""
     return sqlite3.connect(tmp_path / "tracer.db", isolation_level=None, check_same_thread=False)
 
 
@@ -92,7 +92,7 @@ def test_a_locked_database_delays_readers_only_and_loses_nothing(tmp_path: Path,
         assert tracer.sync.get_trace(spans[-1].trace_id).info.state is TraceState.OK
         assert len(tracer.sync.search_traces(max_results=1_000)) == 300
     assert tracer.stats().written == 600
-    tracer_log.clear()  # a short lock is waited for inside SQLite; told only if that was not enough
+    tracer_log.clear()  # SQLite itself waits for a short lock; the log says something only if that was not enough
 
 
 def test_flush_says_when_it_could_not_wait_for_a_locked_database(tmp_path: Path, tracer_log: Log) -> None:

@@ -1,4 +1,4 @@
-"""The queue's laws: bounds, the ladder of what goes first, exact counts, and no wake-up lost."""
+"""The queue's rules: bounds, the order in which records are refused, exact counts, and no lost wake-up."""
 
 from __future__ import annotations
 

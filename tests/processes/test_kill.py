@@ -75,7 +75,7 @@ def test_what_a_killed_process_leaves(number: signal.Signals, after: float, tmp_
     for name in ("call", "stream"):
         made = out.splitlines().count(name)
         stored = query(tmp_path, f"SELECT count(*) FROM traces WHERE name = '{name}' AND state = 'OK'")[0]
-        # Without the ring, what was recorded since the last batch dies with the process.
+        # What was recorded since the last batch is only in memory, and is lost with the process.
         assert made - 2_000 < stored <= made + 1
         note(record_property, **{f"{name}_made": made, f"{name}_lost": max(0, made - stored)})
 

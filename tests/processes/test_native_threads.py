@@ -1,4 +1,4 @@
-"""gevent and eventlet put greenlets in the place of threads: what they patch is traced, or not, and never held up."""
+"""gevent and eventlet replace threads by greenlets: gevent is traced, eventlet is not, and neither is ever held up."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_patches_that_leave_threads_alone_are_traced(patch: str, tmp_path: Path)
 
 @needs("gevent")
 def test_greenlets_go_on_while_one_waits_for_a_locked_database(tmp_path: Path) -> None:
-    """The waiting greenlet only gets its answer if the other one runs, which holds the lock."""
+    """The waiting greenlet gets its answer only if the other greenlet, which holds the lock, can run."""
     ended = run_bare(
         tmp_path,
         FIRST.format(patch=GEVENT)
@@ -110,7 +110,7 @@ print("flushed")
 @needs("gevent")
 @IN_ANY_ORDER
 def test_what_the_worker_logs_is_logged_in_the_thread_of_the_greenlets(order: str, tmp_path: Path) -> None:
-    """A thread that waits for a lock of gevent's, as every log handler has, can leave greenlets waiting for ever."""
+    """If a thread waits for a gevent lock (every log handler has one), greenlets may then wait for ever."""
     run_bare(
         tmp_path,
         order.format(patch=GEVENT)

@@ -1,7 +1,7 @@
-"""A database that is deleted, moved or replaced while processes write to it: nothing that they recorded since is lost.
+"""A database is deleted, moved or replaced while processes write to it: nothing that they record after that is lost.
 
-Of what was recorded before nothing is lost either, unless the file that holds it was deleted: a file that was moved
-away has its tables and all that was committed in it, though most of that was in a log under its old name.
+What was recorded before is not lost either, unless the file that holds it was deleted. A file that was moved away has
+its tables and all that was committed in it, although most of that was in a write-ahead log under the old name.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def test_nothing_is_lost_when_the_file_is_replaced(act: Callable[[Path], None], 
 
 
 def test_moved_file_is_whole_though_its_writer_was_killed_and_began_anew(tmp_path: Path) -> None:
-    """Nobody is left who could move the log into the file: it is kept, and the log says where."""
+    """No process is left that could move the write-ahead log into the file: it is kept, and a log line says where."""
     script = Script(
         tmp_path, "record('first'); tracer.sync.flush(20); print('ready', flush=True); sys.stdin.readline()"
     )

@@ -1,4 +1,4 @@
-"""Application servers and task queues, as they are really started: all is served, all is stored, they stop at once.
+"""Application servers and task queues, started as users start them: all is served, all is stored, they stop at once.
 
 Needs the extra `servers`; what is not installed is skipped.
 """
@@ -155,7 +155,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def questions(directory: Path) -> list[str]:
-    """What was asked in the calls that are stored whole."""
+    """What was asked in those calls that are stored completely."""
     return sorted(query(directory, "SELECT inputs ->> '$.messages[0].content' FROM spans WHERE finish = 'completed'"))
 
 

@@ -1,7 +1,8 @@
-"""A file that can't be used costs no service its start, and nothing that was in the file.
+"""A file that can't be used keeps no service from starting, and nothing that was in the file is lost.
 
-What the environment names is damaged, another program's, of a newer version, a directory, read-only, another user's:
-the service runs, its calls return, the log says it once, and the file is moved aside or left exactly as it was.
+The environment names a file that is damaged, belongs to another program or another user, is of a newer version, is a
+directory, or is read-only. The service runs, its calls return, the log says it once, and the file is moved aside or
+left exactly as it was.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ MOVED = "t.db.damaged-"
 
 
 def snapshot(directory: Path) -> dict[str, object]:
-    """What the directory holds, but for our scripts."""
+    """What the directory holds, except our scripts."""
     found: dict[str, object] = {}
     for path in sorted(directory.rglob("*")):
         if not path.name.startswith("script") and "__pycache__" not in path.parts:
@@ -134,7 +135,7 @@ def test_damaged_file_is_moved_aside_and_tracing_goes_on(make: Callable[[Path], 
 
 
 def test_log_of_damaged_file_is_kept_with_it(tmp_path: Path) -> None:
-    """What a killed process had committed last is in the log alone."""
+    """What a killed process had committed last is only in the write-ahead log."""
     script = Script(tmp_path, RUNNING + "go_on()", 0)
     script.wait_for("ready")
     checkpointed(tmp_path / "t.db")
@@ -446,7 +447,7 @@ def test_file_that_is_damaged_while_it_is_in_use_is_moved_aside(processes: int, 
 
 
 def test_innocent_failures_move_nothing(tmp_path: Path) -> None:
-    """A log that a killed process left, and another process's lock for longer than anybody waits."""
+    """A killed process left a write-ahead log, and another process locks the file for longer than anybody waits."""
     script = Script(tmp_path, RUNNING, 0)
     script.wait_for("ready")
     script.send(signal.SIGKILL)

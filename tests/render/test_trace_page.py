@@ -189,7 +189,7 @@ def test_markdown_is_rendered_with_its_line_breaks_tables_and_coloured_code() ->
 
 
 def test_a_tool_call_stands_next_to_its_result() -> None:
-    """Of the answer that asked for it (a later call tells the result), and of the history (the next message does)."""
+    """For a call in an answer, a later model call has the result; for one in the history, the next message has it."""
     for number in (2, 4):
         call = span_of(number).one(css="call")
         assert call.one(css="fn").words == "get_order call_1"

@@ -103,7 +103,7 @@ async def test_nobody_looks_while_nobody_listens(store: SqliteStore, path: Path)
 
 
 async def test_a_killed_process_is_noticed_while_nothing_is_written(store: SqliteStore, path: Path) -> None:
-    """Its running trace becomes an interrupted one, which is a change."""
+    """Its running trace becomes an interrupted one, and this counts as a change."""
     source = Source(f"sqlite:///{path}")
     watch, shown = Watch(source), await source.ready()
     gone = ProcessRow(process_id="here:1:1", host=socket.gethostname(), pid=2**22 + 1, started="1")

@@ -271,7 +271,7 @@ async def test_a_file_that_cannot_be_ours_is_refused(
 
 
 async def test_any_open_store_can_be_shown(site: Site) -> None:
-    """A store that somebody else opened is theirs to close."""
+    """If somebody else opened the store, only they close it."""
     store = open_store("memory://")
     await store.open()
     await store.write(simple(1, 2))

@@ -1,4 +1,4 @@
-"""`@trace` changes nothing about a function but that its calls are recorded."""
+"""`@trace` changes nothing about a function, except that its calls are recorded."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def by_field(facets: Facets) -> dict[str, dict[str, int]]:
 
 @pytest.fixture
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> int:
-    """What takes looking at more than 200 traces is estimated."""
+    """If more than 200 traces would have to be looked at, the result is estimated."""
     monkeypatch.setattr(_sample, "SIZE", 200)
     monkeypatch.setattr(_sample, "_FEW", 200)
     monkeypatch.setattr(_aggregate, "_RANKED", 50)

@@ -1,4 +1,4 @@
-"""A database opens itself, keeps SQLite out of forks, and comes back whatever befell its threads."""
+"""A database opens itself, keeps SQLite out of forks, and works again whatever happened to its threads."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_of_many_who_need_it_at_once_one_opens_it(database: Database, path
 
 
 async def test_a_file_is_never_seen_without_its_first_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second process that found it empty took the log of the first one, who had just begun it, for a left one."""
+    """Otherwise a second process finds the file empty, and takes the log of the first for one that was left behind."""
 
     async def killed(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Several processes over one file, and what becomes of the traces of one that is gone."""
+"""Several processes over one file, and what happens to the traces of a process that is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged files are moved aside by whoever finds them, and by nobody else; names are set free for new files."""
+"""A damaged file is moved aside by the process that finds it, and by no other; its name is free for a new file."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ async def test_text_in_few_in_many_and_in_most_traces_is_found_alike(
 
 
 async def test_traces_are_sorted_by_their_first_token(store: SqliteStore) -> None:
-    """One of a single span, one whose call began a second after the trace, one that wasn't streamed."""
+    """A trace of a single span, a trace whose call began a second after it, and a trace that wasn't streamed."""
     first = b'{"tracer.time_to_first_token": 0.5}'
     await store.write(simple(1, model="m", attributes=first))
     late = span(
@@ -258,7 +258,7 @@ _NUMBERS = ("input_tokens", "cache_read_input_tokens", "time_to_first_token", "c
 async def test_a_list_by_numbers_is_in_order_whatever_its_parts(
     values: list[int | None], column: str, descending: bool, size: int
 ) -> None:
-    """Unknown ones stand last, where another program wrote -1 among those; pages and neighbours agree."""
+    """Unknown values come last, in descending order with any -1 that another program wrote; neighbours agree."""
     store = open_store("memory://")
     await store.open()
     assert isinstance(store, SqliteStore)
@@ -376,7 +376,7 @@ async def test_searches_use_an_index(store: SqliteStore, arguments: dict[str, An
 
 @pytest.mark.parametrize("order", ["cache_read_input_tokens desc", "time_to_first_token asc"])
 async def test_what_is_equally_unknown_is_read_by_its_key_and_not_sorted(store: SqliteStore, order: str) -> None:
-    """Most traces have no cached tokens: of a million a sorter would take each."""
+    """Most traces have no cached tokens: with a million of them, a sorter would have to look at each."""
     await store.write(simple(*range(50)))
     seen: list[str] = []
     await store._database.read(sqlite3.Connection.set_trace_callback, seen.append)
@@ -403,7 +403,7 @@ ORDERS = ["start_time desc", "start_time asc", "duration desc", "duration asc", 
 
 @pytest.mark.parametrize("order", ORDERS)
 async def test_neighbours_follow_the_list(any_store: SqliteStore, order: str) -> None:
-    """Also through traces that are equal by what is sorted by, or have none of it."""
+    """Also through traces that have the same sort value, or none."""
     for number, (cost, name) in enumerate([(0.2, "b"), (None, "a"), (0.1, "b"), (0.2, "c"), (None, "b")], start=1):
         await any_store.write(simple(number, cost=cost, name=name, counted=True))
     await any_store.write(batch([span(6)], [running(6)]))

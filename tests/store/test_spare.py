@@ -31,7 +31,7 @@ def of_gone_process(number: int) -> Batch:
 
 
 def leave(path: Path, *batches: Batch) -> Path:
-    """Append the batches as a process does that is gone afterwards."""
+    """Append the batches as a process would, which is gone afterwards."""
     for each in batches:
         _spare.append(path, each)
     file = _spare.spare_file(path)
@@ -68,7 +68,7 @@ def test_what_a_gone_process_left_is_taken_over(path: Path, connection: sqlite3.
 def test_a_process_that_writes_to_the_database_as_well_loses_nothing(
     path: Path, connection: sqlite3.Connection
 ) -> None:
-    """It is known to the database already: at its exit it found it locked."""
+    """The database knows the process already: it found the database locked only at its exit."""
     with transaction(connection):
         write_batch(connection, of_gone_process(0))
     leave(path, of_gone_process(1))
@@ -128,7 +128,7 @@ def test_what_can_not_be_understood_is_kept(
 
 
 async def test_a_trace_whose_end_waits_beside_is_not_called_interrupted(path: Path) -> None:
-    """Its process began it in the database, found that locked at its exit, and is gone."""
+    """Its process began it in the database, found the database locked at its exit, and is gone."""
     store = open_store(f"sqlite:///{path}")
     await store.write(batch([started(0)], [running(0, process_id="gone")], process=GONE))
     leave(path, of_gone_process(0))

@@ -217,7 +217,7 @@ async def test_live_chunks_are_seen_while_the_span_runs_and_go_when_it_ends(stor
 
 
 async def test_live_chunks_go_when_the_span_ends_without_any(store: SqliteStore) -> None:
-    """Redaction hooks that were set amid the stream withhold them from the end row."""
+    """If redaction hooks are set in the middle of a stream, the row of its end has no chunks."""
     for number in (1, 2):
         chunks = [ChunkRow(trace_id(number), span_id(number), SSE)]
         await store.write(batch([started(number, operation="chat")], [running(number)], chunks))
@@ -376,7 +376,7 @@ async def test_reading_needs_nothing_from_who_is_writing(store: SqliteStore, pat
 async def test_a_text_search_indexes_what_was_there_when_it_began(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would never end while a quicker writer is at work."""
+    """Otherwise it would never end while a faster writer is at work."""
     index_text = store.index_text
     calls = 0
 
