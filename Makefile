@@ -13,12 +13,8 @@ install = $(VENV)/bin/uv pip install --quiet --python $(1)/bin/python $(2) \
 SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py patching.py path_variants.py \
 	request_bytes.py retries.py stream_endings.py streams.py)
 # The tests that CI runs with other Pythons: those that depend on threads, exits, forks, signals and sqlite3.
-# `nox -s tests` runs all tests. test_typing.py is left out, because mypy's answers are the same with every Python. The
-# tests of servers and greenlets run only with the machine's own Python.
-PYTHON_TESTS = --ignore=tests/processes/test_servers.py --ignore=tests/processes/test_native_threads.py \
-	tests/processes tests/assembly tests/capture tests/pipeline tests/redact tests/spans \
-	$(filter-out tests/test_typing.py,$(wildcard tests/test_*.py)) tests/openai/test_endings.py \
-	tests/store/test_database.py tests/store/test_sqlite.py tests/store/test_sessions.py tests/cli/test_tail.py
+# `nox -s tests` runs all tests.
+PYTHON_TESTS = tests/processes tests/test_*.py tests/openai/test_endings.py tests/store/test_database.py
 
 .PHONY: demo test test-openai-versions test-pythons lint format typecheck bench wheel clean
 
@@ -26,13 +22,13 @@ demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
 
 test: $(VENV)/.dev ## install, then run the tests
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 3
 
 test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
-	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 2 -x -k 'not trio' $(SEAM_TESTS)
+	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 3 -x -k 'not trio' $(SEAM_TESTS)
 
 test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the Pythons that `make test` does not run with
-	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 2 $(PYTHON_TESTS)
+	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 4 $(PYTHON_TESTS)
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

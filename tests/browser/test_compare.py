@@ -296,8 +296,7 @@ def test_storage_tells_the_commands_to_copy(new_page: Callable[..., Any], site: 
 # --- for everybody ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 400])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (400, "dark")])
 def test_axe_finds_nothing(new_page: Callable[..., Any], own_site: str, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)

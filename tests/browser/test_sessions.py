@@ -201,8 +201,7 @@ def test_it_all_reads_without_scripts(new_page: Callable[..., Any], site: str) -
     expect(page.locator(TURNS).last).to_contain_text(f"question {LONG_TURNS}")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 400])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (400, "dark")])
 def test_axe_finds_nothing(new_page: Callable[..., Any], site: str, scheme: str, width: int) -> None:
     page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)
     for address in ("/sessions", session_url(CHAT), f"/sessions/{LONG}"):

@@ -361,8 +361,7 @@ def test_hostile_text_runs_nowhere(file: Callable[..., Any]) -> None:
 # --- for everybody ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 400])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (400, "dark")])
 def test_axe_finds_nothing(new_page: Callable[..., Any], traces: dict[str, str], scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)

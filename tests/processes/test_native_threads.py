@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ assert tracer.sync.flush()
 """,
 }
 IN_ANY_ORDER = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+# There gevent's patch_all() hangs if openai was imported before it, tracer or no tracer.
+NEEDS_PATCH_AFTER_OPENAI = [
+    pytest.param(order, id=name, marks=pytest.mark.skipif(
+        "autolog" in order and sys.version_info[:3] == (3, 13, 0), reason="gevent itself hangs on CPython 3.13.0"
+    ))
+    for name, order in ORDERS.items()
+]  # fmt: skip
+GEVENT_IN_ANY_ORDER = pytest.mark.parametrize("order", NEEDS_PATCH_AFTER_OPENAI)
 
 WORK = """
 import asyncio, os, threading, time
@@ -56,7 +65,7 @@ FIRST, *_ = ORDERS.values()
 
 
 @needs("gevent")
-@IN_ANY_ORDER
+@GEVENT_IN_ANY_ORDER
 def test_gevent_is_traced(order: str, tmp_path: Path) -> None:
     """The last span is written at the exit, which the child reaches as well."""
     ended = run_bare(tmp_path, order.format(patch=GEVENT) + WORK)
@@ -108,7 +117,7 @@ print("flushed")
 
 
 @needs("gevent")
-@IN_ANY_ORDER
+@GEVENT_IN_ANY_ORDER
 def test_what_the_worker_logs_is_logged_in_the_thread_of_the_greenlets(order: str, tmp_path: Path) -> None:
     """If a thread waits for a gevent lock (every log handler has one), greenlets may then wait for ever."""
     run_bare(

@@ -28,7 +28,7 @@ from tracer.pipeline._hook_watch import HookWatch
 from tracer.pipeline._jobs import Answer, Jobs
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._time_slices import Slices
-from tracer.process.native_threads import is_outdated, new_event_loop, start_thread, wait_for
+from tracer.process.native_threads import is_outdated, new_event_loop, start_thread, wait_for, why_there_are_none
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
 from tracer.store.uri import redact_uri
@@ -145,7 +145,8 @@ class Worker:
         try:
             self.start(wait=False)
         except Exception as error:
-            if NO_THREAD_AT_EXIT not in str(error):  # then `stop` does without one
+            # At the exit `stop` does without a thread; where there are none, the next record tells so.
+            if NO_THREAD_AT_EXIT not in str(error) and why_there_are_none() is None:
                 self._errors.report("the worker could not be started, records stay queued", error)
 
     def submit(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
