@@ -57,7 +57,7 @@ from tracer._models import (
 )
 from tracer.export import (
     to_pandas,
-    trace_services,  # noqa: F401  gives traces their media and pages
+    trace_services,  # noqa: F401  importing it lets traces read media and draw pages
 )
 from tracer.interpret.cost import PricedCall
 from tracer.pipeline.pipeline import Stats

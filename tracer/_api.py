@@ -1,4 +1,4 @@
-"""The public functions: checks of arguments, and one question each to the runtime."""
+"""The public functions: each checks its arguments and passes the work to the runtime."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ def autolog(disable: bool = False) -> None:
     Clients and bound methods that exist already are traced too. Calling it again changes nothing. Disabling puts
     the classes back as they were. Options: `tracer.openai.autolog`.
 
-    A database file that can't be used is no error here: the service runs, and the log says what becomes of its traces.
+    A database file that can't be used raises no error here: the service runs, and the log says what happens to its
+    traces.
 
     Raises:
-        ConfigurationError: ``TRACER_…`` in the environment can't be understood.
+        ConfigurationError: A ``TRACER_…`` variable in the environment can't be understood.
     """
     from tracer import openai as instrumentor  # imports the real openai when called, not before
 
@@ -70,12 +71,12 @@ def autolog(disable: bool = False) -> None:
 def set_tracking_uri(uri: str) -> None:
     """Say where traces go: ``sqlite:///tracer.db`` (default; four slashes for an absolute path) or ``memory://``.
 
-    Traces that have begun stay where they began. Opens tracer again after `shutdown`. Environment:
-    ``TRACER_TRACKING_URI``.
+    Traces that have already begun stay in the store where they began. After `shutdown`, this call opens tracer again.
+    Environment: ``TRACER_TRACKING_URI``.
 
     Raises:
-        ConfigurationError: The URI is malformed, or its file is a directory, read-only, no SQLite database, damaged,
-            another program's, or of a newer version of tracer. Nothing is changed on the disk.
+        ConfigurationError: The URI is malformed, or its file is a directory, read-only, not an SQLite database,
+            damaged, made by another program, or made by a newer version of tracer. Nothing is changed on the disk.
     """
     runtime.set_tracking_uri(uri)
 
@@ -89,7 +90,7 @@ def set_experiment(name: str) -> None:
     """Put the traces that begin from now on into a named experiment. Environment: ``TRACER_EXPERIMENT``.
 
     Raises:
-        ConfigurationError: `name` is no string, or empty.
+        ConfigurationError: `name` is not a string, or empty.
     """
     runtime.set_experiment(name)
 
@@ -97,10 +98,10 @@ def set_experiment(name: str) -> None:
 def configure(**limits: Any) -> None:
     """Change limits and content settings, at any time; `tracer.Settings` lists and explains them.
 
-    Each is also read from the environment as ``TRACER_<NAME>``.
+    Each setting is also read from the environment as ``TRACER_<NAME>``.
 
     Raises:
-        ConfigurationError: Unknown name, wrong type or value out of range; nothing is changed then.
+        ConfigurationError: Unknown name, wrong type or value out of range. Then nothing is changed.
     """
     runtime.configure(limits)
 
@@ -114,11 +115,11 @@ def get_current_active_span() -> LiveSpan | None:
 
 
 def get_last_active_trace_id(thread_local: bool = False) -> str | None:
-    """Return the id of the trace whose root span ended last in this process; None before any did.
+    """Return the id of the trace whose root span ended last in this process; None if no root span has ended yet.
 
     Args:
-        thread_local: Only look at traces that ended in the calling thread. In an asyncio service all of them do:
-            keep ``span.trace_id`` instead.
+        thread_local: Only look at traces that ended in the calling thread. In an asyncio service all traces end in the
+            same thread, so this does not help there: keep ``span.trace_id`` instead.
     """
     source = runtime.of_thread if check_bool("thread_local", thread_local) else runtime
     return getattr(source, "last_trace_id", None)
@@ -131,13 +132,13 @@ def update_current_trace(
     user_id: str | None = None,
     name: str | None = None,
 ) -> None:
-    """Set tags, metadata, session, user or name of the trace that is current; a warning is logged if none is.
+    """Set tags, metadata, session, user or name of the current trace. If no trace is current, a warning is logged.
 
     Tags and metadata are merged key by key. MLflow's ``mlflow.trace.session`` and ``mlflow.trace.user`` in `metadata`
-    set session and user as well, its ``mlflow.traceName`` in `tags` the name. Never blocks.
+    also set session and user, and MLflow's ``mlflow.traceName`` in `tags` also sets the name. Never blocks.
 
     Raises:
-        ConfigurationError: A key or value is no string.
+        ConfigurationError: A key or value is not a string.
     """
     changes: dict[str, Any] = {
         "tags": check_strings("tags", tags),
@@ -161,7 +162,7 @@ def update_current_trace(
 
 
 async def get_trace(trace_id: str) -> Trace:
-    """Return one trace, its root span first, then by start time.
+    """Return one trace: its root span first, then the other spans by start time.
 
     Reads your writes: every span that ended (or started) before the call is in the answer. Runs on any event loop;
     safe to cancel.
@@ -182,14 +183,14 @@ async def get_media(reference: str) -> Media:
     """Return an image, a recording or a file that was part of a call.
 
     Base64 of a kilobyte or more is stored once, however often it was sent. In inputs, outputs, attributes and events
-    a reference stands in its place: ``media://sha256/<hash>?type=image/png&bytes=12345``, for a data URL with
-    ``&form=data`` behind it.
+    it is replaced by a reference: ``media://sha256/<hash>?type=image/png&bytes=12345``. If it was a data URL, the
+    reference ends with ``&form=data``.
 
     Args:
         reference: That text, or the hash alone.
 
     Raises:
-        MediaNotFoundError: Nothing with this hash is stored, or `reference` is none.
+        MediaNotFoundError: Nothing with this hash is stored, or `reference` is not a media reference.
         StoreError: The database can't be read, or has refused writes for half a minute.
         ClosedError: After `shutdown`.
     """
@@ -221,39 +222,40 @@ async def search_traces(
 ) -> TracePage:
     """Return the traces that meet every condition given, a page at a time.
 
-    Reads your writes, as `get_trace` does. Pages stay correct while traces arrive: what came after the first page
-    was read is on none of the later ones.
+    Reads your writes, as `get_trace` does. Pages stay correct while traces arrive: traces that come after the first
+    page was read do not appear on later pages.
 
     Args:
-        experiment: Its name; None for all.
+        experiment: The experiment's name; None for all.
         filter_string: MLflow's grammar with OR, NOT and parentheses, for example
             ``"status = 'ERROR' AND (duration > 2 OR total_tokens > 1000) AND tags.env = 'prod'"``. Needs the extra
             ``search``.
         status: ``OK``, ``ERROR``, ``IN_PROGRESS`` or ``INTERRUPTED``.
-        name: The trace's name, exactly.
-        model: A model that one of its calls asked for or got.
-        text: Words that occur in its inputs or outputs.
-        tags: Tags it must have, with these values.
-        session_id: Its session.
-        user_id: Its user.
-        linked_to: A trace's id: what it continues and what continues it (Responses' ``previous_response_id`` and
-            ``conversation``), itself included, as in ``trace.info.chain``.
-        since: Started at or after: a datetime, seconds since the epoch, an ISO 8601 string, or a timedelta ago.
-        until: Started before; the same forms.
-        min_duration: Seconds.
+        name: The trace's exact name.
+        model: A model that one of the trace's calls asked for or got.
+        text: Words that occur in the trace's inputs or outputs.
+        tags: Tags the trace must have, with these values.
+        session_id: The trace's session.
+        user_id: The trace's user.
+        linked_to: A trace's id. Returns that trace, the traces it continues and the traces that continue it (through
+            Responses' ``previous_response_id`` and ``conversation``), as in ``trace.info.chain``.
+        since: The trace started at or after this: a datetime, seconds since the epoch, an ISO 8601 string, or a
+            timedelta, counted back from now.
+        until: The trace started before this; takes the same forms as `since`.
+        min_duration: The shortest duration, in seconds.
         order_by: ``start_time``, ``duration``, ``time_to_first_token``, ``total_tokens``, ``input_tokens``,
             ``output_tokens``, ``cache_read_input_tokens``, ``cost``, ``name`` or ``status``, with ``asc`` or ``desc``;
-            or a list of such, also under MLflow's names: ``["status ASC", "timestamp_ms DESC"]``.
+            or a list of these. MLflow's names work too: ``["status ASC", "timestamp_ms DESC"]``.
         max_results: Traces on a page, 1 to 10,000.
         page_token: ``next_page_token`` of the page before; the other arguments must be the same.
         include_spans: False leaves ``trace.data.spans`` empty, which is faster.
 
     Returns:
-        A list of traces with ``next_page_token``, None on the last page.
+        A list of traces with the attribute ``next_page_token``, which is None on the last page.
 
     Raises:
-        ConfigurationError: A bad argument; for `filter_string` with the position.
-        MissingDependencyError: `filter_string` without the extra ``search``.
+        ConfigurationError: A bad argument. For `filter_string` the message gives the position of the error.
+        MissingDependencyError: `filter_string` was given, but the extra ``search`` is not installed.
         StoreError: The database can't be read.
         ClosedError: After `shutdown`.
     """
@@ -283,11 +285,11 @@ async def search_traces(
 
 
 async def set_trace_tag(trace_id: str, key: str, value: str) -> None:
-    """Set one tag of a stored trace. Cancelled, it may or may not have happened.
+    """Set one tag of a stored trace. If this call is cancelled, the tag may or may not be set.
 
     Raises:
         TraceNotFoundError: No such trace.
-        ConfigurationError: `key` or `value` is no string.
+        ConfigurationError: `key` or `value` is not a string.
         StoreError: The database could not be written.
     """
     wanted, tag = check_text("trace_id", trace_id), check_text("key", key)
@@ -299,7 +301,7 @@ async def set_trace_tag(trace_id: str, key: str, value: str) -> None:
 
 
 async def delete_trace_tag(trace_id: str, key: str) -> None:
-    """Delete one tag of a stored trace; one that is not there is no error.
+    """Delete one tag of a stored trace; it is no error if the trace does not have the tag.
 
     Raises:
         TraceNotFoundError: No such trace.
@@ -321,16 +323,17 @@ async def log_feedback(
     """Store what a person, a model or a check thought of a trace, or of one of its spans.
 
     It is read back as ``trace.info.feedback`` and ``span.feedback``, and found by ``filter_string``:
-    ``feedback.helpful = true``, ``feedback.score > 0.5``. Each call adds one, also under a name that is there
-    already. `value` as a label and `comment` pass the ``redact`` hooks. Cancelled, it may or may not have happened.
+    ``feedback.helpful = true``, ``feedback.score > 0.5``. Each call adds one feedback, even if the name is already in
+    use. The ``redact`` hooks are applied to `comment`, and to `value` if it is a label. If this call is cancelled, the
+    feedback may or may not be stored.
 
     Args:
         trace_id: 32 lower-case hex digits.
         name: What is judged, for example ``helpful``.
         value: A thumb (True or False), a score (a finite number) or a label (text).
-        span_id: The span it is about; None for the trace as a whole.
-        comment: Why (MLflow's ``rationale``).
-        source: ``human``, ``llm`` or ``code`` (the default), and who exactly behind a colon: ``human:ann``.
+        span_id: The span that the feedback is about; None for the trace as a whole.
+        comment: The reason for the feedback (MLflow's ``rationale``).
+        source: ``human``, ``llm`` or ``code`` (the default). A colon and a name say who exactly: ``human:ann``.
 
     Raises:
         TraceNotFoundError: No such trace, or it has no such span.
@@ -361,7 +364,7 @@ async def delete_feedback(feedback_id: str) -> bool:
     """Delete one feedback by its id and return whether it was there.
 
     Raises:
-        ConfigurationError: `feedback_id` is no string.
+        ConfigurationError: `feedback_id` is not a string.
         StoreError: The database could not be written.
     """
     wanted = check_text("feedback_id", feedback_id)
@@ -371,12 +374,12 @@ async def delete_feedback(feedback_id: str) -> bool:
 async def list_feedback(
     trace_id: str | None = None, *, name: str | None = None, max_results: int = 100
 ) -> list[Feedback]:
-    """Return feedback, the newest first; that on one trace is in ``trace.info.feedback`` as well.
+    """Return feedback, the newest first. The feedback on one trace is also in ``trace.info.feedback``.
 
     Args:
-        trace_id: Only on this trace, or its spans. One that is not stored has none.
-        name: Only of this name.
-        max_results: At most so many.
+        trace_id: Only feedback on this trace or its spans. For a trace that is not stored the list is empty.
+        name: Only feedback with this name.
+        max_results: The largest number of feedback to return.
 
     Raises:
         ConfigurationError: A bad argument.
@@ -404,13 +407,13 @@ async def delete_traces(
         trace_ids: Only these.
         experiment: Only in this experiment.
         max_timestamp_ms: Only those that started at or before this, in milliseconds since the epoch.
-        max_traces: At most so many, the oldest first.
+        max_traces: Delete at most this many, the oldest first.
 
     Returns:
         How many were deleted.
 
     Raises:
-        ConfigurationError: No condition was given, or a wrong one.
+        ConfigurationError: No condition was given, or one of them is wrong.
         StoreError: The database could not be written.
     """
     if trace_ids is None and experiment is None and max_timestamp_ms is None and max_traces is None:
@@ -436,18 +439,18 @@ async def delete_traces(
 
 
 async def flush(timeout: float | None = None) -> bool:
-    """Wait until all that was recorded before the call is stored.
+    """Wait until everything that was recorded before the call is stored.
 
-    Reading functions do this by themselves; call it before you look at the database with other tools.
+    The functions that read do this by themselves. Call it before you look at the database with other tools.
 
     Args:
         timeout: Seconds to wait at most.
 
     Returns:
-        False if something is still unwritten when time is up, or if the store refuses it.
+        False if something is still unwritten when time is up, or if the store refused to take it.
 
     Raises:
-        ConfigurationError: `timeout` is no number of seconds.
+        ConfigurationError: `timeout` is not a number of seconds.
         ClosedError: After `shutdown`.
     """
     seconds = check_seconds("timeout", timeout)
@@ -464,17 +467,17 @@ async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
     """Write what is queued and close the store. `set_tracking_uri` opens tracer again.
 
     Not needed at the end of a program: the same happens at exit. Spans that end later are counted as dropped.
-    Cancelled, it goes on by itself.
+    If this call is cancelled, the shutdown still continues.
 
     Args:
         timeout: Seconds to wait at most.
 
     Returns:
-        How many records could not be kept in time. What a locked database did not take is put aside beside it, where
-        the next process that opens it takes it over (`Stats.batches_put_aside`).
+        How many records could not be kept in time. Records that a locked database did not take are put aside in files
+        beside it; the next process that opens the database writes them to it (`Stats.batches_put_aside`).
 
     Raises:
-        ConfigurationError: `timeout` is no finite number of seconds.
+        ConfigurationError: `timeout` is not a finite number of seconds.
     """
     seconds = check_seconds("timeout", timeout)
     if seconds is None:
@@ -483,10 +486,10 @@ async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
 
 
 def stats() -> Stats:
-    """Return what became of every record so far: accepted, written, dropped by reason. See `Stats`.
+    """Return what happened to every record so far: accepted, written, or dropped (by reason). See `Stats`.
 
-    Where the environment's tracking URI or limits can't be understood, or eventlet has replaced threads, nothing is
-    recorded: records are then counted as ``closed``, and `last_error` says why.
+    If the environment's tracking URI or limits can't be understood, or if eventlet has replaced threads, nothing is
+    recorded. Records are then counted as ``closed``, and `last_error` says why.
     """
     return runtime.stats()
 

@@ -23,22 +23,24 @@ Redactor = Callable[[str], str]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `tracer.configure` sets; each also as ``TRACER_<NAME>`` in the environment.
+    """What `tracer.configure` sets. Each setting is also read from the environment as ``TRACER_<NAME>``.
 
     Attributes:
         queue_max_records: Records that may wait for the worker.
         queue_max_bytes: Bytes that may wait for the worker.
         batch_max_records: Records that are written in one transaction.
         batch_interval: Seconds between two looks at the queue while there is work.
-        max_payload_bytes: Bytes of one body or value that are kept; the rest is cut off, marked and counted.
-        sample_rate: Share of traces that are recorded, 0 to 1; decided at the root for the whole trace.
-        capture_content: Whether texts are stored, or only structure, model, usage and times.
+        max_payload_bytes: Bytes of one body or value that are kept. The rest is cut off; the cut is marked and counted.
+        sample_rate: Share of traces that are recorded, 0 to 1. It is decided once, at the root span, for the whole
+            trace.
+        capture_content: True stores texts; False stores only structure, model, usage and times.
         redact: Functions from text to text, applied to every text before it is written. In the environment:
             ``module:function``, several separated by commas.
-        prices: What models cost, asked before the shipped table: a dict of US dollars per million tokens by model,
-            ``{"my-model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}`` (`tracer.interpret.rates.UNITS` lists
-            all names; ``*`` in a model's name matches anything; ``"tiers": {"flex": {…}}`` for service tiers), or a
-            function from `tracer.PricedCall` to US dollars or None. In the environment: JSON, or ``module:name``.
+        prices: What models cost; these prices come before the shipped table. Either a dict of US dollars per million
+            tokens by model, ``{"my-model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}``
+            (`tracer.interpret.rates.UNITS` lists all names; ``*`` in a model's name matches anything;
+            ``"tiers": {"flex": {…}}`` gives prices of service tiers), or a function from `tracer.PricedCall` to US
+            dollars or None. In the environment: JSON, or ``module:name``.
     """
 
     queue_max_records: int = 16_384
@@ -68,10 +70,10 @@ def updated(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the defaults with what ``TRACER_…`` variables say.
+    """Return the default settings, changed by the ``TRACER_…`` variables that are set.
 
     Raises:
-        ConfigurationError: A variable that can't be read as its setting; the message names the variable.
+        ConfigurationError: A variable can't be read as its setting; the message names the variable.
     """
     settings = {}
     for name, check in _CHECKS.items():
@@ -82,7 +84,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _parse(name: str, variable: str, text: str) -> Any:
-    """Read a variable's text as its setting's type; the setting's own check looks at the value."""
+    """Convert a variable's text to its setting's type. The value itself is checked later, by the setting's check."""
     if name == "redact":
         return [_import(variable, path.strip()) for path in text.split(",")]
     if name == "prices":
@@ -114,7 +116,7 @@ def _import(variable: str, path: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # importing it runs the user's code
+    except Exception as error:  # any kind: importing the module runs the user's code
         raise ConfigurationError(f"{variable} must be module:function, got {path!r} ({error!r})") from error
 
 
@@ -132,7 +134,7 @@ def _whole(minimum: int) -> Callable[[str, Any], int]:
 def _number(minimum: float, maximum: float) -> Callable[[str, Any], float]:
     def check(name: str, value: Any) -> float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not minimum <= value <= maximum:  # false for NaN, too
+        if not number or not minimum <= value <= maximum:  # the comparison is false for NaN, too
             raise ConfigurationError(f"{name} must be a number from {minimum:g} to {maximum:g}, got {value!r}")
         return float(value)
 

@@ -10,10 +10,10 @@
     ├── MediaNotFoundError, also LookupError      no such image, recording or file is stored
     └── StoreError                                the database failed; the driver's error is chained
         ├── TransientStoreError                   … but trying again may help (internal)
-        └── DamagedStoreError                     … as its file is damaged (internal)
+        └── DamagedStoreError                     … because its file is damaged (internal)
 
-Nothing here is ever raised out of a traced call: instrumentation logs to ``logging.getLogger("tracer")`` and
-counts in ``tracer.stats()`` instead.
+A traced call never raises any of these errors: instrumentation logs to ``logging.getLogger("tracer")`` and counts in
+``tracer.stats()`` instead.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TraceNotFoundError(TracerError, LookupError):
 
 
 class MediaNotFoundError(TracerError, LookupError):
-    """No image, recording or file with this hash is stored; it goes with the last trace that refers to it."""
+    """No image, recording or file with this hash is stored. Media is deleted with the last trace that refers to it."""
 
 
 class StoreError(TracerError):
@@ -63,15 +63,17 @@ class StoreError(TracerError):
 
 
 class TransientStoreError(StoreError):
-    """The store is busy, full or out of reach for now; the pipeline tries again and keeps the records meanwhile."""
+    """The store is busy, full or out of reach for now. The pipeline keeps the records and tries again."""
 
 
 class DamagedStoreError(StoreError):
-    """SQLite calls the store's file damaged, or no database. The store is closed; the pipeline moves the file aside.
+    """SQLite says that the store's file is damaged, or that it is not a database.
+
+    The store is closed, and the pipeline moves the file aside.
 
     Attributes:
         path: The file.
-        identity: Which file that was, as device and inode: another may be there by now.
+        identity: Device and inode of that file, because another file may be at `path` by now.
     """
 
     def __init__(self, message: str, *, path: Path, identity: tuple[int, int] | None) -> None:

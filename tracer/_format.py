@@ -1,4 +1,4 @@
-"""Durations, prices and sizes as people read them: in the tree, the terminal, the page and the notebook."""
+"""Durations, prices and sizes in a form for people: for the tree, the terminal, the page and the notebook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNITS = ("bytes", "KB", "MB", "GB")
 
 
 def format_duration(nanoseconds: int | None) -> str:
-    """Return a time span: ``850 µs``, ``35.2 ms``, ``1.24 s``, ``2 m 05 s``, ``3 h 12 m``; ``running`` for None."""
+    """Return a duration: ``850 µs``, ``35.2 ms``, ``1.24 s``, ``2 m 05 s``, ``3 h 12 m``; ``running`` for None."""
     if nanoseconds is None:
         return "running"
     if nanoseconds < 999_500:
@@ -25,7 +25,9 @@ def format_duration(nanoseconds: int | None) -> str:
 
 
 def format_cost(dollars: float | None) -> str:
-    """Return US dollars with two significant digits at least, never rounded to nothing; empty for None.
+    """Return US dollars with at least two significant digits, so that a small price never shows as zero.
+
+    None gives an empty text.
 
     ::
 

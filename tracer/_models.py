@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 TokenUsage = dict[str, int]
-"""``input_tokens``, ``output_tokens``, ``total_tokens`` and, where the API reports them, the keys after those in
-`USAGE_KEYS`."""
+"""Token counts by name: ``input_tokens``, ``output_tokens``, ``total_tokens`` and, if the API reports them, the other
+names in `USAGE_KEYS`."""
 
 USAGE_KEYS = (
     "input_tokens",
@@ -61,7 +61,7 @@ class _Word(str, enum.Enum):
 
 
 class TraceState(_Word):
-    """How a trace stands. `INTERRUPTED`: its process ended without closing it."""
+    """The state of a trace. `INTERRUPTED`: its process ended without closing it."""
 
     IN_PROGRESS = "IN_PROGRESS"
     OK = "OK"
@@ -115,7 +115,8 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         hash: SHA-256 of `data`, 64 lower-case hex digits.
-        content_type: ``image/png``, ``audio/wav``, …: by the first bytes, else as the call declared it.
+        content_type: ``image/png``, ``audio/wav``, …: recognised by the first bytes; if that fails, as the call
+            declared it.
     """
 
     hash: str
@@ -130,11 +131,11 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody, or something, thought of a trace or a span. Made by `tracer.log_feedback`.
 
     Attributes:
-        id: Its own, 32 lower-case hex digits.
-        span_id: None when it is about the trace as a whole.
+        id: The id of this feedback, 32 lower-case hex digits.
+        span_id: None when the feedback is about the trace as a whole.
         name: What was judged: ``helpful``, ``correctness``, ….
         value: A thumb (True or False), a score (a number) or a label (text).
-        source: ``human``, ``llm`` or ``code``, and who exactly behind a colon: ``human:ann@example.com``.
+        source: ``human``, ``llm`` or ``code``. A colon and a name say who exactly: ``human:ann@example.com``.
         created_ns: Nanoseconds since the epoch.
     """
 
@@ -149,7 +150,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpanEvent(msgspec.Struct, frozen=True):
-    """Something that happened at one moment of a span (a stream chunk, a retry, an exception, the user's own)."""
+    """Something that happened at one moment of a span (a stream chunk, a retry, an exception, a user's own event)."""
 
     name: str
     timestamp_ns: int = msgspec.field(default_factory=time.time_ns)
@@ -163,12 +164,12 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         trace_id: 32 lower-case hex digits.
         span_id: 16 lower-case hex digits.
         parent_id: The parent's span id; None for the root.
-        name: Among a trace's model calls a name that occurs more than once is numbered: ``Completions_1``, ….
+        name: If several model calls of a trace have the same name, they are numbered: ``Completions_1``, ….
         start_time_ns: Nanoseconds since the epoch.
-        end_time_ns: The same; None while the span is open.
+        end_time_ns: Nanoseconds since the epoch; None while the span is open.
         inputs: JSON-like value; for a model call the request as it was sent.
         outputs: JSON-like value; for a model call the response, rebuilt from its chunks if it was streamed.
-        events: In order of time. Stream chunks are events named ``gen_ai.chunk``.
+        events: Sorted by time. Stream chunks are events named ``gen_ai.chunk``.
         token_usage: See `TokenUsage`; None when nothing was reported.
         cost: US dollars; None when unknown.
         feedback: What was logged about this span, the oldest first.
@@ -220,7 +221,7 @@ _MLFLOW_CHUNK = "mlflow.chunk.item."
 
 
 def _mlflow_alias(span: Span, key: str) -> Any:
-    """Answer a key of MLflow's (mlflow/tracing/constant.py, ``SpanAttributeKey``) from what we keep under ours."""
+    """Return what a key of MLflow's (mlflow/tracing/constant.py, ``SpanAttributeKey``) means, from our own data."""
     if key in _MLFLOW_ALIASES:
         return _MLFLOW_ALIASES[key](span)
     if key.startswith(_MLFLOW_CHUNK) and key[len(_MLFLOW_CHUNK) :].isdigit():
@@ -231,20 +232,22 @@ def _mlflow_alias(span: Span, key: str) -> Any:
 
 
 class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a list of traces shows of one.
+    """What a list of traces shows about one trace.
 
     Attributes:
         start_time_ns: Nanoseconds since the epoch.
         duration_ns: None while the trace runs.
         request_preview: One line of the root's inputs.
-        token_usage: Summed over the trace's model calls, each counted once; None when none reported any.
-        cost: US dollars, summed likewise; None when unknown.
-        dropped: Records of this trace that overload, size limits or failures took away, by kind; empty when whole.
+        token_usage: Summed over the trace's model calls, each counted once; None when no call reported usage.
+        cost: US dollars, summed in the same way; None when unknown.
+        dropped: How many records of this trace were lost to overload, size limits or failures, by kind; empty when
+            the trace is complete.
         models: Names of the models that its calls used.
-        time_to_first_token: Seconds from the trace's start until the first of its model calls brought content; None
-            if none was streamed.
+        time_to_first_token: Seconds from the trace's start until the first content from any of its model calls; None
+            if no call was streamed.
         chain: Ids of the traces that continue one another through ``previous_response_id`` or ``conversation``
-            (Responses), this one included, the oldest first; empty if it stands alone. At most 1,000.
+            (Responses), including this trace, the oldest first. Empty if the trace is not part of a chain. At most
+            1,000.
         feedback: What was logged about the trace and about its spans, the oldest first. See `tracer.log_feedback`.
     """
 
@@ -276,9 +279,9 @@ class TraceData(msgspec.Struct, frozen=True):
 
 
 class TraceServices:
-    """What some methods of a trace need beside its own copy: a store to read media from, and a page to draw.
+    """What some methods of a trace need in addition to its data: a store to read media from, and a page to draw.
 
-    This module knows neither, so that every other module may import it: `tracer.export.trace_services` does both.
+    This module knows neither, so that every other module may import it. `tracer.export.trace_services` provides both.
     """
 
     async def get_media(self, reference: str) -> Media:
@@ -299,7 +302,7 @@ class TraceServices:
 
 
 services = TraceServices()
-"""Replaced by those that can, as soon as `tracer` is imported."""
+"""Replaced by services that work, as soon as `tracer` is imported."""
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -323,7 +326,7 @@ class Trace(msgspec.Struct, frozen=True):
         return await services.get_media(reference)
 
     def print_tree(self) -> None:
-        """Print the span tree, a line a span: name, type, duration, status, tokens."""
+        """Print the span tree, one line for each span: name, type, duration, status, tokens."""
         print(self.format_tree())  # noqa: T201  printing is what this method is for
 
     def format_tree(self) -> str:
@@ -333,10 +336,11 @@ class Trace(msgspec.Struct, frozen=True):
         return "\n".join([head, *(f"{bar}{_describe(span)}" for bar, span in self._walk())])
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """Return the trace's page as one file that needs nothing else, to send to someone; write it to `path` if given.
+        """Return the trace's page as one file that needs nothing else, so that you can send it to someone.
 
-        Images and recordings are read from the store and put into it (32 MiB at most). Needs the extra `ui`. A new file
-        can be read by its owner only (mode 0600). Blocks as `tracer.sync` does.
+        If `path` is given, the page is also written there; a new file can be read by its owner only (mode 0600).
+        Images and recordings are read from the store and put into the page (32 MiB at most). Needs the extra `ui`.
+        Blocks as `tracer.sync` does.
 
         ::
 
@@ -350,11 +354,11 @@ class Trace(msgspec.Struct, frozen=True):
         return services.save_page(self, path)
 
     def _repr_html_(self) -> str:
-        """Show the trace's page in a notebook, without a server or a request; without the extra `ui` the tree."""
+        """Show the trace's page in a notebook, without a server or a request. Without the extra `ui`, show the tree."""
         return _in_notebook(lambda: services.show_trace(self), self.format_tree)
 
     def _walk(self) -> Iterator[tuple[str, Span]]:
-        """Yield each span behind the box-drawing characters that lead to it, depth first, without recursion."""
+        """Yield each span with the box-drawing characters that come before it, depth first, without recursion."""
         known = {span.span_id for span in self.data.spans}
         children: dict[str | None, list[Span]] = {}
         for span in self.data.spans:
@@ -375,7 +379,7 @@ class TracePage(list[Trace]):
         self.next_page_token = next_page_token
 
     def _repr_html_(self) -> str:
-        """Show the list in a notebook, each trace to be opened; without the extra `ui` a line each."""
+        """Show the list in a notebook; each trace can be opened. Without the extra `ui`, show one line for each."""
         return _in_notebook(
             lambda: services.show_list(self),
             lambda: "\n".join(one.format_tree().partition("\n")[0] for one in self),
@@ -383,15 +387,15 @@ class TracePage(list[Trace]):
 
 
 def _in_notebook(draw: Callable[[], str], text: Callable[[], str]) -> str:
-    """Return HTML for a notebook; a notebook prints what is raised here in the place of a value, so nothing is."""
+    """Return HTML for a notebook. Never raises, because a notebook would print the exception instead of the value."""
     try:
         return draw()
-    except Exception:  # the extra `ui` is missing, or a value is such as nobody foresaw
+    except Exception:  # the extra `ui` is missing, or a value was of a kind that we did not expect
         return f"<pre>{html.escape(text())}</pre>"
 
 
 def number_model_calls(spans: list[Span]) -> list[Span]:
-    """Number the names that more than one model call of a trace bears, in the given (start) order."""
+    """Number the names that several model calls of a trace share, in the given order (by start)."""
     seen = Counter(span.name for span in spans if span.span_type in MODEL_CALL_TYPES)
     used: Counter[str] = Counter()
     numbered = []

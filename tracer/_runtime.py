@@ -1,6 +1,6 @@
-"""The runtime: who owns settings, the current pipeline, and the hooks for fork and exit.
+"""The runtime: it owns the settings, the current pipeline, and the hooks for fork and exit.
 
-There is one (`runtime`). Importing it starts no thread and opens no file.
+There is only one (`runtime`). Importing it starts no thread and opens no file.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ T = TypeVar("T")
 logger = logging.getLogger("tracer")
 
 EXIT_TIMEOUT = 5.0
-INTERRUPTED_TIMEOUT = 0.5  # seconds, for somebody who asks a second time
-DORMANT_FOR = 60.0  # seconds until a wrong environment is looked at again
+INTERRUPTED_TIMEOUT = 0.5  # seconds, after the user pressed Ctrl+C a second time
+DORMANT_FOR = 60.0  # seconds until a wrong environment is checked again
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
     "_settings", "_uri", "chosen_experiment", "current", "_retired", "_misconfigured", "_dormant", "_dormant_until",
@@ -45,11 +45,11 @@ _STATE = (
 
 
 class Runtime:
-    """Owns what is one per process. Every method may be called from any thread.
+    """Owns what exists once per process. Every method may be called from any thread.
 
     Attributes:
-        current: The pipeline that new traces go through; None until there is need of one (`pipeline_for_spans`).
-        chosen_experiment: Theirs; None until somebody asked (`experiment`).
+        current: The pipeline that new traces go through; None until one is needed (`pipeline_for_spans`).
+        chosen_experiment: The experiment of new traces; None until somebody asked for it (`experiment`).
     """
 
     last_trace_id: str | None
@@ -58,14 +58,14 @@ class Runtime:
     _uri: str | None
     chosen_experiment: str | None
     current: Pipeline | None
-    _retired: weakref.WeakSet[Pipeline]  # kept alive by what they still have to do: their worker, or spans that run
+    _retired: weakref.WeakSet[Pipeline]  # kept alive by their worker or by spans that still run
     _misconfigured: str | None
     _dormant_until: float
 
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
         self.ids: Ids = RandomIds()
-        # Reentrant: the garbage collector may end a span of the user's, or begin one, in whoever holds it.
+        # Reentrant: while a thread holds it, the garbage collector may run there and begin or end a user's span.
         self._lock = threading.RLock()
         self._finalizer_pid = 0
         self._reset()
@@ -77,13 +77,13 @@ class Runtime:
 
     @property
     def settings(self) -> Settings:
-        """The settings in force. Raises ConfigurationError if the environment's can't be read."""
+        """The current settings. Raises ConfigurationError if the settings in the environment can't be read."""
         if self._settings is None:
             self._settings = from_environment()
         return self._settings
 
     def configure(self, changes: dict[str, Any]) -> None:
-        """Change settings, also of the pipelines that finish their spans; what is queued stays."""
+        """Change settings, also of old pipelines that still finish their spans. What is queued stays queued."""
         with self._lock:
             self._settings = updated(self.settings, changes)
             self._dormant_until = 0.0
@@ -110,7 +110,10 @@ class Runtime:
         self.warm_up()
 
     def _resumed(self, uri: str) -> Pipeline | None:
-        """Return the pipeline that still finishes its spans for a store, if there is one: one writer is enough."""
+        """Return the old pipeline that still finishes its spans for this store, if there is one, to use it again.
+
+        A store needs only one writer.
+        """
         for pipeline in list(self._retired):
             if pipeline.uri == uri and pipeline.is_running and not pipeline.closed:
                 self._retired.discard(pipeline)
@@ -120,7 +123,7 @@ class Runtime:
 
     @property
     def experiment(self) -> str:
-        """The experiment that new traces belong to. The environment is read once: each trace asks."""
+        """The experiment that new traces belong to. The environment is read only once, because each trace asks this."""
         if self.chosen_experiment is None:
             self.chosen_experiment = clean_text(os.environ.get("TRACER_EXPERIMENT") or DEFAULT_EXPERIMENT)
         return self.chosen_experiment
@@ -135,7 +138,7 @@ class Runtime:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The current pipeline, made at its first use. Raises ConfigurationError if it can't be."""
+        """The current pipeline, made at its first use. Raises ConfigurationError if it can't be made."""
         self._notice_fork()
         pipeline = self.current
         return pipeline if pipeline is not None else self._make_pipeline()
@@ -155,7 +158,7 @@ class Runtime:
             forks.notice()
 
     def _usable_uri(self) -> str:
-        """Return where traces go. A damaged file is no hindrance: the worker moves it aside.
+        """Return where traces go. A damaged file is no problem here, because the worker will move it aside.
 
         Raises:
             ConfigurationError: The URI is malformed, or its file can be neither used nor moved aside.
@@ -171,7 +174,7 @@ class Runtime:
         return [*self._retired, *([self.current] if self.current is not None else [])]
 
     def pipeline_for_spans(self) -> Pipeline:
-        """The current pipeline; where the environment is wrong, one that records nothing, and a log line."""
+        """The current pipeline. If the environment is wrong: log that, and return a pipeline that records nothing."""
         self._notice_fork()
         pipeline = self.current
         if pipeline is not None:
@@ -192,7 +195,10 @@ class Runtime:
             logger.log(level, "nothing is traced (this is looked at again every minute): %s", error)
 
     def _make_dormant(self) -> Pipeline:
-        """Return a pipeline that records nothing, for a while: to look again at every span would cost too much."""
+        """Return a pipeline that records nothing.
+
+        It is used for a while, because checking the environment again for each span would cost too much.
+        """
         self._dormant_until = time.monotonic() + DORMANT_FOR
         if self._dormant is None:
             self._dormant = Pipeline(MEMORY_URI, Settings(), self.clock, self.ids)
@@ -200,10 +206,11 @@ class Runtime:
         return self._dormant
 
     def check_environment(self) -> None:
-        """Look at everything that the environment may say.
+        """Check everything that the environment can set.
 
-        A malformed value is a mistake of who wrote it, and raised here, where the service starts. What the file system
-        holds is not: it can change at any time, so the service runs, untraced if need be, and the log says so.
+        A malformed value is a mistake of the person who wrote it, so it raises here, where the service starts. A
+        problem in the file system does not raise, because the file system can change at any time: the service runs,
+        untraced if necessary, and the log says so.
 
         Raises:
             ConfigurationError: A value can't be understood.
@@ -219,13 +226,13 @@ class Runtime:
                 self._tell(error)
 
     def warm_up(self) -> None:
-        """Import what the worker and its store will need: at the call that sets things up, not in the first span."""
+        """Import what the worker and its store will need now, in a set-up call, and not later in the first span."""
         if self.tracking_uri.startswith("sqlite"):
             importlib.import_module("tracer.store.sqlite")
         importlib.import_module(LOOP_MODULE)
 
     def stats(self) -> Stats:
-        """The current pipeline's counts; where the environment is wrong, what was not recorded for that, and why."""
+        """The current pipeline's counts. If the environment is wrong: how much was lost because of that, and why."""
         pipeline = self.pipeline_for_spans()
         counts = pipeline.stats()
         if pipeline is self._dormant:
@@ -233,7 +240,7 @@ class Runtime:
         return counts
 
     def shut_down(self, timeout: float) -> concurrent.futures.Future[int]:
-        """Write what is queued and stop; the answer is how many records were left unwritten when time was up."""
+        """Write what is queued and stop. The future's result is how many records were unwritten when time was up."""
         self.pipeline_for_spans()
         pipelines = self._pipelines()
         answer: concurrent.futures.Future[int] = concurrent.futures.Future()
@@ -260,9 +267,10 @@ class Runtime:
         return sum(pipeline.join(deadline - time.monotonic()) for pipeline in pipelines)
 
     def isolate(self, uri: str, clock: Clock | None, ids: Ids | None) -> Callable[[], int]:
-        """Begin afresh with default settings; the function returned stops that and puts back what was. For tests.
+        """Start again from an empty state with default settings. For tests.
 
-        It returns how many records were left unwritten.
+        The returned function stops the new pipelines and restores the state from before. It returns how many records
+        were left unwritten.
         """
         before = {name: getattr(self, name) for name in _STATE}
         checked = check_uri(uri)
@@ -292,7 +300,7 @@ class Runtime:
     # --- fork and exit --------------------------------------------------------------------------------------------
 
     def _before_fork(self) -> None:
-        self._lock.acquire()  # so that no thread is in the middle of importing a store: the child could never import it
+        self._lock.acquire()  # no thread may be importing a store at the fork: the child could never import it
 
     def _after_fork_in_parent(self) -> None:
         self._lock.release()
@@ -304,13 +312,16 @@ class Runtime:
         self.current, self._retired = None, weakref.WeakSet()
 
     def _flush_before_child_exits(self) -> None:
-        """Asked for with the first pipeline of each process: see `call_before_child_exits`."""
+        """Have the queue flushed before a child process exits (see `call_before_child_exits`).
+
+        Called with each pipeline that is made; only the first call in each process does something.
+        """
         if self._finalizer_pid != os.getpid():
             self._finalizer_pid = os.getpid()
             call_before_child_exits(self._flush_at_exit)
 
     def _flush_at_exit(self) -> None:
-        """Write what is queued, and stay open: threads of the user's may still run."""
+        """Write what is queued, and stay open, because the user's threads may still run."""
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
         for pipeline in running:
             pipeline.hurry(EXIT_TIMEOUT)
@@ -318,15 +329,15 @@ class Runtime:
         _report_left(running, sum(pipeline.stats().queued for pipeline in running))
 
     def _at_exit(self) -> None:
-        """Write what is queued, within a deadline, and say how much could not be.
+        """Write what is queued, within a deadline, and log how many records could not be written.
 
-        At ``atexit`` a daemon thread with its loop and connection still works, while new threads and executors do
-        not (so this one starts none).
+        At ``atexit`` a daemon thread with its loop and connection still works, but new threads and executors do not.
+        So this method starts none.
         """
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running]
         try:
             left = self._stop_all(running, EXIT_TIMEOUT)
-        except KeyboardInterrupt:  # who presses Ctrl+C again doesn't want to wait
+        except KeyboardInterrupt:  # a user who presses Ctrl+C again doesn't want to wait
             for pipeline in running:
                 pipeline.hurry(INTERRUPTED_TIMEOUT)
             left = self._join_all(running, INTERRUPTED_TIMEOUT)

@@ -2,7 +2,7 @@
 
 ``gen_ai.*``, ``server.*``, ``http.*``, ``error.*`` and ``exception.*`` are OpenTelemetry's semantic conventions,
 pinned to the version below because the GenAI part is still marked "development"
-(https://opentelemetry.io/docs/specs/semconv/gen-ai/). What the conventions lack is ``tracer.*``.
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/). Keys that the conventions lack begin with ``tracer.``.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ STREAM = "tracer.request.stream"
 PREVIOUS_RESPONSE_ID = "tracer.request.previous_response_id"
 MCP_SERVER_LABEL = "tracer.mcp.server_label"  # of a tool call that OpenAI ran on an MCP server
 MCP_APPROVAL_REQUESTS = "tracer.mcp.approval_requests"  # [{"id", "name", "arguments", "server_label"}] to be approved
-MCP_APPROVAL_REQUEST_ID = "tracer.mcp.approval_request_id"  # … and was, before the tool was called
-CONTAINER_ID = "tracer.container_id"  # in which OpenAI ran code or a shell
+MCP_APPROVAL_REQUEST_ID = "tracer.mcp.approval_request_id"  # of the request that was approved before the tool call
+CONTAINER_ID = "tracer.container_id"  # of the container in which OpenAI ran code or a shell
 TOOL_PHASES = "tracer.tool.phases"  # {"searching": 0.2, …}: seconds from the tool span's start to its stream events
 OUTPUT_SCHEMA = "tracer.request.output_schema"
 REQUEST_ID = "tracer.response.request_id"  # the x-request-id header
@@ -77,7 +77,7 @@ TIME_TO_FIRST_CHUNK = "tracer.time_to_first_chunk"  # seconds, from the span's s
 TIME_TO_FIRST_TOKEN = "tracer.time_to_first_token"  # seconds, to the first chunk that holds content
 TOOL_CALLS = "tracer.tool_calls"  # [{"id", "name", "arguments"}] the model asked for
 CITATIONS = "tracer.citations"  # [{"type": "url_citation", "url", "title", "start_index", …}] of the answer
-REASONING = "tracer.reasoning"  # the summary of what the model thought, or all of it where a server tells; may be cut
+REASONING = "tracer.reasoning"  # summary of the model's reasoning, or all of it if the server sends it; may be cut
 TOTAL_TOKENS = "tracer.usage.total_tokens"
 REASONING_TOKENS = "tracer.usage.reasoning_tokens"
 INPUT_AUDIO_TOKENS = "tracer.usage.input_audio_tokens"
@@ -86,23 +86,23 @@ WEB_SEARCHES = "tracer.usage.web_searches"  # searches that OpenAI ran and charg
 FILE_SEARCHES = "tracer.usage.file_searches"
 INPUT_IMAGE_TOKENS = "tracer.usage.input_image_tokens"
 OUTPUT_IMAGE_TOKENS = "tracer.usage.output_image_tokens"
-AUDIO_SECONDS = "tracer.usage.audio_seconds"  # what is billed by duration and not by tokens
-INPUT_CHARACTERS = "tracer.usage.input_characters"  # of a text that is to be spoken; some models are billed by them
-SVG_USAGE = "tracer.usage.svg"  # tokens of the model that drew vectors; not among the call's own
+AUDIO_SECONDS = "tracer.usage.audio_seconds"  # of audio that is billed by duration and not by tokens
+INPUT_CHARACTERS = "tracer.usage.input_characters"  # of a text to be spoken; some models are billed by characters
+SVG_USAGE = "tracer.usage.svg"  # tokens of the model that drew vectors; not included in the call's own
 OUTPUT_BYTES = "tracer.output_bytes"  # of a binary answer
 OUTPUT_CONTENT_TYPE = "tracer.output_content_type"
 MODERATION_FLAGGED = "tracer.moderation.flagged"
 MODERATION_CATEGORIES = "tracer.moderation.categories"  # those that were flagged
 RETRIEVAL_DOCUMENTS = "tracer.retrieval.documents"  # [{"id", "score", "text"}]; a long text is cut
 RESPONSE_STATUS = "tracer.response.status"  # of a job: queued, in_progress, completed, …
-JOB_TRACE_ID = "tracer.job.trace_id"  # of the call that started what this one saw ended
+JOB_TRACE_ID = "tracer.job.trace_id"  # of the call that started the job whose end this call saw
 JOB_SPAN_ID = "tracer.job.span_id"
-JOB_POLLS = "tracer.job.polls"  # how often it was asked for, this time included
-JOB_ELAPSED = "tracer.job.elapsed"  # seconds, from the start of the call that started it
-JOB_QUEUE_TIME = "tracer.job.queue_time"  # seconds until it was first seen running: no more than that
+JOB_POLLS = "tracer.job.polls"  # how often the job was polled, including this time
+JOB_ELAPSED = "tracer.job.elapsed"  # seconds, from the start of the call that started the job
+JOB_QUEUE_TIME = "tracer.job.queue_time"  # seconds until it was first seen running; the real time is not longer
 JOB_SERVER_TIME = "tracer.job.server_time"  # completed_at - created_at, whole seconds of the server's clock
-AGENT_TOOLS = "tracer.agent.tools"  # names of what the agent may use
-AGENT_HANDOFFS = "tracer.agent.handoffs"  # … and of the agents it may hand over to
+AGENT_TOOLS = "tracer.agent.tools"  # names of the tools that the agent may use
+AGENT_HANDOFFS = "tracer.agent.handoffs"  # names of the agents that it may hand over to
 AGENT_OUTPUT_TYPE = "tracer.agent.output_type"
 AGENT_TURN = "tracer.agent.turn"  # 1 is the first
 RUN_RESUMED = "tracer.agent.resumed"  # the run goes on from a saved state
@@ -111,10 +111,10 @@ HANDOFF_TO = "tracer.handoff.to_agent"
 GUARDRAIL_TRIGGERED = "tracer.guardrail.triggered"
 AGENTS_TRACE_ID = "tracer.agents.trace_id"  # the Agents SDK's own id, as in OpenAI's dashboard
 WORKFLOW_NAME = "tracer.workflow.name"  # the Agents SDK's `workflow_name`
-AUDIO_INPUT_BYTES = "tracer.audio.input_bytes"  # of audio, not of its base64; counted, stored on request only
+AUDIO_INPUT_BYTES = "tracer.audio.input_bytes"  # of audio, not of its base64; always counted, stored on request only
 AUDIO_OUTPUT_BYTES = "tracer.audio.output_bytes"
 TIME_TO_FIRST_AUDIO = "tracer.time_to_first_audio"  # seconds, from the span's start
-INPUT_TRANSCRIPT = "tracer.input_transcript"  # of the user's speech, where it came after the response had begun
+INPUT_TRANSCRIPT = "tracer.input_transcript"  # of the user's speech, if it came after the response had begun
 WEBSOCKET_SESSION_ID = "tracer.websocket.session_id"  # the server's own
 WEBSOCKET_EVENTS_SENT = "tracer.websocket.events_sent"
 WEBSOCKET_EVENTS_RECEIVED = "tracer.websocket.events_received"

@@ -1,7 +1,7 @@
-"""The same functions for code without an event loop: ``tracer.sync.get_trace(…)`` blocks where the other awaits.
+"""The same functions for code without an event loop: ``tracer.sync.get_trace(…)`` blocks until the answer is there.
 
-Thin on purpose: each runs the one async implementation, which awaits nothing but the worker's answer. In a thread
-that runs an event loop they would block that loop: use the async ones there.
+This module is thin on purpose: each function runs the one async implementation, which awaits only the worker's answer.
+In a thread that runs an event loop these functions would block that loop, so use the async ones there.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From records to rows: spans put together, read by `tracer.interpret`, without what privacy withholds."""
+"""From records to rows: spans are put together and read by `tracer.interpret`, and private content is removed."""

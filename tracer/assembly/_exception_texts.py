@@ -1,4 +1,4 @@
-"""Exceptions in words: stack trace, event attributes, status description. Reads source files: for the worker."""
+"""Exceptions in words: stack trace, event attributes, status description. For the worker, as it reads source files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _format_frame(file: str, line: int, function: str) -> str:
 
 def exception_attributes(failure: Failure, privacy: Privacy) -> dict[str, Any]:
     """Return an ``exception`` event's attributes (OpenTelemetry's exception conventions; the bare class name)."""
-    # A stack trace quotes source code, and so may a key that somebody wrote there.
+    # A stack trace quotes source code, and somebody may have written an API key there.
     stacktrace = privacy.redact(api_keys(format_failure(failure))) if privacy.capture else ""
     return {
         sc.EXCEPTION_TYPE: failure.type,
@@ -60,6 +60,6 @@ def describe_failure(failure: Failure, privacy: Privacy) -> str:
 def stream_error_attributes(view: ResponseView) -> dict[str, Any]:
     """Return the ``exception`` event's attributes for an error that came inside a stream.
 
-    The SDK raises it above the byte tap, as `openai.APIError` (``openai/_streaming.py``).
+    The SDK raises this error as `openai.APIError` (``openai/_streaming.py``), where our tap on the bytes can't see it.
     """
     return {sc.EXCEPTION_TYPE: "APIError", sc.EXCEPTION_MESSAGE: view.error or "", sc.EXCEPTION_STACKTRACE: ""}

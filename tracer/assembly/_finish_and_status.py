@@ -1,4 +1,4 @@
-"""How a span ended: what its watcher saw, what the data says, and what the user set, in one word."""
+"""How a span ended, in one word: decided from what its watcher saw, what the data says, and what the user set."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = [
 ]
 
 
-# To look a member up takes an enum 0.1 µs (Python 3.11).
+# Looking up an enum member takes 0.1 µs (Python 3.11).
 _OK, _ERROR, _UNSET = SpanStatusCode.OK, SpanStatusCode.ERROR, SpanStatusCode.UNSET
 _RAISED, _CANCELLED, _CLOSED, _COLLECTED = Ending.RAISED, Ending.CANCELLED, Ending.CLOSED, Ending.COLLECTED
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """How a span ended, in one word, as a status, and why."""
+    """How a span ended: in one word, as a status code, and with the reason."""
 
     finish: Finish
     code: SpanStatusCode
@@ -38,12 +38,12 @@ def conclude(
 ) -> Outcome:
     """Decide how a span ended, from what its watcher saw, what the data says, and what the user set.
 
-    A stream that brought its end mark is complete however it was left. One without it was given up by its reader,
-    or cut off. An exception that reached the caller is a failure even if the response was whole (``.parse()``);
-    neither it nor a cancellation is overruled by ``set_status``.
+    A stream that brought its end mark is complete, no matter how the reader left it. A stream without an end mark was
+    given up by its reader, or cut off. An exception that reached the caller is a failure even if the response was
+    complete (``.parse()``). ``set_status`` overrules neither such an exception nor a cancellation.
 
     Args:
-        ending: What was seen.
+        ending: What the watcher saw.
         view: What the data says; None if nothing came.
         streamed: The body was read by the caller, piece by piece.
         operation: Key of `tracer.interpret`; None for a user's span.

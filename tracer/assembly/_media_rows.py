@@ -1,4 +1,4 @@
-"""Media out of rows: what a span's JSON and its stream hold in base64 becomes rows of their own."""
+"""Takes media out of rows: base64 in a span's JSON and in its stream becomes separate media rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _FIELDS = ("inputs", "outputs", "attributes", "events")
 
 
 def take_media(row: SpanRow) -> list[MediaRow]:
-    """Take the media out of a row's JSON, leaving references, and return them. What was withheld is not there."""
+    """Take the media out of a row's JSON, put references in their place, and return the media.
+
+    Content that privacy settings withhold was removed before, so it is not among these media.
+    """
     taken: list[MediaRow] = []
     cut = None
     for field in _FIELDS:
@@ -38,9 +41,10 @@ def take_media(row: SpanRow) -> list[MediaRow]:
 def take_media_from_reads(
     trace_id: str, span_id: str, reads: Reads, encoding: str | None
 ) -> tuple[Reads, str | None, list[MediaRow]]:
-    """Take the media out of a stream's raw reads: return these, their content encoding from now on, and the media.
+    """Take the media out of a stream's raw reads. Return the reads, their new content encoding, and the media.
 
-    Reads that were compressed are not any more if something was taken out; those that can't be decompressed stay.
+    If media was taken out of compressed reads, the returned reads are no longer compressed. Reads that can't be
+    decompressed stay as they are.
     """
     plain, note = decompress(reads, encoding)
     rest, media = (plain, []) if note else extract_from_reads(plain)

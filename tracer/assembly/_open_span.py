@@ -23,7 +23,7 @@ class OpenSpan:
         self.privacy = privacy
         self.inputs = started.inputs
         self.outputs: Payload | None = None
-        # What instrumentation sets is made of labels; a user's attributes may hold anything.
+        # Instrumentation sets only labels, which need no cleaning; a user's attributes may hold anything.
         attributes = started.attributes or {}
         self.attributes: dict[str, Any] = attributes if started.operation is not None else privacy.clean(attributes)
         if started.operation is None:

@@ -1,4 +1,4 @@
-"""From payloads to views of what they say, with privacy applied: nothing past here sees what was withheld."""
+"""Turns payloads into views, with privacy applied: code after this module does not see what was withheld."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ __all__ = [
     "view_outputs",
 ]
 
-_OBJECT = re.compile(r"<[\w.]+ object\b[^>]*>")  # of which a repr was kept
-RAW = "raw"  # reads any body, with few attributes
-_VALUE = Codec.VALUE  # to look a member up takes an enum 0.1 µs (Python 3.11)
+_OBJECT = re.compile(r"<[\w.]+ object\b[^>]*>")  # the repr of an object
+RAW = "raw"  # the operation that can read any body, with few attributes
+_VALUE = Codec.VALUE  # looking up an enum member takes 0.1 µs (Python 3.11)
 
 
 def read_value(payload: Payload, privacy: Privacy) -> Any:
     """Return a user's value as it may be stored."""
     try:
         value = msgspec.msgpack.decode(payload.data, strict=False)
-    except (msgspec.DecodeError, RecursionError) as error:  # nested as deep as the caller's stack allowed, not ours
+    except (msgspec.DecodeError, RecursionError) as error:  # the nesting fits the caller's stack, not ours
         value = f"[could not be read: {error}]"
     return privacy.clean(value)
 
 
 def _read_unsent(value: Any, privacy: Privacy) -> Any:
-    """Return a call's body that could not be made JSON of, and came as a user's value therefore."""
+    """Return a call's body that could not be encoded as JSON, and therefore came as a user's value."""
     privacy.has_credentials = hide_credentials(value) or privacy.has_credentials
     return value
 
@@ -78,7 +78,7 @@ def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
 
 
 def _told(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that tell something in a list: without the clients and pools that functions are handed."""
+    """Return the arguments that are useful in a preview: without objects such as clients and pools."""
     told = {key: value for key, value in arguments.items() if type(value) is not str or not _OBJECT.fullmatch(value)}
     return told or arguments
 
@@ -90,7 +90,7 @@ def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> R
         return view_inputs(value if operation is None else _read_unsent(value, privacy), privacy)
     view = interpret_request(operation or RAW, privacy.clean_body(payload), truncated=payload.truncated)
     if payload.truncated:
-        del view.attributes[sc.TRUNCATED]  # the assembler counts for both sides
+        del view.attributes[sc.TRUNCATED]  # the assembler sets this for inputs and outputs together
     if not privacy.capture:
         withhold_request(view, labels=operation is not None)
     return view
@@ -103,11 +103,11 @@ def read_response(
     if payload.codec is _VALUE:
         if operation is None:
             return view_outputs(read_value(payload, privacy), privacy)
-        # with the bytes of a binary answer in it
+        # A value of a call: it contains the bytes of a binary answer.
         payload = Payload(Codec.WIRE, encode_value(msgspec.msgpack.decode(payload.data)))
     body = privacy.clean_body(payload)
     if body is not payload.data:
-        content_type = None  # cleaned, it is JSON, whatever it was
+        content_type = None  # a cleaned body is JSON, whatever it was before
     view = interpret_response(operation or RAW, body, content_type=content_type, truncated=payload.truncated)
     if payload.truncated:
         del view.attributes[sc.TRUNCATED]
@@ -115,7 +115,7 @@ def read_response(
 
 
 def binary_answer(facts: Payload, reads: list[tuple[int, bytes]]) -> Payload:
-    """Return what is said of a binary answer (``{"content_type", "size"}``) together with its bytes as they came."""
+    """Return the facts about a binary answer (``{"content_type", "size"}``) together with its bytes as they came."""
     value = {**decode_json(facts.data), "data": b"".join([data for _, data in reads])}
     return Payload(Codec.VALUE, msgspec.msgpack.encode(value))
 
@@ -130,7 +130,8 @@ def read_stream(
 ) -> ResponseView:
     """Read a stream from its raw reads.
 
-    With ``redact=`` hooks the rebuilt message is redacted, not each chunk: a secret may lie across two of them.
+    The ``redact=`` hooks are applied to the rebuilt message and not to each chunk, because a secret may lie across two
+    chunks.
     """
     view = interpret_stream(operation, chunks, content_type=content_type, content_encoding=content_encoding)
     if view.outputs is not None:
@@ -144,9 +145,9 @@ def read_stream(
 
 
 def _clean_rebuilt(operation: str, view: ResponseView, privacy: Privacy) -> None:
-    """Put what a stream was rebuilt to through what a plain body goes through."""
+    """Clean the body that was rebuilt from a stream, in the same way as a plain body."""
     outputs = view.outputs or b""
-    if privacy.has_credentials and outputs.startswith(b'"'):  # could not be read: it may repeat the request's
+    if privacy.has_credentials and outputs.startswith(b'"'):  # unreadable: may repeat the request's credentials
         outputs = encode_value(CREDENTIAL)
     cleaned = privacy.clean_body(Payload(Codec.WIRE, outputs))
     if cleaned is not view.outputs:

@@ -1,4 +1,4 @@
-"""What may be stored of a span's texts: ``capture_content=False`` and ``redact=``, applied before rows are made."""
+"""Which of a span's texts may be stored: ``capture_content=False`` and ``redact=`` are applied before rows are made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 WITHHELD_NOTE = "content not captured"
-# Attributes that hold content, and the field of a body whose form they have ("": somebody's data).
+# Attributes that hold content, each with the body field that has the same form ("": none, it is somebody's data).
 CONTENT_ATTRIBUTES = {
     sc.TOOL_CALLS: "tool_calls",
     sc.TOOL_DEFINITIONS: "tools",
@@ -37,14 +37,14 @@ CONTENT_ATTRIBUTES = {
 
 
 class Privacy(msgspec.Struct, gc=False):
-    """What may be stored of a span's texts.
+    """Decides which of a span's texts may be stored.
 
     Attributes:
-        capture: False keeps structure, model, usage and times, and no text.
-        hooks: Functions from text to text that every text goes through first.
-        failures: How many texts were withheld because a hook raised: it fails closed.
-        has_credentials: A body of the span held credentials for a third party; they are gone from what was read
-            since, and may still stand in the stream's raw bytes.
+        capture: False keeps structure, model, usage and times, but no text.
+        hooks: Functions from text to text that are applied to every text first.
+        failures: How many texts were withheld because a hook raised. Such a text is never stored.
+        has_credentials: A body of the span held credentials for a third party. They were removed from everything that
+            is read, but may still be in the stream's raw bytes.
     """
 
     capture: bool = True
@@ -54,12 +54,12 @@ class Privacy(msgspec.Struct, gc=False):
 
     @property
     def keeps_texts(self) -> bool:
-        """Texts are stored as they are."""
+        """True if texts are stored as they are."""
         return self.capture and not self.hooks
 
     @property
     def is_open(self) -> bool:
-        """Nothing to hide: bytes can be kept as they are."""
+        """True if there is nothing to hide, so that bytes can be stored as they are."""
         return self.keeps_texts and not self.has_credentials
 
     def redact(self, value: Any) -> Any:
@@ -71,14 +71,14 @@ class Privacy(msgspec.Struct, gc=False):
         return value
 
     def clean(self, value: Any) -> Any:
-        """Return a user's value with the hooks applied to its texts, or with its texts withheld, all of them."""
+        """Return a user's value with the hooks applied to its texts, or with all its texts withheld."""
         if self.keeps_texts:
             return value
         value = self.redact(_bytes_as_text(value))
         return value if self.capture else withhold(value, labels=False)
 
     def clean_note(self, text: str) -> str:
-        """Return a status description, an error message or the like as it may be stored: some servers quote the key."""
+        """Return a status description or an error message as it may be stored. Some servers quote the API key in it."""
         text = self.redact(api_keys(text))
         return text if self.capture or not text else WITHHELD_NOTE
 
@@ -89,7 +89,10 @@ class Privacy(msgspec.Struct, gc=False):
         return self.is_open
 
     def clean_body(self, payload: Payload) -> bytes:
-        """Return a wire body without credentials and with the hooks applied; the same bytes if that changes nothing."""
+        """Return a wire body without credentials and with the hooks applied.
+
+        If there were no credentials and there are no hooks, this returns the same bytes object.
+        """
         data = without_credentials(payload.data, truncated=payload.truncated)
         if data is not payload.data:
             self.has_credentials = True
@@ -100,7 +103,7 @@ class Privacy(msgspec.Struct, gc=False):
 
 
 def _bytes_as_text(value: Any) -> Any:
-    """Return a value with its bytes as text, so that hooks see what is in them and not its base64."""
+    """Return a value with its bytes as text, so that hooks see the content and not its base64."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, dict):
@@ -109,7 +112,7 @@ def _bytes_as_text(value: Any) -> Any:
 
 
 def withhold_request(view: RequestView, *, labels: bool) -> None:
-    """Take the texts out of a request's view; `labels` keeps those that say what kind of thing stands there."""
+    """Take the texts out of a request's view. `labels` keeps texts that only say what kind of thing a value is."""
     view.inputs = encode_value(withhold(decode_json(view.inputs), labels=labels))
     _withhold_texts(view)
 
@@ -119,7 +122,7 @@ def withhold_response(view: ResponseView, *, labels: bool = True) -> ResponseVie
     if view.outputs is not None:
         view.outputs = encode_value(withhold(decode_json(view.outputs), labels=labels))
     _withhold_texts(view)
-    if view.error and view.finish != "incomplete":  # whose reason is a label
+    if view.error and view.finish != "incomplete":  # the reason of "incomplete" is a label, not content
         view.error = WITHHELD_NOTE
     for child in view.children:
         child.inputs, child.outputs = withhold([child.inputs, child.outputs], labels=False)

@@ -32,9 +32,10 @@ def http_attributes(facts: HttpFacts) -> tuple[dict[str, Any], str | None, str |
 
 
 class _HeaderKeys(dict[bytes, "tuple[bool, str] | None"]):
-    """Where a header is kept: among the rate limits or not, and as what. None for cookies and whatever else comes.
+    """For each header name: whether it is a rate limit, and under which key it is kept. None if it is not kept.
 
-    Remembered, as a server sends the same names in every answer.
+    Cookies and unknown headers are not kept. The results are remembered, because a server sends the same names in every
+    answer.
     """
 
     def __missing__(self, raw_name: bytes) -> tuple[bool, str] | None:

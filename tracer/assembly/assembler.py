@@ -47,14 +47,14 @@ from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 
 __all__ = ["Assembler", "AssemblyCounts"]
 
-MAX_EVENTS = 10_000  # of one span: they are held, and written anew with each batch, until it ends
-MAX_LIVE_EVENTS = 200  # of a span that still runs
+MAX_EVENTS = 10_000  # of one span: they are held in memory until the span ends
+MAX_LIVE_EVENTS = 200  # of a span that still runs: they are written again with each batch
 RAISED_BY_SDK = frozenset({"audio_text", "chat", "completions", "images"})  # errors inside their streams
-MAX_RESPONSES = 10_000  # the latest, whose usage was counted
+MAX_RESPONSES = 10_000  # the latest responses whose usage was counted
 
 Hooks = tuple[Callable[[str], str], ...]
 
-# To look a member up takes an enum 0.1 µs (Python 3.11).
+# Looking up an enum member takes 0.1 µs (Python 3.11).
 _SPAN_OK, _SPAN_ERROR = SpanStatusCode.OK, SpanStatusCode.ERROR
 _TRACE_OK, _TRACE_ERROR, _IN_PROGRESS = TraceState.OK, TraceState.ERROR, TraceState.IN_PROGRESS
 
@@ -72,16 +72,16 @@ class AssemblyCounts(msgspec.Struct):
     undecodable: int = 0
     orphaned: int = 0
     truncated: int = 0
-    events: int = 0  # beyond `MAX_EVENTS` of one span
+    events: int = 0  # events that were left out after the first `MAX_EVENTS` of a span
     redaction_failed: int = 0
 
 
 class Assembler:
-    """Turns records into batches. Single-threaded: the worker's.
+    """Turns records into batches. Used only in the worker's thread.
 
     Args:
-        process: Who writes.
-        report: Told of what could not be interpreted; the span is kept without it.
+        process: The process that writes.
+        report: Called with what could not be interpreted; the span is kept without that part.
     """
 
     def __init__(self, process: ProcessRow, report: Callable[[str, Exception], None] = _ignore) -> None:
@@ -118,15 +118,15 @@ class Assembler:
         self._handlers[type(record)](record, hooks)
 
     def take_batch(self, offer: Callable[[], None] = lambda: None) -> Batch:
-        """Return what the records fed since the last call amount to; it is for the caller to write.
+        """Return the rows made of the records that came since the last call. The caller must write them.
 
-        `offer` is called after each span, for whoever should go first.
+        `offer` is called after each span, so that the caller can let other threads go first.
         """
         touched, self._touched = self._touched, {}
         for span in touched.values():
             try:
                 self._add_open_row(span)
-            except Exception as error:  # its end may yet be understood
+            except Exception as error:  # the span's end may still be understood
                 self._report("a running span could not be interpreted", error)
             offer()
         batch = self._batch
@@ -222,7 +222,7 @@ class Assembler:
         return patch
 
     def _trace_of(self, span: OpenSpan) -> TracePatch:
-        """Return the patch of a span's trace; where the span stands for its trace, filled with what it says."""
+        """Return the patch of a span's trace. If the span stands for the trace, fill the patch from the span."""
         started = span.started
         patch = self._patch(started.trace_id, started.start_ns)
         if started.start_ns < patch.start_time_ns:
@@ -242,7 +242,7 @@ class Assembler:
             dropped[kind] = dropped.get(kind, 0) + count
 
     def _row(self, span: OpenSpan) -> SpanRow:
-        """Return a row with what was known before the span ended. Reads the inputs, once."""
+        """Return a row with what was known before the span ended. Reads the inputs, but only once."""
         started = span.started
         inputs = None
         if span.inputs is not None:
@@ -268,7 +268,7 @@ class Assembler:
 
     def _add_open_row(self, span: OpenSpan) -> None:
         row = self._row(span)
-        if len(span.events) <= MAX_LIVE_EVENTS:  # the end brings more; to write them with each batch is quadratic
+        if len(span.events) <= MAX_LIVE_EVENTS:  # more are written only at the end: with each batch would be quadratic
             row.events = encode_events(span.events)
         row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
@@ -311,7 +311,7 @@ class Assembler:
         for row in batch.spans:
             try:
                 media = take_media(row)
-            except Exception as error:  # they stay where they are
+            except Exception as error:  # the media stay where they are
                 self._report("media could not be taken out of a span", error)
                 continue
             if media:
@@ -319,7 +319,7 @@ class Assembler:
                 offer()
 
     def _add_bare_end(self, span: OpenSpan, ended: SpanEnded) -> None:
-        """Add the end of a span whose payloads we failed to understand: the span is whole but for them."""
+        """Add the end of a span whose payloads could not be understood. Only the payloads are missing from it."""
         span.inputs = span.outputs = None
         outcome = self._outcome(span, ended, None)
         span.attributes = {sc.NOTE: "could not be interpreted; see the log"}
@@ -330,7 +330,7 @@ class Assembler:
         self._end_trace(span, row, None)
 
     def _read_outputs(self, span: OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
-        """Read what came back, and note what the response's head says."""
+        """Read the outputs, and add what the response's head says to the attributes."""
         operation = span.started.operation
         content_type = encoding = None
         if ended.http is not None:
@@ -392,7 +392,7 @@ class Assembler:
         row.attributes = encode_value(span.attributes)
 
     def _is_new(self, operation: str | None, response_id: Any) -> bool:
-        """Tell whether an answer is to be counted: not if it is a response read again that was counted before."""
+        """Tell whether the usage of an answer must be counted. It must not if a counted response is retrieved again."""
         if operation not in ("responses", "retrieved") or not isinstance(response_id, str):
             return True
         known = response_id in self._responses_counted
@@ -404,7 +404,7 @@ class Assembler:
     def _price(self, row: SpanRow, attributes: dict[str, Any]) -> float | None:
         try:
             return None if row.operation is None else cost_of(row.usage, attributes, row.start_time_ns, self.prices)
-        except Exception as error:  # the user's function, or a table that is not as it was
+        except Exception as error:  # the user's function failed, or a table has changed
             self._report("a call could not be priced", error)
             return None
 
@@ -415,13 +415,16 @@ class Assembler:
             patch.state = _TRACE_ERROR if row.status_code is _SPAN_ERROR else _TRACE_OK
             patch.end_time_ns = row.end_time_ns
             patch.response_preview = said or patch.response_preview
-        elif sc.JOB_SPAN_ID in span.attributes:  # the poll that saw the end has the answer that the call had not yet
+        elif sc.JOB_SPAN_ID in span.attributes:  # the poll that saw the end has the answer; the call had none yet
             patch.response_preview = said
         elif self._is_in_session(span):
             patch.request_preview, patch.response_preview = span.preview or patch.request_preview, said
 
     def _is_in_session(self, span: OpenSpan) -> bool:
-        """Tell whether a span is a response of a WebSocket session, which says nothing itself, that is its trace."""
+        """Tell whether a span is a response in a WebSocket session that stands for the trace.
+
+        Such a session has no previews of its own, so the trace takes those of the response.
+        """
         session = self._open.get(span.started.parent_id or "")
         if session is None or session.started.experiment is None:
             return False

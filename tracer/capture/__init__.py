@@ -1,1 +1,1 @@
-"""What user code hands over, made safe to keep: checked arguments, snapshots, exceptions, and the records of it."""
+"""Makes what user code hands over safe to keep: checked arguments, snapshots, exceptions, and records of all these."""

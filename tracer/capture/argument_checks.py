@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the argument as it is to be used, or raises ConfigurationError."""
+"""Checks of arguments: each returns the argument in the form to use, or raises ConfigurationError."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def optional_text(parameter: str, value: object) -> str | None:
 
 
 def check_bool(parameter: str, value: object) -> bool:
-    """Return True or False; nothing else will do, as ``"false"`` would be taken for True."""
+    """Return True or False. Nothing else is accepted, because ``"false"`` would count as True."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{parameter} must be True or False, got {value!r}")
     return value
 
 
 def check_mapping(parameter: str, value: object) -> dict[str, Any]:
-    """Return a mapping with string keys as a dict of its own; an empty one for None."""
+    """Return a mapping with string keys as a new dict; an empty dict for None."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -44,7 +44,7 @@ def check_mapping(parameter: str, value: object) -> dict[str, Any]:
 
 
 def check_strings(parameter: str, value: object) -> dict[str, str] | None:
-    """Return a mapping of strings to strings as a dict of its own; None for None."""
+    """Return a mapping of strings to strings as a new dict; None for None."""
     if value is None:
         return None
     strings = check_mapping(parameter, value)
@@ -55,7 +55,7 @@ def check_strings(parameter: str, value: object) -> dict[str, str] | None:
 
 
 def check_seconds(parameter: str, value: object) -> float | None:
-    """Return seconds, zero or more; None for None and for infinity: no limit."""
+    """Return seconds, zero or more; None (no limit) for None and for infinity."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:

@@ -1,4 +1,4 @@
-"""Exceptions on their way into a span: taken apart cheaply on the user's thread, where they are seen."""
+"""Turns exceptions into `Failure` records, cheaply: this runs on the user's thread, where exceptions are seen."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_MEMBERS = 8
 def is_cancellation(error: BaseException) -> bool:
     """Tell whether this exception means "cancelled" on asyncio or trio (whose class we must not import).
 
-    A coroutine or generator that is closed before its end sees GeneratorExit, which is the same to its caller. A
-    group counts if nothing but cancellations is in it.
+    A coroutine or generator that is closed before its end sees GeneratorExit, which means the same to its caller. An
+    exception group counts as cancelled if it contains only cancellations.
     """
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return True
@@ -31,9 +31,10 @@ def is_cancellation(error: BaseException) -> bool:
 
 
 def capture_failure(error: BaseException) -> Failure:
-    """Take an exception apart without touching the disk; keeps neither it nor its frames alive. Never raises.
+    """Take an exception apart without touching the disk. Keeps neither it nor its frames alive. Never raises.
 
-    What the failed request had sent as a credential is left out of the messages, also of those that quote its error.
+    If the failed request had sent a credential, that text is removed from all messages, also from those of other
+    exceptions that quote the error.
     """
     secrets: list[str] = []
     failure = _capture(error, MAX_CAUSES, secrets)
@@ -50,7 +51,10 @@ def _hide(failure: Failure, secrets: list[str]) -> None:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the exceptions in a group; none for any other. Python 3.10 has no such class, but a backport."""
+    """Return the exceptions in an exception group; nothing for any other exception.
+
+    The class is found by its name, because Python 3.10 has no such class, only a backport.
+    """
     is_group = any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
     return tuple(getattr(error, "exceptions", ())) if is_group else ()
 
@@ -65,7 +69,7 @@ def _capture(error: BaseException, causes_left: int, secrets: list[str]) -> Fail
         frames=_frames(error),
         cause=_capture(cause, causes_left - 1, secrets) if cause is not None and causes_left else None,
         explicit=explicit,
-        # Half as deep: groups of groups stay small.
+        # Members may go only half as deep, so that groups of groups stay small.
         members=[
             _capture(member, causes_left // 2, secrets) for member in _members(error)[:MAX_MEMBERS] if causes_left
         ],
@@ -78,7 +82,7 @@ def _frames(error: BaseException) -> list[tuple[str, int, str]]:
     while step is not None:
         code = step.tb_frame.f_code
         line: int | None = step.tb_lineno
-        if line is None or line < 0:  # Ctrl-C came at an instruction that is of no line (-1 on Python 3.10)
+        if line is None or line < 0:  # Ctrl-C came at an instruction that has no line (-1 on Python 3.10)
             line = code.co_firstlineno
         frames.append((clean_text(code.co_filename), line, clean_text(code.co_name)))
         step = step.tb_next

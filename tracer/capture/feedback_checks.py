@@ -31,9 +31,9 @@ def make_feedback(
     source: str | None = None,
     redact: Callable[[str], str] = lambda text: text,
 ) -> Feedback:
-    """Return feedback that can be stored. Raises ConfigurationError naming the argument that is wrong.
+    """Return feedback that can be stored. Raises ConfigurationError, which names the argument that is wrong.
 
-    `redact` is run over the texts that people write: `comment`, and `value` if it is one.
+    `redact` is applied to the texts that people write: `comment`, and `value` if it is a text.
     """
     checked, said = _checked_value(value), optional_text("comment", comment)
     return Feedback(
@@ -59,7 +59,7 @@ def _checked_value(value: Any) -> FeedbackValue:
 
 
 def _checked_source(source: Any) -> str:
-    """Return ``human``, ``llm`` or ``code``, and who exactly behind a colon. MLflow's word for a judge is known."""
+    """Return ``human``, ``llm`` or ``code``, with a colon and a name if given. ``LLM_JUDGE`` (MLflow) means ``llm``."""
     if source is None:
         return "code"
     kind, colon, who = source.partition(":") if isinstance(source, str) else ("", "", "")

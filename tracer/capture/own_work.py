@@ -1,6 +1,6 @@
-"""Whether what runs here is tracer's own work, of which nothing is recorded.
+"""Tells whether the running code is tracer's own work. Nothing of that is recorded.
 
-The worker calls code of the user's: ``redact=`` hooks, ``prices``. Where such a hook calls a model through openai,
+The worker calls the user's code: ``redact=`` hooks and ``prices``. If such a hook calls a model through openai,
 recording that call would call the hook again, which would call the model again, without end.
 """
 
@@ -11,4 +11,4 @@ from contextvars import ContextVar
 __all__ = ["own_work"]
 
 own_work: ContextVar[bool] = ContextVar("tracer_own_work", default=False)
-"""True in the worker's thread, in a hook that is called elsewhere, and in the tasks that either starts."""
+"""True in the worker's thread, in a hook that is called elsewhere, and in the tasks that either of them starts."""

@@ -1,7 +1,7 @@
 """What crosses the queue: small msgpack records, with the provider's own bytes inside them.
 
-A record says what happened, not what it means; meaning is made in the worker (`tracer.assembly.assembler`). Records are
-arrays on the wire (``array_like``): fields may be added at the end, never moved.
+A record says what happened, not what it means. The worker finds out the meaning (`tracer.assembly.assembler`). Records
+are encoded as arrays (``array_like``): fields may be added at the end, never moved.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class Rank(enum.IntEnum):
-    """What goes first when the queue fills: chunks, then details and bodies, then new spans; ends never."""
+    """What is refused first when the queue fills: chunks, then details and bodies, then new spans; ends never."""
 
     CHUNK = 0
     DETAIL = 1
@@ -45,14 +45,14 @@ class Rank(enum.IntEnum):
 class Codec(enum.IntEnum):
     """How a payload's bytes are to be read."""
 
-    WIRE = 0  # as sent or received: JSON text, unless the provider erred
+    WIRE = 0  # as sent or received: JSON text, unless the provider made a mistake
     VALUE = 1  # msgpack of a user's value
 
 
 class Payload(msgspec.Struct, array_like=True, gc=False):
     """A body or a value, with the number of bytes that were cut off its end.
 
-    `data` is empty on the queue, if `beside` says that it goes beside its record (`LargeRecord`).
+    If `beside` is true, `data` is empty on the queue, because the bytes go beside the record (`LargeRecord`).
     """
 
     codec: Codec
@@ -64,8 +64,8 @@ class Payload(msgspec.Struct, array_like=True, gc=False):
 class Failure(msgspec.Struct, array_like=True):
     """An exception as it was seen. Frames are raw (file, line, function): the worker looks up the source lines.
 
-    `cause` is what the exception was raised ``from`` (`explicit`) or while handling; `members` what an exception
-    group holds.
+    `cause` is the exception that this one was raised ``from`` (then `explicit` is True), or that was being handled when
+    this one was raised. `members` are the exceptions in an exception group.
     """
 
     type: str
@@ -84,7 +84,7 @@ class HttpFacts(msgspec.Struct, array_like=True, gc=False):
 
 
 class Ending(enum.IntEnum):
-    """How whoever watched the span saw it end. What the data says of it (``[DONE]``) weighs more."""
+    """How the code that watched the span saw it end. If the data says how it ended (``[DONE]``), that counts more."""
 
     RETURNED = 0
     RAISED = 1
@@ -95,11 +95,11 @@ class Ending(enum.IntEnum):
 
 
 class EncodedAttributes:
-    """Attributes that many spans begin with, encoded once.
+    """Attributes that many spans begin with, encoded only once.
 
     Attributes:
-        values: Shared by those spans: not to be changed.
-        encoded: What goes into their records.
+        values: The attributes. All those spans share them, so they must not be changed.
+        encoded: What goes into the spans' records.
     """
 
     __slots__ = ("encoded", "values")
@@ -135,9 +135,9 @@ class SpanChunk(msgspec.Struct, array_like=True, gc=False, tag="c"):
 
 
 class SpanNoted(msgspec.Struct, array_like=True, gc=False, tag="n"):
-    """A span event; one about an exception carries it as `failure`, to be put into words by the worker.
+    """A span event. If it is about an exception, `failure` holds that, and the worker puts it into words.
 
-    `value` is an item that a generator yielded; a span that ends without outputs has these as its outputs.
+    `value` is an item that a generator yielded. If the span ends without outputs, these items become its outputs.
     """
 
     span_id: str
@@ -149,7 +149,7 @@ class SpanNoted(msgspec.Struct, array_like=True, gc=False, tag="n"):
 
 
 class SpanUpdated(msgspec.Struct, array_like=True, gc=False, tag="u"):
-    """Inputs, outputs, attributes or a status that the user set on a running span; None leaves as it is."""
+    """Inputs, outputs, attributes or a status that the user set on a running span; None means unchanged."""
 
     span_id: str
     inputs: Payload | None = None
@@ -161,9 +161,10 @@ class SpanUpdated(msgspec.Struct, array_like=True, gc=False, tag="u"):
 
 
 class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
-    """A span ended. `lost` counts what of it was not accepted on the way (chunks, bodies, child spans).
+    """A span ended. `lost` counts the parts of it that the queue did not accept (chunks, bodies, child spans).
 
-    `is_repeated`: its start, or an end before this one, was interrupted; it is unknown whether that is on the queue.
+    `is_repeated`: the push of its start or of an earlier end was interrupted, so it is unknown whether that record is
+    on the queue.
     """
 
     span_id: str
@@ -179,7 +180,7 @@ class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
 
 
 class TraceUpdated(msgspec.Struct, array_like=True, gc=False, tag="t"):
-    """Tags and the like, set while the trace runs."""
+    """Tags, metadata, session, user or name, set while the trace runs."""
 
     trace_id: str
     start_ns: int
@@ -194,7 +195,7 @@ Record = SpanStarted | SpanChunk | SpanNoted | SpanUpdated | SpanEnded | TraceUp
 
 
 class LargeRecord:
-    """An encoded record together with its body, which the thread that calls would take a millisecond to copy."""
+    """An encoded record and, beside it, its body. Copying the body would cost the calling thread a millisecond."""
 
     __slots__ = ("body", "encoded")
 
@@ -207,10 +208,10 @@ class LargeRecord:
 
 
 Encoded = bytes | LargeRecord
-"""What lies in the queue."""
+"""The items in the queue."""
 
 encode = msgspec.msgpack.Encoder().encode
-"""Encode one record. Raises what msgspec raises for values that are no JSON-like data (see `snapshots`)."""
+"""Encode one record. Raises what msgspec raises for values that are not JSON-like data (see `snapshots`)."""
 
 _decode = msgspec.msgpack.Decoder(Record).decode
 

@@ -1,11 +1,11 @@
 """Snapshots of users' values: what ``set_inputs`` or ``@trace`` saw, at the moment it saw it.
 
-One C call for plain data. What msgspec does not know or refuses (pydantic models, objects of any other kind, cycles,
-lone surrogates, integers beyond 64 bits) has the whole value copied by hand first, bounded in depth and size.
-Never raises.
+Plain data takes one C call. If the value contains something that msgspec does not know or refuses (pydantic models,
+objects of any other kind, cycles, lone surrogates, integers beyond 64 bits), the whole value is first copied by hand,
+bounded in depth and size. Never raises.
 
-The C call takes no ``enc_hook``: a hook is Python code, in which another thread may run and shorten the very list
-that msgspec is walking through, and msgspec then reads freed memory (seen with msgspec 0.22: segmentation fault).
+The C call takes no ``enc_hook``, because a hook is Python code. While it runs, another thread may run and shorten the
+very list that msgspec is walking through. Then msgspec reads freed memory (seen with msgspec 0.22: segmentation fault).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def snapshot(value: object, limit: int) -> Payload:
-    """Return `value` as msgpack, at most about `limit` bytes, with the bytes that were left out counted."""
+    """Return `value` as msgpack, at most about `limit` bytes, and how many bytes were left out."""
     try:
         data = _encode(value)
     except Exception:  # TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError
@@ -46,16 +46,16 @@ def snapshot(value: object, limit: int) -> Payload:
 
 
 def encode_attributes(attributes: Mapping[str, object], limit: int) -> dict[str, Any]:
-    """Return attributes that any encoder takes, at most about `limit` bytes: values as `snapshot` keeps them."""
+    """Return attributes that any encoder accepts, at most about `limit` bytes. Values are kept as in `snapshot`."""
     copier = _Copier(limit)
     return {safe_str(key): copier.copy(value) for key, value in attributes.items()}
 
 
 class _Copier:
-    """Copies a value into plain data. Containers are read by their built-in type's methods, iterators left alone.
+    """Copies a value into plain data. Reads containers with the methods of their built-in type; never reads iterators.
 
     Attributes:
-        left_out: Bytes of texts, and items of containers, that were beyond the limit.
+        left_out: How many bytes of texts, and items of containers, were beyond the limit.
     """
 
     def __init__(self, limit: int) -> None:
@@ -64,10 +64,10 @@ class _Copier:
         self._above: set[int] = set()
 
     def copy(self, value: object, depth: int = 0) -> Any:
-        """Return a copy that msgpack takes."""
+        """Return a copy that msgpack can encode."""
         try:
             return self._copy(value, depth)
-        except Exception:  # whatever a class of the user's may raise
+        except Exception:  # a user's class may raise anything
             return self._cut(safe_repr(value))
 
     def _copy(self, value: Any, depth: int) -> Any:
@@ -104,7 +104,7 @@ class _Copier:
             self._above.discard(id(value))
 
     def _dump(self, model: Any) -> msgspec.Raw | None:
-        """Encode a pydantic model as it dumps itself; None if its serializers refuse or it is too large."""
+        """Encode a pydantic model as it dumps itself; None if its serializers fail or the result is too large."""
         try:
             dumped = model.__pydantic_serializer__.to_python(model, mode="json", warnings=False, fallback=safe_repr)
             data = _encode(dumped)
@@ -150,9 +150,9 @@ class _Copier:
 
 
 def _contents(value: Any) -> dict[Any, Any] | list[Any] | None:
-    """Return a container's items, or an object's fields, copied in one C call; None for what has neither.
+    """Return a container's items, or an object's fields, copied in one C call; None if the value has neither.
 
-    Copied, since another thread may change the container while its items are looked at.
+    They are copied because another thread may change the container while we look at its items.
     """
     kind = type(value)
     if issubclass(kind, dict):
@@ -168,7 +168,10 @@ def _contents(value: Any) -> dict[Any, Any] | list[Any] | None:
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    """Return the fields of a dataclass, an attrs class, a msgspec Struct or a pydantic model (v1, or one too large)."""
+    """Return the fields of a dataclass, an attrs class, a msgspec Struct or a pydantic model.
+
+    A pydantic model comes here if it is of pydantic v1, or if `_dump` returned None for it.
+    """
     kind = type(value)
     if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "__fields_set__"):
         return {**vars(value), **(getattr(value, "__pydantic_extra__", None) or {})}
@@ -181,7 +184,7 @@ def _fields(value: Any) -> dict[str, Any] | None:
 
 
 def _describe(value: object) -> str:
-    """Return what msgspec writes for a scalar it knows (dates, UUIDs, decimals, enums, …), else a bounded repr."""
+    """Return what msgspec writes for a scalar it knows (dates, UUIDs, decimals, enums, …); otherwise a bounded repr."""
     try:
         return safe_str(msgspec.to_builtins(value))
     except Exception:

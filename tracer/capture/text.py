@@ -1,4 +1,4 @@
-"""Texts of users' objects that any store takes: bounded, without lone surrogates, whatever a class raises."""
+"""Texts of users' objects, safe for any store: bounded, and without lone surrogates. Never raises."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ REPR_CHARS = 1_000
 
 
 def safe_repr(value: object) -> str:
-    """Return ``repr(value)``, bounded, whatever it raises."""
+    """Return ``repr(value)``, bounded. If it raises, return a text that says so."""
     return _bounded(repr, value)
 
 
 def safe_str(value: object) -> str:
-    """Return ``str(value)``, bounded, whatever it raises."""
+    """Return ``str(value)``, bounded. If it raises, return a text that says so."""
     return _bounded(str, value)
 
 
 def clean_text(text: str) -> str:
-    """Return the text as UTF-8 can hold it, of the very type `str`: lone surrogates as their escapes."""
+    """Return the text in a form that UTF-8 can hold: lone surrogates become escapes. The type is exactly `str`."""
     try:
         str.encode(text)
     except UnicodeEncodeError:

@@ -1,1 +1,1 @@
-"""From a push to a transaction: the queue, the worker, the store it keeps, and the bridge that asks it."""
+"""From a push to a transaction: the queue, the worker with its store, and the bridge that asks the worker."""

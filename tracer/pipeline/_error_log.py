@@ -1,4 +1,4 @@
-"""What goes wrong in the worker: told once in a while, and kept for `tracer.stats`."""
+"""What goes wrong in the worker: logged, but not too often, and kept for `tracer.stats`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ logger = logging.getLogger("tracer")
 
 
 class ErrorLog:
-    """Tells what goes wrong, each kind once a minute at most: a full disk must not fill the log as well.
+    """Logs errors, each kind at most once a minute: a full disk must not fill the log as well.
 
     Attributes:
-        last: The last error in words; None before any.
+        last: The last error in words; None if there was none.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The user's hooks as the worker calls them: watched, so that one that is slow or hangs has a name."""
+"""Watches the user's hooks while the worker calls them, so that a hook that is slow or hangs can be named."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["HookWatch", "RunningHook"]
 T = TypeVar("T")
 logger = logging.getLogger("tracer")
 
-SLOW = 1.0  # seconds: while a hook runs, nothing is written and nobody's read is answered
+SLOW = 1.0  # seconds; while a hook runs, nothing is written and no read is answered
 
 
 class RunningHook(NamedTuple):
@@ -35,7 +35,7 @@ class RunningHook(NamedTuple):
 
 
 class HookWatch:
-    """Hands hooks to whoever calls them, and knows which one is running. Used by the worker; any thread may look.
+    """Wraps hooks for those that call them, and knows which hook is running. For the worker; any thread may read it.
 
     Attributes:
         running: The hook that runs now.
@@ -63,7 +63,7 @@ class HookWatch:
 
     @property
     def slow(self) -> dict[str, float]:
-        """Seconds of the longest call of each hook that ever took longer than a second; the running one counts, too."""
+        """Seconds of the longest call of each hook that ever took longer than a second. Includes the running call."""
         running = self.running
         found = dict(self._slow)
         if running is not None and running.seconds > SLOW:
@@ -71,7 +71,7 @@ class HookWatch:
         return {name: round(seconds, 1) for name, seconds in found.items()}
 
     def complain(self) -> None:
-        """Log which hook has been running for long, if one has: records were refused meanwhile."""
+        """If a hook has been running for long, log which one: records were refused meanwhile."""
         running = self.running
         if running is not None and running.seconds > SLOW and self._throttle.allows(running.name):
             logger.warning(

@@ -1,4 +1,4 @@
-"""Jobs: what other threads ask of the worker's event loop, where the store lives."""
+"""Jobs: what other threads ask the worker's event loop to do, because the store lives there."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Job = Callable[[], Awaitable[Any]]
 
 
 class Answer(concurrent.futures.Future[T]):
-    """What a job comes to. Can be waited for in any thread; who waits long asks for the `obstacle`."""
+    """The result of a job. Any thread can wait for it; a thread that waits long asks for the `obstacle`."""
 
     def __init__(self, obstacle: Callable[[], Exception | None]) -> None:
         super().__init__()
         share_with_threads(self)
         self.obstacle = obstacle
-        """Returns what keeps the worker from working at all, if it has done so for too long; else None."""
+        """Returns what has blocked the worker for too long; None if nothing has."""
 
 
 class Jobs:
     """Coroutine functions on their way into the loop, each with the answer that somebody waits for.
 
-    `add` and the properties are for any thread, the rest for the worker's.
+    `add` and the properties are for any thread; the other methods are for the worker's thread only.
 
     Args:
         obstacle: See `Answer`.
@@ -41,12 +41,12 @@ class Jobs:
 
     @property
     def waiting(self) -> bool:
-        """There are some that nobody has started."""
+        """True if there are jobs that nobody has started."""
         return bool(self._waiting)
 
     @property
     def running(self) -> bool:
-        """There are some that have started and not ended."""
+        """True if there are jobs that have started and not ended."""
         return bool(self._running)
 
     def add(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
@@ -56,7 +56,7 @@ class Jobs:
         return future
 
     def start(self, start_soon: Callable[..., object], done: Callable[[], None]) -> None:
-        """Have the waiting ones started; `done` is called as each ends."""
+        """Start the waiting jobs; `done` is called as each of them ends."""
         while self._waiting:
             job, future = self._waiting.popleft()
             self._running.add(future)
@@ -74,12 +74,12 @@ class Jobs:
         done()
 
     def fail_running(self, error: Callable[[], Exception]) -> None:
-        """Tell those whose jobs were cut off, or cancelled before their first step."""
+        """Give this error to everyone whose job was cut off, or cancelled before its first step."""
         while self._running:
             _fail(self._running.pop(), error())
 
     def fail_waiting(self, error: Callable[[], Exception]) -> None:
-        """Tell those whose jobs nobody will start."""
+        """Give this error to everyone whose job will not be started."""
         while self._waiting:
             _fail(self._waiting.popleft()[1], error())
 

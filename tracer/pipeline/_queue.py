@@ -1,8 +1,8 @@
 """RecordQueue: bounded by count and by bytes, never blocks, never raises, counts what it refuses.
 
 Producers take no lock. A lock would let one thread of the user's wait for another, and would deadlock when the
-garbage collector ends a dropped stream in the middle of a push. `deque.append` and `itertools.count` are each one
-C call, and all that a push needs (CPython's faq, "What kinds of global value mutation are thread-safe?").
+garbage collector ends a dropped stream in the middle of a push. A push needs only `deque.append` and
+`itertools.count`, and each is one C call (CPython's faq, "What kinds of global value mutation are thread-safe?").
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Tally:
 
     @property
     def value(self) -> int:
-        # count has no way to look without taking but its repr; `__reduce__` is gone in Python 3.14
+        # Only its repr shows the count without raising it; `__reduce__` is gone in Python 3.14.
         return int(repr(self._count)[6:-1])
 
 
 class QueueStatistics(msgspec.Struct, frozen=True):
-    """How the queue stands. Always ``accepted == drained + depth``."""
+    """The state of the queue. Always ``accepted == drained + depth``."""
 
     depth: int
     bytes: int
@@ -51,11 +51,12 @@ class QueueStatistics(msgspec.Struct, frozen=True):
 
 
 class _Alarm:
-    """One request of the consumer's to be woken, by the record that finds so many before it, or so many bytes with it.
+    """One request of the consumer to be woken, when the queue holds a given number of records or bytes.
 
-    It rings once, or a few times if producers race: that is harmless. Each sleep has its own, so that a producer who
-    comes late can only silence a sleep that is over. The mark is set after the ring: if a KeyboardInterrupt comes
-    between, the next producer rings again.
+    `RecordQueue.push` rings it if `at_records` records are before the new one, or if all of them are `at_bytes` bytes.
+    It rings once, or a few times if producers race; that is harmless. Each sleep of the consumer has its own alarm, so
+    a late producer can only silence the alarm of a sleep that is over. ``_rung`` is set after the ring, so that the
+    next producer rings again if a KeyboardInterrupt comes between the two.
     """
 
     __slots__ = ("_ring", "_rung", "at_bytes", "at_records")
@@ -75,9 +76,9 @@ class _Alarm:
 class RecordQueue:
     """Encoded records on their way to the worker: many producers, one consumer.
 
-    The ladder: chunks are refused from 80 % full, details and bodies from 90 %, new spans when full. The end of a
-    span that was accepted is never refused, so the bounds can be passed by as many records as spans are open (and by
-    one for each thread that pushes at the very same moment).
+    As the queue fills, it refuses more: chunks from 80 % full, details and bodies from 90 %, new spans when full. The
+    end of a span that was accepted is never refused. So the queue can exceed its bounds by one record for each open
+    span, and by one for each thread that pushes at the very same moment.
     """
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
@@ -104,11 +105,11 @@ class RecordQueue:
         """Append a record, or refuse and count it. Safe in any thread, in a finalizer and in a signal handler."""
         depth = len(self._records)
         size = self._bytes + len(record)
-        # Within the least bounds any rank is accepted: one look, for nearly all records.
+        # Below the lowest bounds every rank is accepted, so nearly all records need only this one check.
         if (depth >= self._least_records or size > self._least_bytes) and not self.has_room(rank, len(record)):
             self._refused[rank].add()
             return False
-        # Not atomic in theory; an update lost here is put right when the queue is next empty (see `drain`).
+        # Not atomic in theory. If an update is lost here, `drain` corrects it when the queue is next empty.
         self._bytes = size
         self._records.append(record)
         alarm = self._alarm  # not before the record is there: see `call_when`
@@ -117,11 +118,11 @@ class RecordQueue:
         return True
 
     def refuse(self, rank: Rank) -> None:
-        """Count a record that was not even made since there was no room."""
+        """Count a record that was not even made because there was no room."""
         self._refused[rank].add()
 
     def drain(self, max_records: int, max_bytes: int) -> list[Encoded]:
-        """Take the oldest records, at most so many or (but for the last one) so many bytes. Consumer only."""
+        """Take the oldest records, within both limits; only the last record may exceed `max_bytes`. Consumer only."""
         taken: list[Encoded] = []
         size = 0
         while len(taken) < max_records and size < max_bytes:
@@ -130,7 +131,7 @@ class RecordQueue:
             except IndexError:
                 self._bytes = size
                 break
-            self._drained += 1  # one by one: who counts meanwhile must not miss a whole batch
+            self._drained += 1  # one by one, so that a thread that counts meanwhile does not miss a whole batch
             taken.append(record)
             size += len(record)
         self._bytes -= size
@@ -140,7 +141,7 @@ class RecordQueue:
         """Have the producer of the next record, or of the one that fills half the queue, call `wake`.
 
         A wake-up costs that producer a system call, so the consumer asks for the next record only when it is about
-        to sleep for long. Records that came before this call ring nothing: look at the queue after it.
+        to sleep for long. Records that came before this call do not call `wake`, so look at the queue after this call.
         """
         self._alarm = _Alarm(wake, 0, 0) if at_once else _Alarm(wake, self._high_records, self._high_bytes)
 
@@ -158,14 +159,14 @@ class RecordQueue:
         return self._drained
 
     def _drained_and_depth(self) -> tuple[int, int]:
-        """Look until no record moved from one to the other meanwhile."""
+        """Read both counts; read again if the consumer took a record in between."""
         while True:
             drained, depth = self._drained, len(self._records)
             if drained == self._drained:
                 return drained, depth
 
     def statistics(self) -> QueueStatistics:
-        """Count. Safe in any thread; beside a consumer at work, `accepted` may lag by one record."""
+        """Return the counts. Safe in any thread. While the consumer works, `accepted` may be one record too low."""
         drained, depth = self._drained_and_depth()
         refused = {rank.name.lower(): tally.value for rank, tally in self._refused.items()}
         return QueueStatistics(depth, max(0, self._bytes), drained + depth, drained, refused)

@@ -15,9 +15,9 @@ OFFER_TAKEN = 0.0002  # seconds: an offer that lasts longer was taken
 class Slices:
     """Work in short slices: between them the user's threads go first.
 
-    To let go of the GIL for so long that a thread that waits for it wakes up takes a sleep, of which even the shortest
-    lasts some 75 µs on Linux (the kernel's timer slack). So slices grow while nobody takes the offer, and are short
-    again as soon as somebody does.
+    A thread that waits for the GIL needs time to wake up. To release the GIL for that long we must sleep, and even the
+    shortest sleep lasts some 75 µs on Linux (the kernel's timer slack). So slices grow while no thread takes the offer,
+    and are short again as soon as one does.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """The bridge: from any event loop, any thread or plain code to the worker's loop and back.
 
-The implementation behind the public API is async and exists once; asyncio, trio and blocking callers differ only in
-how they wait for the worker's answer, which is the only thing it ever awaits.
+The implementation behind the public API is async and exists only once. The only thing it ever awaits is the worker's
+answer. Asyncio, trio and blocking callers differ only in how they wait for that answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["blocking", "wait"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-LOOK_INTERVAL = 1.0  # seconds between two looks at whether there will be an answer
+LOOK_INTERVAL = 1.0  # seconds between two checks whether there can be an answer at all
 _blocks: ContextVar[bool] = ContextVar("tracer_blocks", default=False)
 
 
@@ -34,8 +34,8 @@ async def wait(future: concurrent.futures.Future[R], timeout: float | None = Non
 
     Raises:
         TimeoutError: `timeout` seconds are over.
-        StoreError: Without a `timeout`: something keeps the worker from working (`Answer.obstacle`).
-        Exception: What the answer is, if it is an exception.
+        StoreError: Only without a `timeout`: something blocks the worker (`Answer.obstacle`).
+        Exception: The answer, if it is an exception.
     """
     if _blocks.get():
         return _wait_in_thread(future, timeout)
@@ -56,7 +56,7 @@ async def wait(future: concurrent.futures.Future[R], timeout: float | None = Non
 
 
 async def _wait_while_possible(future: concurrent.futures.Future[Any], done: anyio.Event) -> None:
-    """Wait without a limit, but look now and then at whether the worker can work at all."""
+    """Wait without a time limit, but check now and then whether the worker can work at all."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -66,7 +66,7 @@ async def _wait_while_possible(future: concurrent.futures.Future[Any], done: any
             _raise_obstacle(future)
         return
 
-    # By a timer, not in a cancel scope, which would mind being closed after its loop is gone.
+    # A timer and not a cancel scope, because a cancel scope would fail if it is closed after its loop is gone.
     timers: list[asyncio.TimerHandle] = []
 
     def look() -> None:
@@ -92,7 +92,7 @@ def _raise_obstacle(future: concurrent.futures.Future[Any]) -> None:
 
 
 def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
-    """Return a function that does the same as a coroutine function of ours, for code without an event loop."""
+    """Return a function that does the same as one of our coroutine functions, for code without an event loop."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -133,19 +133,19 @@ def _announcer(done: anyio.Event) -> Callable[[], None]:
         return _trio_announcer(done)
 
     def announce() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop that asked is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits any more
             loop.call_soon_threadsafe(done.set)
 
     return announce
 
 
 def _trio_announcer(done: anyio.Event) -> Callable[[], None]:
-    import trio  # it runs this code, so it is there; nobody else needs it
+    import trio  # trio runs this code, so it is installed; other code does not need it
 
     token = trio.lowlevel.current_trio_token()
 
     def announce() -> None:
-        with contextlib.suppress(trio.RunFinishedError):  # the run that asked is over
+        with contextlib.suppress(trio.RunFinishedError):  # the caller's trio run is over
             token.run_sync_soon(done.set)
 
     return announce

@@ -1,4 +1,4 @@
-"""Time and ids, the two sources of chance that tests replace (`tracer.testing.FakeClock`, `SequentialIds`)."""
+"""Time and ids, which differ in each run, so tests replace them (`tracer.testing.FakeClock`, `SequentialIds`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The real clocks. ``perf_counter`` and not ``monotonic``: the latter ticks every 15 ms on Windows."""
+    """The real clocks. Uses ``perf_counter`` because ``monotonic`` ticks only every 15 ms on Windows."""
 
     time_ns = staticmethod(time.time_ns)
     perf_counter_ns = staticmethod(time.perf_counter_ns)
@@ -47,9 +47,9 @@ class Ids(Protocol):
 class RandomIds:
     """Random ids from a generator of our own: a user's ``random.seed(0)`` must not make traces collide.
 
-    They are made some at a time, as the first takes ten times as long as the next: between two calls of a service
-    the generator falls out of the processor's caches. Safe between threads: ``pop`` and ``getrandbits`` are one C
-    call each.
+    Many ids are made at once, because the first takes ten times as long as the next ones: between two calls of a
+    service the generator falls out of the processor's caches. Safe between threads, because ``pop`` and
+    ``getrandbits`` are one C call each.
     """
 
     def __init__(self) -> None:

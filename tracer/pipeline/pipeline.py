@@ -1,7 +1,7 @@
-"""Pipeline: one queue, one worker, one store, and the counts that make their sum come out.
+"""Pipeline: one queue, one worker, one store, and counts that account for every record.
 
-A change of the tracking URI makes a new pipeline; the old one writes what it has accepted, and ends the spans that
-began in it. After a fork the child makes its own, and forgets its parent's.
+A change of the tracking URI makes a new pipeline. The old one writes what it has accepted, and ends the spans that
+began in it. After a fork the child makes its own pipeline, and forgets its parent's.
 """
 
 from __future__ import annotations
@@ -43,33 +43,33 @@ __all__ = ["LARGE", "Pipeline", "Stats"]
 T = TypeVar("T")
 logger = logging.getLogger("tracer")
 
-# Members of an enum are slow to look up on Python 3.11 (0.25 µs).
+# Looking up an enum member is slow on Python 3.11 (0.25 µs).
 _WIRE, _START, _END = Codec.WIRE, Rank.START, Rank.END
 
-LARGE = 64 * 1024  # bytes of a body that is no longer copied into its record
+LARGE = 64 * 1024  # bytes; a larger body is not copied into its record
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the records. Always ``accepted == written + lost + queued``; nothing is lost uncounted.
+    """What happened to the records. Always ``accepted == written + lost + queued``; every loss is counted.
 
     Attributes:
-        queued: Records accepted and not yet written; `queue_bytes` their size.
-        accepted: Records that the queue took; `written` those that reached the store.
-        dropped: Records that were not kept, by reason: ``chunk``, ``detail``, ``start`` (refused by a full queue,
-            by rank), ``encode``, ``closed`` (made after shutdown, or while the environment is wrong), ``event`` (beyond
-            10,000 of one span) and ``lost`` (accepted, but the store refused them for good).
-        spans: Rows written, two for a span that was seen running.
-        unsampled: Traces left out by ``sample_rate``: a choice, no loss.
+        queued: Records accepted and not yet written; `queue_bytes` is their size.
+        accepted: Records that the queue took; `written` counts those that reached the store.
+        dropped: Records that were not kept, by reason: ``chunk``, ``detail``, ``start`` (a full queue refused records
+            of this rank), ``encode``, ``closed`` (made after shutdown, or while the environment is wrong), ``event``
+            (after the first 10,000 of one span) and ``lost`` (accepted, but the store refused them for good).
+        spans: Rows written. A span that was still running when it was first written counts twice.
+        unsampled: Traces left out by ``sample_rate``. This is a choice, not a loss.
         truncated: Bodies or values cut at ``max_payload_bytes``.
-        redaction_failed: Texts withheld since a ``redact=`` hook raised.
+        redaction_failed: Texts withheld because a ``redact=`` hook raised.
         retries: Writes that were tried again.
         slow_hooks: The ``redact=`` and ``prices=`` hooks that ever took longer than a second, each with the seconds of
-            its longest call; the one that runs now, too. While a hook runs, nothing is written or read.
+            its longest call. Includes a hook that runs now. While a hook runs, nothing is written or read.
         open_spans: Spans that have started and not ended.
-        batches_put_aside: Batches that could not be written to the database, which was locked as the process ended (or
-            in use as it was forked). They count as written, and wait in ``<database>-spare/`` for the next process that
-            opens the database.
-        files_moved_aside: Damaged database files that this process moved aside; it goes on with a new one.
+        batches_put_aside: Batches that could not be written, because the database was locked when the process ended (or
+            in use when it was forked). They count as written, and wait in ``<database>-spare/`` for the next process
+            that opens the database.
+        files_moved_aside: Damaged database files that this process moved aside before it went on with a new file.
         last_error: The worker's last error in words.
     """
 
@@ -101,12 +101,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline:
-    """The way of records from the caller's thread to one store. Opens nothing until there is a record or a reader.
+    """Takes records from the caller's thread to one store. Opens nothing until there is a record or a reader.
 
-    Its store is made here, so that a later change of the working directory doesn't move it.
+    The store object is made here, so that a later change of the working directory doesn't change its path.
 
     Raises:
-        ConfigurationError: The URI is malformed. What its file is like turns out when it is opened.
+        ConfigurationError: The URI is malformed. Problems of its file are found only when the file is opened.
     """
 
     def __init__(self, uri: str, settings: Settings, clock: Clock, ids: Ids) -> None:
@@ -133,11 +133,12 @@ class Pipeline:
         self.queue.set_limits(settings.queue_max_records, settings.queue_max_bytes)
 
     def push(self, record: Record, rank: Rank, body: Payload | None = None) -> bool:
-        """Encode a record and queue it; False, and counted, if it was refused. Never blocks, never raises.
+        """Encode a record and queue it. If it is refused, count it and return False. Never blocks, never raises.
 
         Args:
-            record: Not to be used afterwards.
-            rank: A start or an end with a body is a detail; where there is no room for those, it goes without the body.
+            record: Must not be used afterwards.
+            rank: How important the record is. A start or an end with a body has the rank of a detail; if there is no
+                room for details, it is queued without its body.
             body: The record's inputs or outputs, if it has any.
         """
         if self.closed:
@@ -152,7 +153,7 @@ class Pipeline:
             if len(data) > (limit := self.settings.max_payload_bytes) and _attributes_of(record, len(data)) > limit:
                 self._truncated.add()
                 data = self._encode_by_hand(record)
-        except Exception:  # a user's attribute that is no JSON-like data
+        except Exception:  # a user's attribute that is not JSON-like data
             data = self._encode_by_hand(record)
         if data is None:
             return False
@@ -161,12 +162,12 @@ class Pipeline:
             self._worker.hooks.complain()
             if body is not None:
                 return self._push_without_body(record)
-        if not self._worker.is_running:  # after the push: a thread that ends looks at the queue after it said so
+        if not self._worker.is_running:  # checked after the push: an ending thread clears this, then checks the queue
             self._start_worker()
         return accepted
 
     def _start_worker(self) -> None:
-        """In push's rare branch: where nothing can be traced, say so once, and refuse what comes."""
+        """Start the worker (`push` rarely calls this). If nothing can be traced, log it once and refuse records."""
         reason = why_there_are_none()
         if reason is None:
             self._worker.try_to_start()
@@ -215,15 +216,17 @@ class Pipeline:
     # --- the worker -----------------------------------------------------------------------------------------------
 
     def settle(self) -> Answer[None]:
-        """Wait until what was accepted so far is written. Raises as `submit` does."""
+        """Wait until everything accepted so far is written. Raises the same errors as `submit`."""
         return self.submit(_nothing, barrier=True)
 
     def submit(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> Answer[T]:
-        """Run a coroutine function on the open store in the worker's loop, behind what was accepted so far.
+        """Run a coroutine function on the open store in the worker's loop.
+
+        With `barrier` it runs after everything that was accepted so far is written.
 
         Raises:
             ClosedError: After `stop`.
-            StoreError: The worker could not be started, or can't be where eventlet has replaced threads.
+            StoreError: The worker could not be started, or can't run because eventlet has replaced threads.
         """
         if reason := why_there_are_none():
             raise StoreError(reason)
@@ -239,9 +242,9 @@ class Pipeline:
         return worker.submit(run)
 
     def redact(self, text: str) -> str:
-        """Return a text that goes to the store without a record, with the hooks applied; a failure is counted.
+        """Apply the hooks to a text that goes to the store without a record. A failure is counted.
 
-        For jobs, in the worker's loop: a slow hook must not hold up anybody else.
+        Only for jobs, in the worker's loop, so that a slow hook holds up nobody else.
         """
         redacted, failures = redact(text, self._worker.hooks.redact(self.settings.redact))
         if failures:
@@ -250,24 +253,24 @@ class Pipeline:
 
     @property
     def running_hook(self) -> RunningHook | None:
-        """The user's hook that the worker is in."""
+        """The user's hook that the worker is running now."""
         return self._worker.hooks.running
 
     @property
     def is_running(self) -> bool:
-        """A worker runs, or records wait for one."""
+        """True if a worker runs, or if records wait for one."""
         return self._worker.is_running or len(self.queue) > 0
 
     def retire(self) -> None:
-        """Another pipeline takes over: write what is queued, end the spans that began here, then let go."""
+        """Another pipeline takes over: write what is queued, end the spans that began here, then stop."""
         self._worker.retire()
 
     def resume(self) -> None:
-        """Take `retire` back."""
+        """Undo `retire`."""
         self._worker.retire(False)
 
     def hurry(self, timeout: float) -> None:
-        """Have what is queued kept within `timeout` seconds: what can't be written is put aside."""
+        """Make sure that what is queued is kept within `timeout` seconds: what can't be written is put aside."""
         self._worker.hurry(timeout)
 
     def stop(self, timeout: float) -> None:
@@ -277,7 +280,7 @@ class Pipeline:
         self._worker.stop(timeout)
 
     def join(self, timeout: float) -> int:
-        """Wait for `stop` to take effect; return how many records did not reach the store since."""
+        """Wait for `stop` to take effect; return how many records did not reach the store since `stop` was called."""
         self._worker.join(timeout)
         stats = self.stats()
         return stats.queued + stats.dropped["lost"] - self._lost_before_stop
@@ -285,8 +288,8 @@ class Pipeline:
     def forget(self) -> None:
         """After a fork, in the child: this pipeline is the parent's. Nothing is written, closed or freed here.
 
-        It is made immortal, as closing an inherited SQLite connection can hang on a lock that a thread of the
-        parent held at the moment of the fork (43 of 60 forks under a busy writer, as measured).
+        The object is made immortal, because to free it would close an inherited SQLite connection. That can hang on a
+        lock that a thread of the parent held at the moment of the fork (measured: 43 of 60 forks under a busy writer).
         """
         self.closed = True
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
@@ -295,7 +298,7 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Count. Safe in any thread."""
-        counts = self._worker.counts  # before the queue's: what is settled then is accepted now
+        counts = self._worker.counts  # read before the queue's counts, so that what is settled is always accepted
         queue = self.queue.statistics()
         assembler = self._worker.assembler
         assembly = assembler.counts if assembler is not None else AssemblyCounts()
@@ -327,7 +330,7 @@ class Pipeline:
 
 
 async def _nothing(store: Store) -> None:
-    """Ask nothing of the store: the barrier before it is the point."""
+    """Do nothing with the store. This job is needed only for the barrier before it."""
 
 
 def _attributes_of(record: Record, size: int) -> int:

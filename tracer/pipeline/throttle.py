@@ -1,4 +1,4 @@
-"""Once a minute for each kind: what may go wrong with every call must not fill the user's log."""
+"""Limits log messages to one a minute for each kind: an error that comes with every call must not fill the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Throttle:
         self._logged_at: dict[str, float] = {}
 
     def allows(self, kind: str) -> bool:
-        """Return whether `kind` was not logged within the last minute, and take it that it is now."""
+        """Return True if `kind` was not logged within the last minute. From then on it counts as logged."""
         now = time.monotonic()
         if now - self._logged_at.get(kind, -INTERVAL) < INTERVAL:
             return False

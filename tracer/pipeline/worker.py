@@ -1,7 +1,8 @@
 """The worker: one daemon thread with one anyio event loop, between the queue and the store.
 
-A thread and not a task: a task in the user's loop would stall when that loop stalls, and die with it. A daemon: a
-non-daemon aiosqlite thread would keep the interpreter from exiting (aiosqlite's threads inherit the flag).
+It is a thread and not a task, because a task in the user's loop would stall when that loop stalls, and die with it. It
+is a daemon thread, because aiosqlite's threads inherit that flag, and a non-daemon aiosqlite thread would keep the
+interpreter from exiting.
 """
 
 from __future__ import annotations
@@ -40,25 +41,26 @@ logger = logging.getLogger("tracer")
 
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until it is woken
-BACKLOG = 1_024  # records in the queue from which on the worker no longer lets others go first
+BACKLOG = 1_024  # with this many records in the queue, the worker no longer lets other threads go first
 RETRY_FIRST, RETRY_LAST = 0.05, 1.0
-KEPT_BACK = 1.0  # seconds of the time that an end may take, but half of it at most, for putting aside what is left
+KEPT_BACK = 1.0  # seconds reserved, at an end, for putting aside what is left; but at most half of the end's time
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
-READ_PATIENCE = 30.0  # seconds of failing writes, or of one call of a hook, after which a reader who waits is told so
-# What `anyio.run` imports, imported before the thread starts: the thread may fall into the interpreter's exit, where an
-# import can turn the exit code of a KeyboardInterrupt into 1 (`exec`, as in dataclasses, clears CPython's mark of it).
+READ_PATIENCE = 30.0  # seconds of failing writes, or of one hook call, after which a waiting reader gets an error
+# This is what `anyio.run` imports. We import it before the thread starts, because the thread may still run while the
+# interpreter exits. There an import can change the exit code of a KeyboardInterrupt to 1 (`exec`, which dataclasses
+# use, clears CPython's mark of the interrupt).
 LOOP_MODULE = "anyio._backends._asyncio"
-# What CPython 3.12 says of a thread that is started once the main thread has ended (gh-113964 has the versions).
+# Part of CPython 3.12's error for a thread that is started after the main thread's end (gh-113964 has the versions).
 NO_THREAD_AT_EXIT = "at interpreter shutdown"
-# A loop of our own whatever policy the user has set, and without asyncio's debug mode, which is for their code.
+# Our own loop, whatever policy the user has set; and without asyncio's debug mode, which is meant for the user's code.
 LOOP = {"loop_factory": new_event_loop, "debug": False}
 
 
 class WorkerCounts(msgspec.Struct, frozen=True):
-    """What the worker did. Replaced as a whole, so that whoever reads it sees figures of one moment."""
+    """What the worker did. Replaced as a whole, so that a reader sees figures of one moment."""
 
     settled: int = 0  # records that need no more work: written, or lost and counted
-    lost: int = 0  # … of which did not reach the store
+    lost: int = 0  # those of the settled records that did not reach the store
     batches: int = 0
     spans: int = 0
     retries: int = 0
@@ -67,19 +69,19 @@ class WorkerCounts(msgspec.Struct, frozen=True):
 class Worker:
     """Drains a queue into a store, and runs what readers ask of that store.
 
-    Its thread is started when there is something to do (`start`) and ends when it was told to and nothing is left;
-    what comes after that starts it again. A failure of the loop itself costs the records in flight, which are
-    counted as lost, and a second.
+    Its thread is started when there is something to do (`start`). It ends when it was told to end and nothing is left;
+    whatever comes later starts it again. If the loop itself fails, the records in flight are lost (and counted as
+    lost), and the worker starts again a second later.
 
     Args:
         queue: Where records come from; this worker is its only consumer.
-        store: Used in the worker's own loop, where it opens itself when it is needed; closed when the loop ends.
-        settings: Called for the current settings before each batch.
-        errors: Told what goes wrong.
+        store: Used in the worker's own loop. It opens itself there when it is needed, and is closed when the loop ends.
+        settings: Called before each batch, to get the current settings.
+        errors: Receives what goes wrong.
 
     Attributes:
-        counts: What it did so far.
-        hooks: What runs the user's hooks.
+        counts: What the worker did so far.
+        hooks: Runs and watches the user's hooks.
         store: The store.
     """
 
@@ -116,8 +118,8 @@ class Worker:
         """Start the thread unless it runs. Returns without waiting for its loop.
 
         Args:
-            wait: False returns at once if someone is starting it just now. That someone can be the very code that a
-                garbage collection or a signal interrupted, so a producer must not wait for it.
+            wait: False returns at once if the thread is just being started by other code. A producer must not wait for
+                that code: it can be the very code that a garbage collection or a signal interrupted.
 
         Raises:
             RuntimeError: The machine has no thread left, or the interpreter exits.
@@ -133,7 +135,7 @@ class Worker:
                 raise
             finally:
                 self._starting.release()
-            # Whoever came meanwhile did not wait for us; and the thread may have ended again already.
+            # Look again: others that came meanwhile did not wait for us, and the thread may have ended already.
             if not self._has_work():
                 return
 
@@ -145,7 +147,7 @@ class Worker:
         try:
             self.start(wait=False)
         except Exception as error:
-            # At the exit `stop` does without a thread; where there are none, the next record tells so.
+            # At exit, `stop` works without a thread. Where there are no threads, the next record reports it.
             if NO_THREAD_AT_EXIT not in str(error) and why_there_are_none() is None:
                 self._errors.report("the worker could not be started, records stay queued", error)
 
@@ -154,7 +156,7 @@ class Worker:
 
         Raises:
             StoreError: The thread could not be started.
-            TracerError: Called from that thread, as from a ``redact=`` hook.
+            TracerError: Called from the worker's own thread, for example from a ``redact=`` hook.
         """
         if threading.get_ident() == self._thread_id:
             raise TracerError("tracer's own thread can't wait for itself: call this elsewhere than in a redact= hook")
@@ -173,13 +175,13 @@ class Worker:
         if wake is not None:
             try:
                 wake()
-            except RuntimeError:  # its loop has just closed; before it ends, the thread looks once more
+            except RuntimeError:  # its loop has just closed; the thread looks once more before it ends
                 logger.debug("the worker's loop closed before it could be woken")
 
     def stop(self, timeout: float) -> None:
         """Ask the worker to write what is queued within `timeout` seconds (see `hurry`), and to end.
 
-        Where no thread can be had for that, at the interpreter's exit, this thread does the work.
+        If no thread can be started for that, which is so at the interpreter's exit, the calling thread does the work.
         """
         self.hurry(timeout)
         self._stopping.set()
@@ -196,12 +198,12 @@ class Worker:
         self._stop_at = self.store.deadline = time.monotonic() + timeout - min(KEPT_BACK, timeout / 2)
 
     def retire(self, retiring: bool = True) -> None:
-        """Ask the worker to end when nothing is queued and no span is open any more; or to stay after all."""
+        """Ask the worker to end when nothing is queued and no span is open any more. False takes this request back."""
         self._retiring = retiring
         self.wake()
 
     def obstacle(self) -> StoreError | None:
-        """Return what has kept the worker from doing anything for half a minute: a hook that does not return."""
+        """Return an error if a hook has blocked the worker for half a minute; None otherwise."""
         running = self.hooks.running
         if running is None or running.seconds < READ_PATIENCE:
             return None
@@ -225,7 +227,8 @@ class Worker:
             self._thread_id = None
             self.is_running = False
             self._ended.set()
-        # A producer or reader that saw the thread running a moment ago relies on it: see the end of `push`, `submit`.
+        # Look again: a producer or reader that saw the thread running a moment ago did not start it (see the end of
+        # `push`, and `submit`).
         if self._has_work():
             self.try_to_start()
 
@@ -287,7 +290,7 @@ class Worker:
             await self._rest(settings.batch_interval if busy else None)
 
     def _should_end(self, assembler: Assembler) -> bool:
-        """Called when the queue is empty. Readers that are being served may finish, within the deadline."""
+        """Tell whether to end, when the queue is empty. Readers that are being served may finish until the deadline."""
         if self._stopping.is_set():
             return not (self._jobs.waiting or self._jobs.running) or self._is_overdue()
         if self._jobs.waiting or self._jobs.running:
@@ -298,7 +301,7 @@ class Worker:
         return time.monotonic() >= self._stop_at
 
     async def _tidy(self) -> bool:
-        """Use the quiet for the store's own upkeep; return whether there is more to do."""
+        """Let the store do its own upkeep while there is no other work; return whether there is more to do."""
         try:
             return await self.store.tidy()
         except Exception as error:
@@ -306,9 +309,9 @@ class Worker:
             return False
 
     async def _rest(self, interval: float | None) -> None:
-        """Sleep for an interval, or until woken. While there is work, producers need not wake us at all."""
+        """Sleep for an interval, or until woken. With an interval, producers wake us only if the queue is half full."""
         self._queue.call_when(self.wake, at_once=interval is None)
-        # What came between the last look and `call_when` asked for nobody's wake-up.
+        # Records that came between the last look and `call_when` did not wake us.
         if interval is None and len(self._queue):
             await anyio.lowlevel.checkpoint()
             return
@@ -318,7 +321,7 @@ class Worker:
     # --- records --------------------------------------------------------------------------------------------------
 
     async def _settle(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> bool:
-        """Assemble records, write what they amount to, and count them; return False if all of them are lost."""
+        """Assemble records, write the result, and count them; return False if all of them are lost."""
         batch: Batch | None
         try:
             lost = self._feed(records, settings, assembler)
@@ -334,7 +337,7 @@ class Worker:
         return lost < len(records)
 
     def _feed(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> int:
-        """Give the assembler its records, in slices; return how many of them were of no use."""
+        """Give the assembler its records, in time slices; return how many of them could not be used."""
         failed, useless = 0, _useless(assembler)
         assembler.prices = self.hooks.prices(settings.prices)
         redact = self.hooks.redact(settings.redact)
@@ -349,16 +352,17 @@ class Worker:
         return failed + _useless(assembler) - useless
 
     def _offer(self) -> None:
-        """Let the user's threads go first, but for when they make more than we can write at that pace.
+        """Let the user's threads go first, unless they produce more than we could then write.
 
-        A thread that computes keeps the GIL for 5 ms each time that it gets it: taking turns with it, a slice of ours
-        for each of those, could not keep up with 300 calls a second. Then we take as much as we are given.
+        A thread that computes keeps the GIL for 5 ms each time it gets it. If we took turns with such a thread, one
+        short slice of ours for each of its 5 ms, we could not keep up with 300 calls a second. So with a backlog we do
+        not offer the GIL, and keep it until the interpreter takes it from us.
         """
         if len(self._queue) < BACKLOG:
             self._slices.offer()
 
     async def _write(self, batch: Batch, records: int) -> bool:
-        """Write a batch, again and again while trying again may help, or put it aside; False if it is lost."""
+        """Write a batch, and try again as long as that may help; after the deadline put it aside. False if lost."""
         delay = RETRY_FIRST
         while self._failing_since is None or not self._is_overdue():
             if (written := await self._try_to_write(batch, records)) is not None:
@@ -408,7 +412,10 @@ class Worker:
         )
 
     def _settle_in_flight(self, error: BaseException) -> None:
-        """Count what was drained when the loop failed. It may yet be written, if it was assembled: never too few."""
+        """Count what was drained when the loop failed as lost.
+
+        If it was assembled, it may still be written later. So this may count too many records as lost, never too few.
+        """
         in_flight = self._queue.drained - self.counts.settled
         self._errors.report("records were lost as the worker failed; it starts again", error, in_flight)
         self._count(settled=in_flight, lost=in_flight)
@@ -422,7 +429,7 @@ class Worker:
     # --- jobs: run in the worker's loop ---------------------------------------------------------------------------
 
     async def _serve(self, tasks: TaskGroup) -> None:
-        """Start jobs as they come: beside `_pump`, which may be held up by a store that is busy."""
+        """Start jobs as they come. Runs beside `_pump`, because a busy store may hold up `_pump`."""
         while True:
             self._job_event = anyio.Event()
             self._jobs.start(tasks.start_soon, self._look)
@@ -454,7 +461,7 @@ def _useless(assembler: Assembler) -> int:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Return what a task group was left with."""
+    """Return the one exception inside nested exception groups; the group itself if it holds more than one."""
     inner: tuple[BaseException, ...]
     while len(inner := getattr(error, "exceptions", ())) == 1:
         error = inner[0]

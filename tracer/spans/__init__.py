@@ -1,1 +1,1 @@
-"""What user code holds while a span runs, and what runs on its thread."""
+"""Spans as user code holds them while they run, and the code that runs on the user's thread."""

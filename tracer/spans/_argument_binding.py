@@ -32,7 +32,7 @@ class Binder:
         self._receiver = _receiver(func, self._names)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        """Return the arguments by name; as they came, where they don't fit. Raises nothing."""
+        """Return the arguments by name; if they don't fit the signature, as they came. Never raises."""
         arguments = self._bind_simply(args, kwargs) if self._is_simple else None
         if arguments is None:
             arguments = self._bind_any(args, kwargs)
@@ -41,7 +41,7 @@ class Binder:
         return arguments
 
     def _bind_simply(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-        """Do what `inspect.Signature.bind` does, in a tenth of its time, for functions without ``*`` and ``/``."""
+        """Do what `inspect.Signature.bind` does, in a tenth of its time. Only for functions without ``*`` and ``/``."""
         if self._signature is None or len(args) > len(self._positional):
             return None
         arguments = dict(zip(self._positional, args, strict=False))
@@ -62,16 +62,16 @@ class Binder:
             return as_they_came
         try:
             bound = self._signature.bind(*args, **kwargs)
-        except TypeError:  # the call itself is about to raise, in the user's own words
+        except TypeError:  # the user's call itself will raise the same error
             return as_they_came
         bound.apply_defaults()
         return dict(bound.arguments)
 
 
 def _receiver(func: Callable[..., Any], names: list[str]) -> str | None:
-    """Return the name of the parameter that takes the object or class a method belongs to.
+    """Return the name of the parameter that takes a method's object or class (``self`` or ``cls``), if there is one.
 
-    Whether a plain function will be a method shows in its qualified name, which then has its class before it.
+    The qualified name shows whether a plain function will be a method: then it begins with the name of the class.
     """
     if not inspect.isfunction(func) or not names:
         return None

@@ -1,12 +1,12 @@
 """Which span is current, and how a trace travels to other processes (W3C trace context).
 
-A span that has ended is never a parent, though a context may still hold it: where its block was left in another
-context than it was entered, where a task or thread that began inside outlives it, where it was ended by hand. Whoever
-wants the current span therefore asks `open_current`.
+A span that has ended is never a parent. A context may still hold it, for example because its block was entered in one
+context and left in another, because a task or thread that began inside outlives it, or because it was ended by hand.
+So code that wants the current span must call `open_current`.
 
-Spans are made current by `current_span.set` and not current by `leave`, without a ``with`` and without a `Token`.
-A ``KeyboardInterrupt`` can come after each call, so also between ``set`` and the assignment of what it returns, and
-before the first line of an ``__exit__``. `leave` needs only what was known before, and does nothing the second time.
+`current_span.set` makes a span current, and `leave` ends that, without a ``with`` and without a `Token`. The reason is
+that a ``KeyboardInterrupt`` can come after each call: also between ``set`` and the assignment of its return value, and
+before the first line of an ``__exit__``. `leave` needs only values known before ``set``, and may safely run twice.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ current_span: ContextVar[LiveSpan | None] = ContextVar("tracer_current_span", de
 def open_current() -> LiveSpan | None:
     """Return the innermost open span of this task or thread, or None.
 
-    Where the current span has ended, its nearest ancestor that is open becomes current in its place, so that the
-    context does not keep the dead one alive.
+    If the current span has ended, its nearest open ancestor becomes current instead, so that the context does not keep
+    the ended span alive.
     """
     span = current_span.get()
     if span is not None and span.has_ended:
@@ -39,9 +39,9 @@ def open_current() -> LiveSpan | None:
 
 
 def leave(span: LiveSpan, before: LiveSpan | None) -> None:
-    """Make current what was before `span`, also where something below it was left current; else do nothing.
+    """Make `before` current again, if `span`, or a span below it, is current now.
 
-    It does nothing in a context where `span` is not current: a coroutine that the garbage collector closes.
+    Otherwise do nothing: we are in another context, for example in a coroutine that the garbage collector closes.
     """
     current = current_span.get()
     if current is span or (current is not None and current.is_below(span)):
@@ -49,9 +49,9 @@ def leave(span: LiveSpan, before: LiveSpan | None) -> None:
 
 
 def is_generator(frame: FrameType) -> bool:
-    """Tell whether a frame is that of a generator which somebody reads; a context manager's is none.
+    """Tell whether a frame belongs to a generator that somebody reads. The generator of a context manager is not one.
 
-    What is made current in there is current for the reader, too (PEP 568).
+    A span that is made current inside a generator is current for its reader, too (PEP 568).
     """
     if not frame.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
         return False

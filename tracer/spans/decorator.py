@@ -1,7 +1,7 @@
 """``@trace``: a span around each call of a function, whatever kind of function it is.
 
-Inputs are the bound arguments with defaults, without ``self`` or ``cls``; outputs what it returned or, for
-generators, the list of what it yielded.
+A span's inputs are the bound arguments with defaults, without ``self`` or ``cls``. Its outputs are what the function
+returned or, for generators, the list of what it yielded.
 """
 
 from __future__ import annotations
@@ -57,25 +57,27 @@ def trace(
     """Trace every call of a function, as ``@trace`` or ``@trace(name=…, span_type=…)``.
 
     Works on functions, coroutine functions, generators, async generators, methods, callable objects, and above or
-    below ``@classmethod`` and ``@staticmethod``. The wrapped function is what it was: same signature, same kind,
-    same result, same exceptions, same cancellation. A generator's span starts with its first step, is current only
-    inside its own steps, and ends with it; closed early it is ``abandoned``.
+    below ``@classmethod`` and ``@staticmethod``. The wrapped function behaves as before: same signature, same kind,
+    same result, same exceptions, same cancellation. A generator's span starts with the generator's first step, is
+    current only inside its steps, and ends with the generator. If the generator is closed early, the span is
+    ``abandoned``.
 
-    Calls of a task or thread that goes on after the span around it has ended belong to the nearest span above that is
-    still open; if there is none, each begins a trace of its own. ``@trace`` on the task's own function holds them
-    together.
+    A task or thread may go on after the span around it has ended. Its calls then belong to the nearest span above that
+    is still open; if there is none, each call begins a trace of its own. To keep them in one trace, put ``@trace`` on
+    the task's own function.
 
     Args:
         func: The function, when used without parentheses.
         name: The span's name; the function's own by default.
         span_type: One of `SpanType`, or any string.
-        attributes: Set on each span from the start.
-        output_reducer: For generators: makes the span's outputs out of the list of items, all of which are held
-            until the generator ends. Without it the items are the outputs, and each is let go at once.
+        attributes: Attributes that each span has from its start.
+        output_reducer: For generators: a function that makes the span's outputs from the list of items. All items are
+            then kept in memory until the generator ends. Without a reducer the items are the outputs, and none is kept
+            in memory.
 
     Raises:
-        ConfigurationError: `func` is no function, `output_reducer` was given for one that is no generator, or an
-            argument has the wrong type.
+        ConfigurationError: `func` is not a function, `output_reducer` was given for a function that is not a generator,
+            or an argument has the wrong type.
     """
     if func is None:
         options = _Options(name, span_type, attributes, output_reducer)
@@ -126,7 +128,7 @@ class _Plan:
         self._binder = Binder(func)
 
     def open(self) -> LiveSpan | None:
-        """Make a span for one call, not yet begun; None, and a log line, if that fails."""
+        """Make a span for one call, not yet begun. If that fails, log it and return None."""
         try:
             return open_span(self.name, self.span_type)
         except Exception:
@@ -134,7 +136,7 @@ class _Plan:
             return None
 
     def begin(self, span: LiveSpan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Begin the span with the call's arguments; if that fails, it is logged, and nothing is recorded of it."""
+        """Begin the span with the call's arguments. If that fails, log it and record nothing of the span."""
         try:
             span.begin_with(self.attributes, self._binder.bind(args, kwargs) if span.is_recording else None)
         except Exception:
@@ -142,7 +144,7 @@ class _Plan:
             report(f"tracing a call of {self.name}")
 
     def reduced(self, span: LiveSpan, items: list[Any]) -> Payload | None:
-        """Return what the reducer makes of a generator's items; if it raises, that is logged, and the items kept."""
+        """Return what the reducer makes of a generator's items. If it raises, log that and return the items."""
         outputs: Any = items
         if self.reducer is not None:
             try:
@@ -171,7 +173,7 @@ def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], _Plan], 
 
 
 def _finish(span: LiveSpan, error: BaseException | None = None, result: object = None) -> None:
-    """End the span of a call. What fails in here is logged, never raised."""
+    """End the span of a call. An error in here is logged, never raised."""
     try:
         span.finish_with(error, None if error is not None else span.snapshot(result))
     except Exception:
@@ -179,14 +181,14 @@ def _finish(span: LiveSpan, error: BaseException | None = None, result: object =
 
 
 def _raised(span: LiveSpan, before: LiveSpan | None) -> None:
-    """Leave and end the span of a call that raises what is being handled. Does nothing the second time."""
+    """Leave and end the span of a call that raised the exception now being handled. A second call does nothing."""
     leave(span, before)
     _finish(span, sys.exc_info()[1])
 
 
-# A `KeyboardInterrupt` can come in the middle of anything that the wrappers call. So all of it stands inside their
-# ``try``, and what mends is called twice: if the first call was interrupted, the second does the rest. That is in a
-# ``finally`` that begins with a ``try``, as Python 3.10 also looks for signals on its way into any other handler.
+# A `KeyboardInterrupt` can come in the middle of anything that the wrappers call. So everything is inside their
+# ``try``, and the clean-up is called twice: if the first call was interrupted, the second does the rest. This is in a
+# ``finally`` that begins with a ``try``, because Python 3.10 also looks for signals on its way into any other handler.
 
 
 def _wrap_function(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
@@ -242,18 +244,18 @@ def _wrap_coroutine(func: Callable[..., Any], plan: _Plan) -> Callable[..., Any]
 
 
 class _Steps:
-    """One run of a generator, and its span: opened by the first step, told of each item, ended once.
+    """One run of a generator, and its span, which begins with the first step, notes each item, and ends once.
 
-    A driver calls `enter`, `step` and `leave`, hands the item over, and tells how its reader came back: `send` or
-    `throw`. Sync and async drivers differ in their ``await`` and in nothing else.
+    The driver is the wrapper's loop. It calls `enter`, `step` and `leave`, hands the item to the reader, and calls
+    `send` or `throw`, depending on how the reader came back. Sync and async drivers differ only in their ``await``.
 
     Args:
         resume: The generator's ``send`` or ``asend``.
         throw: Its ``throw`` or ``athrow``.
-        stop: What it raises at its end.
+        stop: The exception that the generator raises at its end.
 
     Attributes:
-        step: Takes the next step: returns an item or an awaitable of one.
+        step: Runs the generator's next step; returns an item, or an awaitable of an item.
     """
 
     def __init__(
@@ -267,7 +269,7 @@ class _Steps:
         self._stop = stop
         self._items: list[Any] = []
         self._count = 0
-        self._closing = False  # its reader wants no more (``close()``, or dropped)
+        self._closing = False  # the reader closed or dropped the generator
         self.step: Callable[[], Any] = functools.partial(resume, None)
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -276,23 +278,23 @@ class _Steps:
             self._plan.begin(self._span, args, kwargs)
 
     def enter(self) -> None:
-        """Make the span current, for one step."""
+        """Make the span current for one step."""
         if self._span is not None:
             self._before = current_span.get()
             current_span.set(self._span)
 
     def leave(self) -> None:
-        """Make current what was before the step."""
+        """Make the span current again that was current before the step."""
         if self._span is not None:
             leave(self._span, self._before)
             self._before = None
 
     def send(self, value: object) -> None:
-        """The reader wants the next item, and has sent this."""
+        """The reader wants the next item, and has sent `value`."""
         self.step = functools.partial(self._resume, value)
 
     def throw(self, error: BaseException) -> None:
-        """The reader has thrown this in: the function's own handlers run, and what comes of it is the next step's."""
+        """The reader has thrown `error` in. The next step runs the function's own handlers, and brings the result."""
         self._closing = isinstance(error, GeneratorExit)
         self.step = functools.partial(self._throw, error)
 
@@ -310,11 +312,12 @@ class _Steps:
             self._items.append(item)
 
     def end(self) -> None:
-        """End the span for what a step raised: as completed, abandoned (closed by its reader), cancelled or failed.
+        """End the span by what the step raised: as completed, abandoned (closed by its reader), cancelled or failed.
 
-        Takes what is being handled. Does nothing the second time.
+        Uses the exception that is being handled. A second call does nothing.
         """
-        # It may hold what was thrown in, whose traceback holds the driver's frame, which holds this.
+        # Breaks a reference cycle: `step` may hold an exception that was thrown in, its traceback holds the driver's
+        # frame, and that frame holds this object.
         self.step = self._over
         self.leave()
         span = self._span
@@ -323,7 +326,7 @@ class _Steps:
         try:
             raised = sys.exc_info()[1]
             error = None if isinstance(raised, self._stop) else raised
-            # Without outputs of its own the span has the items, which the worker knows already.
+            # If the span gets no outputs here, the worker uses the items, which it knows already.
             own = self._plan.reducer is not None or not self._count
             outputs = self._plan.reduced(span, self._items) if own else None
             if self._closing and (error is None or isinstance(error, GeneratorExit)):
@@ -347,7 +350,7 @@ def _wrap_generator(func: Callable[..., Generator[Any, Any, Any]], plan: _Plan) 
                 steps.begin(args, kwargs)
                 while True:
                     steps.enter()
-                    fresh = [steps.step()]  # to be emptied as it is handed over: an item is not ours to keep alive
+                    fresh = [steps.step()]  # emptied when the item is handed over, so that we do not keep it alive
                     steps.leave()
                     steps.yielded(fresh[0])
                     try:

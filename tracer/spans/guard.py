@@ -1,4 +1,4 @@
-"""The guard where tracer meets user code: nothing of ours raises into a traced call."""
+"""The guard between tracer and user code: an error in tracer never reaches a traced call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _throttle = Throttle()
 
 
 def guarded(method: Callable[P, R]) -> Callable[P, R | None]:
-    """Log what a hook raises, and return None instead; the user's call goes on as if we were not there."""
+    """Log what one of our methods raises, and return None instead; the user's call goes on as if we were not there."""
     what = method.__qualname__
 
     @functools.wraps(method)
@@ -34,6 +34,6 @@ def guarded(method: Callable[P, R]) -> Callable[P, R | None]:
 
 
 def report(what: str, consequence: str = "the call goes on without it") -> None:
-    """Log the exception being handled; once a minute for each `what`, as a fault here comes with each call."""
+    """Log the exception being handled, once a minute for each `what`, because an error here comes with every call."""
     if _throttle.allows(what):
         logger.exception("%s failed; %s (told at most once a minute)", what, consequence)

@@ -1,7 +1,7 @@
 """Live spans: what user code holds while a span runs.
 
-A live span keeps no history: each change is a record on the queue at once, so that a running span can be watched
-and a killed process leaves what it had seen.
+A live span keeps no history: each change goes on the queue as a record at once. So a running span can be watched, and
+if the process is killed, what it had recorded before is still there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tracer.pipeline.pipeline import Pipeline
 
 __all__ = ["LiveSpan"]
 
-# Members of an enum are slow to look up on Python 3.11 (0.25 µs).
+# Looking up an enum member is slow on Python 3.11 (0.25 µs).
 _DETAIL, _START, _END = Rank.DETAIL, Rank.START, Rank.END
 _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED
 
@@ -46,10 +46,11 @@ class TraceContext:
     """What the spans of one trace share in this process.
 
     Attributes:
-        clock_offset: Wall clock minus monotonic clock when the trace began. All its times are monotonic readings
-            plus this, so a clock that is set meanwhile can neither make a duration negative nor reorder spans.
-        experiment: Where the trace belongs; goes with its first span.
-        recording: False if sampling left the trace out, or a full queue its root.
+        clock_offset: Wall clock minus monotonic clock when the trace began. All times of the trace are monotonic
+            readings plus this offset. So if somebody sets the clock meanwhile, no duration becomes negative, and spans
+            keep their order.
+        experiment: The experiment that the trace belongs to; sent with its first span.
+        recording: False if sampling left the trace out.
         spans_dropped: Child spans that a full queue refused.
     """
 
@@ -74,7 +75,7 @@ class TraceContext:
             pipeline.unsampled.add()
 
     def _is_sampled(self, rate: float) -> bool:
-        """Decide by the trace id's last 56 bits, so that every process decides alike (W3C trace context level 2)."""
+        """Decide by the trace id's last 56 bits, so that every process decides the same (W3C trace context level 2)."""
         return int(self.trace_id[-14:], 16) < rate * 2**56
 
     def now_ns(self) -> int:
@@ -83,9 +84,9 @@ class TraceContext:
 
 
 class LiveSpan:
-    """An open span. Methods never raise into the caller but for misuse, and do nothing once the span has ended.
+    """An open span. Its methods raise only for wrong arguments, and do nothing once the span has ended.
 
-    Safe to use from several threads and tasks; what they set last wins.
+    Safe to use from several threads and tasks; if they set the same thing, the last value wins.
 
     Attributes:
         name: Shown in the tree.
@@ -93,10 +94,10 @@ class LiveSpan:
         span_id: 16 lower-case hex digits.
         parent_id: The parent's span id; None for the root.
         start_time_ns: Nanoseconds since the epoch.
-        end_time_ns: The same; None while the span is open.
-        has_ended: It is the parent of nothing new.
-        is_recording: False once it has ended, if its trace is not sampled, or if a full queue refused it.
-        pipeline: What its records go through.
+        end_time_ns: Nanoseconds since the epoch; None while the span is open.
+        has_ended: True once the span has ended. Then it does not become the parent of new spans.
+        is_recording: False once the span has ended, if its trace is not sampled, or if a full queue refused the span.
+        pipeline: The pipeline that its records go through.
     """
 
     __slots__ = (
@@ -109,7 +110,7 @@ class LiveSpan:
         self._trace = trace
         self._parent = parent
         self._is_first = is_first
-        self._recording: bool = trace.recording and (parent is None or parent._recording)  # also what is below it
+        self._recording: bool = trace.recording and (parent is None or parent._recording)  # spans below follow it
         self._begun = False
         self.has_ended = False
         self._lost: dict[str, int] | None = None
@@ -135,12 +136,12 @@ class LiveSpan:
 
     @property
     def settings(self) -> Settings:
-        """The settings of the pipeline that it goes through."""
+        """The settings of the pipeline that its records go through."""
         return self.pipeline.settings
 
     @property
     def clock_offset(self) -> int:
-        """What to add to the monotonic clock's nanoseconds, to have nanoseconds since the epoch."""
+        """What to add to the monotonic clock's nanoseconds to get nanoseconds since the epoch."""
         return self._trace.clock_offset
 
     def now_ns(self) -> int:
@@ -149,26 +150,26 @@ class LiveSpan:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """A copy of the attributes that were set on it."""
+        """A copy of the attributes that were set on this span."""
         return dict(self._attributes or {})
 
     def get_attribute(self, key: str) -> Any:
-        """Return an attribute that was set on it, or None."""
+        """Return an attribute that was set on this span, or None."""
         return (self._attributes or {}).get(key)
 
     @property
     def inputs(self) -> Any:
-        """The very object that its inputs were taken from; None once it has ended, so as not to keep it alive."""
+        """The very object that the inputs were taken from. It is let go when the span ends; then this is None."""
         return self._inputs
 
     @property
     def outputs(self) -> Any:
-        """The very object that was given to `set_outputs`; None once it has ended."""
+        """The very object that was given to `set_outputs`; None once the span has ended."""
         return self._outputs
 
     @property
     def status(self) -> SpanStatus:
-        """The status that was set, or that its end gave it; ``UNSET`` before either."""
+        """The status that was set, or that the span got when it ended; ``UNSET`` before that."""
         if self._status is not None:
             return self._status
         return SpanStatus(SpanStatusCode.OK if self.has_ended else SpanStatusCode.UNSET)
@@ -190,7 +191,7 @@ class LiveSpan:
     # --- what users set -------------------------------------------------------------------------------------------
 
     def set_inputs(self, inputs: object) -> None:
-        """Keep a snapshot of `inputs` as it is now; any value (see `tracer.capture.snapshots`)."""
+        """Keep a snapshot of `inputs` as it is now. Any value is accepted (see `tracer.capture.snapshots`)."""
         if self.is_recording:
             self._inputs = inputs
             self._update(inputs=self.snapshot(inputs))
@@ -206,7 +207,7 @@ class LiveSpan:
         self.set_attributes({key: value})
 
     def set_attributes(self, attributes: Mapping[str, object]) -> None:
-        """Set attributes; keys are strings, values JSON-like (others become their repr)."""
+        """Set attributes. Keys are strings; values are JSON-like (any other value is kept as its repr)."""
         changes = check_mapping("attributes", attributes)
         if self.is_recording:
             self._attributes = {**(self._attributes or {}), **changes}
@@ -230,7 +231,7 @@ class LiveSpan:
             self._update(span_type=self.span_type)
 
     def add_event(self, name: str | SpanEvent, attributes: Mapping[str, object] | None = None) -> None:
-        """Note something that happens now; or, given a `SpanEvent`, that happened at its time."""
+        """Note something that happens now; or a `SpanEvent`, which happened at its own time."""
         if isinstance(name, SpanEvent):
             self.note(check_text("name", name.name), check_mapping("attributes", name.attributes), name.timestamp_ns)
         else:
@@ -271,14 +272,14 @@ class LiveSpan:
         capture: bool = True,
     ) -> None:
         """Put the span's start on the queue. If it is refused, neither this span nor any below it is recorded."""
-        encoded: Any = attributes  # msgspec takes what is encoded in the place of any value
+        encoded: Any = attributes  # msgspec accepts an already encoded value in place of any value
         if isinstance(attributes, EncodedAttributes):
             self._attributes, encoded = attributes.values, attributes.encoded
         else:
             self._attributes = attributes
         trace = self._trace
         if not self._recording:
-            if trace.recording:  # it is left out with a span above it, that a full queue refused
+            if trace.recording:  # left out because a full queue refused a span above it
                 trace.spans_dropped += 1
                 trace.pipeline.refuse(_START)
             return
@@ -320,7 +321,7 @@ class LiveSpan:
         lost[kind] = lost.get(kind, 0) + 1
 
     def discard(self) -> None:
-        """Take back a span that could not begin: nothing is recorded of it, and nothing comes below it."""
+        """Take back a span that could not begin: nothing of it, and no span below it, is recorded."""
         self.has_ended, self.is_recording, self._recording = True, False, False
 
     def finish(
@@ -340,7 +341,7 @@ class LiveSpan:
         try:
             self.has_ended, self.is_recording = True, False
             self._inputs = self._outputs = None
-            if parent is not None and parent.has_ended:  # else a chain of tasks, each begun by the last, were kept
+            if parent is not None and parent.has_ended:  # or tasks that each start the next would keep all spans alive
                 self._parent = parent.nearest_open()
             if end_ns is None:
                 end_ns = trace.clock_offset + trace.perf_counter_ns()
@@ -365,7 +366,7 @@ class LiveSpan:
             raise
 
     def _finish_again(self, ending: Ending, failure: Failure | None, has_outputs: bool) -> None:
-        """Put a bare end on the queue, as it is unknown whether the whole one is there (Ctrl-C, a fault of ours)."""
+        """Put a bare end on the queue after an error (Ctrl-C, a bug of ours): the full end may not be on the queue."""
         if self.end_time_ns is None:
             self.end_time_ns = self._trace.now_ns()
         if self._recording:
@@ -389,7 +390,7 @@ class LiveSpan:
             self._push(record, _DETAIL)
 
     def snapshot(self, value: object) -> Payload | None:
-        """Encode a value as it is now; None, and counted, if it is not recorded or the queue is too full."""
+        """Encode a value as it is now. None if the span is not recorded, or (counted) if the queue is too full."""
         if not self.is_recording:
             return None
         pipeline = self.pipeline

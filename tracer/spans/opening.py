@@ -1,4 +1,4 @@
-"""Opening spans: below the one that is current, and for a ``with`` block (``start_span``)."""
+"""Opening spans: below the current span, and for a ``with`` block (``start_span``)."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ _COLLECTED = Ending.COLLECTED
 
 
 def open_span(name: str, span_type: str, parent: LiveSpan | None = CURRENT) -> LiveSpan:
-    """Make a span below the current one, or below `parent`, not yet begun. Takes ids and a clock reading, nothing else.
+    """Make a span below the current span, or below `parent`, not yet begun. It only gets ids and a clock reading.
 
-    A current span that has ended is no parent: its nearest open ancestor is, else the span begins a trace of its own.
+    A current span that has ended can't be the parent. Its nearest open ancestor is the parent instead; if there is
+    none, the span begins a trace of its own.
 
-    Below a span of a pipeline that is closed (its process was forked, tracer was shut down and opened again) the
-    span is the first of its trace in the present pipeline, and still belongs to that trace. A span of tracer's own work
-    is not recorded.
+    The parent's pipeline may be closed, because the process was forked, or tracer was shut down and opened again. Then
+    the span still belongs to the parent's trace, and is the first span of that trace in the present pipeline. A span of
+    tracer's own work is not recorded.
     """
-    if not mark[0]:  # a child whose fork ran no hooks: its ids must not be its parent's
+    if not mark[0]:  # a child process whose fork ran no hooks: it must not use its parent's ids
         notice()
     if own_work.get():
         return LiveSpan(TraceContext(runtime.pipeline_for_spans(), recording=False), None, name, span_type, True)
@@ -50,9 +51,9 @@ def open_span(name: str, span_type: str, parent: LiveSpan | None = CURRENT) -> L
 
 
 class SpanScope:
-    """The ``with`` (or ``async with``) of a span: current inside, ended at the end, whatever happens.
+    """The context manager of a span: the span is current inside the block and ends with it, whatever happens.
 
-    Each entry is a span of its own: it may be entered again, also inside itself or by other tasks meanwhile.
+    Each entry opens a new span. A scope may be entered again, also inside itself or by other tasks at the same time.
     """
 
     __slots__ = ("__weakref__", "_attributes", "_entered", "_name", "_span_type")
@@ -61,7 +62,7 @@ class SpanScope:
         self._name = name
         self._span_type = span_type
         self._attributes = attributes
-        self._entered: list[tuple[LiveSpan, LiveSpan | None]] = []  # each with what was current before
+        self._entered: list[tuple[LiveSpan, LiveSpan | None]] = []  # each span with the one that was current before
 
     def __enter__(self) -> LiveSpan:
         span = open_span(self._name, self._span_type)
@@ -86,12 +87,15 @@ class SpanScope:
         try:
             entry = self._innermost()
             self._end(entry, error)
-        except BaseException:  # Ctrl-C in the middle: once more; what is done already is not done again
+        except BaseException:  # Ctrl-C in the middle: do the rest; what is already done is not done again
             self._end(entry or self._innermost(), error)
             raise
 
     def _innermost(self) -> tuple[LiveSpan, LiveSpan | None]:
-        """Return the entry that ends: the one around the current span, or the last if it ends in another context."""
+        """Return the entry that ends: the one of the current span or its nearest ancestor.
+
+        If it ends in another context, none is found there; then it is the last entry.
+        """
         entered, span = self._entered, current_span.get()
         while span is not None:
             for entry in reversed(entered):
@@ -104,9 +108,9 @@ class SpanScope:
         span, before = entry
         if current_span.get() is span:
             current_span.set(before)
-        elif not is_generator(_user_frame()):  # whose spans end when it is read on, or closed: inside of any other
+        elif not is_generator(_user_frame()):  # a generator's block may end inside any other span, which stays current
             leave(span, before)
-        if isinstance(error, GeneratorExit):  # the block stands in a generator that its reader left
+        if isinstance(error, GeneratorExit):  # the block is in a generator that its reader left
             span.finish(Ending.CLOSED)
         else:
             span.finish_with(error)
@@ -125,11 +129,11 @@ class SpanScope:
 
 
 class _EnteredScope(SpanScope):
-    """What a scope is while it is entered: it ends its spans if it goes away without having been left.
+    """The class of a scope while it is entered. It ends its spans if the scope is freed without having been left.
 
-    That is so where Ctrl-C came before the first line of its `__exit__`, which nothing can catch; also where it was
-    entered by hand and dropped. It is a class of its own as a Ctrl-C that comes in a `__del__` is lost: no scope that
-    was left may have one.
+    That happens if Ctrl-C came before the first line of `__exit__`, where nothing can catch it, and if a scope was
+    entered by hand and dropped. This is a separate class because a Ctrl-C that comes in a `__del__` is lost: a scope
+    that was left must not have a `__del__`.
     """
 
     __slots__ = ()
@@ -155,7 +159,7 @@ def start_span(
     span_type: str = SpanType.UNKNOWN,
     attributes: Mapping[str, object] | None = None,
 ) -> SpanScope:
-    """Open a span for a ``with`` or ``async with`` block; it is current inside and ends with the block.
+    """Open a span for a ``with`` or ``async with`` block; the span is current inside and ends with the block.
 
     An exception that leaves the block ends the span as failed (cancellation: as cancelled) and goes on unchanged.
     Never blocks; safe in any thread, task and event loop.
@@ -163,13 +167,13 @@ def start_span(
     Args:
         name: Shown in the tree.
         span_type: One of `SpanType`, or any string.
-        attributes: Set from the start.
+        attributes: Attributes that the span has from its start.
 
     Returns:
-        A context manager whose target is the `LiveSpan`. Entered again, it opens another span.
+        A context manager whose target (``as``) is the `LiveSpan`. If it is entered again, it opens another span.
 
     Raises:
-        ConfigurationError: `name` or `span_type` is no string, or `attributes` no mapping with string keys.
+        ConfigurationError: `name` or `span_type` is not a string, or `attributes` is not a mapping with string keys.
     """
     return SpanScope(
         check_text("name", name), check_text("span_type", span_type), check_mapping("attributes", attributes)
