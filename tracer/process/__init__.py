@@ -1,1 +1,1 @@
-"""The process under us: forks, children that skip atexit, threads where greenlets have taken their place."""
+"""The process that tracer runs in: forks, children that skip atexit, threads that greenlets have replaced."""

@@ -1,4 +1,4 @@
-"""Children that end by ``os._exit``, which skips ``atexit``: what they run before, by the library that started them.
+"""Children that end with ``os._exit``, which skips ``atexit``: what each library runs in its children before it.
 
 | started by | ends with | we ask for |
 |---|---|---|
@@ -19,14 +19,14 @@ from typing import Any
 
 __all__ = ["call_before_child_exits"]
 
-_LIBRARIES = ("multiprocessing", "multiprocess")  # billiard has its processes and finalizers in the first's lists
+_LIBRARIES = ("multiprocessing", "multiprocess")  # billiard puts its processes and finalizers into the first's lists
 _AFTER_OTHERS = -100  # a negative priority comes after the child's own children and queues are done
 
 
 def call_before_child_exits(function: Callable[[], object]) -> None:
     """Have `function` called at the end of this process, if one of those libraries has started it.
 
-    To be asked for in the child, not inherited: a child begins by clearing the finalizers of its parent.
+    Call this in the child. A call in the parent has no effect there, as a child first clears its parent's finalizers.
     """
     for library in _LIBRARIES:
         process, util = sys.modules.get(f"{library}.process"), sys.modules.get(f"{library}.util")
@@ -37,7 +37,7 @@ def call_before_child_exits(function: Callable[[], object]) -> None:
 
 
 def _is_child(process: Any) -> bool:
-    """Tell by the current process's parent: billiard has no `parent_process`. Only main processes lack one."""
+    """Tell whether the process has a parent; only main processes have none. billiard lacks `parent_process`."""
     return getattr(process.current_process(), "_parent_pid", None) is not None
 
 

@@ -1,8 +1,8 @@
-"""Forks: what has to be done around one, and how a child notices one that ran no hooks.
+"""Forks: what has to be done around a fork, and how a child notices a fork that ran no hooks.
 
 ``os.fork`` runs the functions that are registered here. A fork from C code (``libc.fork()`` through ctypes, a server
-written in C) runs none of them. So whoever is about to use inherited state looks at `mark` first, and calls `notice`
-where it reads 0.
+written in C) runs none of them. So code that is about to use inherited state looks at `mark` first, and calls `notice`
+if it reads 0.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MADV_WIPEONFORK = 18  # Linux 4.14, madvise(2); the mmap module has no name for 
 
 
 class Mark(Protocol):
-    """Something whose item 0 is 1 in the process that it belongs to, and 0 in a child that nobody told of the fork."""
+    """Something whose item 0 is 1 in the process that it belongs to, and 0 in a child that has not noticed the fork."""
 
     def __getitem__(self, index: int, /) -> int: ...
 
 
 class _PidMark:
-    """Compares the process id: a system call where it can't be had cheaper."""
+    """Compares the process id, which takes a system call: for systems without a cheaper way."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -46,7 +46,7 @@ class _Hooks(NamedTuple):
 
 _hooks: list[_Hooks] = []
 _entered: list[_Hooks] = []
-"""Those whose `before` was called for the fork that is going on: another thread may register more meanwhile."""
+"""The hooks whose `before` was called for the current fork. Another thread may register more meanwhile."""
 
 
 def _nothing() -> None:
@@ -62,7 +62,7 @@ def register(
 
     Args:
         before: Not called for a fork that runs no hooks. The last one registered comes first.
-        after_in_parent: Called only if `before` was. The first one registered comes first, as for the next.
+        after_in_parent: Called only if `before` was. The first one registered comes first, also in the child.
         after_in_child: Must not rely on `before`.
     """
     _hooks.append(_Hooks(before, after_in_parent, after_in_child))
@@ -71,12 +71,13 @@ def register(
 def notice() -> None:
     """In a child whose fork ran no hooks: do what should have been done after it, the interpreter's part included.
 
-    CPython asks whoever forks to call ``PyOS_AfterFork_Child`` in the child. Without it the next thread that starts can
-    wait for ever for the interpreter's lock, at which threads of the parent were waiting. It forgets all other threads,
-    so it comes too late where the child has started one. See https://docs.python.org/3/c-api/sys.html.
+    CPython requires code that forks to call ``PyOS_AfterFork_Child`` in the child. Without this call, the next thread
+    that starts can wait for ever for the interpreter's lock, because threads of the parent were waiting for it. The
+    call forgets all other threads, so it is too late once the child has started a thread. See
+    https://docs.python.org/3/c-api/sys.html.
     """
     if _is_only_thread():
-        _imp.acquire_lock()  # as `PyOS_BeforeFork` does; the next call lets it go
+        _imp.acquire_lock()  # as `PyOS_BeforeFork` does; the next call releases it
         ctypes.pythonapi.PyOS_AfterFork_Child()  # calls our hooks as well
     if not mark[0]:
         _run_after_in_child()
@@ -132,7 +133,7 @@ def _renew_mark() -> None:
     if isinstance(mark, mmap.mmap):
         mark[0] = 1
     elif isinstance(mark, _PidMark):
-        mark.__init__()  # type: ignore[misc]  # others hold this very object
+        mark.__init__()  # type: ignore[misc]  # other modules hold this object
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -1,16 +1,17 @@
 """Threads of the operating system, also where gevent or eventlet has put greenlets in their place (monkey patching).
 
-The worker must not be a greenlet. Its event loop would run in a thread of the user's: there their own `asyncio.run`
-would fail ("cannot be called from a running event loop"), and SQLite would hold up all their greenlets.
+The worker must not be a greenlet. Its event loop would run in one of the user's threads. There the user's own
+`asyncio.run` would fail ("cannot be called from a running event loop"), and SQLite would block all greenlets of the
+user.
 
-- gevent gives back what it replaced: the worker and its connections get threads, locks, queues, a selector and sockets
-  from before the patch. They must share no lock of gevent's with a greenlet, which may wait for it for ever (20 of 20
-  greenlets that logged beside a thread that logged, gevent 26.9). So whoever waits for the worker looks again every
+- gevent still has what it replaced: the worker and its connections get the original threads, locks, queues, selector
+  and sockets. They must not share a lock of gevent's with a greenlet: the greenlet may wait for it for ever (so did 20
+  of 20 greenlets that logged while a thread logged, gevent 26.9). So whoever waits for the worker looks again every
   millisecond, with a sleep that lets other greenlets run, and what the worker logs is logged by a greenlet.
-- eventlet's locks, `logging`'s among them, don't work between threads. There nothing is traced.
+- eventlet's locks, including those of `logging`, don't work between threads. So with eventlet nothing is traced.
 
-A process may be patched before tracer is imported, after, or while the worker runs. So it is looked up when it matters:
-when a thread starts, and when somebody waits. Neither library is ever imported here.
+A process may be patched before tracer is imported, after that, or while the worker runs. So the code here looks for a
+patch each time a thread starts and each time somebody waits. Neither library is ever imported here.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ __all__ = [
 T = TypeVar("T")
 _LOOK_AGAIN = 0.001  # seconds
 _LOGGERS = (logging.getLogger("tracer"), logging.getLogger("asyncio"))  # all that the worker logs with
-_thread_hubs: dict[int, Any] = {}  # by native thread id: the hub of whoever started it
+_thread_hubs: dict[int, Any] = {}  # by native thread id: the hub of the thread that started it
 _REPLACED_BY_GEVENT = ("threading", "queue", "select", "socket")
 
 
 def start_thread(target: Callable[[], None], name: str) -> None:
-    """Start a daemon thread. Raises RuntimeError if there is none left, none to be had, or the interpreter exits."""
+    """Start a daemon thread. Raises RuntimeError if none is left or can work here, or if the interpreter exits."""
     if reason := why_there_are_none():
         raise RuntimeError(reason)
     if _gevent() is None:
@@ -67,35 +68,35 @@ def start_thread(target: Callable[[], None], name: str) -> None:
 
 
 def is_outdated() -> bool:
-    """Tell such a thread whether the process was patched after it started: it should end, and be started anew."""
+    """Tell a thread of `start_thread` whether a patch came after its start: then it should end and be started anew."""
     return why_there_are_none() is not None or (_gevent() is not None and _native_id() not in _thread_hubs)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop for such a thread."""
+    """Return an event loop for a thread of `start_thread`."""
     if _gevent() is None:
         return asyncio.SelectorEventLoop()
     return _Loop(_original("selectors", "DefaultSelector")())
 
 
 def share_with_threads(future: concurrent.futures.Future[Any]) -> None:
-    """Make a new future one that such a thread may answer."""
+    """Change a new future so that a thread of `start_thread` may answer it."""
     if _gevent() is not None:
         future._condition = threading.Condition(_original("_thread", "RLock")())
 
 
 def new_lock() -> Any:
-    """Return a `threading.RLock` that such a thread may hold."""
+    """Return a `threading.RLock` that a thread of `start_thread` may hold."""
     return _original("_thread", "RLock")()
 
 
 def wait_for(event: threading.Event, timeout: float) -> bool:
-    """Wait, in any thread or greenlet, for an event that such a thread sets; return whether it did."""
+    """Wait, in any thread or greenlet, for an event that a thread of `start_thread` sets; return whether it did."""
     return event.wait(timeout) if not _greenlets() else _look_until(event.is_set, timeout)
 
 
 def wait_for_all(futures: Collection[concurrent.futures.Future[Any]], timeout: float) -> None:
-    """Wait, in any thread or greenlet, for what such a thread answers."""
+    """Wait, in any thread or greenlet, for the answers of a thread of `start_thread`."""
     if not _greenlets():
         concurrent.futures.wait(futures, timeout)
     else:
@@ -103,7 +104,7 @@ def wait_for_all(futures: Collection[concurrent.futures.Future[Any]], timeout: f
 
 
 def why_there_are_none() -> str | None:
-    """Why nothing can be traced here, and what to do about it; None if it can."""
+    """Return why nothing can be traced here, and what to do about it; None if tracing is possible."""
     patcher = sys.modules.get("eventlet.patcher")
     if patcher is None or not patcher.is_monkey_patched("thread"):
         return None
@@ -143,7 +144,7 @@ def _native_id() -> int:
 
 
 def _log_in_a_greenlet(record: logging.LogRecord) -> bool:
-    """A filter: let a greenlet of those that started it log what such a thread would."""
+    """A log filter: what a thread of `start_thread` would log, a greenlet beside its starter logs instead."""
     hub = _thread_hubs.get(_native_id()) if _thread_hubs else None
     if hub is None:
         return True
@@ -156,7 +157,7 @@ def _look_until(is_so: Callable[[], bool], timeout: float | None) -> bool:
     while not is_so():
         if time.monotonic() >= until:
             return False
-        time.sleep(_LOOK_AGAIN)  # gevent's, if it has replaced that
+        time.sleep(_LOOK_AGAIN)  # gevent's sleep, if gevent has replaced it
     return True
 
 
@@ -176,4 +177,4 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 sleep: Callable[[float], None] = _original("time", "sleep")
-"""Sleep as a thread, and not as a greenlet."""
+"""Make the whole thread sleep, not only a greenlet."""

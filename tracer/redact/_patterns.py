@@ -14,7 +14,7 @@ _compiled = functools.cache(re.compile)  # on first use: importing tracer must s
 
 # --- e-mail -----------------------------------------------------------------------------------------------------------
 
-# Bounded as RFC 5321 bounds it (section 4.5.3.1), so that a long text without spaces takes linear time.
+# Its lengths are limited as in RFC 5321 (section 4.5.3.1), so that a long text without spaces takes linear time.
 _EMAIL = r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"
 
 
@@ -29,7 +29,7 @@ def emails(text: str) -> str:
 
 # --- keys -------------------------------------------------------------------------------------------------------------
 
-# Each begins with a text that its issuer puts there for programs like this one to find.
+# Each begins with a text by which its issuer lets programs like this one find it.
 _KEY = r"""(?x)
     \b(?:
         (?:sk|gsk|xai|pplx)[-_][A-Za-z0-9_-]{12,}                           # OpenAI, Anthropic, Stripe, Groq, xAI, …
@@ -42,7 +42,7 @@ _KEY = r"""(?x)
     )
   | -----BEGIN\ [A-Z ]{0,40}PRIVATE\ KEY-----(?:.|\n)*?(?:-----END\ [A-Z ]{0,40}PRIVATE\ KEY-----|\Z)
 """
-# What stands behind these words is a key whatever it looks like. The word stays.
+# What follows these words is a key, whatever it looks like. The words themselves stay.
 _NAMED_KEY = r"""(?ix)
     (   \b(?:bearer|basic)\s+
       | \b(?:api[-_ ]?key|apikey|access[-_]?token|client[-_]?secret|authorization)\b
@@ -50,7 +50,7 @@ _NAMED_KEY = r"""(?ix)
     )
     (?=[A-Za-z0-9._~+/=-]*[0-9]) [A-Za-z0-9._~+/=-]{16,}
 """
-# Looked for first: ten times as fast as the expressions, and most texts have none of them.
+# These are searched first: that is ten times as fast as the expressions, and most texts have none of them.
 _KEY_MARKS = (
     "sk-", "sk_", "xai-", "xai_", "pplx-", "pplx_", "pk_", "rk_", "sess-", "key-", "ghp_", "gho_", "ghu_", "ghs_",
     "ghr_", "github_pat_", "hf_", "npm_", "glpat-", "pypi-", "xox", "AKIA", "ASIA", "AIza", "eyJ", "PRIVATE KEY",
@@ -59,7 +59,7 @@ _KEY_WORDS = ("bearer", "basic", "key", "token", "secret", "authorization")
 
 
 def api_keys(text: str) -> str:
-    """Replace API keys, tokens and private keys by ``[api key]``: those that look like one or are called one.
+    """Replace API keys, tokens and private keys by ``[api key]``: what looks like one, or has such a name before it.
 
     >>> api_keys("OPENAI_API_KEY=sk-proj-0123456789abcdef")
     'OPENAI_API_KEY=[api key]'
@@ -104,7 +104,7 @@ def _hide_cards(run: re.Match[str]) -> str:
 
 
 def _card_end(groups: list[str], start: int) -> int | None:
-    """Return where the card ends that begins with this group, the longest there is; None if none does."""
+    """Return the end of the longest card number that begins with this group; None if none begins there."""
     if len(groups[start]) < _FIRST_GROUP or groups[start][0] not in _CARD_STARTS:
         return None
     for end in range(min(len(groups), start + 11), start, -1):

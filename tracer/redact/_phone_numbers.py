@@ -1,4 +1,4 @@
-"""`tracer.redact.phone_numbers`, apart since it needs the package phonenumbers."""
+"""`tracer.redact.phone_numbers`, in a module of its own because it needs the package phonenumbers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ except ImportError as error:
 __all__ = ["phone_numbers"]
 
 PHONE_NUMBER = "[phone]"
-# The matcher takes 0.3 ms a KB. A text without so many digits close to one another has no number for it to find.
+# The matcher takes 0.3 ms a KB. In a text without so many digits close to one another it finds no number.
 _MAYBE = re.compile(r"(?:\d[\s()./\-\u2010-\u2015]{0,3}){6}\d")
 
 
 def phone_numbers(text: str, region: str | None = None) -> str:
-    """Replace phone numbers by ``[phone]``: those that begin with ``+`` and a country, and a region's own.
+    """Replace phone numbers by ``[phone]``: those with ``+`` and a country code, and those of a region.
 
     >>> phone_numbers("call +49 30 901820")
     'call [phone]'
 
     Args:
         text: Any text.
-        region: Two letters (ISO 3166) of the country whose numbers are meant where none is said:
+        region: Two letters (ISO 3166) of the country to which numbers without a country code belong:
             ``functools.partial(tracer.redact.phone_numbers, region="US")``.
     """
     if not _MAYBE.search(text):

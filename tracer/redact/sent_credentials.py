@@ -1,6 +1,6 @@
-"""Keys that a failed call had sent: servers and gateways quote them in error messages ("Invalid API key: sk-…").
+"""Finds keys that a failed call had sent: servers and gateways quote them in errors ("Invalid API key: sk-…").
 
-An exception of openai's or httpx's leads to its request, so what was secret in it is known to the letter.
+An exception of openai or httpx refers to its request, so we know exactly which secrets were in it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _HEADERS = (
     "openai-organization",
     "openai-project",
 )
-_SHORTEST = 6  # characters: less is a word like any other, and no key
+_SHORTEST = 6  # characters: a shorter text is an ordinary word, not a key
 
 
 def sent_secrets(error: BaseException) -> list[str]:
     """Return the keys, tokens and passwords in the request that an exception belongs to, longest first.
 
-    Empty for any other exception. Never raises: an exception's ``request`` may be anything, or raise itself.
+    Empty for any other exception. Never raises: an exception's ``request`` may be anything, or may itself raise.
     """
     try:
         request = error.request  # type: ignore[attr-defined]  # that of openai.APIError or httpx.HTTPError

@@ -23,7 +23,7 @@ __all__ = [
 
 
 def open_store(uri: str) -> Store:
-    """Return the store that a tracking URI names, not yet opened: ``await store.open()`` opens it, or its first use.
+    """Return the store that a tracking URI names, not yet opened: ``await store.open()`` or its first use opens it.
 
     A relative path is resolved now, so changing the working directory later does no harm.
 
@@ -36,9 +36,9 @@ def open_store(uri: str) -> Store:
 
 
 def make_store(uri: str) -> Store:
-    """Return the store that the pipeline writes to, without a look at its file: that is judged when it is opened.
+    """Return the store that the pipeline writes to. Its file is not looked at now, but when the store is opened.
 
-    A damaged file is moved aside then, and a new one takes its place.
+    A damaged file is then moved aside, and a new one takes its place.
 
     Raises:
         ConfigurationError: The URI is malformed.

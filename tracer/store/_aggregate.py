@@ -1,7 +1,8 @@
-"""What many traces have in common: facets, histograms, overviews. See `tracer.store.summaries` for what is told.
+"""Facets, histograms and overviews of many traces. `tracer.store.summaries` describes the results.
 
-Each question is a statement or two over a sample (`tracer.store._sample`) that answer with one row of JSON: SQLite
-groups and sums, and only percentiles are made here. Errors, which are few, have a sample of their own.
+Each question is one or two statements over a sample (`tracer.store._sample`). Each statement answers with one row of
+JSON: SQLite groups and sums, and only percentiles are computed here. Errors are few, so they have a sample of their
+own.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ __all__ = ["facets", "histogram", "overview"]
 S = TypeVar("S", bound=NameSummary)
 MAX_BUCKETS = 1_000
 MAX_LIMIT = 1_000
-_COUNTABLE = 2_000_000  # entries of an index that are counted, at some 60 ns each
-_RANKED = 2_000  # of the slowest traces, that are asked whether they match
-_MAX_KEYS = 50  # tag keys, and names of feedback, that are facets
+_COUNTABLE = 2_000_000  # up to so many entries of an index are counted, at some 60 ns each
+_RANKED = 2_000  # so many of the slowest traces are tested for a match
+_MAX_KEYS = 50  # so many tag keys and feedback names become facets
 _SECOND, _MINUTE, _HOUR, _DAY = 10**9, 60 * 10**9, 3_600 * 10**9, 86_400 * 10**9
 _WIDTHS: tuple[int, ...] = (
     *(10**power for power in range(6, 9)),  # 1 ms to 100 ms
@@ -90,7 +91,7 @@ def facets(connection: sqlite3.Connection, query: TraceQuery, limit: int) -> Fac
 
 
 def _frequent(found: dict[str, list[FacetValue]]) -> list[str]:
-    """Return the tags, and names of feedback, that most traces have, in order of their names."""
+    """Return the tags and feedback names that occur in the most traces, sorted by name."""
     others = sorted(
         (field for field in found if field not in _FACET_ORDER), key=lambda field: -sum(v.traces for v in found[field])
     )
@@ -104,7 +105,7 @@ def _facet(field: str, values: list[FacetValue], limit: int) -> Facet:
 
 
 def _quoted(key: str) -> str:
-    """Write a key as ``filter_string`` takes it."""
+    """Write a key in the form that ``filter_string`` accepts."""
     if not key or re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
         return key
     return f"`{key}`" if "`" not in key else '"{}"'.format(re.sub(r'(["\\])', r"\\\1", key))
@@ -157,9 +158,12 @@ def _bucketed(connection: sqlite3.Connection, sample: Sample, width: int) -> dic
 
 
 def _span(connection: sqlite3.Connection, sample: Sample) -> tuple[int, int] | None:
-    """Return the first and the last start, of a sample's candidates if it is not all; None if there is none."""
+    """Return the first and the last start of the traces; None if there are none.
+
+    The traces are the chosen ones if these are all that match, otherwise the candidates.
+    """
     where = sample.chosen if sample.exact else sample.candidates
-    # Two questions: SQLite finds one end of an index at once, but scans for both.
+    # Two statements: SQLite finds one end of an index at once, but asked for both it scans.
     first, last = (
         connection.execute(f"SELECT {end}(start_time_ns) FROM traces WHERE {where.sql}", where.parameters).fetchone()[0]
         for end in ("min", "max")
@@ -176,10 +180,10 @@ def _calls(
     width: int,
     found: dict[int, list[Any]],
 ) -> dict[int, int]:
-    """Count each bucket's traces: in the index where that answers the whole query, else as the sample has it."""
+    """Count each bucket's traces: in the index if that answers the whole query, otherwise in the sample."""
     if sample.exact or sample.counted is None or sample.counted > _COUNTABLE:
         return defaultdict(int, {number: sample.scaled(row[1]) for number, row in found.items()})
-    # The span stands for the query's times: given both, SQLite would search by the query's, for each bucket anew.
+    # The span replaces the query's times: given both, SQLite would search by the query's, again for each bucket.
     where = Where.of(list(_conditions(in_one_index(msgspec.structs.replace(query, since=None, until=None)), 0)))
     edges = [(max(number * width, span[0]), min((number + 1) * width, span[1] + 1)) for number in starts]
     (counts,) = one_row(connection, _COUNTS.format(where=where.sql), (*where.parameters, json.dumps(edges)))
@@ -194,7 +198,7 @@ def _errors(
     width: int,
     found: dict[int, list[Any]],
 ) -> dict[int, int]:
-    """Count each bucket's errors, of a sample of the errors alone unless the first has all."""
+    """Count each bucket's errors, in a sample of errors only, unless the first sample has all traces."""
     if not sample.exact and query.status is None:
         sample = choose(connection, msgspec.structs.replace(query, status=TraceState.ERROR.value), now_ns)
         found = _bucketed(connection, sample, width)
@@ -228,7 +232,7 @@ SELECT ifnull(name, '') AS label, start_time_ns / ? AS bucket, state = 'ERROR' A
     duration_ns, input_tokens, output_tokens, total_tokens, cost
 FROM traces WHERE {where}
 """
-# Not those that say again what another span has said. What reports nothing, as it failed, is a call as well.
+# Leaves out spans that repeat what another span reports. A span that reports nothing, because it failed, counts too.
 _CALLS_OF_MODELS = """
 SELECT model AS label, spans.start_time_ns / ? AS bucket, ifnull(status_code = 'ERROR', 0) AS failed,
     spans.end_time_ns IS NULL AS runs, spans.end_time_ns - spans.start_time_ns AS duration_ns,
@@ -328,10 +332,10 @@ def _scaled_cost(sample: Sample, cost: float | None) -> float | None:
 
 
 def _top(connection: sqlite3.Connection, sample: Sample, column: str, limit: int) -> tuple[list[TraceInfo], bool]:
-    """Return the traces with the highest values of a column, and whether it is they.
+    """Return the traces with the highest values of a column, and whether they surely are the highest.
 
-    Of many, the highest of all traces are asked whether they match. If too few of them do, those of the sample come
-    behind them.
+    If only a sample was looked at, the highest of all traces are tested for a match. If too few of them match, the
+    highest of the sample follow.
     """
     if sample.exact:
         return _highest(connection, sample.chosen, column, limit), True

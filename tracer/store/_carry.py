@@ -1,7 +1,7 @@
-"""Carries the traces that run from a file that was replaced to the one that is there now.
+"""Copies the running traces of a file that was replaced into the file that is there now.
 
-A span's request is written when it starts, its answer when it ends. A file that is moved away between the two has the
-one, and the new file would have the other alone.
+A span's request is written when it starts, its answer when it ends. If the file is moved away between the two, it has
+only the request, and the new file would have only the answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _RUNNING = "SELECT key FROM running"
 
 
 class Running(NamedTuple):
-    """Rows of the traces that run: names of their columns, and what stands there. Keys are the other file's."""
+    """Rows of the running traces, each as values by column name. Their keys are those of the old file."""
 
     traces: list[dict[str, Any]]
     spans: list[dict[str, Any]]
@@ -27,7 +27,7 @@ class Running(NamedTuple):
 
 
 def take_running(connection: sqlite3.Connection, process_id: str) -> Running:
-    """Return the rows of a process's running traces, which are marked as interrupted here: their ends go elsewhere."""
+    """Return the rows of a process's running traces; mark those as interrupted, as their ends go to another file."""
     with transaction(connection):
         connection.execute(
             "CREATE TEMP TABLE running AS SELECT key, trace_id FROM traces "
@@ -57,8 +57,8 @@ def take_running(connection: sqlite3.Connection, process_id: str) -> Running:
 
 
 def put_running(connection: sqlite3.Connection, running: Running) -> None:
-    """Write the rows, with keys of this file; what is there already stays. Call it in a transaction."""
-    traces: dict[int, int] = {}  # this file's keys by the other's
+    """Write the rows, with new keys of this file; rows that exist already stay. Call it in a transaction."""
+    traces: dict[int, int] = {}  # from the old file's keys to this file's
     spans: dict[int, int] = {}
     for trace in running.traces:
         _insert(connection, "traces", {name: trace[name] for name in trace if name != "key"})
@@ -80,7 +80,7 @@ def put_running(connection: sqlite3.Connection, running: Running) -> None:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> str:
-    """Return the names of a table's columns; `table_info` leaves out those that are generated."""
+    """Return the names of a table's columns, without the generated ones (`table_info` leaves them out)."""
     return ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
 
 

@@ -1,4 +1,4 @@
-"""What is done with a SQLite connection: how it is set up, transactions, what errors mean, care for its log."""
+"""Helpers for a SQLite connection: setting it up, transactions, what errors mean, and moving its log."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ __all__ = [
     "unless_locked",
 ]
 
-BUSY_TIMEOUT_MS = 5_000  # of a command's connection
-BUSY_STEP_MS = 100  # of the worker's: what waits inside SQLite can't be told to stop (see `ConnectionThread.run`)
+BUSY_TIMEOUT_MS = 5_000  # for the connection of a command
+BUSY_STEP_MS = 100  # for the worker's connections: a wait inside SQLite can't be stopped (see `ConnectionThread.run`)
 CHECKPOINT_BYTES = 32 * 1024 * 1024
-"""Size of the write-ahead log from which on it is moved into the database."""
+"""When the write-ahead log has this size or more, it is moved into the database."""
 
 CREATION_PRAGMAS = (
     f"busy_timeout = {BUSY_STEP_MS}",  # first: the next ones take locks
     "auto_vacuum = INCREMENTAL",  # works at creation only, before the first page is written
-    "journal_mode = WAL",  # readers don't block the writer; where it can't be had SQLite keeps the slower mode it has
+    "journal_mode = WAL",  # readers don't block the writer; where WAL is not possible, SQLite keeps its slower mode
 )
 WRITER_PRAGMAS = (
-    *CREATION_PRAGMAS,  # again: the file may have been made by somebody else
+    *CREATION_PRAGMAS,  # again: another program may have made the file
     "synchronous = NORMAL",  # a killed process loses no commit; a power cut may lose the newest
     f"wal_autocheckpoint = {0 if fcntl else 4_000}",  # see `checkpoint`
     "journal_size_limit = 67108864",
     "mmap_size = 0",  # a truncated file would be a SIGBUS in the user's process
-    # Until a statement succeeds SQLite keeps the pages as they were: by default in /var/tmp, no place for prompts.
+    # Until a statement succeeds, SQLite keeps a copy of the old pages: by default in /var/tmp, where no prompt belongs.
     "temp_store = MEMORY",
     "foreign_keys = ON",
     "trusted_schema = OFF",  # a crafted file must not run functions through its views and triggers
@@ -71,7 +71,7 @@ _TRANSIENT = (*_LOCKED, "disk is full", "disk i/o error", "unable to open databa
 
 
 def create_directory(path: Path) -> None:
-    """Make the directories that lack for this file, for this user only. Raises OSError."""
+    """Make the missing directories of this file, for this user only. Raises OSError."""
     missing = [parent for parent in path.parents if not parent.exists()]
     for parent in reversed(missing):  # `mkdir(parents=True)` gives its mode to the last one only
         parent.mkdir(mode=0o700, exist_ok=True)
@@ -82,7 +82,7 @@ def create_file(path: Path) -> None:
 
     SQLite gives the ``-wal`` and ``-shm`` files the mode of their database.
     """
-    # Exclusively, so that no file is opened that SQLite may hold locks on: closing it would drop them.
+    # O_EXCL does not open a file that exists: SQLite may hold locks on it, and closing it would drop them.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
 
@@ -91,10 +91,10 @@ def create_file(path: Path) -> None:
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
     """Begin, then commit, or roll back on any exception.
 
-    A writer's is IMMEDIATE: one that begins deferred and then writes fails at once if another process wrote in
-    between, whatever the busy timeout.
+    Writers use IMMEDIATE: a transaction that begins DEFERRED and writes later fails at once if another process wrote in
+    between, and the busy timeout does not help.
     """
-    if connection.in_transaction:  # a fork stopped even the ROLLBACK of the one before
+    if connection.in_transaction:  # a fork stopped even the ROLLBACK of the previous transaction
         connection.execute("ROLLBACK")
     connection.execute(f"BEGIN {kind}")
     try:
@@ -108,7 +108,7 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 
 @contextlib.contextmanager
 def unless_locked(connection: sqlite3.Connection) -> Iterator[None]:
-    """Wait for no lock, and leave the block quietly at one, or for a fork: for work that can wait."""
+    """Leave the block quietly, without waiting, if there is a lock or a fork stops it: for work that can wait."""
     try:
         connection.execute("PRAGMA busy_timeout = 0")
         yield
@@ -116,7 +116,7 @@ def unless_locked(connection: sqlite3.Connection) -> Iterator[None]:
         if not is_locked(error) and not is_interrupted(error):
             raise
     finally:
-        with contextlib.suppress(sqlite3.OperationalError):  # stopped again: it is closed in a moment
+        with contextlib.suppress(sqlite3.OperationalError):  # stopped again: the fork closes the connection in a moment
             connection.execute(f"PRAGMA busy_timeout = {BUSY_STEP_MS}")
 
 
@@ -126,7 +126,7 @@ def is_locked(error: BaseException) -> bool:
 
 
 def is_interrupted(error: BaseException) -> bool:
-    """Tell whether a statement was stopped, which is done for a fork alone."""
+    """Tell whether a statement was stopped, which only a fork does."""
     return isinstance(error, sqlite3.OperationalError) and str(error) == "interrupted"
 
 
@@ -147,9 +147,9 @@ def checkpoint(connection: sqlite3.Connection, path: Path, *, at_least: int = CH
     """Move the write-ahead log into the database and empty it, if it has grown to `at_least` bytes.
 
     SQLite up to 3.51.2 can corrupt a database when one connection checkpoints while another restarts the log
-    (https://sqlite.org/wal.html#walresetbug). So no connection does it of itself: whoever holds a lock on a file
-    beside the database may, and others skip it. The lock is taken for one checkpoint, not for the process's life: a
-    forked child would inherit it and keep it.
+    (https://sqlite.org/wal.html#walresetbug). So no connection checkpoints by itself: only the process that holds the
+    lock on a file beside the database does it, and the others skip it. The lock is taken for one checkpoint, not for
+    the life of the process, because a forked child would inherit it and keep it.
 
     Returns:
         Whether the log was emptied. A reader in an old snapshot can prevent that; the next call tries again.
@@ -172,9 +172,9 @@ def shrink(connection: sqlite3.Connection, pages: int) -> bool:
     if not (free := _free_pages(connection)):
         return False
     with unless_locked(connection):
-        # A page a step, as rows without columns, which `execute` takes for the end after the first one.
+        # This frees one page per step, and each step is a row without columns: `execute` would stop after the first.
         connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-    return 0 < _free_pages(connection) < free  # a file that wasn't made by us may be unable to
+    return 0 < _free_pages(connection) < free  # a file that we did not make may be unable to shrink
 
 
 def _free_pages(connection: sqlite3.Connection) -> int:

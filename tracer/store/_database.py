@@ -1,7 +1,7 @@
 """A SQLite database that opens itself: the connections behind a store, opened when they are needed.
 
-Whether they are open is known to one object, the `Gate`; whoever finds them closed (at first, after a fork, when a
-thread was killed, when the file was replaced) opens them here.
+One object, the `Gate`, knows whether they are open. They are closed at first, after a fork, when a thread was killed,
+and when the file was replaced; whoever needs them then opens them here.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 
 class Database:
-    """One file, or memory: a connection that writes and, of a file, one that reads beside it.
+    """One file, or memory: a connection that writes and, for a file, another that reads at the same time.
 
-    Belongs to one event loop at a time; what it does at a fork is done in whichever thread forks.
+    Belongs to one event loop at a time. Its part of a fork runs in the thread that forks.
 
     Args:
         path: The file; None for memory.
@@ -46,9 +46,9 @@ class Database:
         rescues: Move a damaged file aside, and make a new one in its place.
 
     Attributes:
-        was_open: It was, at least once: what keeps it from opening again may pass.
+        was_open: It was open at least once, so a problem with opening it again may pass.
         moved_aside: How many damaged files were moved aside.
-        opened: Which files are open, or were last.
+        opened: Which files are open, or were open last.
         deadline: The moment (`time.monotonic`) from which on nothing waits for another process's lock.
     """
 
@@ -70,30 +70,31 @@ class Database:
 
     @property
     def is_open(self) -> bool:
-        """Nobody would have to open it now."""
+        """The connections are open and their threads live, so nothing needs to be opened."""
         return self._is_connected and all(thread.is_alive for thread in self._threads)
 
     @property
     def is_current(self) -> bool:
-        """The path leads to the file that is open, or was last: that was not deleted, moved or replaced."""
+        """The path still leads to the file that is open, or was open last: it was not deleted, moved or replaced."""
         return self.path is None or identity(self.path) == self.opened.database
 
     async def open(self) -> None:
-        """Open or create it, if it is not open. Of several who ask at once, one does.
+        """Open or create it, if it is not open. If several tasks ask at once, one of them does it.
 
         Raises:
-            sqlite3.Error: What SQLite says to it.
-            StoreError: What `on_open` says; or the file can't be ours, or can't be made.
-            DamagedStoreError: The file is damaged, and may or can not be moved aside.
-            TransientStoreError: The path can't be reached, but could before; or another process keeps it locked.
+            sqlite3.Error: SQLite failed to open it.
+            StoreError: `on_open` raised it; or the file can't be ours, or can't be made.
+            DamagedStoreError: The file is damaged, and must not or can't be moved aside.
+            TransientStoreError: The path can't be reached now, but could be before; or another process keeps the file
+                locked.
         """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # a lock belongs to a loop, and the last one may have ended while it was taken
+        if loop is not self._loop:  # a lock belongs to a loop, and the last loop may have ended while it held the lock
             self._loop, self._opening = loop, asyncio.Lock()
         while not self.is_open:
             async with self._opening:
                 if not self.is_open:
-                    with contextlib.suppress(GoneError):  # a fork came between: again
+                    with contextlib.suppress(GoneError):  # a fork happened meanwhile: try again
                         await self._open_or_rescue()
 
     async def write(
@@ -101,14 +102,14 @@ class Database:
     ) -> T:
         """Run ``function(connection, …)`` on the writing connection, in its thread, opening it if need be.
 
-        It is run again if a fork stopped it: whatever it changes, it changes in one transaction.
+        If a fork stopped it, it is run again. So it must make all its changes in one transaction.
         """
         return await self._run(True, function, *args, **kwargs)
 
     async def read(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do the same on the reading connection, beside whoever writes."""
+        """Do the same on the reading connection, at the same time as a writer."""
         return await self._run(False, function, *args, **kwargs)
 
     async def _run(
@@ -136,7 +137,7 @@ class Database:
 
     @property
     def _threads(self) -> list[ConnectionThread]:
-        """The reader before the writer, as the last to close a file moves its log."""
+        """The writer comes last, because the last connection to close a file moves its log."""
         return [thread for thread in dict.fromkeys((self._reader, self._writer)) if thread is not None]
 
     @property
@@ -207,7 +208,7 @@ class Database:
         if path is None:
             return await self._connect(":memory:", WRITER_PRAGMAS)
         found = identity(path)
-        # Before anything is changed: PRAGMAs would leave their mark on a newer version's file.
+        # This comes before anything is changed: even PRAGMAs would change a newer version's file.
         if (problem := find_problem(path)) is not None:
             if problem.kind is Kind.DAMAGED:
                 raise DamagedStoreError(problem.text, path=path, identity=found)
@@ -223,7 +224,7 @@ class Database:
 
     async def _connect_reader(self, path: Path) -> ConnectionThread:
         try:
-            create_file(path)  # should it have gone meanwhile: SQLite would make one that others can read
+            create_file(path)  # in case it has gone meanwhile: SQLite would make one that other users can read
         except OSError as error:
             raise self._unopened(error) from error
         return await self._connect(str(path), READER_PRAGMAS)
@@ -256,10 +257,10 @@ class Database:
 
 
 def _create(path: Path) -> None:
-    """Make the file, with its first page, before the next one looks: to `set_free` an empty file has no log.
+    """Make the file with its first page while the lock is held: for `set_free`, an empty file can have no log.
 
-    Were it still empty when the lock is let go, the log that its maker then begins could be taken for one that was left
-    behind.
+    If the file were still empty when the lock is released, another process could take the log that the maker begins
+    next for a log that was left behind.
     """
     with exclusive(path):
         set_free(path)

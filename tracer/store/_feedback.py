@@ -54,7 +54,7 @@ def list_feedback(
 
 
 def feedback_of(connection: sqlite3.Connection, keys: str) -> dict[int, list[Feedback]]:
-    """Return the feedback on the traces whose keys the JSON array has, by key, the oldest first."""
+    """Return the feedback on the traces whose keys are in a JSON array: by trace key, the oldest first."""
     found: dict[int, list[Feedback]] = defaultdict(list)
     for trace_key, feedback in _read(connection.execute(_OF_TRACES, (keys,))):
         found[trace_key].append(feedback)
@@ -62,7 +62,7 @@ def feedback_of(connection: sqlite3.Connection, keys: str) -> dict[int, list[Fee
 
 
 def with_feedback(trace: Trace, feedback: list[Feedback] | None) -> Trace:
-    """Return the trace with what was said about it and about its spans."""
+    """Return the trace with the feedback on it and on its spans."""
     if not feedback:
         return trace
     spans = [_judged(span, [each for each in feedback if each.span_id == span.span_id]) for span in trace.data.spans]

@@ -15,7 +15,7 @@ class Unit(NamedTuple):
     """What a number of a field counts.
 
     Attributes:
-        factor: What it is multiplied by to be compared with what is stored.
+        factor: The number is multiplied by this before it is compared with stored values.
         words: Its name in messages.
     """
 
@@ -28,15 +28,15 @@ class Field(NamedTuple):
 
     Attributes:
         sql: The expression to compare.
-        unit: Of a number; None for text.
-        rows: The table of many-a-trace rows that `sql` belongs to, up to its WHERE clause; None for ``traces``.
-        parameters: Bound in `rows` or `sql`, before the value.
-        words: The only values it can have.
-        each: ``!=`` asks for a row with another value, as in MLflow, not for no row with this one.
-        as_text: The expression to compare with text, where values may be of any type; else None.
-        as_number: The expression to compare with numbers, where text must not be one (to SQLite any text is above
-            any number).
-        keys: A SELECT of ``trace_key`` over the same rows, of all traces, that an index answers; see
+        unit: What a number counts; None for text.
+        rows: The table that `sql` reads, with its WHERE clause, where a trace can have many rows; None for ``traces``.
+        parameters: Values for the placeholders in `rows` or `sql`, before the compared value.
+        words: The only values that the field can have.
+        each: ``!=`` means that some row has another value, as in MLflow. If False, it means that no row has this value.
+        as_text: The expression to compare with text, if values may be of any type; otherwise None.
+        as_number: The expression to compare with numbers, if texts must be left out of that comparison (to SQLite any
+            text is above any number).
+        keys: A SELECT of ``trace_key`` from the same rows of all traces, which an index answers; see
             `Condition.chosen`.
     """
 
@@ -140,7 +140,7 @@ _MLFLOW_KEYS = {
     ("metadata", "mlflow.trace.session"): "session_id",
     ("metadata", "mlflow.trace.user"): "user_id",
 }
-"""Where MLflow keeps what is a field of its own here."""
+"""The keys under which MLflow keeps what has its own field here."""
 _PREFIXES = {
     "tag": "tag",
     "tags": "tag",
@@ -166,7 +166,7 @@ _KNOWN = (*_SHOWN, *_USAGE_FIELDS, *(f"trace.{name}" for name in _TRACE_FIELDS))
 
 
 def find_field(keys: list[str]) -> Field:
-    """Look up a field by the parts of its name. Raises ValueError that tells what is known."""
+    """Look up a field by the parts of its name. Raises ValueError, which names known fields."""
     rest = keys[1:] if len(keys) > 1 and keys[0].lower() in _OF_TRACE else keys
     prefix, key = _PREFIXES.get(rest[0].lower()), ".".join(rest[1:])
     if prefix and not key:

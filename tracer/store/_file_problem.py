@@ -1,4 +1,4 @@
-"""What keeps a file from being our database. Looks only: changes nothing, takes no locks, waits for nobody."""
+"""Finds out why a file can't be our database. Only looks: changes nothing, takes no locks, waits for nobody."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Problem(NamedTuple):
 
 
 def find_problem(path: Path) -> Problem | None:
-    """Return what keeps the path from being our database; None if nothing does, or if only opening it can tell."""
+    """Return why the path can't be our database; None if it can, or if only opening it can tell."""
     try:
         return _problem_with_path(path) or _problem_with_content(path)
     except FileNotFoundError:
-        return None  # deleted or moved as it was looked at: opening tells what is there by then
+        return None  # deleted or moved during the look: opening will find out what is there then
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         return Problem(Kind.UNREACHABLE, f"its file can't be looked at ({reason})", REACHABLE)
@@ -70,10 +70,10 @@ def identity(path: Path | str) -> tuple[int, int] | None:
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Tell whether SQLite says that a file is damaged or no database. Locked, busy, full and I/O errors are not."""
+    """Tell whether SQLite says that a file is damaged or no database. Locked, busy, full and I/O errors don't count."""
     if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.OperationalError):
         return False
-    # By its words, since Python 3.10 has no `sqlite_errorcode` (SQLITE_CORRUPT, SQLITE_NOTADB).
+    # Judged by the message, since Python 3.10 has no `sqlite_errorcode` (SQLITE_CORRUPT, SQLITE_NOTADB).
     return any(words in str(error) for words in ("malformed", "not a database", "unsupported file format"))
 
 
@@ -107,9 +107,10 @@ def _unreachable(text: str, remedy: str) -> Problem:
 
 
 def _problem_with_content(path: Path) -> Problem | None:
-    """Look into a file that exists; a verdict is given only if it stands.
+    """Look into a file that exists. A problem counts only if each of several looks finds one.
 
-    "Immutable" sees a file that others write to in the midst of a checkpoint too, which is over a moment later.
+    An "immutable" connection can see the file in the middle of another process's checkpoint, which is over a moment
+    later.
     """
     problem = None
     for _ in range(LOOKS):
@@ -121,24 +122,24 @@ def _problem_with_content(path: Path) -> Problem | None:
 
 
 def _problem_with_database(path: Path) -> Problem | None:
-    """Judge by the main file's header, as SQLite reads it; `migrate` judges again, under its lock.
+    """Judge by the main file's header, which SQLite reads. `migrate` judges again, under its lock.
 
-    Not by reading the file: closing it would drop the locks that SQLite holds on it for this process, and with them
-    the protection from other processes (https://sqlite.org/howtocorrupt.html section 2.2). Not as a user of the
-    database either, who would recover a log that a killed process left, in this thread, and delete it on closing:
-    "immutable" looks past locks and logs (https://sqlite.org/uri.html).
+    The file is not read directly: closing it would drop the locks that SQLite holds on it for this process, and with
+    them the protection from other processes (https://sqlite.org/howtocorrupt.html section 2.2). An ordinary connection
+    is not used either: it would recover a log that a killed process left, in this thread, and delete it on closing. An
+    "immutable" connection ignores locks and logs (https://sqlite.org/uri.html).
     """
     if path.stat().st_size == 0:
         return None
     try:
         with (
-            Gate(closes=False).turn(0),  # a fork waits: the child could find one of SQLite's own locks taken for ever
+            Gate(closes=False).turn(0),  # a fork waits: its child could find one of SQLite's own locks taken for ever
             contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection,
         ):
             version, application = (
                 connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")
             )
-            # A file that died while it was made has no table: `migrate` makes sure under its lock.
+            # If a process died while it made the file, there is no table: `migrate` makes sure under its lock.
             is_in_use = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None
     except sqlite3.OperationalError:
         return None  # opening it will tell
@@ -160,16 +161,16 @@ def _newer(path: Path, version: int) -> Problem:
 
 
 def _has_log(path: Path) -> bool:
-    """Tell whether a log beside the file may complete it: amid a checkpoint its header is ahead of its pages."""
+    """Tell whether a log beside the file may complete it: during a checkpoint its header is newer than its pages."""
     logs = (Path(f"{path}{suffix}") for suffix in ("-wal", "-journal"))
     return any(log.exists() and log.stat().st_size for log in logs)
 
 
 def owner_of_damage(path: Path, text: str) -> Problem:
-    """Say whose a damaged file is, by the first bytes of it: only our own, or no program's, may be moved aside.
+    """Say by its first bytes whose a damaged file is: only our own, or no program's, may be moved aside.
 
-    Reading them is harmless by now: see `_problem_with_database` for why not before SQLite has called it damaged. The
-    locks that closing the file may drop protect nothing any more.
+    Now that SQLite has called the file damaged, reading it is harmless: the locks that closing it may drop protect
+    nothing any more. `_problem_with_database` explains why it must not be read before.
     """
     with path.open("rb", buffering=0) as file:
         header = file.read(100)
@@ -181,7 +182,7 @@ def owner_of_damage(path: Path, text: str) -> Problem:
     page_size, version, application = (int.from_bytes(header[at : at + size], "big") for at, size in _HEADER_FIELDS)
     if application == APPLICATION_ID:
         return Problem(Kind.NEWER if version > SCHEMA_VERSION else Kind.DAMAGED, text, _ANOTHER)
-    # Our own file has no more than an empty first page until its log is moved into it, the application id with it.
+    # Our own file is only an empty first page until its log, with the application id in it, is moved into it.
     if application or version or found.st_size > (page_size if page_size > 1 else 65_536):
         return Problem(Kind.FOREIGN, text, _ANOTHER)
     return Problem(Kind.DAMAGED, text, _ANOTHER)

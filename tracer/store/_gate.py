@@ -1,9 +1,9 @@
 """The gate of a database: the one place that knows whether its connections are open, and who uses them.
 
-SQLite keeps the locks of a file in the memory of the process. A child that inherits an open connection takes over
-what the parent held at that moment, and holds nothing that the system knows of: the two then overwrite each other
-(https://sqlite.org/howtocorrupt.html section 2.6). So a fork finds every connection closed and nobody inside SQLite,
-or its child never opens that file (`forked_in_use`).
+SQLite keeps the locks of a file in the memory of the process. A child that inherits an open connection believes
+that it holds the parent's locks, but the system knows of no such locks: the two processes then overwrite each other
+(https://sqlite.org/howtocorrupt.html section 2.6). So before a fork all connections are closed, and nobody is inside
+SQLite. If that fails, the child never opens a database file (`forked_in_use`).
 
 A gate is in one of three states:
 
@@ -28,8 +28,8 @@ from tracer.process.native_threads import new_lock, sleep
 
 __all__ = ["Gate", "GoneError", "forked_in_use"]
 
-PATIENCE = 3.0  # seconds that a fork waits for a statement to end that was told to stop
-STEP = 0.002  # seconds between two looks, and two times that it is told
+PATIENCE = 3.0  # seconds that a fork waits until a statement that was told to stop has ended
+STEP = 0.002  # seconds between two looks, and between two requests to stop
 
 
 class GoneError(Exception):
@@ -40,10 +40,10 @@ class Gate:
     """Lets connections' threads into SQLite, and keeps them out around a fork. Every method is safe in any thread.
 
     Args:
-        closes: False for a database in memory, which would be gone: a fork finds it unused, but open.
+        closes: False for a database in memory, which closing would delete: in a fork it is unused, but open.
 
     Attributes:
-        generation: Raised whenever a fork has closed the connections.
+        generation: Counted up whenever a fork has closed the connections.
     """
 
     def __init__(self, *, closes: bool = True) -> None:
@@ -58,7 +58,7 @@ class Gate:
 
     @contextlib.contextmanager
     def turn(self, generation: int) -> Iterator[None]:
-        """Be inside SQLite, where a fork waits for it. Raises GoneError if the connections are no longer the same."""
+        """Use SQLite in this block; a fork waits for its end. Raises GoneError if a fork has closed the connections."""
         while not self._enter(generation):
             sleep(STEP)
         try:
@@ -82,7 +82,7 @@ class Gate:
             self._connections.add(connection)
 
     def deregister(self, connection: sqlite3.Connection) -> None:
-        """Forget a connection, which is closed or about to be, in a `turn`."""
+        """In a `turn`: forget a connection that is closed, or about to be closed."""
         with self._lock:
             self._connections.discard(connection)
 
@@ -94,8 +94,8 @@ class Gate:
     def hold(self, timeout: float) -> None:
         """Before a fork: stop what runs, close the connections, and let nobody in until `release`.
 
-        Whatever was stopped is done again afterwards. A statement that does not stop in time leaves the connections
-        open.
+        Whatever was stopped is done again afterwards. If a statement does not stop in time, the connections
+        stay open.
         """
         with self._lock:
             self._held += 1
@@ -104,11 +104,11 @@ class Gate:
             sleep(STEP)
 
     def _close_or_interrupt(self) -> bool:
-        """Close the connections if nobody is inside; else stop what runs. Returns whether nobody was."""
+        """Close the connections and return True if nobody is inside; otherwise stop what runs and return False."""
         with self._lock:
             if self._inside:
                 for connection in self._connections:
-                    connection.interrupt()  # each time: it stops the running statement, not the one after it
+                    connection.interrupt()  # again each time: it stops the running statement, not the next one
                 return False
             if self._closes:
                 for connection in self._connections:
@@ -119,21 +119,21 @@ class Gate:
             return True
 
     def release(self) -> None:
-        """After a fork, in the parent: take `hold` back."""
+        """After a fork, in the parent: undo `hold`."""
         with self._lock:
             self._held -= 1
 
 
-_registry = new_lock()  # held during a fork, so that no gate appears that is not held
+_registry = new_lock()  # held during a fork, so that no new gate appears meanwhile
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 _held: list[Gate] = []
 _inherited_in_use = False
 
 
 def forked_in_use() -> bool:
-    """Tell whether this process was forked (or a process above it) while SQLite was in use: no file may be opened.
+    """Tell whether this process (or a process above it) was forked while SQLite was in use: it must open no file.
 
-    Not even another file: a thread that did not come along may hold one of SQLite's own locks for ever.
+    Not even another file: one of SQLite's own locks may be held for ever, by a thread that exists only in the parent.
     """
     return _inherited_in_use
 

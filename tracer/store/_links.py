@@ -1,7 +1,7 @@
 """Which traces continue one another: a call may name the response before it, or a conversation.
 
-(https://platform.openai.com/docs/guides/conversation-state: ``previous_response_id`` and ``conversation``.) Their ids
-have a table of their own, so calls that have none cost nothing.
+(https://platform.openai.com/docs/guides/conversation-state: ``previous_response_id`` and ``conversation``.) These
+ids have a table of their own, so calls without such ids cost nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import msgspec
 __all__ = ["LINKED_KEYS", "chains"]
 
 MAX_CHAIN = 1_000
-"""Traces of one chain that are told: enough for any conversation, and an end for what is none."""
+"""At most so many traces of a chain are returned: enough for any conversation, and a limit for other chains."""
 
-# One step from a trace: to what its calls continue, to what continues them, to what shares their conversation, and to
-# what reads the same response again (a background response's polls, a stream that is resumed).
+# One step leads from a trace to those that its calls continue, to those that continue its calls, to those that share
+# their conversation, and to those that read the same response again (polls of a background response, a resumed stream).
 _STEPS = (
     ("previous_response", "response"),
     ("response", "previous_response"),
@@ -39,7 +39,7 @@ LINKED_KEYS = (
     + _LINKED.format(start="SELECT key FROM traces WHERE trace_id = ?")
     + "SELECT trace_key FROM linked) WHERE TRUE"
 )
-"""SELECT of the keys of the traces linked to the one with this id, itself included."""
+"""SELECT of the keys of the traces that are linked to the trace with this id, and of that trace itself."""
 
 _WITH_LINKS = "SELECT DISTINCT trace_key FROM links WHERE trace_key IN (SELECT value FROM json_each(?))"
 _CHAIN = (
@@ -49,7 +49,7 @@ _CHAIN = (
 
 
 def chains(connection: sqlite3.Connection, keys: Iterable[int]) -> dict[int, list[str]]:
-    """Return, for the traces that are linked to any other, the ids of all they are linked to, the oldest first."""
+    """Return the chain of each trace that is linked to others: the ids of all its traces, the oldest first."""
     found: dict[int, list[str]] = {}
     asked = msgspec.json.encode(list(keys)).decode()
     for (key,) in connection.execute(_WITH_LINKS, (asked,)).fetchall():

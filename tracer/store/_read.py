@@ -109,7 +109,7 @@ def _span(connection: sqlite3.Connection, trace_id: str, row: tuple[Any, ...]) -
     if chunks is not None:
         raw = unpack_chunks(chunks)
     elif end is None:
-        raw = read_live_chunks(connection, trace_id, span_id)  # none unless it is a stream
+        raw = read_live_chunks(connection, trace_id, span_id)  # empty unless the span is a stream
         partial = _partial_outputs(operation, raw)
     return Span(
         trace_id=trace_id,
@@ -144,10 +144,10 @@ def _events(stored: list[list[Any]], raw: RawChunks, encoding: str | None) -> li
 
 def _chunk_events(raw: RawChunks, encoding: str | None) -> Iterable[SpanEvent]:
     """Cut the raw reads of a stream into its server-sent events."""
-    from tracer.interpret import stream_events  # only who reads a stream needs it
+    from tracer.interpret import stream_events  # needed only to read a stream
 
     for index, (time_ns, name, data) in enumerate(stream_events(raw, content_encoding=encoding)):
-        if data == "[DONE]":  # ends the stream, and is no chunk of it
+        if data == "[DONE]":  # marks the end of the stream, and is not a chunk
             continue
         attributes = {"data": _json(data), "index": index, **({"event": name} if name else {})}
         yield SpanEvent(sc.EVENT_CHUNK, time_ns, attributes)
@@ -155,7 +155,7 @@ def _chunk_events(raw: RawChunks, encoding: str | None) -> Iterable[SpanEvent]:
 
 def _partial_outputs(operation: str | None, raw: RawChunks) -> Any:
     """Return what a stream that still runs, or whose process was killed, has brought so far."""
-    from tracer.interpret import interpret_stream  # only who reads a stream needs it
+    from tracer.interpret import interpret_stream  # needed only to read a stream
 
     outputs = interpret_stream(operation, raw).outputs if operation is not None and raw else None
     return None if outputs is None else msgspec.json.decode(outputs)
@@ -166,7 +166,7 @@ def _usage(values: tuple[Any, ...]) -> TokenUsage | None:
 
 
 def _json(text: str | None) -> Any:
-    """Decode stored JSON; what can't be decoded is shown as the text that it is.
+    """Decode stored JSON; text that can't be decoded is returned unchanged.
 
     The standard library takes what msgspec refuses (NaN, lone surrogates); those surrogates become ``?``, since no
     JSON encoder could write them out again.

@@ -9,10 +9,10 @@ import sqlite3
 __all__ = ["checked_pattern", "install"]
 
 _MAX_PATTERN = 200
-_MAX_SUBJECT = 1_000  # `.*.*x` took 0.4 s in so many characters, 22 s in 4,000
+_MAX_SUBJECT = 1_000  # characters: `.*.*x` took 0.4 s in 1,000 and 22 s in 4,000
 _MAX_COUNT = 1_000
-_MAX_WAYS = 40_000  # two open-ended repetitions and two choices, or fifteen `?`: 2 s a text at worst
-_OPEN_ENDED = 100  # what one counts for: a repeated character is tried much faster than as many alternatives
+_MAX_WAYS = 40_000  # enough for two open-ended repetitions and two choices, or fifteen `?`: at worst 2 s for a text
+_OPEN_ENDED = 100  # ways that an open-ended repetition counts for: it is tried much faster than as many alternatives
 _UNIT = re.compile(
     r"(?P<atom>\(\?[aims]+\)|\((?:\?(?:[:=!]|<[=!]|P<\w+>|[aims-]+:))?|\\.|\[\^?\]?(?:[^\]\\]|\\.)*\]|.)"
     r"(?:(?P<repeat>[*+?]|\{(?!\})(?P<low>\d*)(?P<comma>,?)(?P<high>\d*)\})[?+]?)?",
@@ -29,8 +29,8 @@ def checked_pattern(pattern: str) -> str:
     """Return the pattern if it is one that `re` searches in reasonable time. Raises ValueError.
 
     Python's engine backtracks and holds the GIL meanwhile. So a group that is repeated must hold no repetition and no
-    alternative (exponential time), and the ways to go through the rest are counted, since those multiply too:
-    ``a?`` thirty times in a row has 2**30.
+    alternative (exponential time). In the rest of the pattern the possible ways are counted, because these multiply
+    too: ``a?`` thirty times in a row has 2**30 ways.
     """
     try:
         if len(pattern) > _MAX_PATTERN:
@@ -44,8 +44,8 @@ def checked_pattern(pattern: str) -> str:
 
 
 def _count_ways(units: list[re.Match[str]]) -> int:
-    """Count the ways through a pattern: alternatives add up, what stands in a row multiplies."""
-    groups = [(0, 1)]  # one a group that is open: the ways through its earlier alternatives, and through this one
+    """Count the ways through a pattern: alternatives are added, parts in a row are multiplied."""
+    groups = [(0, 1)]  # for each open group: the ways through its earlier alternatives, and through the current one
     counted = 0
     for unit in units:
         atom, before, ways = unit["atom"], *groups[-1]
@@ -67,7 +67,7 @@ def _count_ways(units: list[re.Match[str]]) -> int:
 
 
 def _opens_group(unit: re.Match[str]) -> bool:
-    """Tell whether a group begins. Raises ValueError for what this can't judge."""
+    """Tell whether a group begins. Raises ValueError for syntax that can't be judged here."""
     atom = unit["atom"]
     if len(atom) == 2 and atom[0] == "\\" and atom[1].isdigit():
         raise ValueError("back references are not supported")
@@ -77,7 +77,7 @@ def _opens_group(unit: re.Match[str]) -> bool:
 
 
 def _repeated(ways: int, unit: re.Match[str]) -> int:
-    """Return the ways through a unit as often as it is repeated. Every repetition counts as a choice."""
+    """Return the ways through a unit, its repetition included. Every repetition counts as a choice."""
     repeat = unit["repeat"]
     if repeat is None:
         return ways

@@ -1,13 +1,13 @@
-"""Moves files of a database out of the way without losing what they hold: a damaged one, and logs left by a moved one.
+"""Moves files of a database out of the way without losing what they hold: a damaged file, and logs of a moved one.
 
 A database is up to three files: the file itself, ``-wal`` with the newest commits, ``-shm`` with the index of that log.
 SQLite finds the other two by name alone. When somebody renames ``t.db`` while it is in use, its ``t.db-wal`` and
-``t.db-shm`` stay, and whoever then makes a new ``t.db`` takes them for its own: that corrupts both
+``t.db-shm`` stay, and whoever then makes a new ``t.db`` takes them for its own: that corrupts both databases
 (https://sqlite.org/howtocorrupt.html sections 1.4 and 2.5). So the names are set free before a new file is opened.
 
-All of that happens under the lock on the file ``-lock`` beside the database, by one process at a time, and each looks
-again which file the path leads to once it has the lock. Nothing is overwritten. Nothing is deleted but indexes, empty
-logs, and logs of deleted databases.
+Only one process at a time does this: the one that holds the lock on the file ``-lock`` beside the database. Once it has
+the lock, it looks again which file the path leads to. Nothing is overwritten. Only indexes, empty logs, and logs of
+deleted databases are deleted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOCK_TIMEOUT = 5.0  # seconds; as long as SQLite waits for its locks
 CHECK_LIMIT = 5.0  # seconds that a damaged file is looked through
 _LOOK_AGAIN = 0.01
 _CLOEXEC, _NOFOLLOW = (getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW"))  # not on Windows
-_STEPS = 10_000  # of SQLite's machine between two looks at the clock
+_STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock
 _LOG, _INDEX = "-wal", "-shm"
 _PARTS = ("", _LOG, _INDEX, "-journal")
 
@@ -53,7 +53,7 @@ class OpenedFiles(NamedTuple):
 
     @classmethod
     def at(cls, path: Path) -> OpenedFiles:
-        """Look where the names lead now. The database last: if it is the same as before, so were the others."""
+        """Look where the names lead now. The database is last: if it is the same as before, the others were too."""
         wal, shm = (identity(f"{path}{suffix}") for suffix in (_LOG, _INDEX))
         return cls(identity(path), wal, shm)
 
@@ -82,7 +82,7 @@ def _lock_file(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not do: a forked child may have the descriptor too
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a forked child may have the descriptor too
         os.close(descriptor)
 
 
@@ -106,9 +106,9 @@ def _kept_locked(path: Path) -> TransientStoreError:
 def move_aside(error: DamagedStoreError) -> Path | None:
     """Move a damaged file aside with its log and index, if it is still there, is damaged, and is ours to move.
 
-    Of several processes that find it damaged one moves it; the others find another file, or none, at the path. No
-    connection of the caller's may be open. Takes seconds for a large file, and is inside SQLite meanwhile; logs what it
-    did.
+    If several processes find it damaged, one of them moves it; the others then find another file, or none, at the path.
+    The caller must have no open connection. A large file takes seconds, all of them inside SQLite. What was done is
+    logged.
 
     Returns:
         Where the file is now; None if another process was quicker. Either way a new one can be opened.
@@ -136,7 +136,7 @@ def move_aside(error: DamagedStoreError) -> Path | None:
 
 
 def damaged_name(path: Path) -> Path:
-    """Return a name for the damaged file that is free in each of its parts."""
+    """Return a name for the damaged file that is free for each of its parts."""
     return _free_name(path, "damaged")
 
 
@@ -164,7 +164,7 @@ def _why_kept(path: Path, text: str) -> str | None:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Look the file through on a connection of its own, which takes locks and reads the log as any user does.
+    """Check the whole file on a separate connection, which takes locks and reads the log like any other.
 
     Raises:
         TransientStoreError: Another process keeps it locked, or the disk fails.
@@ -174,10 +174,10 @@ def _is_damaged(path: Path) -> bool:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)) as looking:
             looking.set_progress_handler(lambda: time.monotonic() > give_up_at, _STEPS)
             looking.execute("PRAGMA trusted_schema = OFF")
-            # `quick_check` would not see an index that lacks rows, over which a write fails as well.
+            # `quick_check` would not notice an index that lacks rows, but a write fails because of it too.
             return bool(looking.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok")
     except sqlite3.OperationalError as failure:
-        if "interrupted" in str(failure):  # a large file: that two connections called it damaged must be enough
+        if "interrupted" in str(failure):  # a large file: two connections called it damaged, which must be enough
             return True
         raise TransientStoreError(f"{path} can't be looked through: {failure}") from failure
     except sqlite3.DatabaseError as failure:
@@ -199,27 +199,27 @@ def leave(connection: sqlite3.Connection, path: Path, opened: OpenedFiles) -> No
     home, is_deleted = _whereabouts(opened.database)
     with _exclusive_if_there(path, home):
         if not is_deleted:
-            with contextlib.suppress(sqlite3.Error):  # who still reads or writes there does it when it leaves
+            with contextlib.suppress(sqlite3.Error):  # another user of the file does it when it leaves
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if identity(path) == opened.database:
             return
         for suffix, mine in ((_LOG, opened.wal), (_INDEX, opened.shm)):
             name = Path(f"{path}{suffix}")
             if mine is None or identity(name) != mine:
-                continue  # gone, or of the file that is there now
+                continue  # gone, or it belongs to the file that is there now
             if home is not None and not os.path.lexists(f"{home}{suffix}"):
                 _rename(name, Path(f"{home}{suffix}"))  # other processes go on using it until they notice
             elif is_deleted:
-                name.unlink()  # what it belongs to can't be read any more
+                name.unlink()  # its database can't be read any more
             else:
                 _discard(name, path)
 
 
 def set_free(path: Path) -> None:
-    """Take away the log and index that another database of this name left. Call with the lock, before one is made.
+    """Remove the log and index that an earlier database of this name left. Hold the lock, before a new one is made.
 
-    They have nothing to do with a file that is missing or empty; SQLite would delete the log, or use the index, which a
-    process that has the old file open may be writing to.
+    They do not belong to a file that is missing or empty. SQLite would delete the log or use the index, to which a
+    process that has the old file open may still be writing.
     """
     if not _is_unmade(path):
         return
@@ -250,13 +250,13 @@ def _discard(name: Path, path: Path) -> None:
 
 
 def _exclusive_if_there(path: Path, home: Path | None) -> contextlib.AbstractContextManager[None]:
-    """Lock. If the directory was moved, with the lock file in it, the lock is where the database is now."""
+    """Take the lock. If the directory was moved with the lock file in it, the lock is where the database is now."""
     place = path.parent if path.parent.is_dir() or home is None else home.parent
     return exclusive(place / path.name) if place.is_dir() else contextlib.nullcontext()
 
 
 def _whereabouts(mine: Identity | None) -> tuple[Path | None, bool]:
-    """Return what an open file is called now, and whether it was deleted; (None, False) where there is no telling."""
+    """Return what an open file is called now, and whether it was deleted; (None, False) if that can't be found out."""
     with contextlib.suppress(OSError):  # only Linux has this list
         for name in os.listdir("/proc/self/fd"):
             descriptor = f"/proc/self/fd/{name}"
@@ -280,7 +280,7 @@ def _move(path: Path, target: Path) -> Path:
 
 
 def _rename(path: Path, target: Path) -> None:
-    """Rename without overwriting: the name is taken by an empty file first. Raises OSError."""
+    """Rename without overwriting: an empty file takes the new name first. Raises OSError."""
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         os.replace(path, target)

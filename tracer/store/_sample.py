@@ -1,10 +1,11 @@
-"""Which traces to look at to tell something of very many: all of them, or an even share.
+"""Chooses which traces to read for a question about very many: all of them, or an even sample.
 
 An aggregate over a million rows takes seconds, and tells little more than one over ten thousand: a share counted on an
 even sample of 10,000 is off by one percentage point at worst, in 19 of 20 cases. So first the candidates are counted in
-one index, without touching a row. If they are few, all are looked at. Else a hash of the trace's key decides, which is
-computed in the same index, or, if the candidates are most of all traces, keys are drawn. Only the rows so chosen are
-read, and the rest of the query is tested on those. Four neighbours are chosen together, since they share a page.
+one index, without reading a row. If they are few, all of them are looked at. Otherwise a hash of the trace's key
+chooses some of them; it is computed in the same index. If the candidates are a large part of all traces, keys are
+drawn at random instead. Only the chosen rows are read, and the rest of the query is tested on them. Four neighbouring
+keys are chosen together, because their rows share a page.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from tracer.store.summaries import Scope
 __all__ = ["SIZE", "Sample", "Where", "choose", "in_one_index", "one_row"]
 
 SIZE = 10_000
-_FEW = 10_000  # as in `query`: so many matches of an indexed condition are fetched
-_MOST = 0.2  # of all traces; with fewer candidates, looking through the index is quicker than drawing in vain
-_HASH = "(key >> 2 & 2147483647) * 2654435761 & 4294967295"  # Knuth's multiplicative hash: even over any stretch
+_FEW = 10_000  # as in `query`: up to this many matches of an indexed condition are fetched
+_MOST = 0.2  # of all traces; with fewer candidates, most drawn keys would match nothing: reading the index is quicker
+_HASH = "(key >> 2 & 2147483647) * 2654435761 & 4294967295"  # Knuth's multiplicative hash: spreads any keys evenly
 _INDEXED = ("session_id", "user_id", "name", "experiment")
 
 
@@ -45,11 +46,12 @@ class Sample(NamedTuple):
     """Which traces to look at.
 
     Attributes:
-        chosen: Selects them.
+        chosen: Selects the traces to look at.
         matching: Selects all that match the query.
-        candidates: Selects at least all that match, answered by one index; the same as `matching` if that is.
-        share: Of the traces that match, what is chosen: 1.0 for all.
-        size: How many candidates there are; None where `chosen` is quicker than to count them.
+        candidates: Selects all that match, and maybe others, through one index. Equal to `matching` if that index
+            answers the whole query.
+        share: Which share of the matching traces is chosen; 1.0 for all.
+        size: How many candidates there are; None if they were not counted, because reading `chosen` is quicker.
     """
 
     chosen: Where
@@ -65,28 +67,28 @@ class Sample(NamedTuple):
 
     @property
     def counted(self) -> int | None:
-        """How many traces match, where an index tells."""
+        """How many traces match; None if no index tells."""
         return self.size if self.candidates == self.matching else None
 
     def fixed(self, connection: sqlite3.Connection) -> Sample:
-        """Return the same with the chosen as a list of keys: for who asks of them more than once."""
+        """Return the same sample with `chosen` as a list of keys, for callers that use it more than once."""
         sql = f"SELECT json_group_array(key) FROM traces WHERE {self.chosen.sql}"
         (keys,) = connection.execute(sql, self.chosen.parameters).fetchone()
         return self._replace(chosen=_listed(keys))
 
     def scaled(self, number: float) -> int:
-        """Return what a number of the sample is for all."""
+        """Turn a number counted in the sample into an estimate for all matching traces."""
         return round(number / self.share)
 
     def scope(self, matched: int) -> Scope:
-        """Return what users are told, when so many of the chosen match."""
+        """Return what users are told when `matched` of the chosen traces match."""
         traces = self.scaled(matched) if self.counted is None else self.counted
         examined = matched if self.size is None else round(self.size * self.share)
         return Scope(traces=traces, examined=examined, exact=self.exact)
 
 
 def choose(connection: sqlite3.Connection, query: TraceQuery, now_ns: int) -> Sample:
-    """Settle which to look at. Raises ConfigurationError for a bad query."""
+    """Decide which traces to look at. Raises ConfigurationError for a bad query."""
     given = list(_conditions(query, now_ns))
     settled = [_settled(connection, condition) for condition in given]
     matching = Where.of(settled)
@@ -101,21 +103,22 @@ def choose(connection: sqlite3.Connection, query: TraceQuery, now_ns: int) -> Sa
 
 
 def _settled(connection: sqlite3.Connection, condition: Condition) -> Condition:
-    """Fetch the traces that a condition selects if they are few, as all can be looked at then; else probe for them."""
+    """Fetch the traces of a condition if they are few, as all can be looked at then; otherwise test trace by trace."""
     fetched = condition._replace(span_keys=None).chosen(connection, _FEW)
     return fetched if fetched.keys is None else condition.chosen(connection, _FEW)
 
 
 def _count(connection: sqlite3.Connection, where: Where) -> int:
-    """Count, by pages instead of by rows where nothing is asked for."""
+    """Count the traces. Without a condition SQLite counts by pages, which is quicker than by rows."""
     sql = "SELECT count(*) FROM traces" + (f" WHERE {where.sql}" if where.parameters else "")
     return int(connection.execute(sql, where.parameters).fetchone()[0])
 
 
 def _some(connection: sqlite3.Connection, candidates: Where, size: int) -> tuple[float, Where]:
-    """Return which share of the candidates is chosen, and the condition that does so.
+    """Return which share of the candidates is chosen, and the condition that chooses it.
 
-    As a list of keys, which SQLite sorts, so that it reads each page once; else it would scan the whole table.
+    The condition is a list of keys, which SQLite sorts, so that it reads each page once. Without the list it would scan
+    the whole table.
     """
     first, last = connection.execute("SELECT (SELECT min(key) FROM traces), (SELECT max(key) FROM traces)").fetchone()
     blocks = range(first >> 2, (last >> 2) + 1)
@@ -139,14 +142,17 @@ def _with(first: Where, second: Where) -> Where:
 def one_row(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
     """Run a query that packs its answer into one row of JSON texts and numbers, and return them decoded.
 
-    Each row costs taking the GIL back, up to 5 ms beside a thread that computes.
+    After each row sqlite3 must take the GIL back, which costs up to 5 ms beside a thread that computes.
     """
     row = connection.execute(sql, parameters).fetchone()
     return [json.loads(value) if isinstance(value, str) else value for value in row]
 
 
 def in_one_index(query: TraceQuery) -> TraceQuery:
-    """Return the part of the query that a single index answers, as each of them ends in the start time."""
+    """Return the part of the query that one index can answer.
+
+    Each index ends in the start time, so that is one column and the times.
+    """
     times = {"since": query.since, "until": query.until}
     for column in _INDEXED:
         if (value := getattr(query, column)) is not None:

@@ -1,17 +1,18 @@
-"""The SQLite schema and how a file comes to it: numbered forward migrations, the number in ``user_version``.
+"""The SQLite schema, and how a file is brought to it: forward migrations; ``user_version`` has the last one's number.
 
 Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``feedback``, ``processes`` and the
 view ``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')``
-works. The rest is plumbing.
+works. The rest is for internal use.
 
-Why it is shaped so:
+Why it has this shape:
 
-- A trace has an integer key. Its spans refer to that, not to the 32-digit id: keys grow, so the spans' index is
-  appended to, while an index led by random ids touches a page a span once it outgrows the cache.
+- A trace has an integer key. Its spans refer to the key, not to the 32-digit id. Keys grow, so new entries go to the
+  end of the spans' index. An index that begins with random ids touches one page per span once it is larger than the
+  cache.
 - ``text`` is indexed lazily and in large steps, see `tracer.store._text`: spans up to ``text_index.indexed_to`` are in
-  the full-text index, but for those in ``text_changes``. The triggers only take notes, since with ``trusted_schema``
-  off a trigger may not write to a virtual table. They say NOT IN, since the conflict clause of the upsert that fires
-  them would override an OR IGNORE of theirs (https://sqlite.org/lang_createtrigger.html).
+  the full-text index, except those in ``text_changes``. The triggers only note changes, since with ``trusted_schema``
+  off a trigger may not write to a virtual table. They use NOT IN instead of OR IGNORE, because the conflict clause of
+  the upsert that fires them would override their OR IGNORE (https://sqlite.org/lang_createtrigger.html).
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ JOIN json_each('{"gen_ai.response.id": "response", "tracer.request.previous_resp
 JOIN json_each(spans.attributes) AS attribute ON attribute.key = kinds.key
 WHERE operation = 'responses' AND attribute.type = 'text';
 """
-# What no span refers to any more goes with the last that did, in the same transaction, whoever deleted it.
+# A medium is deleted with the last span that refers to it, in the same transaction, whichever program deletes that.
 _V3 = """
 CREATE TABLE media (
     key INTEGER PRIMARY KEY,
@@ -169,7 +170,8 @@ WHEN NOT EXISTS (SELECT 1 FROM span_media WHERE media_key = OLD.media_key) BEGIN
     DELETE FROM media WHERE key = OLD.media_key;
 END;
 """
-# `value` has no affinity: numbers stay numbers, and 5 is found as 5. True and false are words, of type "boolean".
+# `value` has no affinity: numbers stay numbers, and 5 is found as 5. True and false are stored as words, with the type
+# "boolean".
 _V4 = """
 CREATE TABLE feedback (
     key INTEGER PRIMARY KEY,
@@ -188,12 +190,12 @@ CREATE INDEX feedback_by_name ON feedback (name, value, trace_key);
 CREATE INDEX traces_in_sessions ON traces (start_time_ns, key, session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX traces_with_losses ON traces (start_time_ns) WHERE dropped IS NOT NULL;
 """
-_FIRST_TOKEN = (  # looked for as text first, since most spans have none; what is no JSON must not cost a batch
+_FIRST_TOKEN = (  # searched as text first, since most spans have none; invalid JSON must not make a batch fail
     f"CASE WHEN instr(attributes, '{sc.TIME_TO_FIRST_TOKEN}') AND json_valid(attributes) "
     f"THEN json_extract(attributes, '$.\"{sc.TIME_TO_FIRST_TOKEN}\"') END"
 )
 FIRST_TOKEN = f"min((spans.start_time_ns - traces.start_time_ns) / 1e9 + {_FIRST_TOKEN})"
-"""Of a trace's spans: seconds from the trace's start until the first of its streamed model calls brought content."""
+"""Over a trace's spans: seconds from the trace's start until one of its streamed model calls first brought content."""
 
 _V5 = f"""
 ALTER TABLE traces ADD COLUMN time_to_first_token REAL;
@@ -201,8 +203,9 @@ UPDATE traces SET time_to_first_token = (SELECT {FIRST_TOKEN} FROM spans WHERE t
 WHERE key IN (SELECT trace_key FROM spans WHERE model IS NOT NULL AND {_FIRST_TOKEN} IS NOT NULL);
 """
 
-# Whatever a list is sorted by stands together here, a fifth of the table: a sort without an index of its own reads it
-# from end to end. Led by the key, it is appended to; an index for each of them would touch a page a trace.
+# This index has all columns that a list can be sorted by, and a fifth of the table's size: a sort without an index of
+# its own reads it from end to end. It begins with the key, so new entries go to its end. An index for each column would
+# touch one page per trace.
 _V6 = """
 CREATE INDEX traces_numbers ON traces (
     key, start_time_ns, end_time_ns, input_tokens, output_tokens, total_tokens, cache_read_input_tokens, cost,
@@ -210,7 +213,7 @@ CREATE INDEX traces_numbers ON traces (
 );
 """
 
-# How many batches of a source beside the database were taken over: noted with each batch, so that none comes twice.
+# How many batches of a file beside the database were taken over; written with each batch, so that none comes twice.
 _V7 = "CREATE TABLE taken_over (source TEXT PRIMARY KEY, batches INTEGER NOT NULL) WITHOUT ROWID;"
 
 _MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7)

@@ -1,4 +1,4 @@
-"""Lists that need no sample: sessions, experiments, and what the database takes."""
+"""Lists that need no sample: sessions, experiments, and how much room the database takes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tracer.store.summaries import ExperimentSummary, SessionPage, SessionSummar
 
 __all__ = ["experiments", "sessions", "storage"]
 
-_MAX_TRACES = 10_000  # of a session that are summed
-_MAX_LOSSES = 10_000  # traces with losses that are looked at
+_MAX_TRACES = 10_000  # so many of a session's traces are summed
+_MAX_LOSSES = 10_000  # so many traces with losses are looked at
 
-# A session stands where its latest trace does that matches: the one that no other of it comes behind. Walked in order
-# of time, so that a page ends as soon as it is full.
+# A session is listed at the place of its latest matching trace: the one after which no other trace of the session
+# matches. Traces are read in order of time, so that reading ends as soon as a page is full.
 _HEADS = """
 SELECT head_session, head_start, head_key FROM (
     SELECT session_id AS head_session, start_time_ns AS head_start, key AS head_key
@@ -97,7 +97,7 @@ def _summary(connection: sqlite3.Connection, session_id: str) -> SessionSummary:
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------
-# From name to name through the index: as many steps as there are experiments, however many traces they have.
+# Goes from name to name through the index: one step per experiment, however many traces it has.
 _EXPERIMENTS = """
 WITH RECURSIVE labels (label) AS (
     SELECT min(experiment) FROM traces
@@ -133,7 +133,7 @@ SELECT json_object({", ".join(f"'{table}', (SELECT count(*) FROM {table})" for t
 
 
 def storage(connection: sqlite3.Connection, uri: str, path: Path | None) -> StorageSummary:
-    """Return what the database at a path (None: in memory) holds and what it takes."""
+    """Return what the database at a path (None: in memory) holds and how much room it takes."""
     version, free, page = (
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("user_version", "freelist_count", "page_size")

@@ -1,11 +1,11 @@
 """Spare files: where a process keeps the batches that it can't write, until another one takes them over.
 
-It must not open the database, as it was forked while SQLite was in use (see `tracer.store._gate`), or it ends while
-others keep the database locked. It appends what it would have written to ``<database>-spare/<pid>-<start>.batches``,
-which it keeps locked (flock) as long as it lives. Whoever opens or closes the database, or has nothing else to do,
-takes over the files whose owners are gone.
+Such a process was forked while SQLite was in use, so it must not open the database (see `tracer.store._gate`); or it
+ends while others keep the database locked. It appends its batches to ``<database>-spare/<pid>-<start>.batches``, and
+keeps that file locked (flock) as long as it lives. A process that opens or closes the database, or has nothing else to
+do, takes over the files whose owners are gone.
 
-A file is a row of frames: length and CRC-32 of the body, four bytes each, little-endian, then the body, a msgpack
+A file is a sequence of frames: length and CRC-32 of the body, four bytes each, little-endian, then the body, a msgpack
 `Batch`. A frame that a killed process did not finish ends the file.
 """
 
@@ -57,7 +57,7 @@ def append(database: Path, batch: Batch) -> None:
     """Add a batch to this process's spare file.
 
     Raises:
-        TransientStoreError: The file system refuses it, for want of room for example.
+        TransientStoreError: The file system refuses it, for example because the disk is full.
     """
     path = spare_file(database)
     body = msgspec.msgpack.encode(batch)
@@ -76,7 +76,7 @@ def append(database: Path, batch: Batch) -> None:
 
 
 def let_go(database: Path) -> None:
-    """Leave this process's spare file to whoever opens the database next, be it this process itself."""
+    """Leave this process's spare file to whoever opens the database next, even if that is this process."""
     with _opening:
         descriptor = _open.pop(spare_file(database), None)
         if descriptor is not None:
@@ -84,7 +84,7 @@ def let_go(database: Path) -> None:
 
 
 def adopt(connection: sqlite3.Connection, database: Path) -> int:
-    """Write what gone processes left in spare files, each batch once, and delete them.
+    """Write the batches that ended processes left in spare files, each batch once, and delete the files.
 
     Returns:
         How many batches were taken over.
@@ -96,7 +96,7 @@ def adopt(connection: sqlite3.Connection, database: Path) -> int:
                 continue
             try:
                 adopted += _write(connection, path.name, _batches(descriptor))
-            except msgspec.MsgspecError as error:  # another version's
+            except msgspec.MsgspecError as error:  # written by another version of tracer
                 kept = path.replace(path.with_suffix(".unreadable"))
                 logger.error("what a forked process recorded can't be read, and is kept in %s: %s", kept, error)
             else:
@@ -106,7 +106,7 @@ def adopt(connection: sqlite3.Connection, database: Path) -> int:
 
 
 def _write(connection: sqlite3.Connection, source: str, batches: Iterator[Batch]) -> int:
-    """Write each batch in a transaction, so that others get in between; go on where somebody was killed."""
+    """Write each batch in its own transaction, so that others can write too; go on where a killed process stopped."""
     sql = "SELECT batches FROM taken_over WHERE source = ?"
     (before,) = connection.execute(sql, (source,)).fetchone() or (0,)
     count = before
@@ -139,7 +139,7 @@ def _owned(path: Path) -> Iterator[int | None]:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_there = os.fstat(descriptor).st_nlink > 0  # else somebody has just taken it over
+        is_there = os.fstat(descriptor).st_nlink > 0  # otherwise another process has just taken it over
         yield descriptor if is_there else None
     except BlockingIOError:
         yield None
@@ -168,7 +168,7 @@ def _descriptor(path: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.fstat(descriptor).st_nlink:
                 break
-            os.close(descriptor)  # it was let go, and taken over just now
+            os.close(descriptor)  # another process has just taken it over, and deleted it
         _open[path] = descriptor
     return _open[path]
 
@@ -188,7 +188,7 @@ def _release() -> None:
 
 
 def _forget_parents() -> None:
-    """In a child: the parent's descriptors go, and with them their locks, which must not outlive the parent."""
+    """In a child: close the parent's descriptors, as the locks that belong to them must not outlive the parent."""
     global _opening
     for descriptor in _open.values():
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A piece of a WHERE clause with its bound values: what `query` and `filter` build with. No value becomes SQL text."""
+"""A piece of a WHERE clause with its bound values, from which `query` and `filter` build. No value becomes SQL text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Condition", "did_you_mean"]
 
 _FEW_SPANS = 1_000
 _MOST_LISTED = 200_000
-"""Up to this many spans are listed once a query; a million took 0.3 s."""
+"""Up to this many spans are listed, once in a query; to list a million took 0.3 s."""
 
 
 class Condition(NamedTuple):
@@ -19,8 +19,8 @@ class Condition(NamedTuple):
 
     Attributes:
         keys: The same condition as a SELECT of ``trace_key``, which an index answers; see `chosen`.
-        span_keys: The same as a SELECT of the keys of spans, where that is much quicker than `keys`.
-        lists: To probe a trace takes about as long as to list all `span_keys`.
+        span_keys: The same condition as a SELECT of the keys of spans, where that is much quicker than `keys`.
+        lists: Testing one trace takes about as long as listing all `span_keys`.
     """
 
     sql: str
@@ -36,15 +36,16 @@ class Condition(NamedTuple):
 
     @classmethod
     def state(cls, comparator: str, state: str) -> Condition:
-        """Compare the state with one of `TraceState`'s words, in a form that SQLite finds the partial index for."""
+        """Compare the state with one of `TraceState`'s words, in a form for which SQLite uses the partial index."""
         if comparator == "=" and state != "OK":
             return cls("state <> 'OK' AND state = ?", (state,))
         return cls(f"state {comparator} ?", (state,))
 
     def chosen(self, connection: sqlite3.Connection, few: int) -> Condition:
-        """Settle how to use `keys`: few are fetched first; many are probed for while traces are walked in order.
+        """Decide how to use `keys`: if few, they are fetched first; if many, traces are tested in order, one by one.
 
-        Without this either a rare tag would walk all traces, or a common one would fetch and sort them all.
+        Without this choice, either a search for a rare tag would test all traces, or a search for a common tag would
+        fetch and sort them all.
         """
         if self.keys is None:
             return self
@@ -54,12 +55,12 @@ class Condition(NamedTuple):
         return Condition(f"key IN ({self.keys})", self.parameters) if count <= few else self
 
     def _chosen_by_spans(self, connection: sqlite3.Connection, span_keys: str, few: int) -> Condition:
-        """Of a million traces, with a match in 1 %, probing each took 3 to 9 s, and a list of the matches 0.1 s."""
+        """With a million traces and matches in 1 %, to test each trace took 3 to 9 s, and to list the matches 0.1 s."""
         limited = f"SELECT count(*) FROM ({span_keys} LIMIT {_MOST_LISTED + 1})"
         count = connection.execute(limited, self.parameters).fetchone()[0]
         if count <= few:
             return Condition(f"key IN ({self.keys})", self.parameters)
-        if count > _MOST_LISTED and not self.lists:  # so common that one is found soon, wherever one looks
+        if count > _MOST_LISTED and not self.lists:  # so common that testing in order soon finds one
             return self
         listed = f"SELECT 1 FROM spans WHERE trace_key = traces.key AND spans.key IN ({span_keys})"
         return self._replace(sql=f"EXISTS ({listed})")

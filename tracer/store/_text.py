@@ -1,7 +1,8 @@
-"""Fills the full-text index, apart from writing.
+"""Fills the full-text index, separately from writing.
 
-Indexing a span's text costs about as much as storing the span. Done in steps of thousands, when the worker is idle or
-before a text search, it is off the path that has to keep up, and FTS5 merges less.
+Indexing a span's text costs about as much as storing the span. So it is done in steps of thousands of spans, when the
+worker is idle or before a text search. Then it does not slow down the write path, which has to keep up, and FTS5 merges
+less.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["count_steps", "index_text"]
 _BEHIND = """
 SELECT EXISTS (SELECT 1 FROM text_changes) OR EXISTS (SELECT 1 FROM spans, text_index WHERE key > indexed_to)
 """
-# A key that was freed and given again is in `text_changes` too, so its new text gets in with the changed ones.
+# A key that was freed and used again is in `text_changes` too, so its new text is indexed with the changed ones.
 _CATCH_UP = (
     """INSERT INTO span_text (span_text, rowid, text)
     SELECT 'delete', key, indexed_text FROM text_changes WHERE indexed_text IS NOT NULL""",
@@ -33,7 +34,7 @@ SELECT key, text FROM spans, text_index WHERE key > indexed_to AND key <= ? AND 
 
 
 def count_steps(connection: sqlite3.Connection, limit: int) -> int:
-    """Return how many calls of `index_text` add what is there now; more may come meanwhile."""
+    """Return how many calls of `index_text` index all that is stored now; more may come meanwhile."""
     if not _is_behind(connection):
         return 0
     new: int = connection.execute(_NEW).fetchone()[0]

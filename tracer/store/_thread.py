@@ -1,4 +1,4 @@
-"""A connection and its thread: aiosqlite's, which runs one function after the other."""
+"""A connection and its thread: a thread of aiosqlite, which runs one function after the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tracer.store._gate import Gate, GoneError
 __all__ = ["ConnectionThread"]
 
 LOCK_PATIENCE = 5.0  # seconds that work waits for the lock of another connection
-LOCK_PAUSE = 0.1  # … between two tries: each begins with short pauses, which would keep many processes busy
+LOCK_PAUSE = 0.1  # seconds between two tries: each begins with short pauses, which would keep many processes busy
 LOOK_AT_THREAD = 1.0  # seconds after which whoever waits for work makes sure that its thread is alive
 
 P = ParamSpec("P")
@@ -37,7 +37,7 @@ class ConnectionThread:
     has put greenlets in their place), work runs in the event loop's own thread instead.
 
     Args:
-        gate: What is asked before SQLite is entered.
+        gate: Is asked before each use of SQLite.
         database: A path, or ``:memory:``.
         deadline: Returns the moment (`time.monotonic`) from which on nothing waits for a lock.
     """
@@ -54,8 +54,8 @@ class ConnectionThread:
         """Connect, in autocommit mode.
 
         Raises:
-            sqlite3.Error: What SQLite says to it.
-            GoneError: A fork came between.
+            sqlite3.Error: SQLite failed to open it.
+            GoneError: A fork happened meanwhile.
         """
         try:
             await self._start(self._connect)
@@ -88,12 +88,12 @@ class ConnectionThread:
     ) -> T:
         """Run ``function(connection, …)`` as one call that cancellation can't split.
 
-        While another connection holds the lock that the function needs, it is tried again, for some seconds; so it
-        must leave nothing behind when it fails.
+        While another connection holds the lock that the function needs, the function is tried again, for some seconds.
+        So it must leave nothing behind when it fails.
 
         Raises:
-            GoneError: It did not run, or nothing is left of what it did: do it again, on another connection if this
-                one is no longer usable.
+            GoneError: The function did not run, or nothing is left of what it did. Run it again, on another connection
+                if this one is no longer usable.
             Exception: Whatever the function raises.
         """
         work = _Work(self._turn, self._deadline, function, *args, **kwargs)
@@ -109,7 +109,7 @@ class ConnectionThread:
         return work.outcome()
 
     async def aclose(self) -> None:
-        """Close the connection and end the thread. Raises nothing but what cancels it."""
+        """Close the connection and end the thread. Raises only if it is cancelled."""
         with contextlib.suppress(GoneError, sqlite3.Error):
             await self.run(lambda _: self._close())
         if self._aio is not None and self.is_alive:
@@ -130,7 +130,7 @@ class ConnectionThread:
 
     def _connect(self) -> sqlite3.Connection:
         with self._gate.turn(self._generation):
-            # Not bound to the thread, so that a fork can close it. Whose turn it is, the gate knows.
+            # Not bound to this thread, so that a fork can close it. The gate knows whose turn it is.
             self._raw = sqlite3.connect(
                 self._database, isolation_level=None, cached_statements=256, check_same_thread=False
             )
@@ -148,7 +148,7 @@ class ConnectionThread:
 
     def _let_go_of_dead_thread(self) -> None:
         assert self._aio is not None
-        self._aio._connection = None  # else it would complain, as it is freed, that it was not closed
+        self._aio._connection = None  # otherwise aiosqlite warns, when it is freed, that it was not closed
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[sqlite3.Connection]:
@@ -159,9 +159,9 @@ class ConnectionThread:
 
 
 class _Work(Generic[T]):
-    """A function on its way into the thread, and what became of it.
+    """A function to run in the thread, and its result or its error.
 
-    aiosqlite logs what it runs, with arguments and exceptions, at DEBUG: it sees nothing but this object.
+    aiosqlite logs what it runs, with arguments and exceptions, at DEBUG. So it gets to see only this object.
     """
 
     def __init__(
@@ -194,8 +194,8 @@ class _Work(Generic[T]):
             return
 
     def outcome(self) -> T:
-        """Return or raise what the function did; GoneError if a fork, or who throws into threads, has stopped it."""
-        error, self._error = self._error, None  # else it would hold, by its traceback, itself
+        """Return the function's result or raise its error; GoneError if a fork or an outside exception stopped it."""
+        error, self._error = self._error, None  # its traceback refers to this object, which must not refer back
         if error is None:
             return self._result
         if is_interrupted(error) or not isinstance(error, Exception):

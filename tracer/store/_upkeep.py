@@ -1,7 +1,7 @@
 """Care for a SQLite file from outside the pipeline: look at it, check it, make it smaller.
 
 For commands, not for services: each function opens a connection of its own in the calling thread, waits for locks, and
-takes as long as it takes. None of them creates a file, and only `vacuum` changes one.
+may take long. None of them creates a file, and only `vacuum` changes one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _MAX_PROBLEMS = 100
-_STEPS = 100_000  # of SQLite's machine between two chances for Ctrl-C
+_STEPS = 100_000  # of SQLite's virtual machine, between two looks for Ctrl-C
 
 
 class Totals(msgspec.Struct, kw_only=True):
@@ -70,7 +70,7 @@ class Vacuumed(msgspec.Struct, kw_only=True):
 def file_of(uri: str, *, unseen: bool = False) -> Path:
     """Return the file that a tracking URI names, which may be missing.
 
-    With `unseen` it is not looked into, for it may be damaged.
+    With `unseen` the file is not looked into, because it may be damaged.
 
     Raises:
         ConfigurationError: The URI can't be used, or names no file.
@@ -92,7 +92,7 @@ def schema_version(uri: str) -> int:
 
 
 def can_write(uri: str) -> bool:
-    """Tell whether a writer gets its turn now, changing nothing. Raises StoreError if the file can't be opened."""
+    """Tell whether a writer could begin now; changes nothing. Raises StoreError if the file can't be opened."""
     with _connected(uri) as connection:
         connection.execute("PRAGMA query_only = OFF")
         try:
@@ -123,7 +123,7 @@ def count_traces(uri: str, *, experiment: str | None = None, max_timestamp_ms: i
 
 
 def check(uri: str) -> Health:
-    """Look for damaged pages and indexes, and for rows that refer to what is not there. Reads the whole file."""
+    """Look for damaged pages and indexes, and for rows that refer to missing rows. Reads the whole file."""
     health = Health(schema_version=0, problems=[])
     with _connected(uri, unseen=True) as connection:
         try:
@@ -146,7 +146,7 @@ def _damage(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def vacuum(uri: str) -> Vacuumed:
-    """Write the file anew without its gaps, while no other process writes. Needs twice its size on the disk.
+    """Write the file again without gaps, while no other process writes. Needs twice its size of free disk space.
 
     Raises:
         StoreError: No room on the disk, or another process keeps the database locked.
@@ -167,10 +167,10 @@ def vacuum(uri: str) -> Vacuumed:
 
 @contextlib.contextmanager
 def _connected(uri: str, *, unseen: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open an existing database, as one that reads until told otherwise; Ctrl-C ends what it is at."""
+    """Open an existing database, only for reading until the caller changes that; Ctrl-C ends a running statement."""
     path = file_of(uri, unseen=unseen)
     with translated(redact_uri(uri), opened=False):
-        # mode=rw rather than ro, which can't recover a database after kill -9; it doesn't create one
+        # mode=rw does not create a database; mode=ro can't recover one after kill -9
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)
         with contextlib.closing(connection):
             connection.set_progress_handler(lambda: None, _STEPS)

@@ -1,9 +1,9 @@
-"""Writes a batch: rows to SQL, in as few steps of SQLite as can be.
+"""Writes a batch: rows to SQL, in as few steps of SQLite as possible.
 
 sqlite3 gives the GIL away and takes it back at each step of a statement. Beside a thread that computes, taking it back
-costs up to 5 ms, so ``executemany``, with a step a row, wrote 260 rows/s. A statement with the values of some 250 rows
-takes one step: 10,700 rows/s beside the same thread, and alone 25 µs a row against 34 (one run of a trial with one
-table and no index; Python 3.11, SQLite 3.40).
+costs up to 5 ms, so ``executemany``, with one step per row, wrote 260 rows/s. A statement with the values of some 250
+rows takes one step and wrote 10,700 rows/s beside the same thread. Without such a thread it took 25 µs a row,
+``executemany`` 34 µs (one run of a trial with one table and no index; Python 3.11, SQLite 3.40).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _SPAN_COLUMNS = {
 
 
 def _merged_span_column(column: str) -> str:
-    """The later row completes the earlier, unless it is the start of a span whose end is here already."""
+    """The later row completes the earlier one; the start of a span whose end is here already only fills gaps."""
     if column == "counted":
         return "counted = max(counted, excluded.counted)"
     return (
@@ -97,7 +97,7 @@ _TRACE_COLUMNS = dict.fromkeys(
     ),
     "?",
 )
-# A better root replaces what an earlier one said; a patch of the same root, or of none, completes it.
+# A better root replaces what an earlier root wrote; a patch with the same root, or without one, completes it.
 _TAKES_OVER = "excluded.root_rank > root_rank"
 _SAME_ROOT = "(excluded.root_span_id IS NULL OR excluded.root_span_id = root_span_id)"
 _TRACE_MERGE = {
@@ -109,7 +109,7 @@ _TRACE_MERGE = {
     "root_span_id": f"CASE WHEN {_TAKES_OVER} THEN excluded.root_span_id ELSE root_span_id END",
     "root_rank": "max(root_rank, excluded.root_rank)",
     "name_override": "ifnull(excluded.name_override, name_override)",
-    # Whoever writes is alive, so a trace that was thought interrupted is not.
+    # A process that writes is alive, so its trace was not interrupted, even if it is marked so.
     "state": f"CASE WHEN {_TAKES_OVER} THEN excluded.state "
     f"WHEN {_SAME_ROOT} AND excluded.state <> 'IN_PROGRESS' THEN excluded.state "
     "WHEN state = 'INTERRUPTED' THEN 'IN_PROGRESS' ELSE state END",
@@ -125,7 +125,7 @@ _TRACE_MERGE = {
 }
 _TRACE_CONFLICT = "ON CONFLICT (trace_id) DO UPDATE SET " + ", ".join(f"{c} = {e}" for c, e in _TRACE_MERGE.items())
 
-# Summed anew from the spans, so that writing a row twice counts it once.
+# All spans are summed again each time, so that a row that is written twice counts once.
 _TOTALS = f"""
 UPDATE traces SET ({", ".join(USAGE_KEYS)}, cost, models, time_to_first_token) = (
     SELECT {", ".join(f"sum({key}) FILTER (WHERE counted)" for key in USAGE_KEYS)}, sum(cost) FILTER (WHERE counted),
@@ -183,9 +183,9 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _write_traces(connection: sqlite3.Connection, batch: Batch, sole: dict[str, SpanRow]) -> tuple[dict[str, int], int]:
-    """Write the rows of traces; return the keys of all that the batch names, and the greatest key that was before.
+    """Write the rows of traces; return the keys of all that the batch names, and the greatest key before it.
 
-    A key is looked up for a trace that was there already. New ones follow one another, and are read in one go.
+    Keys of traces that were stored already are looked up. The keys of new ones follow one another and are read at once.
     """
     (newest,) = connection.execute(_SEQUENCE).fetchone() or (0,)
     rows = [_trace_values(patch, sole.get(patch.trace_id)) for patch in batch.traces]
@@ -199,7 +199,7 @@ def _write_traces(connection: sqlite3.Connection, batch: Batch, sole: dict[str, 
 
 
 def _write_media(connection: sqlite3.Connection, media: list[MediaRow], keys: dict[str, int]) -> None:
-    """Write what is not stored yet, a statement each, as one may have megabytes; then who refers to what."""
+    """Write media that are not stored yet, one per statement (each may have megabytes), then which spans use them."""
     if not media:
         return
     missing = {row.hash: row for row in media}
@@ -216,7 +216,7 @@ def _write_media(connection: sqlite3.Connection, media: list[MediaRow], keys: di
 
 
 def _sole_spans(spans: list[SpanRow]) -> dict[str, SpanRow]:
-    """Return the spans that are the only one of their trace in this batch, by trace."""
+    """Return, by trace id, each span that is the only span of its trace in this batch."""
     count = Counter(row.trace_id for row in spans)
     return {row.trace_id: row for row in spans if count[row.trace_id] == 1}
 
@@ -224,7 +224,7 @@ def _sole_spans(spans: list[SpanRow]) -> dict[str, SpanRow]:
 def _sum_up(
     connection: sqlite3.Connection, spans: list[SpanRow], sole: dict[str, SpanRow], keys: dict[str, int], newest: int
 ) -> None:
-    """Set the totals of the traces that these spans touch, but for new ones of one span, which are inserted with it."""
+    """Set the totals of the traces of these spans. A new trace with one span was inserted with its totals already."""
     touched = {row.trace_id for row in spans if row.counted or row.model is not None}
     due = [key for id_, key in keys.items() if id_ in touched and (key <= newest or id_ not in sole)]
     if due:
@@ -232,7 +232,7 @@ def _sum_up(
 
 
 def _forget_live_chunks(connection: sqlite3.Connection, spans: list[SpanRow]) -> None:
-    """Of all spans that end, since one whose chunks are withheld at its end may have had some while it ran."""
+    """Delete the chunks of all ended spans: a span may have had some while it ran, but bring none at its end."""
     ended = [
         (row.trace_id, row.span_id)
         for row in spans
@@ -245,7 +245,7 @@ def _forget_live_chunks(connection: sqlite3.Connection, spans: list[SpanRow]) ->
 def _insert(
     connection: sqlite3.Connection, table: str, columns: dict[str, str], conflict: str, rows: Sequence[Row]
 ) -> None:
-    """Insert rows, the values of a power of two of them a statement, so that few statements are ever prepared."""
+    """Insert rows. A statement has a power of two of them, so that few different statements are ever prepared."""
     if not rows:
         return
     filled, values = _without_empty_columns(columns, rows)
@@ -256,7 +256,7 @@ def _insert(
         some = values[start * len(filled) : (start + count) * len(filled)]
         try:
             connection.execute(sql, some)
-        except (UnicodeEncodeError, OverflowError):  # raised while binding, so nothing of it is written yet
+        except (UnicodeEncodeError, OverflowError):  # raised while binding, before anything is written
             connection.execute(sql, [_storable(value) for value in some])
         start += count
 
@@ -266,8 +266,8 @@ def _without_empty_columns(
 ) -> tuple[tuple[tuple[str, str], ...], list[Any]]:
     """Return the columns that any of the rows fills, and all their values, row by row.
 
-    The others become NULL either way. To bind a None takes sqlite3 0.4 µs, as it looks for an adapter (Python 3.11,
-    ``Modules/_sqlite/statement.c``, need_adapt), and of a usual span's 47 values 24 are None.
+    The other columns become NULL anyway. sqlite3 takes 0.4 µs to bind a None, because it looks for an adapter (Python
+    3.11, ``Modules/_sqlite/statement.c``, need_adapt), and 24 of a usual span's 47 values are None.
     """
     filled = [
         (column, values)
@@ -279,7 +279,7 @@ def _without_empty_columns(
 
 
 def _storable(value: Any) -> Any:
-    """One odd value must not cost the batch: half a surrogate pair becomes ``?``, an integer over 64 bits NULL."""
+    """Replace a value that would fail the batch: half a surrogate pair by ``?``, an integer over 64 bits by NULL."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     return None if isinstance(value, int) and value.bit_length() > 63 else value
@@ -326,10 +326,10 @@ _decode_moments = msgspec.json.Decoder(_Moments).decode
 
 
 def _first_token(patch: TracePatch, sole: SpanRow) -> float | None:
-    """Return what `FIRST_TOKEN` is of a trace of one span."""
+    """Return the value of `FIRST_TOKEN` for a trace with one span."""
     if sole.attributes is None or _FIRST_TOKEN_KEY not in sole.attributes:
         return None
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeError):  # odd attributes of somebody's own
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeError):  # a user's own attributes can be anything
         first = _decode_moments(sole.attributes).first_token
         return None if first is None else (sole.start_time_ns - patch.start_time_ns) / 1e9 + first
     return None
@@ -356,14 +356,14 @@ def _span_values(row: SpanRow, trace_key: int | None) -> Row:
         row.chunks,
         row.chunk_encoding,
         row.cost,
-        int(row.counted),  # a bool would be looked up as None is
+        int(row.counted),  # for a bool, sqlite3 would look for an adapter, as for None
         row.text,
         *map((row.usage or {}).get, USAGE_KEYS),
     )
 
 
 def _text(payload: bytes | None) -> str | None:
-    """JSON is stored as text for SQL's sake; a byte that is no UTF-8 must not cost the batch."""
+    """Return JSON as text, so that SQL can read it; a byte that is no UTF-8 must not make the batch fail."""
     return None if payload is None else payload.decode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""What the pipeline asks of a place to keep traces, and the rows that it hands over.
+"""The interface of a store, as the pipeline uses it, and the rows that the pipeline hands over.
 
 A store knows nothing of openai: it keeps what interpretation made, and gives it back as `tracer._models`.
 """
@@ -25,7 +25,7 @@ __all__ = ["Batch", "ChunkRow", "MediaRow", "ProcessRow", "SpanRow", "Store", "T
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):
-    """The process that writes. Tells a running trace from one whose process is gone.
+    """The process that writes. It tells a running trace from a trace whose process is gone.
 
     Attributes:
         process_id: ``host:pid:start time of the process``, so that a reused pid is not taken for the same process.
@@ -40,14 +40,14 @@ class ProcessRow(msgspec.Struct, kw_only=True):
 class SpanRow(msgspec.Struct, kw_only=True, gc=False):
     """One span as stored. Written when it starts, again when it ends; the later row completes the earlier.
 
-    On conflict of ``(trace_id, span_id)`` a field that is None leaves the stored value as it is.
+    If a row with this ``(trace_id, span_id)`` is stored already, a field that is None leaves the stored value as it is.
 
     Attributes:
         inputs: JSON text (bytes, UTF-8); likewise `outputs`, `attributes` (an object) and `events` (an array of
             ``[name, timestamp_ns, attributes]``).
-        chunks: The stream's raw reads: zlib-compressed msgpack of ``[[time_ns, bytes], …]``; with
-            `chunk_encoding` the HTTP content-encoding of those bytes.
-        counted: The usage counts towards the trace's (a model call that is not a duplicate of another span).
+        chunks: The stream's raw reads: zlib-compressed msgpack of ``[[time_ns, bytes], …]``;
+            `chunk_encoding` is the HTTP content-encoding of those bytes.
+        counted: The usage counts towards the trace's usage: a model call that does not repeat another span.
         text: Plain text for full-text search.
         links: Ids by which calls of other traces may continue this one: ``response``, ``previous_response``,
             ``conversation``.
@@ -79,7 +79,7 @@ class SpanRow(msgspec.Struct, kw_only=True, gc=False):
 
 
 class ChunkRow(msgspec.Struct):
-    """Raw reads of a stream that still runs. Removed by the row that ends its span (one with an `operation`)."""
+    """Raw reads of a stream that still runs. Removed when the row comes that ends its span (and has an `operation`)."""
 
     trace_id: str
     span_id: str
@@ -87,7 +87,7 @@ class ChunkRow(msgspec.Struct):
 
 
 class MediaRow(msgspec.Struct, kw_only=True, gc=False):
-    """An image, a recording, a file that a span refers to. Stored once for all spans that do.
+    """An image, recording or file that a span refers to. Stored once for all spans that refer to it.
 
     Attributes:
         hash: SHA-256 of `data`, 64 hex digits.
@@ -101,14 +101,14 @@ class MediaRow(msgspec.Struct, kw_only=True, gc=False):
 
 
 class TracePatch(msgspec.Struct, kw_only=True, gc=False):
-    """What a batch knows anew of one trace; None (or empty) leaves the stored value as it is.
+    """What a batch brings that is new about one trace; None (or empty) leaves the stored value as it is.
 
     Attributes:
         root_span_id: The span whose name, times, state and previews stand for the trace. A span without parent
-            wins over one whose parent lives in another process (`true_root` says which it is); among equals the
-            first one written stays.
+            (`true_root`) wins over a span whose parent lives in another process. Between two of the same kind, the one
+            that was written first stays.
         name: The root's name; `name_override` is the user's (``update_current_trace(name=…)``) and wins.
-        tags: Merged key by key; likewise `metadata` and, adding up, `dropped`.
+        tags: Merged key by key, as `metadata` is. The counts in `dropped` are added up.
     """
 
     trace_id: str
@@ -133,7 +133,7 @@ class TracePatch(msgspec.Struct, kw_only=True, gc=False):
 class Batch(msgspec.Struct, kw_only=True):
     """What is written in one transaction: all of it or nothing.
 
-    Every span's trace is among `traces`, the span of every medium among `spans` or stored already.
+    The trace of every span is among `traces`. The span of every medium is among `spans`, or stored already.
     """
 
     process: ProcessRow
@@ -184,7 +184,7 @@ class Store(Protocol):
         ...
 
     async def open(self) -> None:
-        """Open or create, migrating forward; the first use does the same.
+        """Open or create the place, and migrate it forward. The first use of the store does the same.
 
         Raises StoreError (unusable) or TransientStoreError (busy).
         """
@@ -214,7 +214,7 @@ class Store(Protocol):
         ...
 
     async def change_marker(self) -> object:
-        """Return something that is equal to what it was as long as nothing was stored since. Cheap: may be polled."""
+        """Return a value that stays equal as long as nothing new is stored. Cheap: may be polled."""
         ...
 
     async def get_trace(self, trace_id: str) -> Trace:
@@ -230,7 +230,7 @@ class Store(Protocol):
         ...
 
     async def neighbours(self, query: TraceQuery, trace_id: str) -> Neighbours:
-        """Return the traces before and after one in the order of a query, among those that it selects.
+        """Return the traces before and after a trace, in the order of a query and among the traces that it selects.
 
         Raises TraceNotFoundError, or ConfigurationError for a bad query.
         """
@@ -269,26 +269,30 @@ class Store(Protocol):
         """Return feedback, the newest first."""
         ...
 
-    # Of the queries below `order_by`, `max_results` and `page_token` count for `sessions` alone, as said there. Each
-    # takes about as long for a million traces as for fifty thousand; what is estimated says so (`Scope`).
+    # The methods below ignore `order_by`, `max_results` and `page_token` of their query; only `sessions` uses them, as
+    # its docstring says. Each method takes about as long for a million traces as for fifty thousand. If a result is an
+    # estimate, its `Scope` says so.
 
     async def facets(self, query: TraceQuery, *, limit: int = 10) -> Facets:
         """Return the `limit` most frequent values of each field among the traces that a query selects."""
         ...
 
     async def histogram(self, query: TraceQuery, *, buckets: int = 60) -> Histogram:
-        """Return calls, errors and latency over time, in at most so many stretches (and one, as they are aligned)."""
+        """Return calls, errors and latency over time.
+
+        Time is cut into at most `buckets` stretches, and one more because the stretches are aligned.
+        """
         ...
 
     async def overview(self, query: TraceQuery, *, buckets: int = 60, limit: int = 10) -> Overview:
-        """Return totals, by model and by name over time, and the `limit` slowest and costliest traces."""
+        """Return totals, sums by model and by name over time, and the `limit` slowest and costliest traces."""
         ...
 
     async def sessions(self, query: TraceQuery) -> SessionPage:
-        """Return the sessions of the traces that a query selects, by their latest such trace, newest first.
+        """Return the sessions of the traces that a query selects, sorted by their latest such trace, newest first.
 
-        A page has `query.max_results` of them; `query.page_token` is the page's before. `query.order_by` must be the
-        default.
+        A page has `query.max_results` sessions; `query.page_token` comes from the page before. `query.order_by`
+        must be the default.
         """
         ...
 
@@ -297,5 +301,5 @@ class Store(Protocol):
         ...
 
     async def storage(self) -> StorageSummary:
-        """Return what the database holds and what it takes."""
+        """Return what the database holds and how much room it takes."""
         ...

@@ -2,8 +2,8 @@ r"""``filter_string``: MLflow's search grammar (https://mlflow.org/docs/latest/g
 
 ``trace.status = 'ERROR' AND tags.`env.name` = 'prod' AND NOT (duration < 1.5 OR span.name LIKE '%search%')``
 
-The grammar is ``filter.lark``. A field is looked up in `tracer.store._fields` and nowhere else; a value is only
-ever bound.
+The grammar is ``filter.lark``. A field is looked up in `tracer.store._fields` and nowhere else; a value is
+always bound and never becomes SQL text.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _SLIPS = tuple(
         ("LPAR", r"['\"\d]", "; IN takes a list in parentheses"),
     )
 )
-"""What is often meant: where one terminal is expected, text like this is found."""
+"""Common mistakes: the terminal that is expected, the text that is found in its place, and what to do."""
 
 
 class _FilterError(Exception):
@@ -88,11 +88,11 @@ def filter_conditions(text: str) -> list[Condition]:
     """Return the conditions that a filter string joins by AND; each may be answered by an index of its own.
 
     Raises:
-        ConfigurationError: With the position, what stands there, what could, and the line with a mark below.
+        ConfigurationError: Its message has the position, what was found and expected there, and the marked line.
         MissingDependencyError: lark is not installed.
     """
     _check_size(text)
-    text = text.encode("utf-8", "replace").decode()  # SQLite can't be asked for half a surrogate pair
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair can't be passed to SQLite
     try:
         tree = _parse(text)
         return [_condition(part) for part in (tree.children if tree.data == "and_expression" else [tree])]
@@ -103,7 +103,7 @@ def filter_conditions(text: str) -> list[Condition]:
 
 
 def _marked(text: str, at: int) -> str:
-    """Return the line, or what fits of it, with a mark below the place."""
+    """Return the line, or the part around the place if it is long, with a mark below the place."""
     begin, end = max(text.rfind("\n", 0, at) + 1, at - 60), at + 60
     line = text[begin:end].partition("\n")[0].replace("\t", " ")
     return f"    {line}\n    {' ' * (at - begin)}^"
@@ -130,7 +130,7 @@ def _parse(text: str) -> Tree[Token]:
     try:
         return parser.parse(text)
     except UnexpectedInput as error:
-        # A token out of place knows what would be accepted, characters that are no token what was allowed.
+        # The error for a misplaced token has `accepts`; the error for characters that form no token has `allowed`.
         expected = getattr(error, "accepts", None) or getattr(error, "allowed", None) or ()
         at_end = getattr(getattr(error, "token", None), "type", "") == "$END"
         raise _unexpected(text, len(text) if at_end else error.pos_in_stream or 0, set(expected)) from None
@@ -164,7 +164,7 @@ def _condition(node: Any) -> Condition:
         return _joined([_condition(child) for child in node.children], " AND " if node.data[0] == "a" else " OR ")
     if node.data == "negation":
         inner = _condition(node.children[0])
-        return Condition(f"NOT ifnull(({inner.sql}), 0)", inner.parameters)  # unknown is not true, so its NOT is
+        return Condition(f"NOT ifnull(({inner.sql}), 0)", inner.parameters)  # NULL counts as false, so its NOT is true
     return _comparison(node)
 
 
@@ -212,7 +212,7 @@ def _number(token: str) -> float | int:
 
 
 def _unquoted(token: str) -> str:
-    """Take the quotes off: a doubled single quote or a backslash before a quote or backslash stands for the quote."""
+    """Take the quotes off, and undo escapes: a doubled single quote, or a backslash before a quote or backslash."""
     body = token[1:-1]
     if token[0] == "`":
         return body
@@ -240,7 +240,7 @@ def _compare(field: Field, comparator: str, bound: list[Any]) -> Condition:
 
 
 def _operator(comparator: str, count: int) -> str:
-    """MLflow's LIKE minds the case and ILIKE doesn't; SQLite's GLOB does and its LIKE doesn't (for ASCII letters)."""
+    """MLflow's LIKE minds the case, so it becomes GLOB; ILIKE doesn't, so it becomes SQLite's LIKE (ASCII only)."""
     if comparator in ("IN", "NOT IN"):
         return f"{comparator} ({', '.join('?' * count)})"
     return {"LIKE": "GLOB ?", "ILIKE": "LIKE ?", "RLIKE": "REGEXP ?"}.get(comparator, f"{comparator} ?")
@@ -256,7 +256,7 @@ def _exists(field: Field, test: str, bound: tuple[Any, ...], *, negated: bool = 
 
 # --- what can be compared with what -----------------------------------------------------------------------------------
 def _check_operator(name: str, field: Field, operator: str, at: int, value: _Value) -> None:
-    """Refuse an operator that this field, or this value, has no use for."""
+    """Refuse an operator that makes no sense for this field or this value."""
     is_pattern, is_order = operator.endswith("LIKE"), operator[0] in "<>"
     if field.unit is not None and is_pattern:
         raise _FilterError(at, f"{name} is {field.unit.words}: compare it with = != > >= < <= or IN, not {operator}")
@@ -277,7 +277,7 @@ def _bindable(name: str, field: Field, comparator: str, value: _Value) -> Any:
 
 
 def _as_stored(name: str, field: Field, comparator: str, value: _Value) -> Any:
-    """Return text, or for a field of any type also a number; true and false are words there."""
+    """Return text, or also a number if the field can have any type; in such a field true and false are words."""
     if comparator == "RLIKE" and isinstance(value.value, str):
         return checked_pattern(value.value)
     if comparator.endswith("LIKE") and isinstance(value.value, str):

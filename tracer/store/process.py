@@ -1,4 +1,4 @@
-"""Who writes: this process, told from any other that had or will have its pid."""
+"""The process that writes, and how it differs from earlier or later processes with the same pid."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _IMPORTED_NS = time.time_ns()
 
 
 def current_process() -> ProcessRow:
-    """Return the row of this very process; after a fork the child's."""
+    """Return the row of the current process; in a forked child, the child's own row."""
     return _row(os.getpid())
 
 
 def is_alive(process: ProcessRow) -> bool:
-    """Tell whether the process still runs. One that can't be looked at from here counts as running.
+    """Tell whether the process still runs. If that can't be seen from here, it counts as running.
 
-    Linux compares start times too, so that a reused pid is not mistaken for the process. Elsewhere the pid alone
-    decides, and on Windows, where signal 0 is a real signal, nothing does.
+    On Linux the start time is compared too, so that a reused pid is not mistaken for the process. On other systems only
+    the pid is looked at. On Windows every process counts as running, because signal 0 is a real signal there.
     """
     if process.host != socket.gethostname() or sys.platform == "win32":
         return True

@@ -1,4 +1,4 @@
-"""``search_traces``: arguments to SQL, and pages that hold still while traces keep arriving.
+"""``search_traces``: arguments to SQL, and pages that do not shift while traces keep arriving.
 
 A page's token carries the sort keys of its last trace, the highest trace key at the time of the first page (what came
 later is on no page of that search) and that time itself, so that "one hour ago" means the same on each page.
@@ -31,7 +31,7 @@ __all__ = ["neighbours", "search"]
 
 MAX_RESULTS = 10_000
 _FEW = 10_000
-"""Up to this many matches of a condition are fetched and sorted; beyond, traces are walked in order and probed."""
+"""Up to this many matches of a condition are fetched and sorted; with more, traces are tested in order, one by one."""
 
 _NUMERIC_ORDERS = {
     "duration": "duration_ns",
@@ -42,9 +42,10 @@ _NUMERIC_ORDERS = {
     "time_to_first_token": "time_to_first_token",
     "cost": "cost",
 }
-_SPARSE_ORDERS = ("cache_read_input_tokens", "time_to_first_token")  # NULL for most; of others parts cost a half more
-_DENSE_ORDERS = ("input_tokens", "output_tokens")  # known of most, and without an index of their own
-_LOOKED_AT = 20_000  # of the newest traces, for what the best are like
+# NULL for most traces, so rows are read in parts (`_parts`). For other columns that would take half as long again.
+_SPARSE_ORDERS = ("cache_read_input_tokens", "time_to_first_token")
+_DENSE_ORDERS = ("input_tokens", "output_tokens")  # known for most traces, and without an index of their own
+_LOOKED_AT = 20_000  # of the newest traces, to learn how good the first page is: see `_good_enough`
 _INFINITE = "9e999"
 _PLAIN_ORDERS = {"start_time": "start_time_ns", "status": "state"}
 _ORDER_ALIASES = {
@@ -66,8 +67,9 @@ class _Sort(NamedTuple):
     """A sort expression that is never NULL: what is unknown sorts last in either direction.
 
     Attributes:
-        unknown: The number that stands for NULL, if rows are to be read in parts by it: see `_parts`.
-        bounded: Rows that can't be among the first are to be kept from the sorter: see `_good_enough`.
+        unknown: The number that stands for NULL, if it divides the rows into parts to read (see `_parts`); otherwise
+            None.
+        bounded: Leave out, before sorting, rows that can't be among the first: see `_good_enough`.
     """
 
     expression: str
@@ -90,14 +92,14 @@ class _Token(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 def search(connection: sqlite3.Connection, query: TraceQuery) -> TracePage:
     """Return one page. Raises ConfigurationError naming the argument that is wrong."""
     limit = _checked_limit(query.max_results)
-    order = _parse_order(query.order_by)  # the last of it is unique: the trace's key
+    order = _parse_order(query.order_by)  # its last part is unique: the trace's key
     fingerprint = _fingerprint(query)
     token = _decode_token(query.page_token, fingerprint, len(order))
     now_ns = token.now_ns if token else time.time_ns()
     conditions = list(_conditions(query, now_ns))
     with transaction(connection, "DEFERRED"):  # one snapshot for traces, tags and spans
         newest = token.newest_key if token else _newest_key(connection)
-        conditions.append(Condition("+key <= ?", (newest,)))  # "+": not a reason to walk by key
+        conditions.append(Condition("+key <= ?", (newest,)))  # "+" keeps SQLite from walking by key
         conditions = [condition.chosen(connection, _FEW) for condition in conditions]
         rows = _select(connection, conditions, order, limit + 1, token.last if token else None)
         columns = [row[len(order) :] for row in rows[:limit]]
@@ -109,7 +111,7 @@ def search(connection: sqlite3.Connection, query: TraceQuery) -> TracePage:
 
 
 def neighbours(connection: sqlite3.Connection, query: TraceQuery, trace_id: str) -> Neighbours:
-    """Return what stands beside a trace where a search lists it, or would if it met the conditions."""
+    """Return what stands before and after a trace in a search's list, as if the trace met the conditions."""
     order, now_ns = _parse_order(query.order_by), time.time_ns()
     sorts = ", ".join(sort.expression for sort in order)
     conditions = [condition.chosen(connection, _FEW) for condition in _conditions(query, now_ns)]
@@ -132,7 +134,7 @@ def _first_after(
 def _select(
     connection: sqlite3.Connection, conditions: list[Condition], order: list[_Sort], limit: int, last: _Keys | None
 ) -> list[tuple[Any, ...]]:
-    """Return the first rows, or those behind the one with the sort keys `last`; its own keys precede each."""
+    """Return the first rows, or those behind the row with the sort keys `last`. Each begins with its own sort keys."""
     rows: list[tuple[Any, ...]] = []
     for part, sorts in _parts(order, last):
         rows += _select_part(connection, [*part, *conditions], order, sorts, limit - len(rows))
@@ -142,10 +144,11 @@ def _select(
 
 
 def _parts(order: list[_Sort], last: _Keys | None) -> Iterator[tuple[list[Condition], list[_Sort]]]:
-    """Cut a list into parts that follow one another, each with what is left to sort it by.
+    """Cut a list into parts that follow one another, each with the sort expressions that it still needs.
 
-    Few traces have cached tokens. Where the others are as good as one another, SQLite would put each of a million
-    into its sorter, since each later key is the better one; apart, they are read by their keys, and few of them.
+    Few traces have cached tokens. All the others are equal in this order, and SQLite would put each of a million into
+    its sorter, because each later key comes before the keys so far. As a part of their own they are read in the order
+    of their keys, and only as many as are needed.
     """
     first, *rest = order
     if first.unknown is None:
@@ -173,16 +176,17 @@ def _select_part(
     sorts = ", ".join(sort.expression for sort in order)
     ordered = ", ".join(sort.sql for sort in by)
     matching = f"FROM traces WHERE {where} ORDER BY {ordered} LIMIT ?"
-    if order[0].expression not in _PLAIN_ORDERS.values():  # an index may hold all that sorting takes
+    if order[0].expression not in _PLAIN_ORDERS.values():  # an index may hold all that the sort needs
         matching = f"FROM traces WHERE key IN (SELECT key {matching}) ORDER BY {ordered}"
     parameters = [value for condition in conditions for value in condition.parameters]
     return connection.execute(f"SELECT {sorts}, {TRACE_COLUMNS} {matching}", [*parameters, limit]).fetchall()
 
 
 def _good_enough(conditions: list[Condition], sort: _Sort, limit: int) -> Condition:
-    """Return the condition that a row is no worse than the last one would be, if only the newest were looked at.
+    """Return a condition: a row is at least as good as the last of the first `limit` rows among the newest traces.
 
-    Of a million rows some thousands meet it. The others are spared SQLite's sorter, which takes half of the time.
+    Of a million rows some thousands meet it. The others do not go through SQLite's sorter, which takes half of the
+    time.
     """
     sign, nothing = (">=", f"-{_INFINITE}") if sort.descending else ("<=", _INFINITE)
     newest = f"key > (SELECT max(key) - {_LOOKED_AT} FROM traces)"
@@ -217,7 +221,7 @@ def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
     if query.text is not None and (match := _match_expression(_checked_text("text", query.text))):
         by_text = "SELECT trace_key FROM span_text JOIN spans ON spans.key = span_text.rowid WHERE span_text MATCH ?"
         span_keys = "SELECT rowid FROM span_text WHERE span_text MATCH ?"
-        has_prefix = '"*' in match  # FTS5 merges the lists of all words that begin so, each time it is asked
+        has_prefix = '"*' in match  # each time, FTS5 merges the lists of all words with this prefix
         yield Condition.of_keys(by_text, (match,))._replace(span_keys=span_keys, lists=has_prefix)
     yield from _time_conditions(query, now_ns)
     if query.filter_string is not None and _checked_text("filter_string", query.filter_string).strip():
@@ -267,7 +271,7 @@ def _match_expression(text: str) -> str | None:
 
 
 def _nanoseconds(parameter: str, value: Any, now_ns: int) -> int:
-    """Read a moment: datetime or ISO text (local time unless they say), seconds since the epoch, timedelta ago."""
+    """Read a moment: datetime or ISO text (local time if without a zone), seconds since the epoch, timedelta ago."""
     if isinstance(value, timedelta):
         return now_ns - value // timedelta(microseconds=1) * 1_000
     if isinstance(value, str):
@@ -278,7 +282,7 @@ def _nanoseconds(parameter: str, value: Any, now_ns: int) -> int:
     if isinstance(value, datetime):
         since_epoch = value.astimezone(timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)
         return since_epoch // timedelta(microseconds=1) * 1_000
-    # In seconds any moment until the year 5138 is below 1e11: what is above was meant as milli- or nanoseconds.
+    # In seconds any moment until the year 5138 is below 1e11: a larger number was meant as milli- or nanoseconds.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or abs(value) >= 1e11:
         raise _wrong_moment(parameter, value)
     return round(value * 1e9)
@@ -292,7 +296,7 @@ def _wrong_moment(parameter: str, value: Any) -> ConfigurationError:
 
 
 def _parse_order(order_by: Any) -> list[_Sort]:
-    """Read ``"duration desc"`` or MLflow's ``["status ASC", "timestamp_ms DESC"]``; what is equal goes by age."""
+    """Read ``"duration desc"`` or MLflow's ``["status ASC", "timestamp_ms DESC"]``; equal traces are sorted by age."""
     items = [order_by] if isinstance(order_by, str) else order_by or [_DEFAULT_ORDER]
     if not isinstance(items, (list, tuple)):
         raise _wrong_order(items)
@@ -328,13 +332,13 @@ def _after(order: list[_Sort], last: _Keys) -> Condition:
     if not rest:
         return Condition(f"{sort.expression} {sign} ?", (value,))
     among_equals = _after(rest, values)
-    # The first half is implied by the second, and is what an index can be searched for.
+    # The first half follows from the second; it is there because an index can be searched for it.
     sql = f"{sort.expression} {sign}= ? AND ({sort.expression} {sign} ? OR ({among_equals.sql}))"
     return Condition(sql, (value, value, *among_equals.parameters))
 
 
 def _sort(column: str, descending: bool) -> _Sort:
-    """Spell it as its index is, if it has one in this direction, else by what ``traces_numbers`` holds."""
+    """Write it as its index has it, if one exists in this direction; otherwise with columns of ``traces_numbers``."""
     if column in _PLAIN_ORDERS:
         return _Sort(_PLAIN_ORDERS[column], descending)
     if column == "name":
@@ -347,7 +351,7 @@ def _sort(column: str, descending: bool) -> _Sort:
 
 
 def _fingerprint(query: TraceQuery) -> bytes:
-    """What must be equal for a page token to fit: everything but how much is read of each page."""
+    """Return a hash of what must be equal on all pages: everything except how much of each page is read."""
     told = msgspec.structs.asdict(query)
     for free in ("page_token", "max_results", "include_spans"):
         told.pop(free)
@@ -385,7 +389,7 @@ def _checked_limit(value: Any) -> int:
 def _checked_text(parameter: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ConfigurationError(f"{parameter} must be a string, got {value!r}")
-    return value.encode("utf-8", "replace").decode()  # SQLite can't be asked for half a surrogate pair
+    return value.encode("utf-8", "replace").decode()  # half a surrogate pair can't be passed to SQLite
 
 
 def _checked_tags(tags: Any) -> dict[str, str]:

@@ -43,8 +43,8 @@ logger = logging.getLogger("tracer")
 P = ParamSpec("P")
 T = TypeVar("T")
 _SWEEP_INTERVAL = 1.0  # seconds between two looks for traces whose process is gone
-_INDEX_ROWS = 2_000  # spans a step of the text index; 70 rare words each took 0.2 s, within which nobody else writes
-_IDLE_INDEX_ROWS = 500  # … when nobody waits for it, but records may come
+_INDEX_ROWS = 2_000  # spans per step of the text index; with 70 rare words each, nobody else could write for 0.2 s
+_IDLE_INDEX_ROWS = 500  # … when nobody waits for the index, but new records may come
 _IDLE_FREE_PAGES = 500  # pages of 4 KiB given back in a step
 
 
@@ -52,14 +52,14 @@ class SqliteStore:
     """A `tracer.store.Store` over one SQLite file in WAL mode, which several processes may share.
 
     It opens itself when it is needed, and again after a fork (see `Database`). One connection writes, each batch in one
-    transaction in one call; another reads, beside it. ``memory://`` has a single connection. Both live in threads that
-    inherit "daemon" from the thread that opens them: use the store in a daemon thread, or close it, as an open
-    connection in a non-daemon thread keeps the interpreter from exiting.
+    transaction in one call; another reads at the same time. ``memory://`` has a single connection. The connections run
+    in threads that inherit "daemon" from the thread that opens them. So use the store in a daemon thread, or close it:
+    an open connection in a non-daemon thread keeps the interpreter from exiting.
 
-    Measured with Python 3.11 and SQLite 3.40 on 2 cores shared with busy neighbours: spans of 1.7 KB, a trace each, in
-    batches of 500, took 59 to 99 µs CPU and 69 to 118 µs a span, log moved and all (8,500 to 14,500 spans/s). The
-    quickest batches took 36 µs CPU without moving the log. Beside a thread that computes: 2,150 spans/s. Of 100,000
-    traces the first page of 100, spans included, took 9 ms.
+    Measured with Python 3.11 and SQLite 3.40 on 2 cores shared with busy neighbours: spans of 1.7 KB, each in its
+    own trace, in batches of 500, took 59 to 99 µs CPU and 69 to 118 µs a span, including moving the log (8,500 to
+    14,500 spans/s). The quickest batches took 36 µs CPU without moving the log. Beside a thread that computes, it wrote
+    2,150 spans/s. With 100,000 traces stored, the first page of 100, spans included, took 9 ms.
 
     Args:
         uri: ``sqlite:///…`` or ``memory://``.
@@ -76,11 +76,11 @@ class SqliteStore:
         self.batches_put_aside = 0
 
     async def open(self) -> None:
-        """Open or create the database, migrating forward; it need not be called, whatever comes first does the same.
+        """Open or create the database, and migrate it forward. This call is optional: the first use does the same.
 
         Raises:
             StoreError: The file can't be ours or can't be made.
-            TransientStoreError: Another process keeps it locked, the disk is full, or it could be opened before.
+            TransientStoreError: Another process keeps it locked, the disk is full, or it can no longer be opened.
         """
         with self._translated("open"):
             await self._database.open()
@@ -98,9 +98,9 @@ class SqliteStore:
     async def write(self, batch: Batch) -> None:
         """Write the batch in one transaction; all or nothing, also when the calling task is cancelled.
 
-        A file that was deleted or replaced meanwhile is made anew, with a warning: SQLite would go on writing to the
-        one that nobody can read any more. If that happens during the write, the batch is written again. A process that
-        must not open the file writes elsewhere (`tracer.store._spare`).
+        If the file was deleted or replaced meanwhile, the path is opened anew, with a warning: SQLite would go on
+        writing to a file that nobody can read any more. If that happens during the write, the batch is written again. A
+        process that must not open the file writes to another place (`tracer.store._spare`).
         """
         if self._path is not None and forked_in_use():
             self.put_aside(batch)
@@ -114,7 +114,7 @@ class SqliteStore:
                     return
 
     def put_aside(self, batch: Batch) -> bool:
-        """Keep the batch in a file beside the database, for whoever opens that next; False if it is in memory."""
+        """Keep the batch in a file beside the database, for whoever opens that next; False for a store in memory."""
         if self._path is None:
             return False
         _spare.append(self._path, batch)
@@ -131,13 +131,13 @@ class SqliteStore:
         self._database.deadline = moment
 
     async def _write_or_rescue(self, batch: Batch) -> None:
-        """Write; if the file is damaged, also over a new connection, write into a new file."""
+        """Write. If the file is damaged, try again over a new connection; if it still is, write into a new file."""
         try:
             return await self._database.write(self._write, batch)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
-        await self._database.aclose()  # what the connection has in memory may be what is wrong
+        await self._database.aclose()  # perhaps only the connection's memory is wrong, not the file
         try:
             return await self._database.write(self._write, batch)
         except sqlite3.DatabaseError as error:
@@ -146,10 +146,10 @@ class SqliteStore:
         return await self._database.write(self._write, batch)
 
     async def _leave_replaced_file(self) -> None:
-        """Close a file that is no longer there, with all that was committed in it, but for the traces that run."""
+        """Close a file that is no longer at the path. It keeps its commits; its running traces go to the next file."""
         logger.warning("%s was deleted or replaced while it was in use; it is opened anew", redact_uri(self.uri))
         if self._process_id is not None:
-            with contextlib.suppress(sqlite3.Error):  # a damaged file may be unable to
+            with contextlib.suppress(sqlite3.Error):  # a damaged file may fail here
                 self._carried = await self._database.write(take_running, self._process_id)
         await self._database.leave()
 
@@ -159,7 +159,7 @@ class SqliteStore:
         return self._database.moved_aside
 
     async def change_marker(self) -> object:
-        """Return something that is equal to what it was as long as nothing was stored since: it reads no page."""
+        """Return a value that stays equal as long as nothing new is stored. Reads no page."""
         with self._translated("read"):
             return await self._database.read(_change_marker)
 
@@ -186,7 +186,7 @@ class SqliteStore:
             return await self._database.read(search, query)
 
     async def neighbours(self, query: TraceQuery, trace_id: str) -> Neighbours:
-        """Return the traces before and after one where a search lists it."""
+        """Return the traces before and after a trace in the list of a search."""
         return await self._summarized(query, neighbours, query, trace_id)
 
     async def index_text(self, limit: int = _INDEX_ROWS) -> bool:
@@ -277,7 +277,7 @@ class SqliteStore:
             return await self._database.read(_sessions.experiments)
 
     async def storage(self) -> StorageSummary:
-        """Return what the database holds and what it takes."""
+        """Return what the database holds and how much room it takes."""
         with self._translated("read"):
             return await self._database.read(_sessions.storage, redact_uri(self.uri), self._path)
 
@@ -288,7 +288,7 @@ class SqliteStore:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run a question about the traces of a query, for which they are made ready as for a search."""
+        """Run a question about the traces of a query, after the same preparations as for a search."""
         with self._translated("search"):
             await self._sweep()
             if query.text:
@@ -307,7 +307,7 @@ class SqliteStore:
             await self._database.write(self._mark_interrupted)
 
     async def _catch_up(self) -> None:
-        """Index the text of what is stored now, however much is written meanwhile."""
+        """Index the text that is stored now; text that is written meanwhile can wait."""
         for _ in range(await self._database.read(count_steps, _INDEX_ROWS)):
             if not await self.index_text(_INDEX_ROWS):
                 break
@@ -317,7 +317,10 @@ class SqliteStore:
         self._adopt(connection)
 
     def _mark_interrupted(self, connection: sqlite3.Connection) -> None:
-        """Unless somebody else is writing just now: readers ask for it. What those processes left comes first."""
+        """Mark the traces of processes that are gone, after writing what those processes left.
+
+        If somebody else is writing just now, do nothing: readers call this, and should not wait.
+        """
         with unless_locked(connection):
             self._adopt(connection)
             _interrupted.mark_interrupted(connection, _interrupted.find_gone_processes(connection))
@@ -346,7 +349,7 @@ class SqliteStore:
 
 
 def _change_marker(connection: sqlite3.Connection) -> tuple[int, int]:
-    """``data_version`` counts other connections' commits, processes' included; `total_changes` this one's."""
+    """``data_version`` counts commits of other connections, in any process; `total_changes` counts our changes."""
     return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
 
 
@@ -389,7 +392,7 @@ _DELETE_CONDITIONS = {
 
 
 def _delete(connection: sqlite3.Connection, given: dict[str, Any], limit: int) -> int:
-    """Delete in one transaction. Spans, tags and media go by foreign key and trigger."""
+    """Delete in one transaction. Foreign keys and triggers delete spans, tags and media."""
     where = " AND ".join(_DELETE_CONDITIONS[name] for name in given) or "TRUE"
     values = {**given, "limit": limit}
     if "trace_ids" in given:

@@ -1,4 +1,4 @@
-"""What a store can tell of many traces at once: facets, histograms, overviews, sessions, experiments, storage.
+"""What a store can say about many traces at once: facets, histograms, overviews, sessions, experiments, storage.
 
 Plain data: ``msgspec.to_builtins`` or any msgspec encoder makes JSON of it. Times are nanoseconds since the epoch,
 durations nanoseconds, cost US dollars.
@@ -30,14 +30,14 @@ __all__ = [
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """How much was looked at. Of more than 10,000 candidates an even sample of about so many stands for all.
+    """How much was looked at. If there are over 10,000 candidates, an even sample of about 10,000 stands for all.
 
     The sample is chosen by the traces' keys, so that the same question has the same answer.
 
     Attributes:
-        traces: How many traces match; about so many unless `exact`.
-        examined: How many traces were looked at to tell.
-        exact: Every candidate was looked at, so the counts are no estimates.
+        traces: How many traces match; approximate unless `exact`.
+        examined: How many traces were looked at for the answer.
+        exact: Every candidate was looked at, so the counts are exact.
     """
 
     traces: int
@@ -68,7 +68,7 @@ class Facet(msgspec.Struct, frozen=True):
 
 
 class Facets(msgspec.Struct, frozen=True, kw_only=True):
-    """What one could narrow a search by. A trace with two models counts for both."""
+    """Fields and values that can narrow a search. A trace with two models counts for both."""
 
     scope: Scope
     facets: list[Facet]
@@ -78,7 +78,7 @@ class HistogramBucket(msgspec.Struct, frozen=True, kw_only=True):
     """The traces that started within one stretch of time.
 
     Attributes:
-        errors: Those in state ERROR.
+        errors: How many of them are in state ERROR.
         p50_ns: Median duration of those that have ended; None if none has.
         p95_ns: The same for the 95th percentile.
     """
@@ -91,10 +91,10 @@ class HistogramBucket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Histogram(msgspec.Struct, frozen=True, kw_only=True):
-    """Traces over time. The buckets follow one another without gaps; none when there is no trace.
+    """Traces over time. The buckets follow one another without gaps. Without traces there are none.
 
     Attributes:
-        width_ns: Of each bucket: a round time (1 s, 5 min, 1 d, …), whose multiples the buckets start at (UTC).
+        width_ns: Width of each bucket: a round time (1 s, 5 min, 1 d, …). Buckets start at its multiples (UTC).
     """
 
     scope: Scope
@@ -135,14 +135,14 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """Calls, errors, latency, tokens and cost of the traces that a query selects.
 
     Attributes:
-        errors: Traces in state ERROR.
-        running: Traces in state IN_PROGRESS.
-        histogram: All of them over time.
+        errors: How many traces are in state ERROR.
+        running: How many traces are in state IN_PROGRESS.
+        histogram: All selected traces over time.
         models: By model, the one with the most calls first.
-        names: By the trace's name, likewise.
+        names: By the trace's name, the one with the most calls first.
         slowest: The longest traces that have ended, without spans.
-        costliest: Likewise those that cost most.
-        ranked_exactly: `slowest` and `costliest` are the true ones, not only those of the sample.
+        costliest: The traces that cost most, also without spans.
+        ranked_exactly: `slowest` and `costliest` are the top ones of all selected traces, not only of the sample.
     """
 
     scope: Scope
@@ -164,17 +164,19 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The traces of one session, also those that the query doesn't select. Of more than 10,000 the newest are summed.
+    """All traces of one session, including those that the query doesn't select.
+
+    Of a session with more than 10,000 traces, only the newest 10,000 are summed.
 
     Attributes:
         traces: How many were summed.
         complete: No trace was left out.
         first_ns: Start of the first.
         last_ns: Start of the last.
-        errors: Those in state ERROR.
-        state: Of the last trace; IN_PROGRESS if any runs.
-        request_preview: Of the first trace: what the session began with.
-        response_preview: Of the last trace.
+        errors: How many of them are in state ERROR.
+        state: State of the last trace; IN_PROGRESS if any trace runs.
+        request_preview: Preview of the first trace's request: what the session began with.
+        response_preview: Preview of the last trace's response.
     """
 
     session_id: str
@@ -193,10 +195,10 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Sessions, the one whose latest selected trace is newest first.
+    """Sessions in the order of their latest selected trace, the newest first.
 
     Attributes:
-        next_page_token: For the page after it; None on the last one.
+        next_page_token: Token for the next page; None on the last page.
     """
 
     sessions: list[SessionSummary]
@@ -220,16 +222,16 @@ class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StorageSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a database holds, what it takes, and what is missing.
+    """What a database holds, how much room it takes, and what is missing.
 
     Attributes:
-        file_bytes: Of the database; 0 for one in memory.
-        log_bytes: Of its write-ahead log.
-        free_bytes: Of the file, what deleting freed.
-        rows: By table.
+        file_bytes: Size of the database file; 0 for a database in memory.
+        log_bytes: Size of its write-ahead log.
+        free_bytes: The part of the file that deleting has freed.
+        rows: How many rows each table has.
         oldest_ns: Start of the oldest trace; None when there is none.
-        traces_with_losses: Traces that records are missing from.
-        dropped: Those records by kind, over the newest 10,000 of these traces.
+        traces_with_losses: How many traces lack records that were lost.
+        dropped: How many records of each kind were lost, in the newest 10,000 of these traces.
     """
 
     uri: str

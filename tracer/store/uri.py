@@ -1,4 +1,4 @@
-"""Tracking URIs: what they may be, and whether the file that one names can be used."""
+"""Tracking URIs: which ones are valid, and whether the file that a URI names can be used."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _PLANNED = frozenset({"http", "https", "postgresql"})
 
 
 def check_uri(uri: str) -> str:
-    """Return the tracking URI in normal form, having looked at the file it names, which may be missing yet.
+    """Return the tracking URI in normal form, after a look at the file it names, which need not exist yet.
 
-    Changes nothing, takes no locks and waits for nobody: what another process is at is judged when it is opened.
+    Changes nothing, takes no locks and waits for nobody. Whether another process is in the way is found out when the
+    file is opened.
 
     Raises:
         ConfigurationError: The URI is malformed, its scheme is not known here, or its file can't be ours. The
@@ -50,7 +51,7 @@ def parse_uri(uri: str) -> str:
 
 
 def find_uri_problem(uri: str) -> Problem | None:
-    """Return what is wrong with the file that a URI in normal form names; None if nothing is, or if it names none."""
+    """Return what is wrong with the file of a URI in normal form; None if nothing is wrong, or if it has no file."""
     if uri == MEMORY_URI:
         return None
     try:
@@ -82,7 +83,7 @@ def _path_of(uri: str) -> str:
 
 
 def redact_uri(uri: str) -> str:
-    """Return the URI fit for messages and logs: what stands before an ``@`` may be a password."""
+    """Return the URI for messages and logs, without what stands before an ``@``: it may hold a password."""
     return re.sub(r"//.*@", "//***@", uri, flags=re.DOTALL)
 
 
