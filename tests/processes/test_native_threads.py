@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.script import assert_intact, needs, query, run_bare, states
+from tests.processes.script import assert_intact, needs, query, run_bare, run_quietly, states
 
 ORDERS = {
     "patched before tracer is imported": "{patch}\nimport tracer\n",
@@ -153,6 +153,36 @@ assert threads, "nothing was logged"
 assert set(threads) == {thread()}, (threads, thread())
 assert thread() not in hooked
 """,
+    )
+
+
+@pytest.mark.parametrize("module", ["gevent.monkey", "eventlet.patcher"])
+def test_a_library_that_is_just_being_imported_is_not_looked_into(module: str, tmp_path: Path) -> None:
+    """By another thread: of such a module the first lines have run, and no more."""
+    package, _, name = module.partition(".")
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    slow = """
+import time
+time.sleep(0.3)
+is_module_patched = is_monkey_patched = lambda name: False
+get_original = lambda module, name: getattr(__import__(module), name)
+"""
+    (tmp_path / package / f"{name}.py").write_text(slow)
+    run_quietly(
+        tmp_path,
+        f"""
+        record("early")
+        assert tracer.sync.flush()
+        importing = threading.Thread(target=__import__, args=("{module}",))
+        importing.start()
+        while importing.is_alive():
+            record("meanwhile")
+            tracer.set_tracking_uri("memory://")  # a new pipeline looks at all that is imported
+            record("in memory")
+            tracer.set_tracking_uri("sqlite:///t.db")
+            time.sleep(0.01)
+        """,
     )
 
 

@@ -31,6 +31,7 @@ from typing import Any
 from tracer.capture.records import Ending
 from tracer.openai._calls import Options
 from tracer.openai._websocket_session import Kind, Session
+from tracer.process.imports import imported
 from tracer.spans.context import current_span, is_generator, leave
 from tracer.spans.guard import guarded
 from tracer.spans.live_span import LiveSpan
@@ -63,13 +64,13 @@ _seen: set[str] = set()
 
 def has_news() -> bool:
     """Tell whether a module with sessions was imported since `seam` was last called."""
-    return any(name in sys.modules and name not in _seen for name in KINDS)
+    return any(name not in _seen and imported(name) is not None for name in KINDS)
 
 
 def seam(options: GetOptions) -> Iterator[Patch]:
     """Yield what has to be patched in the modules that are imported by now."""
     for name, kind in KINDS.items():
-        module = sys.modules.get(name)
+        module = imported(name)
         if module is not None:
             _seen.add(name)
             yield from _patches(module, kind, options, is_async=False)

@@ -13,9 +13,10 @@ multiprocessing.Pool()`` terminates its children).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
+
+from tracer.process.imports import imported
 
 __all__ = ["call_before_child_exits"]
 
@@ -29,7 +30,7 @@ def call_before_child_exits(function: Callable[[], object]) -> None:
     Call this in the child. A call in the parent has no effect there, as a child first clears its parent's finalizers.
     """
     for library in _LIBRARIES:
-        process, util = sys.modules.get(f"{library}.process"), sys.modules.get(f"{library}.util")
+        process, util = imported(f"{library}.process"), imported(f"{library}.util")
         if process is None or util is None or not _is_child(process):
             continue
         util.Finalize(None, function, exitpriority=_AFTER_OTHERS)
@@ -43,7 +44,7 @@ def _is_child(process: Any) -> bool:
 
 def _call_before_billiards_worker_exits(function: Callable[[], object]) -> None:
     """A worker of billiard's pool skips the finalizers as well; it calls `on_exit` with its pid and exit code."""
-    pool, process = sys.modules.get("billiard.pool"), sys.modules.get("billiard.process")
+    pool, process = imported("billiard.pool"), imported("billiard.process")
     if pool is None or process is None:
         return
     worker = getattr(process.current_process(), "_target", None)

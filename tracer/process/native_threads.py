@@ -26,6 +26,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
+from tracer.process.imports import imported
+
 __all__ = [
     "is_outdated",
     "new_event_loop",
@@ -105,7 +107,7 @@ def wait_for_all(futures: Collection[concurrent.futures.Future[Any]], timeout: f
 
 def why_there_are_none() -> str | None:
     """Return why nothing can be traced here, and what to do about it; None if tracing is possible."""
-    patcher = sys.modules.get("eventlet.patcher")
+    patcher = imported("eventlet.patcher")
     if patcher is None or not patcher.is_monkey_patched("thread"):
         return None
     return (
@@ -127,14 +129,14 @@ def _greenlets() -> bool:
 
 def _gevent() -> Any:
     """Return `gevent.monkey` if it has replaced anything that the worker needs."""
-    monkey = sys.modules.get("gevent.monkey")
+    monkey = imported("gevent.monkey")
     if monkey is not None and any(monkey.is_module_patched(module) for module in _REPLACED_BY_GEVENT):
         return monkey
     return None
 
 
 def _original(module: str, name: str) -> Any:
-    monkey = sys.modules.get("gevent.monkey")
+    monkey = imported("gevent.monkey")
     return getattr(sys.modules[module], name) if monkey is None else monkey.get_original(module, name)
 
 

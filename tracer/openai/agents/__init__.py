@@ -11,6 +11,7 @@ import threading
 
 from tracer.openai.agents._lazy import ImportHook
 from tracer.openai.agents._options import Options
+from tracer.process.imports import imported
 
 __all__ = ["Options", "instrument", "uninstrument"]
 
@@ -47,8 +48,7 @@ def uninstrument() -> None:
 
 def _is_imported() -> bool:
     """Tell whether the SDK is imported. False while another thread imports it: that thread and we would deadlock."""
-    module = sys.modules.get(SDK_MODULE)
-    return module is not None and not getattr(module.__spec__, "_initializing", False)
+    return imported(SDK_MODULE) is not None
 
 
 def _wire() -> None:
