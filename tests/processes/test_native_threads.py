@@ -178,9 +178,6 @@ get_original = lambda module, name: getattr(__import__(module), name)
         importing.start()
         while importing.is_alive():
             record("meanwhile")
-            tracer.set_tracking_uri("memory://")  # a new pipeline looks at all that is imported
-            record("in memory")
-            tracer.set_tracking_uri("sqlite:///t.db")
             time.sleep(0.01)
         """,
     )
