@@ -22,13 +22,13 @@ demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
 
 test: $(VENV)/.dev ## install, then run the tests
-	$(RUN) -m pytest -n 3
+	$(RUN) -m pytest -n 2
 
 test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
-	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 3 -x -k 'not trio' $(SEAM_TESTS)
+	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 2 -x -k 'not trio' $(SEAM_TESTS)
 
 test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the Pythons that `make test` does not run with
-	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 4 $(PYTHON_TESTS)
+	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 2 $(PYTHON_TESTS)
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
