@@ -63,6 +63,21 @@ def test_local_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_that_are_named_exist(page: str) -> None:
+    """Whole paths from the root or from ``tracer/``, and names of modules somewhere in the tree."""
+    modules = {
+        path.name for folder in ("tracer", "tests", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")
+    }
+    named = re.findall(r"`((?:[\w.]+/)*(?:\w+\.py)?)`", (ROOT / page).read_text())
+    missing = [
+        name
+        for name in filter(None, named)
+        if not (ROOT / name).exists() and not (ROOT / "tracer" / name).exists() and name not in modules
+    ]
+    assert missing == []
+
+
 def test_every_yes_in_the_readme_names_a_test_that_exists() -> None:
     cells = re.findall(r'\[yes\]\((\S+) "(\w+)"\)', (ROOT / "README.md").read_text())
     assert len(cells) > 50
