@@ -189,6 +189,38 @@ async def test_what_a_fork_stops_is_done_afterwards_once(database: Database) -> 
     assert await database.read(values) == [7]
 
 
+@pytest.mark.parametrize("says", ["interrupted", "fts5: error creating shadow table t_data: interrupted"])
+async def test_what_a_fork_stops_is_known_by_what_sqlite_says(database: Database, says: str) -> None:
+    said: list[str] = []
+
+    def stopped(connection: sqlite3.Connection) -> str:
+        if not said:
+            said.append(says)
+            raise sqlite3.OperationalError(says)
+        return "done"
+
+    assert await database.write(stopped) == "done"
+
+
+async def test_what_fails_while_a_fork_is_near_is_done_again(database: Database) -> None:
+    """Whatever SQLite says to it: a virtual table whose constructor was stopped can't be made, it says."""
+    failed = threading.Event()
+
+    def stopped(connection: sqlite3.Connection) -> str:
+        if failed.is_set():
+            return "done"
+        database._gate._held += 1  # it begins just now, and waits for us
+        failed.set()
+        raise sqlite3.OperationalError("vtable constructor failed: t")
+
+    await database.open()
+    running = asyncio.create_task(database.write(stopped))
+    await asyncio.to_thread(failed.wait)
+    await asyncio.sleep(0.05)
+    database._gate.release()
+    assert await running == "done"
+
+
 async def test_another_processs_lock_does_not_keep_a_fork_waiting(path: Path) -> None:
     database = Database(path, make_table)
     await database.open()

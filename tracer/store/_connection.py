@@ -127,7 +127,7 @@ def is_locked(error: BaseException) -> bool:
 
 def is_interrupted(error: BaseException) -> bool:
     """Tell whether a statement was stopped, which only a fork does."""
-    return isinstance(error, sqlite3.OperationalError) and str(error) == "interrupted"
+    return isinstance(error, sqlite3.OperationalError) and str(error).endswith("interrupted")  # FTS5 puts it at the end
 
 
 @contextlib.contextmanager

@@ -91,6 +91,11 @@ class Gate:
         """Somebody is inside SQLite, or (of a file) a connection is open."""
         return self._inside > 0 or (self._closes and bool(self._connections))
 
+    def interferes(self, generation: int) -> bool:
+        """Tell whether a fork is going on, or has closed these connections. If so, it may have stopped what failed."""
+        with self._lock:
+            return self._held > 0 or generation != self.generation
+
     def hold(self, timeout: float) -> None:
         """Before a fork: stop what runs, close the connections, and let nobody in until `release`.
 

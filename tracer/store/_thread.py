@@ -96,7 +96,7 @@ class ConnectionThread:
                 if this one is no longer usable.
             Exception: Whatever the function raises.
         """
-        work = _Work(self._turn, self._deadline, function, *args, **kwargs)
+        work = _Work(self._turn, self._deadline, self._was_stopped, function, *args, **kwargs)
         if self._aio is None:
             work()
             return work.outcome()
@@ -157,6 +157,12 @@ class ConnectionThread:
                 raise GoneError
             yield self._raw
 
+    def _was_stopped(self, error: BaseException) -> bool:
+        """Tell whether an error means that a fork has stopped the work. SQLite does not always say "interrupted"."""
+        if not isinstance(error, sqlite3.OperationalError):
+            return not isinstance(error, Exception)  # thrown into the thread from outside
+        return is_interrupted(error) or self._gate.interferes(self._generation)
+
 
 class _Work(Generic[T]):
     """A function to run in the thread, and its result or its error.
@@ -168,12 +174,14 @@ class _Work(Generic[T]):
         self,
         turn: Callable[[], AbstractContextManager[sqlite3.Connection]],
         deadline: Callable[[], float],
+        was_stopped: Callable[[BaseException], bool],
         function: Callable[..., T],
         *args: Any,
         **kwargs: Any,
     ) -> None:
         self._turn = turn
         self._deadline = deadline
+        self._was_stopped = was_stopped
         self._function, self._args, self._kwargs = function, args, kwargs
         self._result: T
         self._error: BaseException | None = GoneError()  # until it has run
@@ -190,7 +198,7 @@ class _Work(Generic[T]):
                 if is_locked(error) and time.monotonic() < min(give_up_at, self._deadline()):
                     sleep(LOCK_PAUSE)
                     continue
-                self._error = error
+                self._error = GoneError() if self._was_stopped(error) else error
             return
 
     def outcome(self) -> T:
@@ -198,6 +206,4 @@ class _Work(Generic[T]):
         error, self._error = self._error, None  # its traceback refers to this object, which must not refer back
         if error is None:
             return self._result
-        if is_interrupted(error) or not isinstance(error, Exception):
-            raise GoneError from error
         raise error
