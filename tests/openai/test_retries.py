@@ -50,7 +50,8 @@ async def test_attempts_without_an_answer_are_told_by_their_error(
 ) -> None:
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
     caller.server.enqueue(reply.held(), reply.default().cut(), reply.text("ok"))
-    await caller.settle(caller.make_client(max_retries=2, timeout=0.1).chat.completions.create, **CHAT)
+    client = caller.make_client(max_retries=2, timeout=openai.Timeout(30, read=1))
+    await caller.settle(client.chat.completions.create, **CHAT)
     span = await only_span()
     assert span.attributes[sc.RETRIES] == 2
     assert [event[sc.ERROR_TYPE] for event in retries(span)] == ["ReadTimeout", "RemoteProtocolError"]
@@ -70,11 +71,23 @@ async def test_a_call_that_was_not_retried_has_no_such_attribute(caller: Caller)
 
 
 @pytest.mark.parametrize("mode", ["asyncio", "trio"])
-async def test_a_pause_that_is_cancelled_counts_no_retry(caller: Caller, server: FakeOpenAI) -> None:
+async def test_a_pause_that_is_cancelled_counts_no_retry(
+    caller: Caller, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.enqueue(reply.error(500, retry_after=30))
     client = caller.make_client(max_retries=1)
-    with anyio.move_on_after(0.3):
-        await client.chat.completions.create(**CHAT)
+    pauses, sleep = anyio.Event(), anyio.sleep
+
+    async def sleep_and_tell(delay: float) -> None:
+        pauses.set()
+        await sleep(delay)
+
+    async with anyio.create_task_group() as tasks:
+        monkeypatch.setattr(anyio, "sleep", sleep_and_tell)  # the SDK pauses so
+        tasks.start_soon(lambda: client.chat.completions.create(**CHAT))
+        await pauses.wait()
+        tasks.cancel_scope.cancel()
+    monkeypatch.undo()
     span = await only_span()
     assert finish(span) == "cancelled"
     assert sc.RETRIES not in span.attributes

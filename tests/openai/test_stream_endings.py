@@ -103,7 +103,7 @@ async def test_an_error_in_another_stream_is_not_this_ones(caller: Caller) -> No
 
 async def test_a_read_that_times_out_fails_the_stream(caller: Caller) -> None:
     caller.server.enqueue(WORDS.held(after_events=2))
-    stream = await caller.chat(stream=True, timeout=0.1)
+    stream = await caller.chat(stream=True, timeout=openai.Timeout(30, read=1))
     with pytest.raises(READ_TIMED_OUT):
         await caller.items(stream)
     span = await only_span()
@@ -262,7 +262,8 @@ class TestCancelled:
     async def test_the_answer_so_far_is_kept_and_the_time_of_waiting_counts(self, caller: Caller) -> None:
         caller.server.enqueue(WORDS.held(after_events=3))
         stream = await caller.chat(stream=True)
-        with anyio.move_on_after(0.2):
+        await caller.first(stream, 3)
+        with anyio.move_on_after(0.05):
             await caller.items(stream)
         span = await only_span()
         assert finish(span) == "cancelled"

@@ -240,10 +240,15 @@ async def test_another_processs_lock_does_not_keep_a_fork_waiting(path: Path) ->
 
 async def test_what_does_not_stop_in_time_stays_open_and_is_known_to(path: Path) -> None:
     database = Database(path, make_table)
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stay(_: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait()
+
     await database.open()
-    running = asyncio.create_task(database.write(lambda _: go_on.wait()))
-    await asyncio.sleep(0.05)
+    running = asyncio.create_task(database.write(stay))
+    await asyncio.to_thread(begun.wait)
     await asyncio.to_thread(database._gate.hold, 0.05)
     assert database._gate.is_used
     go_on.set()
