@@ -82,6 +82,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
         write_spans: Spans in one round of sustained writing; there are `write_rounds` rounds.
         disk_streams: Number of streams whose size on disk is measured.
         import_runs: Fresh processes for the import time.
+        exit_runs: Fresh processes for the time of an exit; a third as many exit with a locked database.
     """
 
     pairs: int = 200
@@ -99,6 +100,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     write_rounds: int = 3
     disk_streams: int = 100
     import_runs: int = 9
+    exit_runs: int = 9
 
 
 class Section(msgspec.Struct, frozen=True):

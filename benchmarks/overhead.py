@@ -16,14 +16,14 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from benchmarks import _calls, _event_loop, _startup, _storage
+from benchmarks import _calls, _event_loop, _processes, _storage
 from benchmarks._environment import OthersMeter, describe, load_average
 from benchmarks._report import format_footer, format_header, format_row, format_titles, to_json
 from benchmarks._results import Effort, Result, Section
 
 __all__ = ["FULL", "NOT_MEASURED", "QUICK", "SECTIONS", "main", "run"]
 
-SECTIONS = [*_calls.SECTIONS, *_event_loop.SECTIONS, *_storage.SECTIONS, *_startup.SECTIONS]
+SECTIONS = [*_calls.SECTIONS, *_event_loop.SECTIONS, *_storage.SECTIONS, *_processes.SECTIONS]
 
 FULL = Effort()
 NOT_MEASURED = (
@@ -49,6 +49,7 @@ QUICK = Effort(
     write_rounds=3,
     disk_streams=20,
     import_runs=3,
+    exit_runs=3,
 )
 
 

@@ -6,7 +6,6 @@ Everything here is a copy taken when it was read. Nothing in this module knows o
 from __future__ import annotations
 
 import enum
-import html
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -391,6 +390,8 @@ def _in_notebook(draw: Callable[[], str], text: Callable[[], str]) -> str:
     try:
         return draw()
     except Exception:  # the extra `ui` is missing, or a value was of a kind that we did not expect
+        import html  # takes 3 ms
+
         return f"<pre>{html.escape(text())}</pre>"
 
 

@@ -23,7 +23,7 @@ from tracer._exceptions import ConfigurationError, StoreError
 from tracer.capture.text import clean_text
 from tracer.pipeline.clock import Clock, Ids, RandomIds, SystemClock
 from tracer.pipeline.pipeline import Pipeline, Stats
-from tracer.pipeline.worker import LOOP_MODULE
+from tracer.pipeline.worker import import_modules
 from tracer.process import forks
 from tracer.process.child_exits import call_before_child_exits
 from tracer.process.native_threads import wait_for_all, why_there_are_none
@@ -229,7 +229,7 @@ class Runtime:
         """Import what the worker and its store will need now, in a set-up call, and not later in the first span."""
         if self.tracking_uri.startswith("sqlite"):
             importlib.import_module("tracer.store.sqlite")
-        importlib.import_module(LOOP_MODULE)
+        import_modules()
 
     def stats(self) -> Stats:
         """The current pipeline's counts. If the environment is wrong: how much was lost because of that, and why."""

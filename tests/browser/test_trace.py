@@ -138,6 +138,19 @@ def test_a_stream_shows_its_pause_and_plays_back_at_its_speed(page: Any, traces:
     assert page.locator(".replay .screen").text_content() == said
 
 
+def test_a_tab_that_is_chosen_while_a_span_loads_is_kept(page: Any, traces: dict[str, str]) -> None:
+    page.goto(traces["agent"])
+    held: list[Any] = []
+    page.route("**/spans/**", lambda route: held.append(route))  # noqa: PLW0108
+    row(page, "AsyncCompletions_2").click()
+    expect(page.locator(".tv-detail")).to_have_attribute("aria-busy", "true")
+    tab(page, "Events")
+    for route in held:
+        route.continue_()
+    expect(page.locator("article h2")).to_contain_text("AsyncCompletions_2")
+    expect(page.locator("article .tabs input:checked")).to_have_attribute("value", "events")
+
+
 def test_keys_move_through_the_tree(page: Any, traces: dict[str, str]) -> None:
     page.goto(traces["agent"])
     rows = page.locator(ROWS)

@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from tests.interpret.wire import chat_chunk, loads, reads, records, sse
 from tracer import _semconv as sc
-from tracer.interpret import interpret_stream
+from tracer.interpret.dispatch import interpret_stream
 
 SSE = "text/event-stream"
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.interpret.wire import body, loads, reads, records
 from tracer import _semconv as sc
-from tracer.interpret import interpret_request, interpret_response, interpret_stream
+from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
 
 KINDS = [("chat", False), ("chat", True), ("responses", False), ("responses", True), ("completions", False),
          ("completions", True), ("embeddings", False)]  # fmt: skip

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tests.interpret.wire import body, records, sse
 from tests.interpret.wire import reads as reads_of
 from tracer import _semconv as sc
-from tracer.interpret import interpret_request, interpret_response, interpret_stream
+from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
 from tracer.interpret.items import ITEM_ROLES
 
 SSE = "text/event-stream"

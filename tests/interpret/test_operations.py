@@ -29,7 +29,8 @@ from pydantic import BaseModel
 
 from tests.interpret.wire import Chunks, body, loads, sse
 from tracer import _semconv as sc
-from tracer.interpret import ResponseView, interpret_request, interpret_response, interpret_stream
+from tracer.interpret import ResponseView
+from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
 
 LOOK = {"background": "opaque", "created_at": 1, "output_format": "png", "quality": "low", "size": "1024x1024"}
 IMAGE_USAGE = {

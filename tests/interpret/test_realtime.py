@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer import _semconv as sc
-from tracer.interpret import interpret_request, interpret_stream
 from tracer.interpret._views import ResponseView
+from tracer.interpret.dispatch import interpret_request, interpret_stream
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.interpret.wire import body
 from tracer import _semconv as sc
-from tracer.interpret import interpret_request
+from tracer.interpret.dispatch import interpret_request
 from tracer.interpret.previews import PREVIEW_CHARS
 
 USER = {"role": "user", "content": "Hello\n  there"}

@@ -13,7 +13,7 @@ from openai.types.responses import ResponseStreamEvent
 
 from tests.interpret.wire import loads, reads, records, sse
 from tracer import _semconv as sc
-from tracer.interpret import interpret_stream
+from tracer.interpret.dispatch import interpret_stream
 
 SSE = "text/event-stream"
 CREATED = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.interpret.wire import body, loads
 from tracer import _semconv as sc
-from tracer.interpret import child_span_id, interpret_response, interpret_stream
+from tracer.interpret.dispatch import child_span_id, interpret_response, interpret_stream
 
 HEAD = {"id": "r1", "object": "chat.completion", "model": "gpt-4o-2024", "service_tier": "default"}
 

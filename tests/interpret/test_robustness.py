@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.interpret.wire import OPERATIONS, reads, records, sse
 from tracer import _semconv as sc
-from tracer.interpret import interpret_request, interpret_response, interpret_stream, plain_text, stream_events
-from tracer.interpret._dispatch import OPERATIONS as READERS
+from tracer.interpret import plain_text, stream_events
+from tracer.interpret.dispatch import OPERATIONS as READERS
+from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
 from tracer.interpret.previews import PREVIEW_CHARS
 
 OPERATION = st.sampled_from([*(key for key in READERS if not key.endswith(".session")), "unknown"])

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from tracer.interpret import interpret_stream, stream_events
+from tracer.interpret import stream_events
 from tracer.interpret._decompress import decompress
+from tracer.interpret.dispatch import interpret_stream
 
 
 def cut(data: bytes, places: list[int]) -> list[tuple[int, bytes]]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.sdk import requires_sdk
 from tracer import _semconv as sc
-from tracer.interpret._dispatch import OPERATIONS
+from tracer.interpret.dispatch import OPERATIONS
 from tracer.openai import _operations
 from tracer.openai._operations import find_operation
 

@@ -275,3 +275,38 @@ def test_a_pool_of_processes_of_concurrent_futures(tmp_path: Path) -> None:
         """,
     )
     assert names(tmp_path) == {"parent's": 1, "child's": 40}
+
+
+COMPLETE = "def current_process():\n    return None\n\ndef Finalize(*arguments, **options):\n    pass\n"
+IN_THE_MIDDLE = "import threading, time\nthreading.importing.set()\ntime.sleep(1000)\n"
+
+
+@pytest.mark.parametrize(
+    ("library", "complete", "half"), [("multiprocess", "util", "process"), ("billiard", "process", "pool")]
+)
+def test_a_fork_while_another_thread_imports_a_library_that_starts_processes(
+    library: str, complete: str, half: str, tmp_path: Path
+) -> None:
+    """In the child, half of that module is missing for ever: the thread that imported it is not there."""
+    package = tmp_path / library
+    package.mkdir()
+    (package / "__init__.py").write_text(f"from . import {complete}, {half}\n")
+    (package / f"{complete}.py").write_text(COMPLETE)
+    (package / f"{half}.py").write_text(IN_THE_MIDDLE)
+    run_quietly(
+        tmp_path,
+        f"""
+        threading.importing = threading.Event()
+        sys.path.insert(0, {str(tmp_path)!r})
+        record("parent's")
+        threading.Thread(target=__import__, args=({library!r},), daemon=True).start()
+        assert threading.importing.wait(20)
+        child = os.fork()
+        record("parent's" if child else "child's")
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            tracer.sync.flush()
+            os._exit(0)  # and not by way of the thread that sleeps in an import
+        """,
+    )
+    assert names(tmp_path) == {"parent's": 2, "child's": 1}

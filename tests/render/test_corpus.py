@@ -11,7 +11,8 @@ from tests.render.page import read
 from tests.render.traces import TRACE_ID, make_trace, span_id
 from tracer import _semconv as sc
 from tracer._models import Span, SpanEvent, Trace
-from tracer.interpret import interpret_request, interpret_response, interpret_stream, stream_events
+from tracer.interpret import stream_events
+from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
 from tracer.openai._operations import find_operation
 from tracer.render import render_span
 

@@ -10,17 +10,8 @@ import msgspec
 from tracer import _semconv as sc
 from tracer.assembly._privacy import Privacy, withhold_request, withhold_response
 from tracer.capture.records import Codec, Payload
-from tracer.interpret import (
-    RequestView,
-    ResponseView,
-    decode_json,
-    encode_value,
-    interpret_request,
-    interpret_response,
-    interpret_stream,
-    plain_text,
-    stream_events,
-)
+from tracer.interpret import RequestView, ResponseView, decode_json, encode_value, plain_text, stream_events
+from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
 from tracer.interpret.previews import PREVIEW_CHARS, one_line, without_media
 from tracer.interpret.privacy import CREDENTIAL, hide_credentials
 

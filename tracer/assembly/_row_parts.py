@@ -7,7 +7,8 @@ from typing import Any
 
 from tracer import _semconv as sc
 from tracer._models import SpanStatusCode
-from tracer.interpret import ChildView, child_span_id, encode_value
+from tracer.interpret import ChildView, encode_value
+from tracer.interpret.dispatch import child_span_id
 from tracer.store.base import SpanRow
 
 __all__ = ["child_row", "encode_events", "link_ids", "seconds_after"]

@@ -31,6 +31,7 @@ from tracer.assembly._payload_views import (
 from tracer.assembly._privacy import Privacy
 from tracer.assembly._response_head import http_attributes
 from tracer.assembly._row_parts import child_row, encode_events, link_ids, seconds_after
+from tracer.assembly.counts import AssemblyCounts
 from tracer.capture.records import (
     Encoded,
     SpanChunk,
@@ -45,7 +46,7 @@ from tracer.interpret import ResponseView, encode_value
 from tracer.interpret.cost import Prices, cost_of
 from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 
-__all__ = ["Assembler", "AssemblyCounts"]
+__all__ = ["Assembler"]
 
 MAX_EVENTS = 10_000  # of one span: they are held in memory until the span ends
 MAX_LIVE_EVENTS = 200  # of a span that still runs: they are written again with each batch
@@ -64,16 +65,6 @@ def _ignore(_what: str, _error: Exception) -> None:
 
 
 _pack = msgspec.msgpack.Encoder().encode
-
-
-class AssemblyCounts(msgspec.Struct):
-    """What happened to records on the way into rows."""
-
-    undecodable: int = 0
-    orphaned: int = 0
-    truncated: int = 0
-    events: int = 0  # events that were left out after the first `MAX_EVENTS` of a span
-    redaction_failed: int = 0
 
 
 class Assembler:

@@ -1,13 +1,12 @@
 """What recorded bytes mean. Pure functions: no clock, no storage, no openai; they raise nothing.
 
 One module for each kind of call (`chat`, `responses`, `completions`, `embeddings`; `raw` for the rest), joined by the
-table in `_dispatch`. They read JSON as it came over the wire, not the SDK's objects, and take nothing for granted:
+table in `dispatch`. They read JSON as it came over the wire, not the SDK's objects, and take nothing for granted:
 fields may be missing, unknown or of another type.
 """
 
 from __future__ import annotations
 
-from tracer.interpret._dispatch import child_span_id, interpret_request, interpret_response, interpret_stream
 from tracer.interpret._json import decode_json, encode_value
 from tracer.interpret._views import ChildView, Finish, RequestView, ResponseView
 from tracer.interpret.previews import plain_text
@@ -21,12 +20,8 @@ __all__ = [
     "Finish",
     "RequestView",
     "ResponseView",
-    "child_span_id",
     "decode_json",
     "encode_value",
-    "interpret_request",
-    "interpret_response",
-    "interpret_stream",
     "plain_text",
     "redact",
     "stream_events",

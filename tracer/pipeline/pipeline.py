@@ -6,7 +6,6 @@ began in it. After a fork the child makes its own pipeline, and forgets its pare
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ import msgspec
 
 from tracer._config import Settings
 from tracer._exceptions import ClosedError, StoreError
-from tracer.assembly.assembler import AssemblyCounts
+from tracer.assembly.counts import AssemblyCounts
 from tracer.capture.records import (
     Codec,
     LargeRecord,
@@ -34,6 +33,7 @@ from tracer.pipeline._jobs import Answer
 from tracer.pipeline._queue import RecordQueue, Tally
 from tracer.pipeline.clock import Clock, Ids
 from tracer.pipeline.worker import Worker
+from tracer.process import forks
 from tracer.process.native_threads import why_there_are_none
 from tracer.store import make_store
 from tracer.store.base import Store
@@ -292,7 +292,7 @@ class Pipeline:
         lock that a thread of the parent held at the moment of the fork (measured: 43 of 60 forks under a busy writer).
         """
         self.closed = True
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+        forks.make_immortal(self)
 
     # --- counts ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import msgspec
@@ -21,7 +21,6 @@ from anyio.abc import TaskGroup
 
 from tracer._config import Settings
 from tracer._exceptions import ClosedError, StoreError, TracerError, TransientStoreError
-from tracer.assembly.assembler import Assembler
 from tracer.capture.own_work import own_work
 from tracer.capture.records import Encoded
 from tracer.pipeline._error_log import ErrorLog
@@ -34,7 +33,10 @@ from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
 from tracer.store.uri import redact_uri
 
-__all__ = ["LOOP_MODULE", "Worker", "WorkerCounts"]
+if TYPE_CHECKING:
+    from tracer.assembly.assembler import Assembler
+
+__all__ = ["Worker", "WorkerCounts", "import_modules"]
 
 T = TypeVar("T")
 logger = logging.getLogger("tracer")
@@ -46,10 +48,10 @@ RETRY_FIRST, RETRY_LAST = 0.05, 1.0
 KEPT_BACK = 1.0  # seconds reserved, at an end, for putting aside what is left; but at most half of the end's time
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes, or of one hook call, after which a waiting reader gets an error
-# This is what `anyio.run` imports. We import it before the thread starts, because the thread may still run while the
-# interpreter exits. There an import can change the exit code of a KeyboardInterrupt to 1 (`exec`, which dataclasses
-# use, clears CPython's mark of the interrupt).
-LOOP_MODULE = "anyio._backends._asyncio"
+# What the thread needs, the first for `anyio.run`. `import tracer` takes half of its time without them. We import them
+# before the thread starts, because the thread may still run while the interpreter exits. There an import can change the
+# exit code of a KeyboardInterrupt to 1 (`exec`, which dataclasses use, clears CPython's mark of the interrupt).
+MODULES = ("anyio._backends._asyncio", "tracer.assembly.assembler", "ctypes")
 # Part of CPython 3.12's error for a thread that is started after the main thread's end (gh-113964 has the versions).
 NO_THREAD_AT_EXIT = "at interpreter shutdown"
 # Our own loop, whatever policy the user has set; and without asyncio's debug mode, which is meant for the user's code.
@@ -92,7 +94,7 @@ class Worker:
         settings: Callable[[], Settings],
         errors: ErrorLog,
     ) -> None:
-        importlib.import_module(LOOP_MODULE)
+        import_modules()
         self.counts = WorkerCounts()
         self.assembler: Assembler | None = None
         self.is_running = False
@@ -248,6 +250,8 @@ class Worker:
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
         if self.assembler is None:
+            from tracer.assembly.assembler import Assembler  # imported already, by `import_modules`
+
             self.assembler = Assembler(current_process(), self._errors.report)
         self._event = anyio.Event()
         self._job_event = anyio.Event()
@@ -454,6 +458,12 @@ class Worker:
                 await settled.wait()
             if self._failing_since is not None and time.monotonic() - self._failing_since > READ_PATIENCE:
                 raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self._errors.last}")
+
+
+def import_modules() -> None:
+    """Import what a worker needs. Set-up calls do it, so that a first span need not."""
+    for module in MODULES:
+        importlib.import_module(module)
 
 
 def _useless(assembler: Assembler) -> int:

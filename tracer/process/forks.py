@@ -8,14 +8,13 @@ if it reads 0.
 from __future__ import annotations
 
 import _imp
-import ctypes
 import logging
 import mmap
 import os
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-__all__ = ["mark", "notice", "register"]
+__all__ = ["make_immortal", "mark", "notice", "register"]
 
 logger = logging.getLogger("tracer")
 
@@ -77,10 +76,19 @@ def notice() -> None:
     https://docs.python.org/3/c-api/sys.html.
     """
     if _is_only_thread():
+        import ctypes  # takes 5 ms
+
         _imp.acquire_lock()  # as `PyOS_BeforeFork` does; the next call releases it
         ctypes.pythonapi.PyOS_AfterFork_Child()  # calls our hooks as well
     if not mark[0]:
         _run_after_in_child()
+
+
+def make_immortal(value: object) -> None:
+    """In a child: have an inherited object never freed, not even when the interpreter ends."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
 def _is_only_thread() -> bool:
@@ -113,6 +121,8 @@ def _guarded(function: Callable[[], None]) -> None:
 
 
 def _run_before() -> None:
+    import ctypes  # noqa: F401  # for the child, where a module that another thread is importing stays half for ever
+
     _entered[:] = _hooks
     for hooks in reversed(_entered):
         _guarded(hooks.before)

@@ -17,7 +17,6 @@ held      a fork is near: nobody gets in, nothing opens   `release` leaves the g
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import sqlite3
 import time
 import weakref
@@ -165,7 +164,7 @@ def _leave_to_parent() -> None:
     global _inherited_in_use, _registry
     for gate in list(_gates):
         _inherited_in_use = _inherited_in_use or gate.is_used
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(gate))
+        forks.make_immortal(gate)
     _gates.clear()
     _held.clear()
     _registry = new_lock()

@@ -155,7 +155,7 @@ def _chunk_events(raw: RawChunks, encoding: str | None) -> Iterable[SpanEvent]:
 
 def _partial_outputs(operation: str | None, raw: RawChunks) -> Any:
     """Return what a stream that still runs, or whose process was killed, has brought so far."""
-    from tracer.interpret import interpret_stream  # needed only to read a stream
+    from tracer.interpret.dispatch import interpret_stream  # needed only to read a stream
 
     outputs = interpret_stream(operation, raw).outputs if operation is not None and raw else None
     return None if outputs is None else msgspec.json.decode(outputs)

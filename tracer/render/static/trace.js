@@ -108,13 +108,11 @@ export function start(view) {
     complete();
     const row = rowOf(id);
     if (!row) return;
-    const kept = tab();
     chosen()?.setAttribute("aria-selected", "false");
     row.setAttribute("aria-selected", "true");
     reveal(row);
     rove(row, focus);
     if (!(await (source ? load(id) : open(id)))) return;
-    setTab(kept);
     mark();
     if (remember) address({ span: id });
   }
@@ -127,7 +125,10 @@ export function start(view) {
     try {
       const answer = await fetch(source + id, { signal: mine.signal });
       if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-      detail.innerHTML = await answer.text();
+      const text = await answer.text();
+      const kept = tab(); // asked now: the reader may have chosen another one while this loaded
+      detail.innerHTML = text;
+      setTab(kept);
     } catch (error) {
       if (mine.signal.aborted) return false;
       detail.textContent = `The span could not be loaded: ${error.message}`;
@@ -137,6 +138,7 @@ export function start(view) {
   }
 
   function open(id) {
+    const kept = tab();
     const spare = all(detail, "template").find((one) => one.dataset.id === id);
     if (spare) {
       const box = document.createElement("details");
@@ -147,6 +149,7 @@ export function start(view) {
       spare.replaceWith(box);
     }
     for (const box of all(detail, ".tv-one")) box.open = box.dataset.id === id;
+    setTab(kept);
     return true;
   }
 

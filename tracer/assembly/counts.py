@@ -1,0 +1,17 @@
+"""What the assembler counts. A module of its own: who shows the counts need not import all of interpretation."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["AssemblyCounts"]
+
+
+class AssemblyCounts(msgspec.Struct):
+    """What happened to records on the way into rows."""
+
+    undecodable: int = 0
+    orphaned: int = 0
+    truncated: int = 0
+    events: int = 0  # events that were left out after the first `MAX_EVENTS` of a span
+    redaction_failed: int = 0
