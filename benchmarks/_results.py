@@ -82,6 +82,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
         write_spans: Spans in one round of sustained writing; there are `write_rounds` rounds.
         disk_streams: Number of streams whose size on disk is measured.
         import_runs: Fresh processes for the import time.
+        kills: Processes that are killed while they make calls.
         exit_runs: Fresh processes for the time of an exit; a third as many exit with a locked database.
     """
 
@@ -100,6 +101,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     write_rounds: int = 3
     disk_streams: int = 100
     import_runs: int = 9
+    kills: int = 20
     exit_runs: int = 9
 
 

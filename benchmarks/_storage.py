@@ -33,7 +33,7 @@ from tracer.store import open_store
 from tracer.store.base import Batch
 from tracer.store.process import current_process
 
-__all__ = ["SECTIONS"]
+__all__ = ["SECTIONS", "chat_records"]
 
 NO_LOSS = Goal(design=0, stage=0)
 LOOKUP = Goal(design=5, stage=10)
@@ -245,7 +245,7 @@ def _assembled_batches(spans: int) -> Iterator[Batch]:
     assembler, settings = Assembler(current_process()), Settings()
     queue = RecordQueue(4 * spans, 2**40)
     for _ in range(spans):
-        for made in _chat_records():
+        for made in chat_records():
             queue.push(encode(made), Rank.END)
     while records := queue.drain(settings.batch_max_records, BATCH_MAX_BYTES):
         for record in records:
@@ -253,7 +253,8 @@ def _assembled_batches(spans: int) -> Iterator[Batch]:
         yield assembler.take_batch()
 
 
-def _chat_records() -> tuple[SpanStarted, SpanEnded]:
+def chat_records() -> tuple[SpanStarted, SpanEnded]:
+    """Return what the instrumentor records of a chat call."""
     span_id, now = os.urandom(8).hex(), time.time_ns()
     request, response = Payload(Codec.WIRE, REQUEST), Payload(Codec.WIRE, payloads.CHAT)
     name, kind = "AsyncCompletions", tracer.SpanType.CHAT_MODEL

@@ -16,20 +16,20 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from benchmarks import _calls, _event_loop, _processes, _storage
+from benchmarks import _calls, _crash_ring, _event_loop, _processes, _storage
 from benchmarks._environment import OthersMeter, describe, load_average
 from benchmarks._report import format_footer, format_header, format_row, format_titles, to_json
 from benchmarks._results import Effort, Result, Section
 
 __all__ = ["FULL", "NOT_MEASURED", "QUICK", "SECTIONS", "main", "run"]
 
-SECTIONS = [*_calls.SECTIONS, *_event_loop.SECTIONS, *_storage.SECTIONS, *_processes.SECTIONS]
+SECTIONS = [*_calls.SECTIONS, *_event_loop.SECTIONS, *_storage.SECTIONS, *_crash_ring.SECTIONS, *_processes.SECTIONS]
 
 FULL = Effort()
 NOT_MEASURED = (
     "network, TLS and HTTP parsing (the transport answers from memory; --loopback adds HTTP over 127.0.0.1)",
     "the full-text index, which is filled when somebody searches, and searching itself",
-    "several processes that write to one file, other stores, slow disks, power cuts, kill -9",
+    "several processes that write to one file, other stores, slow disks, power cuts",
     "legacy completions, the Agents SDK, @trace, redaction hooks, content capture switched off, payloads above 10 KB",
     "event loops other than asyncio, free-threaded builds, other tracers (their figures: the design's peers page)",
 )
@@ -49,6 +49,7 @@ QUICK = Effort(
     write_rounds=3,
     disk_streams=20,
     import_runs=3,
+    kills=3,
     exit_runs=3,
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from tracer._models import Trace
+from tracer._runtime import runtime
 from tracer.capture.records import Ending, SpanEnded, SpanStarted, encode
 from tracer.store.base import Batch
 from tracer.store.sqlite import SqliteStore
@@ -52,6 +53,12 @@ class ScriptedStore(SqliteStore):
     def ended(self) -> list[str]:
         """The ids of the spans whose end was written, in that order."""
         return [span.span_id for batch in self.batches for span in batch.spans if span.end_time_ns is not None]
+
+
+def use(store: SqliteStore) -> None:
+    """Have the current pipeline write to this store, and read from it."""
+    worker = runtime.pipeline._worker
+    worker.store = worker.writer._store = store
 
 
 def started(number: int, **fields: Any) -> bytes:

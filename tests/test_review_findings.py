@@ -51,11 +51,11 @@ async def test_calls_below_a_refused_span_are_counted_too(server: FakeOpenAI, mo
     queue = runtime.pipeline.queue
     push = queue.push
 
-    def full(record: bytes, rank: Rank) -> bool:
+    def full(record: bytes, rank: Rank, skeleton: bytes | None = None) -> bool:
         if rank is Rank.START:
             queue.refuse(rank)
             return False
-        return push(record, rank)
+        return push(record, rank, skeleton)
 
     monkeypatch.setattr(queue, "push", full)
     async with server.async_client() as client:

@@ -19,7 +19,7 @@ import anyio.to_thread
 import pytest
 
 import tracer
-from tests.scripted_store import ScriptedStore, eventually
+from tests.scripted_store import ScriptedStore, eventually, use
 from tracer._models import TraceState
 from tracer._runtime import runtime
 
@@ -125,7 +125,7 @@ def runtime_trace_id() -> str:
 
 def test_a_read_that_runs_is_answered_though_the_store_is_switched(tmp_path: Path) -> None:
     store = ScriptedStore()
-    runtime.pipeline._worker.store = store
+    use(store)
     trace_id = record("s")
     tracer.sync.flush()
     store.gate.clear()
@@ -279,17 +279,17 @@ def test_shutdown_puts_aside_what_a_locked_database_kept_out(tmp_path: Path, tra
         for _ in range(5):
             record("s")
         assert tracer.sync.shutdown(timeout=3) == 0
-        assert tracer.stats().batches_put_aside >= 1
+        assert tracer.stats().spooled == 10
         other.execute("COMMIT")
     assert tracer.sync.shutdown() == 0
     tracer.set_tracking_uri(f"sqlite:///{tmp_path}/tracer.db")
     assert len(tracer.sync.search_traces()) == 5
-    assert any("waits beside it" in record.getMessage() for record in tracer_log)
+    assert any("waits in" in record.getMessage() for record in tracer_log)
     tracer_log.clear()
 
 
 def test_shutdown_returns_what_could_not_be_kept(tmp_path: Path, tracer_log: Log) -> None:
-    (tmp_path / "tracer.db-spare").write_text("not a directory")
+    (tmp_path / "tracer.db-spool").write_text("not a directory")
     with closing(sqlite3.connect(tmp_path / "tracer.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         for _ in range(5):
@@ -297,7 +297,7 @@ def test_shutdown_returns_what_could_not_be_kept(tmp_path: Path, tracer_log: Log
         assert tracer.sync.shutdown(timeout=3) == 10
         other.execute("COMMIT")
     assert tracer.stats().dropped["lost"] == 10
-    assert tracer.stats().batches_put_aside == 0
+    assert tracer.stats().spooled == 0
     tracer_log.clear()
 
 
@@ -371,7 +371,7 @@ def test_any_event_loop(backend: str, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_read_can_be_cancelled(backend: str) -> None:
     store = ScriptedStore()
-    runtime.pipeline._worker.store = store
+    use(store)
     trace_id = record("s")
     store.gate.clear()
 
@@ -387,7 +387,7 @@ def test_a_read_can_be_cancelled(backend: str) -> None:
 
 def test_a_loop_that_closes_while_a_read_waits(caplog: pytest.LogCaptureFixture) -> None:
     store = ScriptedStore()
-    runtime.pipeline._worker.store = store
+    use(store)
     trace_id = record("s")
     store.gate.clear()
 

@@ -18,6 +18,7 @@ __all__ = ["DEFAULT_EXPERIMENT", "DEFAULT_TRACKING_URI", "Redactor", "Settings",
 DEFAULT_TRACKING_URI = "sqlite:///tracer.db"
 DEFAULT_EXPERIMENT = "Default"
 MIB = 1024 * 1024
+MIN_RING_BYTES = 64 * 1024
 
 Redactor = Callable[[str], str]
 
@@ -31,6 +32,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         batch_max_records: Records that are written in one transaction.
         batch_interval: Seconds between two looks at the queue while there is work.
         max_payload_bytes: Bytes of one body or value that are kept. The rest is cut off; the cut is marked and counted.
+        crash_ring_bytes: Bytes of shared memory that keep waiting records if the process is killed. 0 switches that
+            off; the least is 64 KiB. A change counts for databases that are opened after it.
+        spool_max_bytes: Bytes that files beside the database may take with what it could not take so far, because it is
+            locked or the disk refuses (``<database>-spool/``). The oldest ones give way. 0 allows no such files.
         sample_rate: Share of traces that are recorded, 0 to 1. It is decided once, at the root span, for the whole
             trace.
         capture_content: True stores texts; False stores only structure, model, usage and times.
@@ -48,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_max_records: int = 1_024
     batch_interval: float = 0.1
     max_payload_bytes: int = 16 * MIB
+    crash_ring_bytes: int = 32 * MIB
+    spool_max_bytes: int = 1024 * MIB
     sample_rate: float = 1.0
     capture_content: bool = True
     redact: tuple[Redactor, ...] = ()
@@ -131,6 +138,13 @@ def _whole(minimum: int) -> Callable[[str, Any], int]:
     return check
 
 
+def _ring_bytes(name: str, value: Any) -> int:
+    size = _whole(0)(name, value)
+    if 0 < size < MIN_RING_BYTES:
+        raise ConfigurationError(f"{name} must be 0, or at least {MIN_RING_BYTES}, got {value}")
+    return size
+
+
 def _number(minimum: float, maximum: float) -> Callable[[str, Any], float]:
     def check(name: str, value: Any) -> float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -173,6 +187,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "batch_max_records": _whole(1),
     "batch_interval": _number(0.001, 60),
     "max_payload_bytes": _whole(1),
+    "crash_ring_bytes": _ring_bytes,
+    "spool_max_bytes": _whole(0),
     "sample_rate": _number(0, 1),
     "capture_content": _boolean,
     "redact": _redactors,

@@ -325,7 +325,7 @@ class Runtime:
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
         for pipeline in running:
             pipeline.hurry(EXIT_TIMEOUT)
-        wait_for_all([pipeline.settle() for pipeline in running], EXIT_TIMEOUT)
+        wait_for_all([pipeline.settle_before_the_end() for pipeline in running], EXIT_TIMEOUT)
         _report_left(running, sum(pipeline.stats().queued for pipeline in running))
 
     def _at_exit(self) -> None:
@@ -348,6 +348,8 @@ def _report_left(pipelines: list[Pipeline], left: int) -> None:
     if left:
         hooks = [pipeline.running_hook for pipeline in pipelines]
         reason = "".join(f"; tracer's worker waits for the {hook}" for hook in hooks if hook is not None)
+        if any(pipeline.has_ring for pipeline in pipelines):
+            reason += "; what the crash ring has of them is written by the next process that opens the database"
         logger.error("%d records could not be written within %.0f s of the exit%s", left, EXIT_TIMEOUT, reason)
 
 

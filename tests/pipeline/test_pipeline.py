@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tracer
-from tests.scripted_store import ScriptedStore, eventually
+from tests.scripted_store import ScriptedStore, eventually, use
 from tracer._config import Settings
 from tracer._models import TraceState
 from tracer._runtime import runtime
@@ -42,7 +42,7 @@ def held_pipeline(**settings: object) -> Iterator[ScriptedStore]:
     store.gate.clear()
     with isolated():
         tracer.configure(**settings)
-        runtime.pipeline._worker.store = store
+        use(store)
         try:
             yield store
         finally:

@@ -43,7 +43,7 @@ class Bench:
 
     def settled(self) -> None:
         """Wait until all that was pushed is written or lost."""
-        eventually(lambda: self.worker.counts.settled == self.queue.accepted)
+        eventually(lambda: self.worker.writer.counts.settled == self.queue.accepted)
 
     def end(self, timeout: float = 20.0) -> None:
         self.worker.stop(timeout)
@@ -78,8 +78,8 @@ def test_everything_is_written_once_and_in_order(bench: Bench) -> None:
         bench.push(started(number), ended(number))
     bench.end()
     assert bench.store.ended == [f"{number:016x}" for number in range(1, 501)]
-    assert bench.worker.counts.settled == 1_000
-    assert bench.worker.counts.lost == 0
+    assert bench.worker.writer.counts.settled == 1_000
+    assert bench.worker.writer.counts.lost == 0
     assert bench.store.closed == 1
 
 
@@ -125,7 +125,7 @@ def test_no_record_is_left_behind_by_a_thread_that_ends(bench: Bench) -> None:
     bench.settled()
     eventually(lambda: not bench.worker.is_running)
     assert sum(len(batch.spans) for batch in bench.store.batches) >= 150
-    assert bench.worker.counts.lost == 0
+    assert bench.worker.writer.counts.lost == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*[Pp]olicy.* is deprecated")  # since 3.14, where users can still set one
@@ -151,7 +151,7 @@ def test_a_busy_store_is_tried_again_until_it_takes_the_batch(bench: Bench, trac
     bench.push(started(1), ended(1))
     bench.settled()
     assert bench.store.ended == [f"{1:016x}"]
-    assert (bench.worker.counts.retries, bench.worker.counts.lost) == (3, 0)
+    assert (bench.worker.writer.counts.retries, bench.worker.writer.counts.lost) == (3, 0)
     assert len(messages(tracer_log)) == 1, "told once, not three times"
 
 
@@ -162,7 +162,7 @@ def test_what_the_store_refuses_for_good_is_lost_and_counted_and_the_rest_writte
     bench.store.errors = [StoreError("no"), StoreError("no"), ValueError("neither")]
     bench.push(*map(started, range(1, 101)))
     bench.settled()
-    assert bench.worker.counts.lost == 30
+    assert bench.worker.writer.counts.lost == 30
     assert sum(len(batch.spans) for batch in bench.store.batches) == 70
     (text,) = messages(tracer_log)
     assert "10 records could not be stored: no" in text
@@ -172,9 +172,9 @@ def test_a_stop_gives_a_failing_store_up_at_its_deadline_and_counts_the_rest(ben
     bench.settings = Settings(batch_max_records=10, batch_interval=0.002)
     bench.store.always = TransientStoreError("locked")
     bench.push(*map(started, range(1, 101)))
-    eventually(lambda: bench.worker.counts.retries > 0)
+    eventually(lambda: bench.worker.writer.counts.retries > 0)
     bench.end(0.1)
-    assert bench.worker.counts.settled == bench.worker.counts.lost == 100
+    assert bench.worker.writer.counts.settled == bench.worker.writer.counts.lost == 100
     assert len(messages(tracer_log)) == 1
 
 
@@ -225,7 +225,7 @@ def test_a_record_whose_reading_fails_is_lost_alone(
     bench.push(*map(started, range(1, 6)))
     bench.store.gate.set()
     bench.settled()
-    assert bench.worker.counts.lost == 2
+    assert bench.worker.writer.counts.lost == 2
     assert sum(len(batch.spans) for batch in bench.store.batches) == 3
     assert len(messages(tracer_log)) == 1
 
@@ -247,7 +247,7 @@ def test_a_batch_that_cannot_be_assembled_is_lost_alone(
     bench.settled()
     bench.push(started(2))
     bench.settled()
-    assert bench.worker.counts.lost == 1
+    assert bench.worker.writer.counts.lost == 1
     assert [span.span_id for batch in bench.store.batches for span in batch.spans] == [f"{2:016x}"]
     assert "could not be assembled" in messages(tracer_log)[0]
 
@@ -262,7 +262,7 @@ def test_useless_records_are_counted_once_whatever_becomes_of_their_batch(
         bench.queue.push(record, Rank.START)
     bench.worker.start()
     bench.settled()
-    assert bench.worker.counts.lost == (2 if written else 3)
+    assert bench.worker.writer.counts.lost == (2 if written else 3)
     tracer_log.clear()
 
 
@@ -274,11 +274,11 @@ def test_a_failed_loop_starts_again_with_what_was_in_flight_counted(
     for number in (1, 2, 3):
         bench.queue.push(started(number), Rank.START)
     bench.worker.start()
-    eventually(lambda: bench.worker.counts.lost == 3)
+    eventually(lambda: bench.worker.writer.counts.lost == 3)
     bench.push(started(4), ended(4))
     bench.settled()
     assert bench.store.ended == [f"{4:016x}"]
-    assert (bench.worker.counts.settled, bench.worker.counts.lost) == (5, 3)
+    assert (bench.worker.writer.counts.settled, bench.worker.writer.counts.lost) == (5, 3)
     assert "3 records were lost as the worker failed; it starts again: killed" in messages(tracer_log)[0]
 
 
@@ -301,7 +301,7 @@ def test_a_loop_that_fails_always_starts_again_seldom_and_keeps_what_it_has_not_
     healthy.set()
     bench.settled()
     assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise(starts))
-    assert bench.worker.counts.lost == 0
+    assert bench.worker.writer.counts.lost == 0
     assert len(messages(tracer_log)) == 1
 
 
@@ -311,7 +311,7 @@ def test_a_stop_during_a_failed_loops_pause_still_writes(
     monkeypatch.setattr(worker_module, "RESTART_AFTER", 60.0)
     bench.store.errors = [SystemExit("killed")]
     bench.push(started(1))
-    eventually(lambda: bench.worker.counts.lost == 1)
+    eventually(lambda: bench.worker.writer.counts.lost == 1)
     bench.push(started(2), ended(2))
     bench.end()
     assert bench.store.ended == [f"{2:016x}"]
@@ -327,7 +327,7 @@ def test_a_loop_that_fails_while_it_stops_is_given_up(bench: Bench, tracer_log: 
     bench.worker.stop(20)
     bench.store.gate.set()
     bench.worker.join(20)
-    assert bench.worker.counts.settled == bench.worker.counts.lost == 2
+    assert bench.worker.writer.counts.settled == bench.worker.writer.counts.lost == 2
     tracer_log.clear()
 
 
@@ -342,7 +342,7 @@ def test_the_barrier_waits_for_all_that_was_accepted_before(bench: Bench) -> Non
         future.result(0.05)
     bench.store.gate.set()
     future.result(20)
-    assert bench.worker.counts.settled >= 100
+    assert bench.worker.writer.counts.settled >= 100
 
 
 def test_a_jobs_exception_goes_to_who_asked_and_nowhere_else(bench: Bench) -> None:

@@ -161,17 +161,17 @@ def test_a_statement_that_can_not_be_stopped_sends_the_child_to_a_file_of_its_ow
             assert tracer.sync.flush(), tracer.stats()
             os.kill(os.getpid(), 9) if grandchild else sys.exit()
         os.waitpid(child, 0)
-        assert not any(name.startswith("t.db-spare") for name in os.listdir()) or os.listdir("t.db-spare")
+        assert not any(name.startswith("t.db-spool") for name in os.listdir()) or os.listdir("t.db-spool")
         print("children ended", flush=True)
         sys.stdin.readline()
         go_on.set()
         """,
     )
     script.wait_for("children ended")
-    files = sorted((tmp_path / "t.db-spare").iterdir())
+    files = sorted((tmp_path / "t.db-spool").iterdir())
     assert len(files) == 2
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
-    assert (tmp_path / "t.db-spare").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "t.db-spool").stat().st_mode & 0o777 == 0o700
     assert script.process.stdin is not None
     script.process.stdin.write("\n")
     script.process.stdin.flush()
@@ -179,7 +179,7 @@ def test_a_statement_that_can_not_be_stopped_sends_the_child_to_a_file_of_its_ow
     assert (ended.code, ended.err) == (0, "")
     # The parent took them over as it closed the database.
     assert names(tmp_path) == {"stuck": 1, "child's": 110, "grandchild's": 10}
-    assert list((tmp_path / "t.db-spare").iterdir()) == []
+    assert list((tmp_path / "t.db-spool").iterdir()) == []
     assert_intact(tmp_path)
 
 

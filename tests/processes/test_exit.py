@@ -175,14 +175,14 @@ def test_a_locked_database_holds_the_exit_up_for_five_seconds_and_costs_nothing(
         )
         other.execute("COMMIT")
     assert ended.code == 0
-    assert "what was recorded last waits beside it for the next process that opens it" in ended.err
+    assert "t.db-spool for the next process that opens it" in ended.err
     assert "records could not be written" not in ended.err
     assert 4.0 < ended.seconds < SOON
     note(record_property, seconds=round(ended.seconds, 2))
     assert states(tmp_path) == {"OK": 1}
     run_quietly(tmp_path, "record()")
     assert states(tmp_path) == {"OK": 52}
-    assert list((tmp_path / "t.db-spare").iterdir()) == []
+    assert list((tmp_path / "t.db-spool").iterdir()) == []
 
 
 def test_a_second_interrupt_ends_the_wait_for_a_locked_database(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_second_interrupt_ends_the_wait_for_a_locked_database(tmp_path: Path) 
         ended = script.end()
         other.execute("COMMIT")
     assert ended.code == 0
-    assert "waits beside it" in ended.err
+    assert "what was recorded last waits in" in ended.err
     assert "Traceback" not in ended.err.partition("waits beside it")[2]
     run_quietly(tmp_path, "record()")
     assert states(tmp_path) == {"OK": 3}

@@ -75,9 +75,8 @@ def test_what_a_killed_process_leaves(number: signal.Signals, after: float, tmp_
     for name in ("call", "stream"):
         made = out.splitlines().count(name)
         stored = query(tmp_path, f"SELECT count(*) FROM traces WHERE name = '{name}' AND state = 'OK'")[0]
-        # What was recorded since the last batch is only in memory, and is lost with the process. Some lines were read
-        # together with "loaded", and are not among those that are counted here.
-        assert made - 2_000 < stored <= made + 100
+        # Some lines were read together with "loaded", and are not among those that are counted here.
+        assert made <= stored
         note(record_property, **{f"{name}_made": made, f"{name}_lost": max(0, made - stored)})
 
 

@@ -46,7 +46,7 @@ from tracer.interpret import ResponseView, encode_value
 from tracer.interpret.cost import Prices, cost_of
 from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 
-__all__ = ["Assembler"]
+__all__ = ["Assembler", "Hooks"]
 
 MAX_EVENTS = 10_000  # of one span: they are held in memory until the span ends
 MAX_LIVE_EVENTS = 200  # of a span that still runs: they are written again with each batch
@@ -98,6 +98,14 @@ class Assembler:
     def open_spans(self) -> int:
         """How many spans have started and not ended."""
         return len(self._open)
+
+    def is_open(self, span_id: str) -> bool:
+        """Tell whether a span has started and not ended."""
+        return span_id in self._open
+
+    def starts(self) -> list[SpanStarted]:
+        """Return how the open spans began. Names are as hooks left them."""
+        return [span.started for span in self._open.values()]
 
     def feed(self, raw: Encoded, hooks: Hooks = ()) -> None:
         """Take one record in. A record that can't be understood is counted, never raised."""
@@ -349,6 +357,8 @@ class Assembler:
         return view, encoding
 
     def _outcome(self, span: OpenSpan, ended: SpanEnded, view: ResponseView | None) -> Outcome:
+        if view is None and ended.streamed and ended.failure is None and "bodies" in (ended.lost or {}):
+            return Outcome("incomplete", _SPAN_OK, "the answer was not kept, so it is not known how it ended")
         failure = None if ended.failure is None else describe_failure(ended.failure, span.privacy)
         return conclude(
             ended.ending,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
-from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError
+from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError, TracerError
 from tracer._models import Trace
 from tracer.store.base import Store, TraceQuery
 
-__all__ = ["PAGE", "each_trace", "find_trace", "find_trace_id", "require", "run", "with_store"]
+__all__ = ["PAGE", "each_trace", "find_trace", "find_trace_id", "require", "run", "take_over", "with_store"]
 
 T = TypeVar("T")
 PAGE = 500
@@ -26,10 +26,13 @@ def require(uri: str) -> None:
         ConfigurationError: The URI can't be used.
         StoreError: There is no such file, or an older tracer made it.
     """
+    from tracer.pipeline.adoption import find_left
     from tracer.store import _upkeep
     from tracer.store._schema import SCHEMA_VERSION
 
     path = _upkeep.file_of(uri)
+    if find_left(path) and not (path.exists() and _upkeep.schema_version(uri)):
+        return  # a process was killed before it had made the database: it is made of what that process left
     if not path.exists():
         raise StoreError(f"--uri {uri!r}: there is no {path}; name the database with --uri or $TRACER_TRACKING_URI")
     version = _upkeep.schema_version(uri)
@@ -53,6 +56,18 @@ def with_store(uri: str, work: Callable[[Store], Awaitable[T]]) -> T:
     return run(opened)
 
 
+def take_over(uri: str) -> None:
+    """Write what dead processes left beside the database into it, if there is anything and the database is sound."""
+    from tracer.pipeline.adoption import find_left
+    from tracer.store import _upkeep
+
+    async def done(_: Store) -> None: ...
+
+    with suppress(TracerError):
+        if find_left(_upkeep.file_of(uri, unseen=True)):
+            with_store(uri, done)
+
+
 def run(work: Callable[[], Awaitable[T]]) -> T:
     """Run a coroutine function in an event loop of its own. Ctrl-C cancels it, then raises KeyboardInterrupt."""
     import asyncio
@@ -69,11 +84,13 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
 async def _open(uri: str) -> AsyncIterator[Store]:
     import anyio
 
+    from tracer.pipeline.adoption import Adoption
     from tracer.store import open_store
 
     store = open_store(uri)
     await store.open()
     try:
+        await Adoption(store).adopt_for_reader()
         yield store
     finally:
         with anyio.CancelScope(shield=True):  # a connection left open keeps the interpreter from exiting

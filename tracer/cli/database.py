@@ -13,7 +13,7 @@ from tracer._format import format_cost
 from tracer.cli._format import local_text, pairs_text
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import Head, print_json, print_table, progress, size_text
-from tracer.cli._reading import require, run, with_store
+from tracer.cli._reading import require, run, take_over, with_store
 from tracer.store.base import Store
 from tracer.store.summaries import ExperimentSummary, StorageSummary
 
@@ -109,10 +109,14 @@ def vacuum(as_json: bool, uri: str) -> None:
 @json_option
 @uri_option
 def check(as_json: bool, uri: str) -> int:
-    """Look for damage: PRAGMA integrity_check and foreign_key_check. Exits with 1 if there is any."""
+    """Look for damage: PRAGMA integrity_check and foreign_key_check. Exits with 1 if there is any.
+
+    First, what killed processes left beside the file is written into it.
+    """
     from tracer.store import _upkeep
 
     with progress("checking", quiet=as_json):
+        take_over(uri)
         health = _existing(uri, lambda: _upkeep.check(uri))
     if as_json:
         print_json({"ok": not health.problems, **msgspec.to_builtins(health)})

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -194,10 +195,29 @@ def _database(uri: str) -> Iterator[Finding]:
         version = _upkeep.schema_version(uri)
         remedy = f"run `tracer db upgrade --uri {redact_uri(uri)}`"
         yield _judged("database", "schema version", str(version), version == SCHEMA_VERSION, remedy, "warning")
+        yield _ring(path)
         free = _upkeep.can_write(uri)
         yield _judged("database", "writable", "yes" if free else "locked", free, "another process keeps it locked")
     except (TracerError, OSError) as error:
         yield Finding(topic="database", name="usable", value="no", state="problem", remedy=str(error))
+
+
+def _ring(path: Path) -> Finding:
+    from tracer.pipeline._ring_file import describe_place
+    from tracer.pipeline.crash_ring import keeps_texts
+
+    settings = from_environment()
+    if not settings.crash_ring_bytes:
+        value = "switched off; a killed process loses what waits"
+        return Finding(topic="database", name="crash ring", value=value)
+    try:
+        value = describe_place(path, settings.crash_ring_bytes)
+        if not keeps_texts(settings):
+            value += ", without texts"
+        return Finding(topic="database", name="crash ring", value=value)
+    except OSError as error:
+        remedy = f"{error}; a killed process loses what waits"
+        return Finding(topic="database", name="crash ring", value="none", state="warning", remedy=remedy)
 
 
 def _fate(problem: Problem) -> str:

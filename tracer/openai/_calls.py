@@ -16,6 +16,7 @@ import msgspec
 from tracer import _semconv as sc
 from tracer.capture.failures import is_cancellation
 from tracer.capture.records import EncodedAttributes, Ending, HttpFacts, Payload
+from tracer.capture.response_heads import kept_head
 from tracer.interpret import encode_value
 from tracer.openai._model_call import running_model_call
 from tracer.openai._multipart import form_of
@@ -279,7 +280,7 @@ def _provider(client_class: type) -> str:
 def _facts_of(response: Any) -> HttpFacts | None:
     """Return a response's head; None if it is not an httpx response (an exception's attribute can be anything)."""
     try:
-        return HttpFacts(response.status_code, response.headers.raw)
+        return kept_head(response.status_code, response.headers.raw)
     except AttributeError:
         return None
 

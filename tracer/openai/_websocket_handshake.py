@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tracer import _semconv as sc
 from tracer.capture.records import HttpFacts
+from tracer.capture.response_heads import kept_head
 
 __all__ = ["Handshake", "close_attributes", "is_clean", "is_closed"]
 
@@ -57,7 +58,7 @@ class Handshake(NamedTuple):
 def _facts_of(response: Any) -> HttpFacts | None:
     try:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.raw_items()]
-        return HttpFacts(response.status_code, headers)
+        return kept_head(response.status_code, headers)
     except Exception:  # no response, or not one of the websockets package
         return None
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from tracer.capture.records import Encoded, Rank
+from tracer.pipeline.ring import Ring, Ringed
 
 __all__ = ["QueueStatistics", "RecordQueue", "Tally"]
 
@@ -82,12 +83,38 @@ class RecordQueue:
     """
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._records: deque[Encoded] = deque()
+        self._records: deque[Ringed | Encoded] = deque()
+        self._ring: Ring | None = None
+        self.lacks_ring = True  # the next record should be preceded by `CrashRing.open`
+        self._unringed = Tally()
+        self._ringed: dict[Ring, int] = {}
+        self.missed: list[Encoded] = []
         self._bytes = 0
         self._drained = 0
         self._refused = {rank: Tally() for rank in SHED_AT}
         self._alarm = _Alarm(lambda: None, UNBOUNDED, UNBOUNDED)
         self.set_limits(max_records, max_bytes)
+
+    def set_ring(self, ring: Ring | None) -> None:
+        """Have what is pushed from now on written into a crash ring as well; None stops that."""
+        self._ring = ring
+
+    @property
+    def wants_skeletons(self) -> bool:
+        """`push` should be given a skeleton for the ring (`tracer.pipeline.skeletons`)."""
+        ring = self._ring
+        return ring is not None and not ring.keeps_texts
+
+    def take_ringed(self) -> dict[Ring, int]:
+        """Return how far each ring was drained since the last call. Consumer only."""
+        ringed, self._ringed = self._ringed, {}
+        return ringed
+
+    @property
+    def unringed(self) -> int:
+        """How many records the ring did not take, while there was one."""
+        ring = self._ring
+        return self._unringed.value + (0 if ring is None else ring.left_out)
 
     def set_limits(self, max_records: int, max_bytes: int) -> None:
         """Change the bounds; what is queued stays."""
@@ -101,7 +128,12 @@ class RecordQueue:
         """Tell whether a record of this rank and size would be accepted now; counts nothing."""
         return len(self._records) < self._max_records[rank] and self._bytes + size <= self._max_bytes[rank]
 
-    def push(self, record: Encoded, rank: Rank) -> bool:
+    @property
+    def is_pressed(self) -> bool:
+        """It is half full: the next records may not find room."""
+        return len(self._records) >= self._high_records or self._bytes >= self._high_bytes
+
+    def push(self, record: Encoded, rank: Rank, skeleton: bytes | None = None) -> bool:
         """Append a record, or refuse and count it. Safe in any thread, in a finalizer and in a signal handler."""
         depth = len(self._records)
         size = self._bytes + len(record)
@@ -111,7 +143,12 @@ class RecordQueue:
             return False
         # Not atomic in theory. If an update is lost here, `drain` corrects it when the queue is next empty.
         self._bytes = size
-        self._records.append(record)
+        ring = self._ring
+        if ring is None:
+            self._records.append(record)
+        elif not ring.append(record, self._records, skeleton):
+            self._unringed.add()
+            self._records.append(record)
         alarm = self._alarm  # not before the record is there: see `call_when`
         if depth >= alarm.at_records or size >= alarm.at_bytes:
             alarm.ring()
@@ -125,12 +162,25 @@ class RecordQueue:
         """Take the oldest records, within both limits; only the last record may exceed `max_bytes`. Consumer only."""
         taken: list[Encoded] = []
         size = 0
+        record: Encoded
+        current = self._ring
+        reached = current.reached_when_empty() if current is not None and self._records else 0
         while len(taken) < max_records and size < max_bytes:
             try:
-                record = self._records.popleft()
+                item = self._records.popleft()
             except IndexError:
                 self._bytes = size
+                if current is not None and reached:
+                    self._ringed[current] = max(reached, self._ringed.get(current, 0))
                 break
+            if isinstance(item, tuple):
+                ring, sequence, record = item
+                if sequence:
+                    self._ringed[ring] = sequence
+            else:
+                record = item
+                if self._ring is not None:
+                    self.missed.append(record)
             self._drained += 1  # one by one, so that a thread that counts meanwhile does not miss a whole batch
             taken.append(record)
             size += len(record)

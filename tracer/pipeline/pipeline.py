@@ -21,6 +21,7 @@ from tracer.capture.records import (
     Payload,
     Rank,
     Record,
+    SpanChunk,
     SpanEnded,
     SpanStarted,
     encode,
@@ -32,6 +33,8 @@ from tracer.pipeline._hook_watch import RunningHook
 from tracer.pipeline._jobs import Answer
 from tracer.pipeline._queue import RecordQueue, Tally
 from tracer.pipeline.clock import Clock, Ids
+from tracer.pipeline.ring import MAX_RECORD
+from tracer.pipeline.skeletons import encode_skeleton, quotes_a_key
 from tracer.pipeline.worker import Worker
 from tracer.process import forks
 from tracer.process.native_threads import why_there_are_none
@@ -50,14 +53,18 @@ LARGE = 64 * 1024  # bytes; a larger body is not copied into its record
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to the records. Always ``accepted == written + lost + queued``; every loss is counted.
+    """What happened to the records; every loss is counted.
+
+    Always ``accepted == queued + written + spooled + dropped["lost"] + dropped["spool"]``.
 
     Attributes:
         queued: Records accepted and not yet written; `queue_bytes` is their size.
         accepted: Records that the queue took; `written` counts those that reached the store.
         dropped: Records that were not kept, by reason: ``chunk``, ``detail``, ``start`` (a full queue refused records
             of this rank), ``encode``, ``closed`` (made after shutdown, or while the environment is wrong), ``event``
-            (after the first 10,000 of one span) and ``lost`` (accepted, but the store refused them for good).
+            (after the first 10,000 of one span), ``lost`` (accepted, but the store refused them for good), ``spool``
+            (accepted, but gave way when ``spool_max_bytes`` was reached) and ``others`` (the same, of processes that
+            have ended).
         spans: Rows written. A span that was still running when it was first written counts twice.
         unsampled: Traces left out by ``sample_rate``. This is a choice, not a loss.
         truncated: Bodies or values cut at ``max_payload_bytes``.
@@ -66,10 +73,13 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         slow_hooks: The ``redact=`` and ``prices=`` hooks that ever took longer than a second, each with the seconds of
             its longest call. Includes a hook that runs now. While a hook runs, nothing is written or read.
         open_spans: Spans that have started and not ended.
-        batches_put_aside: Batches that could not be written, because the database was locked when the process ended (or
-            in use when it was forked). They count as written, and wait in ``<database>-spare/`` for the next process
-            that opens the database.
+        spooled: Records that wait in ``<database>-spool/``, because the database could not take them so far: it is
+            locked, or the disk refuses, or it was in use when this process was forked. They are written once it can; at
+            the latest by the next process that opens it.
         files_moved_aside: Damaged database files that this process moved aside before it went on with a new file.
+        crash_ring: The file that keeps what is queued if the process is killed, with its size; None if there is none.
+        unringed: Of `accepted`, records of which that file keeps nothing: it was full, or they are only content that
+            must not lie there (with ``redact=``, ``capture_content=False``, or beside credentials).
         last_error: The worker's last error in words.
     """
 
@@ -85,8 +95,10 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     unsampled: int
     truncated: int
     redaction_failed: int
-    batches_put_aside: int
+    spooled: int
     files_moved_aside: int
+    crash_ring: str | None
+    unringed: int
     slow_hooks: dict[str, float]
     last_error: str | None
 
@@ -130,6 +142,7 @@ class Pipeline:
     def configure(self, settings: Settings) -> None:
         """Take new settings; what is queued stays."""
         self.settings = settings
+        self._worker.crash_ring.on_settings(settings)
         self.queue.set_limits(settings.queue_max_records, settings.queue_max_bytes)
 
     def push(self, record: Record, rank: Rank, body: Payload | None = None) -> bool:
@@ -157,7 +170,16 @@ class Pipeline:
             data = self._encode_by_hand(record)
         if data is None:
             return False
-        accepted = self.queue.push(data if aside is None else LargeRecord(data, aside), rank)
+        if self.queue.lacks_ring:
+            self._worker.crash_ring.open(self._worker.store.path)
+        skeleton = None
+        if self.queue.wants_skeletons or len(data) > MAX_RECORD or quotes_a_key(record):
+            # A chunk has nothing but content. If it is only too large, the ring notes that there was one.
+            if type(record) is not SpanChunk or len(data) > MAX_RECORD:
+                skeleton = encode_skeleton(record, hides_names=bool(self.settings.redact))
+            else:
+                skeleton = b""
+        accepted = self.queue.push(data if aside is None else LargeRecord(data, aside), rank, skeleton)
         if not accepted:
             self._worker.hooks.complain()
             if body is not None:
@@ -165,6 +187,10 @@ class Pipeline:
         if not self._worker.is_running:  # checked after the push: an ending thread clears this, then checks the queue
             self._start_worker()
         return accepted
+
+    def withhold_texts(self) -> None:
+        """Before a span whose texts may not be stored: have no file keep them, not even for a moment."""
+        self._worker.crash_ring.withhold_texts()
 
     def _start_worker(self) -> None:
         """Start the worker (`push` rarely calls this). If nothing can be traced, log it once and refuse records."""
@@ -219,6 +245,15 @@ class Pipeline:
         """Wait until everything accepted so far is written. Raises the same errors as `submit`."""
         return self.submit(_nothing, barrier=True)
 
+    def settle_before_the_end(self) -> Answer[None]:
+        """Do the same in a process that ends by ``os._exit``. It leaves no ring, unless something can't be written."""
+
+        async def end_ring(store: Store) -> None:
+            for name in self._worker.crash_ring.end():
+                await store.forget_source(name)
+
+        return self.submit(end_ring, barrier=True)
+
     def submit(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> Answer[T]:
         """Run a coroutine function on the open store in the worker's loop.
 
@@ -237,6 +272,7 @@ class Pipeline:
         async def run() -> T:
             if barrier:
                 await worker.settle_accepted()
+            await worker.adoption.adopt_for_reader()
             return await job(worker.store)
 
         return worker.submit(run)
@@ -261,6 +297,11 @@ class Pipeline:
         """True if a worker runs, or if records wait for one."""
         return self._worker.is_running or len(self.queue) > 0
 
+    @property
+    def has_ring(self) -> bool:
+        """Records are kept in a crash ring as well."""
+        return self._worker.crash_ring.is_used
+
     def retire(self) -> None:
         """Another pipeline takes over: write what is queued, end the spans that began here, then stop."""
         self._worker.retire()
@@ -271,12 +312,12 @@ class Pipeline:
 
     def hurry(self, timeout: float) -> None:
         """Make sure that what is queued is kept within `timeout` seconds: what can't be written is put aside."""
-        self._worker.hurry(timeout)
+        self._worker.writer.hurry(timeout)
 
     def stop(self, timeout: float) -> None:
         """Ask the worker to `hurry` and to end; spans that end later are counted as dropped."""
         self.closed = True
-        self._lost_before_stop = self._worker.counts.lost
+        self._lost_before_stop = self._worker.writer.counts.lost
         self._worker.stop(timeout)
 
     def join(self, timeout: float) -> int:
@@ -292,13 +333,16 @@ class Pipeline:
         lock that a thread of the parent held at the moment of the fork (measured: 43 of 60 forks under a busy writer).
         """
         self.closed = True
+        self._worker.crash_ring.forget()
         forks.make_immortal(self)
 
     # --- counts ---------------------------------------------------------------------------------------------------
 
     def stats(self) -> Stats:
         """Count. Safe in any thread."""
-        counts = self._worker.counts  # read before the queue's counts, so that what is settled is always accepted
+        counts = (
+            self._worker.writer.counts
+        )  # read before the queue's counts, so that what is settled is always accepted
         queue = self.queue.statistics()
         assembler = self._worker.assembler
         assembly = assembler.counts if assembler is not None else AssemblyCounts()
@@ -308,12 +352,14 @@ class Pipeline:
             "closed": self._after_close.value,
             "event": assembly.events,
             "lost": counts.lost,
+            "spool": counts.shed,
+            "others": counts.shed_of_others,
         }
         return Stats(
             queued=queue.accepted - counts.settled,
             queue_bytes=queue.bytes,
             accepted=queue.accepted,
-            written=counts.settled - counts.lost,
+            written=counts.settled - counts.lost - counts.spooled - counts.shed,
             dropped=dropped,
             spans=counts.spans,
             batches=counts.batches,
@@ -322,7 +368,9 @@ class Pipeline:
             unsampled=self.unsampled.value,
             truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
-            batches_put_aside=self._worker.store.batches_put_aside,
+            spooled=counts.spooled,
+            crash_ring=self._worker.crash_ring.place,
+            unringed=self.queue.unringed,
             files_moved_aside=self._worker.store.files_moved_aside,
             slow_hooks=self._worker.hooks.slow,
             last_error=self._errors.last,

@@ -8,6 +8,7 @@ interpreter from exiting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import threading
@@ -16,27 +17,28 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
 from tracer._config import Settings
-from tracer._exceptions import ClosedError, StoreError, TracerError, TransientStoreError
+from tracer._exceptions import ClosedError, StoreError, TracerError
 from tracer.capture.own_work import own_work
-from tracer.capture.records import Encoded
+from tracer.capture.records import Encoded, LargeRecord
+from tracer.pipeline._batch_writer import RETRY_LAST, BatchWriter, Fate
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._hook_watch import HookWatch
 from tracer.pipeline._jobs import Answer, Jobs
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._time_slices import Slices
+from tracer.pipeline.crash_ring import CrashRing
 from tracer.process.native_threads import is_outdated, new_event_loop, start_thread, wait_for, why_there_are_none
 from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
-from tracer.store.uri import redact_uri
 
 if TYPE_CHECKING:
     from tracer.assembly.assembler import Assembler
+    from tracer.pipeline.adoption import Adoption, Reading
 
-__all__ = ["Worker", "WorkerCounts", "import_modules"]
+__all__ = ["Worker", "import_modules"]
 
 T = TypeVar("T")
 logger = logging.getLogger("tracer")
@@ -44,28 +46,16 @@ logger = logging.getLogger("tracer")
 BATCH_MAX_BYTES = 8 * 1024 * 1024
 BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until it is woken
 BACKLOG = 1_024  # with this many records in the queue, the worker no longer lets other threads go first
-RETRY_FIRST, RETRY_LAST = 0.05, 1.0
-KEPT_BACK = 1.0  # seconds reserved, at an end, for putting aside what is left; but at most half of the end's time
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes, or of one hook call, after which a waiting reader gets an error
 # What the thread needs, the first for `anyio.run`. `import tracer` takes half of its time without them. We import them
 # before the thread starts, because the thread may still run while the interpreter exits. There an import can change the
 # exit code of a KeyboardInterrupt to 1 (`exec`, which dataclasses use, clears CPython's mark of the interrupt).
-MODULES = ("anyio._backends._asyncio", "tracer.assembly.assembler", "ctypes")
+MODULES = ("anyio._backends._asyncio", "tracer.assembly.assembler", "tracer.pipeline.adoption", "ctypes")
 # Part of CPython 3.12's error for a thread that is started after the main thread's end (gh-113964 has the versions).
 NO_THREAD_AT_EXIT = "at interpreter shutdown"
 # Our own loop, whatever policy the user has set; and without asyncio's debug mode, which is meant for the user's code.
 LOOP = {"loop_factory": new_event_loop, "debug": False}
-
-
-class WorkerCounts(msgspec.Struct, frozen=True):
-    """What the worker did. Replaced as a whole, so that a reader sees figures of one moment."""
-
-    settled: int = 0  # records that need no more work: written, or lost and counted
-    lost: int = 0  # those of the settled records that did not reach the store
-    batches: int = 0
-    spans: int = 0
-    retries: int = 0
 
 
 class Worker:
@@ -82,7 +72,7 @@ class Worker:
         errors: Receives what goes wrong.
 
     Attributes:
-        counts: What the worker did so far.
+        writer: Brings batches into the store, and counts.
         hooks: Runs and watches the user's hooks.
         store: The store.
     """
@@ -95,10 +85,11 @@ class Worker:
         errors: ErrorLog,
     ) -> None:
         import_modules()
-        self.counts = WorkerCounts()
         self.assembler: Assembler | None = None
         self.is_running = False
         self.hooks = HookWatch()
+        self.crash_ring = CrashRing(queue, settings)
+        self.writer = BatchWriter(store, queue, settings, errors)
         self.store = store
         self._queue = queue
         self._settings = settings
@@ -109,10 +100,8 @@ class Worker:
         self._slices = Slices()
         self._ended = threading.Event()
         self._stopping = threading.Event()
-        self._stop_at = float("inf")
         self._retiring = False
         self._wake: Callable[[], object] | None = None
-        self._failing_since: float | None = None
 
     # --- called from any thread -----------------------------------------------------------------------------------
 
@@ -181,11 +170,11 @@ class Worker:
                 logger.debug("the worker's loop closed before it could be woken")
 
     def stop(self, timeout: float) -> None:
-        """Ask the worker to write what is queued within `timeout` seconds (see `hurry`), and to end.
+        """Ask the worker to write what is queued within `timeout` seconds (`BatchWriter.hurry`), and to end.
 
         If no thread can be started for that, which is so at the interpreter's exit, the calling thread does the work.
         """
-        self.hurry(timeout)
+        self.writer.hurry(timeout)
         self._stopping.set()
         if len(self._queue):
             try:
@@ -194,10 +183,6 @@ class Worker:
                 self.is_running = True
                 self._run()
         self.wake()
-
-    def hurry(self, timeout: float) -> None:
-        """Make sure that what is queued is kept within `timeout` seconds: what can't be written is put aside."""
-        self._stop_at = self.store.deadline = time.monotonic() + timeout - min(KEPT_BACK, timeout / 2)
 
     def retire(self, retiring: bool = True) -> None:
         """Ask the worker to end when nothing is queued and no span is open any more. False takes this request back."""
@@ -226,6 +211,8 @@ class Worker:
             self._run_loop()
         finally:
             own_work.reset(token)
+            with contextlib.suppress(Exception):
+                self.crash_ring.end()
             self._thread_id = None
             self.is_running = False
             self._ended.set()
@@ -256,16 +243,44 @@ class Worker:
         self._event = anyio.Event()
         self._job_event = anyio.Event()
         self._settled_event = anyio.Event()
+        self.adoption = self._adoption()
         self._wake = lambda: loop.call_soon_threadsafe(self._look)
         try:
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._adopt_again_and_again)
                 tasks.start_soon(self._serve, tasks)
                 await self._pump(self.assembler)
+                with anyio.move_on_after(self.writer.seconds_left):
+                    await self._adopt()  # what children left, for example
                 tasks.cancel_scope.cancel()
         finally:
             self._jobs.fail_running(self._cut_off)
+            if self._stopping.is_set():
+                self.writer.spool.let_go()
             with anyio.CancelScope(shield=True):
                 await self.store.aclose()
+
+    def _adoption(self) -> Adoption:
+        from tracer.pipeline.adoption import Adoption  # imported already, by `import_modules`
+
+        def reading() -> Reading:
+            settings = self._settings()
+            return self.hooks.redact(settings.redact), self.hooks.prices(settings.prices)
+
+        return Adoption(self.store, reading)
+
+    async def _adopt_again_and_again(self) -> None:
+        """Take over what dead processes left, at the beginning and whenever `_tidy` asks for it."""
+        while True:
+            self._adoption_event = anyio.Event()
+            await self._adopt()
+            await self._adoption_event.wait()
+
+    async def _adopt(self) -> None:
+        try:
+            await self.adoption.adopt()
+        except Exception as error:
+            self._errors.report("what a dead process recorded could not be taken over yet", error)
 
     def _look(self) -> None:
         """Let `_pump` look at its queue without waiting for the interval's end, and `_serve` at its jobs."""
@@ -281,31 +296,34 @@ class Worker:
             if records:
                 kept = await self._settle(records, settings, assembler)
                 last_work = time.monotonic()
-                if not kept and self._is_overdue():
+                if not kept and self.writer.is_overdue:
                     return self.abandon()
                 if len(records) >= settings.batch_max_records or self._stopping.is_set():
                     await anyio.lowlevel.checkpoint()
+                    continue
+            elif self.writer.can_replay:
+                last_work = time.monotonic()
+                if await self.writer.replay():
                     continue
             elif self._should_end(assembler):
                 return None
             busy = self._stopping.is_set() or time.monotonic() - last_work < BUSY_FOR
             if not busy and await self._tidy():
                 continue
-            await self._rest(settings.batch_interval if busy else None)
+            interval = settings.batch_interval if self.writer.failing_since is None else RETRY_LAST
+            await self._rest(interval if busy else None)
 
     def _should_end(self, assembler: Assembler) -> bool:
         """Tell whether to end, when the queue is empty. Readers that are being served may finish until the deadline."""
         if self._stopping.is_set():
-            return not (self._jobs.waiting or self._jobs.running) or self._is_overdue()
+            return not (self._jobs.waiting or self._jobs.running) or self.writer.is_overdue
         if self._jobs.waiting or self._jobs.running:
             return False
         return is_outdated() or (self._retiring and not assembler.open_spans)
 
-    def _is_overdue(self) -> bool:
-        return time.monotonic() >= self._stop_at
-
     async def _tidy(self) -> bool:
         """Let the store do its own upkeep while there is no other work; return whether there is more to do."""
+        self._adoption_event.set()
         try:
             return await self.store.tidy()
         except Exception as error:
@@ -327,15 +345,29 @@ class Worker:
     async def _settle(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> bool:
         """Assemble records, write the result, and count them; return False if all of them are lost."""
         batch: Batch | None
+        ringed = self._queue.take_ringed()
         try:
             lost = self._feed(records, settings, assembler)
             batch = assembler.take_batch(self._offer)
         except Exception as error:
             self._errors.report("records could not be assembled", error, len(records))
             batch, lost = None, len(records)
-        if batch is not None and (batch.traces or batch.spans) and not await self._write(batch, len(records)):
+        if batch is not None and not self.crash_ring.is_left:
+            batch.sources = {ring.name: sequence for ring, sequence in ringed.items()}
+        fate = Fate.WRITTEN
+        if batch is not None and (batch.traces or batch.spans):
+            fate = await self.writer.write(batch, len(records) - lost)
+        if fate is Fate.LOST:
             lost = len(records)
-        self._count(settled=len(records), lost=lost)
+            if self.writer.is_overdue:
+                self.crash_ring.leave()
+        try:
+            self.crash_ring.settle(ringed, assembler)
+        except Exception as error:
+            self._errors.report("the crash ring failed, and is used no more", error)
+            self.crash_ring.abandon()
+        spooled = len(records) - lost if fate is Fate.SPOOLED else 0
+        self.writer.count(settled=len(records), lost=lost, spooled=spooled)
         self._settled_event.set()
         self._settled_event = anyio.Event()
         return lost < len(records)
@@ -348,6 +380,8 @@ class Worker:
         self._slices.begin()
         for record in records:
             try:
+                if isinstance(record, LargeRecord):
+                    self.crash_ring.look_at(record)
                 assembler.feed(record, redact)
             except Exception as error:
                 self._errors.report("a record could not be interpreted", error)
@@ -365,69 +399,23 @@ class Worker:
         if len(self._queue) < BACKLOG:
             self._slices.offer()
 
-    async def _write(self, batch: Batch, records: int) -> bool:
-        """Write a batch, and try again as long as that may help; after the deadline put it aside. False if lost."""
-        delay = RETRY_FIRST
-        while self._failing_since is None or not self._is_overdue():
-            if (written := await self._try_to_write(batch, records)) is not None:
-                return written
-            await anyio.sleep(max(0.0, min(delay, self._stop_at - time.monotonic())))
-            delay = min(delay * 2, RETRY_LAST)
-        return self._put_aside(batch, records)
-
-    def _put_aside(self, batch: Batch, records: int) -> bool:
-        try:
-            is_kept = self.store.put_aside(batch)
-        except StoreError as error:
-            self._errors.report("records could not be put aside", error, records)
-            return False
-        if not is_kept:
-            return False
-        self._count(batches=1, spans=len(batch.spans))
-        if self.store.batches_put_aside == 1:
-            logger.warning(
-                "%s could not be written to in time (%s); what was recorded last waits beside it for the next process "
-                "that opens it",
-                redact_uri(self.store.uri), self._errors.last,
-            )  # fmt: skip
-        return True
-
-    async def _try_to_write(self, batch: Batch, records: int) -> bool | None:
-        """Return whether the batch was written; None if trying again may help."""
-        try:
-            await self.store.write(batch)
-        except TransientStoreError as error:
-            self._failing_since = self._failing_since or time.monotonic()
-            self._count(retries=1)
-            self._errors.report("records wait for their store", error, records)
-            return None
-        except Exception as error:
-            self._errors.report("records could not be stored", error, records)
-            self._failing_since = None
-            return False
-        self._failing_since = None
-        self._count(batches=1, spans=len(batch.spans))
-        return True
-
-    def _count(self, **changes: int) -> None:
-        counts = self.counts
-        self.counts = msgspec.structs.replace(
-            counts, **{name: getattr(counts, name) + change for name, change in changes.items()}
-        )
-
     def _settle_in_flight(self, error: BaseException) -> None:
         """Count what was drained when the loop failed as lost.
 
         If it was assembled, it may still be written later. So this may count too many records as lost, never too few.
         """
-        in_flight = self._queue.drained - self.counts.settled
+        in_flight = self._queue.drained - self.writer.counts.settled
         self._errors.report("records were lost as the worker failed; it starts again", error, in_flight)
-        self._count(settled=in_flight, lost=in_flight)
+        self.writer.count(settled=in_flight, lost=in_flight)
 
     def abandon(self) -> None:
-        """Give up: count what is still queued as lost, and tell those who wait for answers."""
+        """Give up: count what is still queued as lost, and tell those who wait for answers.
+
+        What the crash ring has of it is not lost after all. The next process will find that out.
+        """
+        self.crash_ring.leave()
         while records := self._queue.drain(1_024, BATCH_MAX_BYTES):
-            self._count(settled=len(records), lost=len(records))
+            self.writer.count(settled=len(records), lost=len(records))
         self._jobs.fail_waiting(lambda: ClosedError("tracer was shut down"))
 
     # --- jobs: run in the worker's loop ---------------------------------------------------------------------------
@@ -450,13 +438,18 @@ class Worker:
         Raises:
             StoreError: The store has been failing for half a minute.
         """
-        target = self._queue.accepted
-        while self.counts.settled < target:
+        accepted, added = self._queue.accepted, None
+        while True:
+            if self.writer.counts.settled >= accepted:
+                added = added or self.writer.spool.added  # before them, nothing newer is written
+                if self.writer.spool.removed >= added or not self.writer.can_replay:
+                    return
             self._look()
             settled = self._settled_event
             with anyio.move_on_after(0.5):
                 await settled.wait()
-            if self._failing_since is not None and time.monotonic() - self._failing_since > READ_PATIENCE:
+            failing_since = self.writer.failing_since
+            if failing_since is not None and time.monotonic() - failing_since > READ_PATIENCE:
                 raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self._errors.last}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from starlette.requests import Request
 
 from tracer._exceptions import StoreError
+from tracer.pipeline.adoption import Adoption
 from tracer.store import Store, open_store
 from tracer.store.uri import redact_uri, sqlite_path
 
@@ -31,6 +32,7 @@ class Source:
         self._is_open = not self._owned
         self._file: tuple[int, int] | None = None
         self._opening = asyncio.Lock()
+        self._adoption: Adoption
 
     @property
     def name(self) -> str:
@@ -39,15 +41,17 @@ class Source:
 
     async def ready(self) -> Store:
         """Return the store, open. Raises StoreError if it can't be read, for example because its file has vanished."""
-        if not self._owned or (self._is_open and self._file == self._identity()):
+        if not self._owned:
             return self._store
-        async with self._opening:
-            if self._is_open and self._file != (found := self._identity()):
-                await self._close()
-                if found is None:
-                    raise StoreError(f"{self.name} is gone: its file was deleted or moved while it was being shown")
-            if not self._is_open:
-                await self._open()
+        if not (self._is_open and self._file == self._identity()):
+            async with self._opening:
+                if self._is_open and self._file != (found := self._identity()):
+                    await self._close()
+                    if found is None:
+                        raise StoreError(f"{self.name} is gone: its file was deleted or moved while it was being shown")
+                if not self._is_open:
+                    await self._open()
+        await self._adoption.adopt_for_reader()
         return self._store
 
     async def aclose(self) -> None:
@@ -60,6 +64,7 @@ class Source:
             raise StoreError(f"{self.name} is gone: its file was deleted or moved while it was being shown")
         self._store = open_store(self._store.uri)
         await self._store.open()
+        self._adoption = Adoption(self._store)
         self._is_open, self._file = True, self._identity()
 
     async def _close(self) -> None:

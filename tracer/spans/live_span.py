@@ -283,6 +283,8 @@ class LiveSpan:
                 trace.spans_dropped += 1
                 trace.pipeline.refuse(_START)
             return
+        if not capture:
+            self.pipeline.withhold_texts()
         record = SpanStarted(
             trace.trace_id,
             self.span_id,

@@ -25,8 +25,8 @@ from tracer.store._connection import (
 from tracer.store._file_problem import Kind, find_problem, identity, is_damage
 from tracer.store._gate import Gate, GoneError, forked_in_use
 from tracer.store._rescue import OpenedFiles, exclusive, leave, move_aside, set_free
-from tracer.store._spare import spare_file
 from tracer.store._thread import ConnectionThread
+from tracer.store.uri import spool_directory
 
 __all__ = ["Database"]
 
@@ -152,7 +152,7 @@ class Database:
         if self.path is not None and forked_in_use():
             raise StoreError(
                 "this process was forked while SQLite was in use, so it must not open a database; what it records "
-                f"waits in {spare_file(self.path)} for the next process that opens this one"
+                f"waits in {spool_directory(self.path)} for the next process that opens this one"
             )
         await self.aclose()
         try:

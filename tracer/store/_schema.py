@@ -213,7 +213,8 @@ CREATE INDEX traces_numbers ON traces (
 );
 """
 
-# How many batches of a file beside the database were taken over; written with each batch, so that none comes twice.
+# How many batches of a file beside the database were taken over (of a crash ring: records), written with each batch, so
+# that none comes twice.
 _V7 = "CREATE TABLE taken_over (source TEXT PRIMARY KEY, batches INTEGER NOT NULL) WITHOUT ROWID;"
 
 _MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7)

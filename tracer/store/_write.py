@@ -151,6 +151,9 @@ UPDATE traces
 SET dropped = json_set(ifnull(dropped, '{}'), '$.' || :kind, ifnull(json_extract(dropped, '$.' || :kind), 0) + :count)
 WHERE trace_id = :trace_id
 """
+_TAKE_OVER = """
+INSERT INTO taken_over VALUES (?, ?) ON CONFLICT (source) DO UPDATE SET batches = max(batches, excluded.batches)
+"""
 _FORGET_CHUNKS = """
 DELETE FROM live_chunks WHERE (trace_id, span_id) IN (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
@@ -177,6 +180,8 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "links", _LINK_COLUMNS, "ON CONFLICT DO NOTHING", list(_link_rows(batch.spans, keys)))
     _sum_up(connection, batch.spans, sole, keys, newest)
     _forget_live_chunks(connection, batch.spans)
+    for source in batch.sources.items():
+        connection.execute(_TAKE_OVER, source)
     for patch in batch.traces:
         for kind, count in patch.dropped.items():
             connection.execute(_DROP, {"trace_id": patch.trace_id, "kind": f'"{kind}"', "count": count})

@@ -6,6 +6,7 @@ A store knows nothing of openai: it keeps what interpretation made, and gives it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -134,6 +135,9 @@ class Batch(msgspec.Struct, kw_only=True):
     """What is written in one transaction: all of it or nothing.
 
     The trace of every span is among `traces`. The span of every medium is among `spans`, or stored already.
+
+    Attributes:
+        sources: How far files beside the database are taken over once this batch is written: a position by name.
     """
 
     process: ProcessRow
@@ -141,6 +145,7 @@ class Batch(msgspec.Struct, kw_only=True):
     spans: list[SpanRow] = msgspec.field(default_factory=list)
     chunks: list[ChunkRow] = msgspec.field(default_factory=list)
     media: list[MediaRow] = msgspec.field(default_factory=list)
+    sources: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
@@ -175,8 +180,11 @@ class Store(Protocol):
     uri: str
     deadline: float
     """The moment (`time.monotonic`) from which on nothing waits for another process; infinity at first."""
-    batches_put_aside: int
-    """How many batches `put_aside` kept."""
+
+    @property
+    def path(self) -> Path | None:
+        """The database file; None for a store that has none."""
+        ...
 
     @property
     def files_moved_aside(self) -> int:
@@ -198,15 +206,21 @@ class Store(Protocol):
         """Write the batch in one transaction; all or nothing."""
         ...
 
-    def put_aside(self, batch: Batch) -> bool:
-        """Keep a batch that can't be written in time, for whoever opens the store next. Waits for nobody.
+    @property
+    def may_open(self) -> bool:
+        """False in a process that must not open the database, as it was forked while that was in use."""
+        ...
 
-        Returns:
-            False if this store has no place for that.
+    async def taken_over(self, source: str) -> int:
+        """Return how far a file beside the database was taken over (`Batch.sources`); 0 if it is not known."""
+        ...
 
-        Raises:
-            TransientStoreError: The place can't be written to.
-        """
+    async def live_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
+        """Return the raw reads of a stream that has not ended, each with its time, oldest first."""
+        ...
+
+    async def forget_source(self, source: str) -> None:
+        """Forget a file beside the database, which is gone."""
         ...
 
     async def tidy(self) -> bool:

@@ -7,23 +7,25 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
 from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError, TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store import _aggregate, _feedback, _interrupted, _sessions, _spare
+from tracer.store import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store._carry import Running, put_running, take_running
 from tracer.store._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated, unless_locked
 from tracer.store._database import Database
 from tracer.store._file_problem import is_damage
 from tracer.store._gate import forked_in_use
-from tracer.store._read import TRACE_COLUMNS, read_traces
+from tracer.store._read import TRACE_COLUMNS, read_live_chunks, read_traces
 from tracer.store._schema import migrate
 from tracer.store._text import count_steps, index_text
 from tracer.store._write import write_batch
 from tracer.store.base import Batch, TraceQuery
+from tracer.store.process import current_process
 from tracer.store.query import neighbours, search
 from tracer.store.summaries import (
     ExperimentSummary,
@@ -69,11 +71,11 @@ class SqliteStore:
     def __init__(self, uri: str, *, rescues: bool = False) -> None:
         self.uri = uri
         self._path = None if uri == MEMORY_URI else sqlite_path(uri)
-        self._database = Database(self._path, self._prepare, rescues=rescues)
+        self._database = Database(self._path, migrate, rescues=rescues)
         self._process_id: str | None = None
+        self._sources: dict[str, int] = {}
         self._carried: Running | None = None
         self._next_sweep = 0.0
-        self.batches_put_aside = 0
 
     async def open(self) -> None:
         """Open or create the database, and migrate it forward. This call is optional: the first use does the same.
@@ -92,19 +94,13 @@ class SqliteStore:
             with contextlib.suppress(StoreError, sqlite3.Error, OSError):
                 await self._database.write(self._finish)
         await self._database.leave()
-        if self._path is not None and self.batches_put_aside:
-            _spare.let_go(self._path)
 
     async def write(self, batch: Batch) -> None:
         """Write the batch in one transaction; all or nothing, also when the calling task is cancelled.
 
         If the file was deleted or replaced meanwhile, the path is opened anew, with a warning: SQLite would go on
-        writing to a file that nobody can read any more. If that happens during the write, the batch is written again. A
-        process that must not open the file writes to another place (`tracer.store._spare`).
+        writing to a file that nobody can read any more. If that happens during the write, the batch is written again.
         """
-        if self._path is not None and forked_in_use():
-            self.put_aside(batch)
-            return
         with self._translated("write"):
             while True:
                 if self._database.is_open and not self._database.is_current:
@@ -113,13 +109,31 @@ class SqliteStore:
                 if self._database.is_current:
                     return
 
-    def put_aside(self, batch: Batch) -> bool:
-        """Keep the batch in a file beside the database, for whoever opens that next; False for a store in memory."""
-        if self._path is None:
-            return False
-        _spare.append(self._path, batch)
-        self.batches_put_aside += 1
-        return True
+    @property
+    def may_open(self) -> bool:
+        """False in a process that was forked while SQLite was in use; every use raises StoreError."""
+        return self._path is None or not forked_in_use()
+
+    async def taken_over(self, source: str) -> int:
+        """Return how far a file beside the database was taken over; 0 if it is not known."""
+        with self._translated("read"):
+            return await self._database.read(_taken_over, source)
+
+    async def live_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
+        """Return the raw reads of a stream that has not ended, each with its time, oldest first."""
+        with self._translated("read"):
+            return await self._database.read(read_live_chunks, trace_id, span_id)
+
+    async def forget_source(self, source: str) -> None:
+        """Forget a file beside the database, which is gone."""
+        with self._translated("write"):
+            await self._database.write(_forget_source, source)
+        self._next_sweep = 0.0  # what its process left open will not end any more
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None in memory."""
+        return self._path
 
     @property
     def deadline(self) -> float:
@@ -204,7 +218,6 @@ class SqliteStore:
         if await self.index_text(_IDLE_INDEX_ROWS):
             return True
         with self._translated("shrink"):
-            await self._database.write(self._adopt)
             return await self._database.write(shrink, _IDLE_FREE_PAGES)
 
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
@@ -312,22 +325,13 @@ class SqliteStore:
             if not await self.index_text(_INDEX_ROWS):
                 break
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        migrate(connection)
-        self._adopt(connection)
-
     def _mark_interrupted(self, connection: sqlite3.Connection) -> None:
-        """Mark the traces of processes that are gone, after writing what those processes left.
+        """Mark the traces of processes that are gone.
 
         If somebody else is writing just now, do nothing: readers call this, and should not wait.
         """
         with unless_locked(connection):
-            self._adopt(connection)
             _interrupted.mark_interrupted(connection, _interrupted.find_gone_processes(connection))
-
-    def _adopt(self, connection: sqlite3.Connection) -> None:
-        if self._path is not None:
-            _spare.adopt(connection, self._path)
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
         with transaction(connection):
@@ -335,7 +339,9 @@ class SqliteStore:
                 put_running(connection, self._carried)
             write_batch(connection, batch)
         self._carried = None
-        self._process_id = batch.process.process_id
+        if batch.process == current_process():  # else it is what a dead one left
+            self._process_id = batch.process.process_id
+            self._sources.update(batch.sources)
         if self._path is not None:
             checkpoint(connection, self._path, at_least=CHECKPOINT_BYTES)
 
@@ -343,9 +349,19 @@ class SqliteStore:
         if self._process_id is not None:
             sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
             connection.execute(sql, (time.time_ns(), self._process_id))
-        self._adopt(connection)
+        for source in self._sources:
+            _forget_source(connection, source)
         if self._path is not None and self._database.is_current:
             checkpoint(connection, self._path, at_least=1)
+
+
+def _taken_over(connection: sqlite3.Connection, source: str) -> int:
+    row = connection.execute("SELECT batches FROM taken_over WHERE source = ?", (source,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _forget_source(connection: sqlite3.Connection, source: str) -> None:
+    connection.execute("DELETE FROM taken_over WHERE source = ?", (source,))
 
 
 def _change_marker(connection: sqlite3.Connection) -> tuple[int, int]:

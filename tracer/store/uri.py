@@ -9,7 +9,16 @@ from pathlib import Path
 from tracer._exceptions import ConfigurationError
 from tracer.store._file_problem import REACHABLE, Kind, Problem, find_problem
 
-__all__ = ["MEMORY_URI", "check_uri", "find_uri_problem", "parse_uri", "problem_text", "redact_uri", "sqlite_path"]
+__all__ = [
+    "MEMORY_URI",
+    "check_uri",
+    "find_uri_problem",
+    "parse_uri",
+    "problem_text",
+    "redact_uri",
+    "spool_directory",
+    "sqlite_path",
+]
 
 MEMORY_URI = "memory://"
 _REMEDY = "use sqlite:///tracer.db or memory://"
@@ -80,6 +89,11 @@ def _path_of(uri: str) -> str:
     if set(path) & set("?#\0"):
         raise _wrong(uri, "must have no options and none of ? # in its file name", "use sqlite:///tracer.db")
     return path[1:]
+
+
+def spool_directory(database: Path) -> Path:
+    """Return where what belongs into a database, and can't be written to it yet, waits beside it."""
+    return Path(f"{database}-spool")
 
 
 def redact_uri(uri: str) -> str:

@@ -1,0 +1,279 @@
+"""What a dead process left in its ring comes into the database: all of it, and none of it twice."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.children import in_a_child
+from tracer._exceptions import StoreError, TransientStoreError
+from tracer._models import TraceState
+from tracer.assembly.assembler import Assembler
+from tracer.capture.records import (
+    Codec,
+    Encoded,
+    Ending,
+    LargeRecord,
+    Payload,
+    SpanEnded,
+    SpanNoted,
+    SpanStarted,
+    TraceUpdated,
+    encode,
+)
+from tracer.pipeline import _ring_file, adoption
+from tracer.pipeline._ring_file import find_rings
+from tracer.pipeline.adoption import Adoption
+from tracer.pipeline.ring import Ring
+from tracer.store import TraceQuery, open_store
+from tracer.store.base import Batch
+from tracer.store.process import current_process
+from tracer.store.sqlite import SqliteStore
+
+START = 1_700_000_000_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(_ring_file, "SHARED_MEMORY", tmp_path / "shm")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "t.db"
+
+
+@pytest.fixture
+async def store(database: Path) -> AsyncIterator[SqliteStore]:
+    store = open_store(f"sqlite:///{database}")
+    assert isinstance(store, SqliteStore)
+    yield store
+    await store.aclose()
+
+
+def started(number: int, **changes: Any) -> bytes:
+    fields = {"name": f"span {number}", "span_type": "LLM", "start_ns": START + number, "experiment": "Default"}
+    return encode(SpanStarted(f"{number:032x}", f"{number:016x}", None, **{**fields, **changes}))
+
+
+def ended(number: int, **changes: Any) -> bytes:
+    return encode(SpanEnded(f"{number:016x}", START + number + 10, Ending.RETURNED, **changes))
+
+
+def die_with(database: Path, *records: Encoded, committed: int = 0) -> Path:
+    """Have a process write these records and die; it had stored the first `committed` of them."""
+
+    def work() -> None:
+        ring = Ring(database, current_process(), 1024 * 1024)
+        assert all(ring.append(record, deque()) for record in records)
+        if committed:
+            ring.settle(committed)
+
+    in_a_child(work)
+    (path,) = find_rings(database)
+    return path
+
+
+async def found(store: SqliteStore) -> dict[str | None, TraceState]:
+    return {trace.info.name: trace.info.state for trace in await store.search_traces(TraceQuery())}
+
+
+async def test_what_was_not_stored_is_stored_and_the_ring_is_gone(store: SqliteStore, database: Path) -> None:
+    die_with(database, started(1), ended(1), started(2))
+    assert await Adoption(store).adopt() == 3
+    assert await found(store) == {"span 1": TraceState.OK, "span 2": TraceState.INTERRUPTED}
+    assert find_rings(database) == []
+    assert await Adoption(store).adopt() == 0
+
+
+async def test_an_end_finds_the_start_that_was_stored(store: SqliteStore, database: Path) -> None:
+    question = Payload(Codec.VALUE, b"\xa3why")
+    note = encode(SpanNoted(f"{1:016x}", "thought", START + 5))
+    stored = [started(1, inputs=question), started(2), ended(2), note]
+    assembler = Assembler(current_process())
+    for record in stored:
+        assembler.feed(record)
+    await store.write(assembler.take_batch())
+    die_with(database, *stored, ended(1), committed=4)
+    assert await Adoption(store).adopt() == 1
+    trace = (await store.search_traces(TraceQuery()))[-1]
+    assert trace.info.state is TraceState.OK
+    assert trace.data.spans[0].inputs == "why"
+    assert [event.name for event in trace.data.spans[0].events] == ["thought"]
+
+
+async def test_a_start_that_found_the_ring_busy_comes_first_all_the_same(store: SqliteStore, database: Path) -> None:
+    die_with(database, ended(1), started(1))
+    await Adoption(store).adopt()
+    assert await found(store) == {"span 1": TraceState.OK}
+
+
+async def test_a_start_that_was_added_late_is_the_start_of_what_came_before(store: SqliteStore, database: Path) -> None:
+    """The ring was busy at the start, but not for the notes. The worker stored the start, and added it then."""
+    first, second = (encode(SpanNoted(f"{1:016x}", name, START + 5)) for name in ("first", "second"))
+    assembler = Assembler(current_process())
+    for record in (started(1), first):
+        assembler.feed(record)
+    await store.write(assembler.take_batch())
+
+    def work() -> None:
+        ring = Ring(database, current_process(), 1024 * 1024)
+        assert ring.append(first, deque())
+        ring.settle(1)
+        assert ring.keep(started(1, body_dropped=True))
+        assert all(ring.append(record, deque()) for record in (second, ended(1)))
+
+    in_a_child(work)
+    assert await Adoption(store).adopt() == 2
+    (trace,) = await store.search_traces(TraceQuery())
+    assert [event.name for event in trace.data.spans[0].events] == ["first", "second"]
+    assert (trace.info.state, trace.info.dropped) == (TraceState.OK, {})
+
+
+async def test_what_the_database_has_of_a_span_is_not_lost_to_a_start_without_body(
+    store: SqliteStore, database: Path
+) -> None:
+    request = Payload(Codec.WIRE, b'{"model":"gpt-5","temperature":0.5,"messages":[{"role":"user","content":"why?"}]}')
+    assembler = Assembler(current_process())
+    assembler.feed(started(1, inputs=request, operation="chat", attributes={"mine": 1}))
+    assembler.feed(encode(SpanNoted(f"{1:016x}", "noted", START + 5)))
+    await store.write(assembler.take_batch())
+    die_with(database, started(1, operation="chat", body_dropped=True), ended(1), committed=1)
+    assert await Adoption(store).adopt() == 1
+    (trace,) = await store.search_traces(TraceQuery())
+    (span,) = trace.data.spans
+    assert span.inputs["messages"][0]["content"] == "why?"
+    assert (span.attributes["mine"], span.attributes["gen_ai.request.temperature"]) == (1, 0.5)
+    assert "tracer.payload_dropped" not in span.attributes
+    assert [event.name for event in span.events] == ["noted"]
+    assert (trace.info.state, trace.info.dropped) == (TraceState.OK, {})
+    assert len(await store.search_traces(TraceQuery(text="why"))) == 1
+
+
+async def test_a_ring_that_can_not_be_used_does_not_keep_others_out(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, tracer_log: list[logging.LogRecord]
+) -> None:
+    in_a_child(lambda: Ring(database, current_process(), 1024 * 1024).append(started(1), deque()))
+    in_a_child(lambda: Ring(database, current_process(), 1024 * 1024).append(started(2), deque()))
+    bad = find_rings(database)[0]
+
+    def read_owner(memory: Any) -> Any:
+        if len(find_rings(database)) == 2 and not tracer_log:
+            raise ValueError("bad")
+        return _ring_file.read_owner(memory)
+
+    monkeypatch.setattr(adoption, "read_owner", read_owner)
+    assert await Adoption(store).adopt() == 1
+    assert str(bad) in tracer_log.pop().getMessage()
+
+
+async def test_a_ring_of_the_same_path_elsewhere_is_left_alone(store: SqliteStore, database: Path) -> None:
+    """Two containers may share the memory, and have a database of the same name each."""
+    path = die_with(database, started(1))
+    os.rename(database.parent, database.parent.with_name("elsewhere"))
+    database.parent.mkdir()
+    os.rename(database.parent.with_name("elsewhere") / "shm", database.parent / "shm")
+    assert await Adoption(store).adopt() == 0
+    assert path.exists()
+
+
+async def test_a_large_body_that_lay_beside_its_record_counts_as_lost(store: SqliteStore, database: Path) -> None:
+    beside = Payload(Codec.WIRE, b"", beside=True)
+    die_with(
+        database,
+        LargeRecord(started(1, inputs=beside), b"x" * 100_000),
+        LargeRecord(ended(1, outputs=Payload(Codec.WIRE, b"", beside=True)), b"x" * 100_000),
+    )
+    await Adoption(store).adopt()
+    (trace,) = await store.search_traces(TraceQuery())
+    assert (trace.info.state, trace.info.dropped) == (TraceState.OK, {"bodies": 2})
+
+
+async def test_tags_come_too(store: SqliteStore, database: Path) -> None:
+    die_with(database, started(1), encode(TraceUpdated(f"{1:032x}", START + 1, tags={"a": "b"})), ended(1))
+    await Adoption(store).adopt()
+    assert (await store.search_traces(TraceQuery()))[0].info.tags == {"a": "b"}
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+@pytest.mark.parametrize("is_stored", [False, True], ids=["before", "behind"])
+async def test_who_fails_in_between_takes_nothing_over_twice(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, written: int, is_stored: bool
+) -> None:
+    """Before a transaction, or behind it: the ring itself does not know of it yet."""
+    monkeypatch.setattr(adoption, "BATCH_RECORDS", 4)
+    records = [record for number in range(6) for record in (started(number, body_dropped=True), ended(number))]
+    die_with(database, *records)
+    batches: list[Batch] = []
+
+    async def failing(batch: Batch) -> None:
+        if len(batches) == written and not is_stored:
+            raise TransientStoreError("locked")
+        batches.append(batch)
+        await write(batch)
+        if len(batches) > written:
+            raise TransientStoreError("killed")
+
+    write = store.write
+    monkeypatch.setattr(store, "write", failing)
+    with pytest.raises(StoreError):
+        await Adoption(store).adopt()
+    monkeypatch.setattr(store, "write", write)
+    assert await Adoption(store).adopt() == len(records) - 4 * (written + is_stored)
+    traces = await store.search_traces(TraceQuery())
+    assert [(trace.info.state, trace.info.dropped) for trace in traces] == [(TraceState.OK, {"bodies": 1})] * 6
+
+
+async def test_the_owners_own_transactions_count(store: SqliteStore, database: Path) -> None:
+    """It was killed between its commit and the note of it in the ring."""
+    path = die_with(database, started(1), ended(1), started(2), ended(2))
+    await store.write(Batch(process=current_process(), sources={path.name: 2}))
+    assert await Adoption(store).adopt() == 2
+    assert await found(store) == {"span 2": TraceState.OK}
+
+
+async def test_what_can_not_be_taken_over_yet_stays(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, tracer_log: list[logging.LogRecord]
+) -> None:
+    die_with(database, started(1), ended(1))
+
+    async def failing(batch: Batch) -> None:
+        raise TransientStoreError("locked")
+
+    write = store.write
+    monkeypatch.setattr(store, "write", failing)
+    await Adoption(store).adopt_for_reader()
+    assert "could not be taken over yet: locked" in tracer_log.pop().getMessage()
+    monkeypatch.setattr(store, "write", write)
+    assert await Adoption(store).adopt() == 2
+
+
+async def test_another_versions_ring_is_left_alone_and_named_once(
+    store: SqliteStore, database: Path, tracer_log: list[logging.LogRecord]
+) -> None:
+    path = die_with(database, started(1))
+    with path.open("r+b") as file:
+        file.seek(8)
+        file.write(b"\x63")
+    content = os.stat(path)
+    assert [await Adoption(store).adopt(), await Adoption(store).adopt()] == [0, 0]
+    assert os.stat(path).st_mtime_ns == content.st_mtime_ns
+    assert str(path) in tracer_log.pop().getMessage()
+    assert tracer_log == []
+
+
+async def test_garbage_costs_nothing_but_itself(store: SqliteStore, database: Path) -> None:
+    die_with(database, started(1), b"\xc1 no record", ended(1))
+    assert await Adoption(store).adopt() == 3
+    assert await found(store) == {"span 1": TraceState.OK}
+
+
+async def test_memory_has_no_rings() -> None:
+    assert await Adoption(open_store("memory://")).adopt() == 0

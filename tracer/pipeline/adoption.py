@@ -1,0 +1,341 @@
+"""Adoption: what a dead process left in its spool and its crash ring comes into the database, once.
+
+The locks of these files tell that their owner is gone, and keep others out meanwhile. How far a file was taken over is
+written with each batch of it, in the batch's own transaction (`Batch.sources`), by its owner as well as here. So
+whoever is killed in the middle takes nothing over twice. The spool comes first: what is in it is older.
+
+An end finds its start even if that was stored long ago: the ring keeps the records of open spans (`Ring.make_room`).
+They are fed to an assembler again, and what it makes of them, which is stored already, is thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import anyio
+import msgspec
+
+from tracer import _semconv as sc
+from tracer._exceptions import TracerError, TransientStoreError
+from tracer._models import Span
+from tracer.assembly.assembler import Assembler, Hooks
+from tracer.capture.records import (
+    Encoded,
+    Record,
+    SpanChunk,
+    SpanEnded,
+    SpanStarted,
+    TraceUpdated,
+    decode,
+    encode,
+)
+from tracer.interpret import decode_json, encode_value
+from tracer.interpret.cost import Prices
+from tracer.pipeline._ring_file import (
+    Frame,
+    delete_orphans,
+    directory_identity,
+    find_rings,
+    owned,
+    read_frames,
+    read_owner,
+    read_progress,
+)
+from tracer.pipeline.spool import find_spool_files, owned_spool_file, read_spool_file
+from tracer.pipeline.throttle import Throttle
+from tracer.store.base import Batch, SpanRow, Store
+
+__all__ = ["Adoption", "Reading", "find_left"]
+
+logger = logging.getLogger("tracer")
+
+BATCH_RECORDS = 256
+INTERVAL = 1.0  # seconds between two looks for files, if readers ask for them
+PATIENCE = 10.0  # seconds that a reader waits at most for what dead processes left
+
+Reading = tuple[Hooks, Prices | None]
+"""The ``redact=`` functions of this process, and what models cost."""
+
+
+def _as_it_is() -> Reading:
+    return (), None
+
+
+def find_left(database: Path) -> list[Path]:
+    """Return the files that dead processes left beside a database, for `Adoption` to take over."""
+    left: list[Path] = []
+    for path in find_spool_files(database):
+        with owned_spool_file(path) as descriptor:
+            left += [path] if descriptor is not None else []
+    for path in find_rings(database):
+        with owned(path) as content:
+            left += [path] if content is not None else []
+    return left
+
+
+class Adoption:
+    """Takes over what dead processes left beside a store's database. Nothing to do costs a look into two directories.
+
+    Belongs to one event loop; only one task at a time takes over, others wait for it.
+
+    Args:
+        store: The store that takes it over.
+        reading: Returns how records are to be read. Asked only if there is a ring to be taken over. (What a process
+            with ``redact=`` left holds no texts.)
+    """
+
+    def __init__(self, store: Store, reading: Callable[[], Reading] = _as_it_is) -> None:
+        self._store = store
+        self._reading = reading
+        self._turn = anyio.Lock()
+        self._next_look = 0.0
+        self._throttle = Throttle()
+
+    async def adopt(self) -> int:
+        """Take over what there is. It may be cancelled: what is left comes next time.
+
+        Returns:
+            How many records were taken over.
+
+        Raises:
+            TransientStoreError: The store can't be written to now; what is left is still there.
+        """
+        path = self._store.path
+        if path is None or not self._store.may_open:
+            return 0
+        async with self._turn:
+            try:
+                delete_orphans(path)
+                return await self._adopt_all(path)
+            finally:
+                self._next_look = time.monotonic() + INTERVAL  # until now, readers wait for their turn
+
+    async def _adopt_all(self, path: Path) -> int:
+        adopted = 0
+        for file in find_spool_files(path):
+            adopted += await _left_alone_if_bad(file, _adopt_spool_file(self._store, file))
+        for file in find_rings(path):
+            adopted += await _left_alone_if_bad(file, _adopt_ring(self._store, file, self._reading))
+        return adopted
+
+    async def adopt_for_reader(self) -> None:
+        """Do the same before somebody reads, but not again within a second, and for ten seconds at most.
+
+        What fails is logged, and no error.
+        """
+        if time.monotonic() < self._next_look:
+            return
+        try:
+            with anyio.move_on_after(PATIENCE):
+                await self.adopt()
+        except Exception as error:
+            if self._throttle.allows("adoption"):
+                logger.warning("what a process that has ended recorded could not be taken over yet: %s", error)
+
+
+async def _left_alone_if_bad(path: Path, adopting: Awaitable[int]) -> int:
+    """Wait for the result. A file that can't be taken over stays where it is, as the others may be sound."""
+    try:
+        return await adopting
+    except TransientStoreError:
+        raise
+    except Exception as error:
+        _tell(path, error)
+        return 0
+
+
+async def _adopt_spool_file(store: Store, path: Path) -> int:
+    adopted = 0
+    sources = {path.name}
+    with owned_spool_file(path) as descriptor:
+        if descriptor is None:
+            return 0
+        for batch, records in read_spool_file(path.name, descriptor, await store.taken_over(path.name)):
+            await store.write(batch)
+            sources.update(batch.sources)
+            adopted += records
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - takes microseconds
+    assert store.path is not None
+    for source in sources - {ring.name for ring in find_rings(store.path)}:
+        await store.forget_source(source)
+    return adopted
+
+
+class _Left(NamedTuple):
+    """A frame of a dead process's ring; `record` is None if it can't be understood."""
+
+    frame: Frame
+    record: Record | None
+
+    def is_after(self, committed: int) -> bool:
+        """Its record is not in the database yet."""
+        return not self.frame.is_stored and self.frame.sequence > committed
+
+
+async def _adopt_ring(store: Store, path: Path, reading: Callable[[], Reading]) -> int:
+    with owned(path) as content:
+        if content is None:
+            return 0
+        owner = read_owner(content)
+        if owner is None:
+            _tell(path, "it is of another version of tracer, or garbage")
+            return 0
+        assert store.path is not None
+        if owner.directory is not None and owner.directory != directory_identity(store.path):
+            return 0  # the same path, but in another container
+        left = _starts_first([_Left(frame, _decoded(frame)) for frame in read_frames(content)])
+        committed = max(read_progress(content).committed, await store.taken_over(path.name))
+        waiting = [one for one in left if one.is_after(committed)]
+        if waiting:
+            assembler = Assembler(owner.process)
+            hooks, assembler.prices = reading()
+            known = await _feed_stored(store, [one for one in left if not one.is_after(committed)], assembler, hooks)
+            for batch in _batches(path.name, waiting, assembler, hooks):
+                await _complete(store, batch, known)
+                await store.write(batch)
+                await anyio.lowlevel.checkpoint()
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - of memory
+    await store.forget_source(path.name)
+    return len(waiting)
+
+
+_told: set[Path] = set()
+
+
+def _tell(path: Path, reason: object) -> None:
+    if path not in _told:
+        _told.add(path)
+        logger.warning("%s can't be taken over, and is left alone: %s", path, reason)
+
+
+async def _feed_stored(store: Store, stored: list[_Left], assembler: Assembler, hooks: Hooks) -> dict[str, Span | None]:
+    """Feed what is in the database already, so that ends find their starts; return the spans that are open, by id.
+
+    What the database has of them is looked up when it is needed; but for what came of streams, which is needed to
+    understand what comes after it. (The ring may lack parts of it: those that were too large.)
+    """
+    ended = {one.record.span_id for one in stored if isinstance(one.record, SpanEnded)}
+    known: dict[str, Span | None] = {}
+    chunks: dict[str, list[_Left]] = {}
+    traces: dict[str, str] = {}
+    for one in stored:
+        record = one.record
+        if record is None or isinstance(record, TraceUpdated) or record.span_id in ended:
+            continue
+        known[record.span_id] = None
+        if isinstance(record, SpanChunk):
+            chunks.setdefault(record.span_id, []).append(one)
+            continue
+        if isinstance(record, SpanStarted) and record.operation is not None:
+            traces[record.span_id] = record.trace_id
+        _feed(one, assembler, hooks)
+    for span_id, trace_id in traces.items():
+        in_store = await store.live_chunks(trace_id, span_id)
+        for time_ns, data in in_store:
+            assembler.feed(encode(SpanChunk(span_id, time_ns, data)), hooks)
+        for one in [] if in_store else chunks.get(span_id, ()):
+            _feed(one, assembler, hooks)
+    assembler.take_batch()
+    return known
+
+
+def _batches(source: str, waiting: list[_Left], assembler: Assembler, hooks: Hooks) -> Iterator[Batch]:
+    """Yield what the waiting records amount to, for spans that ended as well as for those still open."""
+    last = max(one.frame.sequence for one in waiting)
+    gaps: Counter[str] = Counter()  # reads of streams that were too large for the ring
+    for start in range(0, len(waiting), BATCH_RECORDS):
+        end = start + BATCH_RECORDS
+        for one in waiting[start:end]:
+            if isinstance(one.record, SpanChunk) and not one.record.data:
+                gaps[one.record.span_id] += 1
+                continue
+            _feed(one, assembler, hooks, gaps)
+        batch = assembler.take_batch()
+        batch.sources[source] = min((one.frame.sequence for one in waiting[end:]), default=last + 1) - 1
+        yield batch
+
+
+def _feed(one: _Left, assembler: Assembler, hooks: Hooks, gaps: Mapping[str, int] = MappingProxyType({})) -> None:
+    try:
+        assembler.feed(_with_losses(one, gaps), hooks)
+    except Exception:
+        logger.exception("a record of a killed process could not be used")
+
+
+async def _complete(store: Store, batch: Batch, known: dict[str, Span | None]) -> None:
+    """Add what the database has of spans that began before, as the ring may hold less of them: a start without body."""
+    for trace_id in {row.trace_id for row in batch.spans if row.span_id in known and known[row.span_id] is None}:
+        with contextlib.suppress(TracerError):
+            for stored in (await store.get_trace(trace_id)).data.spans:
+                if stored.span_id in known:
+                    known[stored.span_id] = stored
+    for row in batch.spans:
+        if (stored_span := known.get(row.span_id)) is not None:
+            _merge(row, stored_span)
+    names = {row.span_id: row.name for row in batch.spans}
+    for patch in batch.traces:
+        if patch.name is not None and patch.root_span_id is not None:
+            patch.name = names.get(patch.root_span_id, patch.name)
+
+
+def _merge(row: SpanRow, stored: Span) -> None:
+    row.name, row.span_type = stored.name, str(stored.span_type)
+    attributes = {**stored.attributes, **decode_json(row.attributes or b"{}")}
+    if stored.inputs is not None:
+        row.inputs = None  # what is stored stays
+        if sc.PAYLOAD_DROPPED not in stored.attributes:
+            attributes.pop(sc.PAYLOAD_DROPPED, None)
+            row.text = None
+    row.attributes = encode_value(attributes)
+    events = [(event.name, event.timestamp_ns, event.attributes) for event in stored.events]
+    if row.chunks is None and events:
+        new = [tuple(event) for event in decode_json(row.events or b"[]")]
+        row.events = encode_value(events + [one for one in new if one[:2] not in {event[:2] for event in events}])
+    if row.outputs is None and stored.outputs is not None:
+        row.outputs = encode_value(stored.outputs)
+
+
+def _starts_first(left: list[_Left]) -> list[_Left]:
+    """Put the start of each span before its other records: one that found the ring busy was written later."""
+    first: dict[str, int] = {}
+    for one in left:
+        if one.record is not None and not isinstance(one.record, SpanStarted | TraceUpdated):
+            first.setdefault(one.record.span_id, one.frame.sequence)
+
+    def place(one: _Left) -> float:
+        sequence = one.frame.sequence
+        if not isinstance(one.record, SpanStarted):
+            return sequence
+        return min(sequence, first.get(one.record.span_id, sequence + 1) - 0.5)
+
+    return sorted(left, key=place)
+
+
+def _with_losses(one: _Left, gaps: Mapping[str, int]) -> Encoded:
+    """Return the record. A large body lay beside it, and is not in the ring: it counts as lost, as do lost reads."""
+    record = one.record
+    if isinstance(record, SpanStarted) and record.inputs is not None and record.inputs.beside:
+        record.inputs, record.body_dropped = None, True
+        return encode(record)
+    if isinstance(record, SpanEnded):
+        lost = dict(record.lost or {})
+        if record.outputs is not None and record.outputs.beside:
+            record.outputs, lost["bodies"] = None, lost.get("bodies", 0) + 1
+        if gap := gaps.get(record.span_id):
+            lost["chunks"] = lost.get("chunks", 0) + gap
+        record.lost = lost or None
+        return encode(record)
+    return one.frame.record
+
+
+def _decoded(frame: Frame) -> Record | None:
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        return decode(frame.record)
+    return None
