@@ -295,7 +295,7 @@ FOR_NOBODY = {
     missing_directory_that_cannot_be_made: "no file can be made",
     shut_directory: "Permission denied",
     damaged_file_in_read_only_directory: "no file can be made",
-    damaged_file_of_another_user: "is not a SQLite database",
+    damaged_file_of_another_user: "belongs to another user",
     file_of_another_user: "can't be read and written",
 }
 

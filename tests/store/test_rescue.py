@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreError
-from tracer.store import _rescue, check_uri, make_store, open_store
+from tracer.store import _lock, check_uri, make_store, open_store
 from tracer.store._file_problem import Kind, find_problem, identity, is_damage
-from tracer.store._rescue import exclusive, leave, move_aside, set_free
+from tracer.store._lock import exclusive
+from tracer.store._rescue import leave, move_aside, set_free
 from tracer.store.base import ChunkRow, MediaRow, TraceQuery
 from tracer.store.sqlite import SqliteStore
 
@@ -125,7 +126,7 @@ def lock_of_another(path: Path) -> Iterator[None]:
 
 
 async def test_lock_of_another_process_is_a_passing_failure(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_rescue, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(_lock, "LOCK_TIMEOUT", 0.05)
     put(path, b"no database" * 100)
     with lock_of_another(path), pytest.raises(TransientStoreError, match=r"-lock locked"):
         move_aside(told(path))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracer._exceptions import StoreError, TransientStoreError
+from tracer.store._lock import exclusive_if_free
 from tracer.store._regexp import install as install_regexp
 
 try:
@@ -148,15 +149,14 @@ def checkpoint(connection: sqlite3.Connection, path: Path, *, at_least: int = CH
 
     SQLite up to 3.51.2 can corrupt a database when one connection checkpoints while another restarts the log
     (https://sqlite.org/wal.html#walresetbug). So no connection checkpoints by itself: only the process that holds the
-    lock on a file beside the database does it, and the others skip it. The lock is taken for one checkpoint, not for
-    the life of the process, because a forked child would inherit it and keep it.
+    lock on a file beside the database does it (`tracer.store._lock`), and the others skip it.
 
     Returns:
         Whether the log was emptied. A reader in an old snapshot can prevent that; the next call tries again.
     """
     if _size(Path(f"{path}-wal")) < at_least:
         return False
-    with _sole_checkpointer(path) as elected:
+    with exclusive_if_free(path) as elected:
         if not elected:
             return False
         with unless_locked(connection):  # don't make writers wait for a slow reader
@@ -179,24 +179,6 @@ def shrink(connection: sqlite3.Connection, pages: int) -> bool:
 
 def _free_pages(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
-
-
-@contextlib.contextmanager
-def _sole_checkpointer(path: Path) -> Iterator[bool]:
-    """Yield whether this process alone may checkpoint until the block ends."""
-    if fcntl is None:
-        yield False
-        return
-    descriptor = os.open(f"{path}-lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
 
 
 def _size(path: Path) -> int:

@@ -24,7 +24,9 @@ from tracer.store._connection import (
 )
 from tracer.store._file_problem import Kind, find_problem, identity, is_damage
 from tracer.store._gate import Gate, GoneError, forked_in_use
-from tracer.store._rescue import OpenedFiles, exclusive, leave, move_aside, set_free
+from tracer.store._lock import exclusive
+from tracer.store._private import make_private
+from tracer.store._rescue import OpenedFiles, leave, move_aside, set_free
 from tracer.store._thread import ConnectionThread
 from tracer.store.uri import spool_directory
 
@@ -219,6 +221,7 @@ class Database:
                 await self._beside(_create, path)
         except OSError as error:
             raise self._unopened(error) from error
+        make_private(path)
         self.opened = OpenedFiles(identity(path), None, None)
         return await self._connect(str(path), WRITER_PRAGMAS)
 

@@ -6,24 +6,27 @@ import contextlib
 import enum
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from tracer.store._gate import Gate
 from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION, newer_schema_message
 
-__all__ = ["REACHABLE", "Kind", "Problem", "find_problem", "identity", "is_damage", "owner_of_damage"]
+__all__ = ["BESIDE", "REACHABLE", "Kind", "Problem", "find_problem", "identity", "is_damage", "owner_of_damage"]
 
 LOOKS = 3
 REACHABLE = "name one that can be reached, by its whole path, as in sqlite:////var/tmp/tracer.db"
 _ANOTHER = "name another file"
+BESIDE = ("-wal", "-shm", "-journal", "-lock", "-spool")
+"""What may lie beside a database, with its name and these endings; the last one is a directory."""
 _MAGIC = b"SQLite format 3\0"
 
 
 class Kind(enum.Enum):
     """What is wrong with a file. Only a damaged one may be moved aside; the others are left as they are."""
 
-    UNREACHABLE = "unreachable"  # a directory, a link, without permission, below something that is no directory
+    UNREACHABLE = "unreachable"  # a directory, a link, without permission, of another user, below no directory
     FOREIGN = "foreign"  # another program's database, sound or not
     NEWER = "newer"  # of a later version of tracer
     DAMAGED = "damaged"  # no database at all, or one of ours with damaged pages
@@ -52,7 +55,7 @@ class Problem(NamedTuple):
 def find_problem(path: Path) -> Problem | None:
     """Return why the path can't be our database; None if it can, or if only opening it can tell."""
     try:
-        return _problem_with_path(path) or _problem_with_content(path)
+        return _problem_with_path(path) or _problem_with_owner(path) or _problem_with_content(path)
     except FileNotFoundError:
         return None  # deleted or moved during the look: opening will find out what is there then
     except (OSError, UnicodeError) as error:
@@ -100,6 +103,36 @@ def _problem_with_parent(parent: Path) -> Problem | None:
     if not os.access(parent, os.W_OK | os.X_OK):
         return _unreachable(f"no file can be made in {parent}", "change its mode or name another directory")
     return None
+
+
+def _problem_with_owner(path: Path) -> Problem | None:
+    """Refuse what another user may have put there: that user could read all that is written to it.
+
+    The owner of a directory can read its new files anyway, by replacing them. So a file may belong to the owner of its
+    directory, if nobody else has rights to it or if we are root and can take them away.
+    """
+    if not hasattr(os, "geteuid"):  # Windows
+        return None
+    user, owners = os.geteuid(), {os.geteuid()}
+    if path.exists():
+        found = path.stat()
+        is_at_home = found.st_uid == path.parent.stat().st_uid and (user == 0 or not found.st_mode & stat.S_IRWXO)
+        if found.st_uid != user and not is_at_home:
+            return _of_another_user(path, found.st_uid, "name another file or run as that user")
+        owners.add(found.st_uid)
+    for suffix in BESIDE:
+        beside = Path(f"{path}{suffix}")
+        with contextlib.suppress(FileNotFoundError):
+            found = beside.lstat()
+            if stat.S_ISLNK(found.st_mode):
+                return _unreachable(f"{beside} is a symbolic link, which is not followed", "delete it")
+            if found.st_uid not in owners and suffix != "-lock":  # nothing is written to a lock
+                return _of_another_user(beside, found.st_uid, "move it away or name another file")
+    return None
+
+
+def _of_another_user(path: Path, owner: int, remedy: str) -> Problem:
+    return _unreachable(f"{path} belongs to another user (uid {owner}), who could read what is written to it", remedy)
 
 
 def _unreachable(text: str, remedy: str) -> Problem:

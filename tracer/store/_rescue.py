@@ -5,8 +5,8 @@ SQLite finds the other two by name alone. When somebody renames ``t.db`` while i
 ``t.db-shm`` stay, and whoever then makes a new ``t.db`` takes them for its own: that corrupts both databases
 (https://sqlite.org/howtocorrupt.html sections 1.4 and 2.5). So the names are set free before a new file is opened.
 
-Only one process at a time does this: the one that holds the lock on the file ``-lock`` beside the database. Once it has
-the lock, it looks again which file the path leads to. Nothing is overwritten. Only indexes, empty logs, and logs of
+Only one process at a time does this (`tracer.store._lock`). Once it has the lock, it looks again which file the path
+leads to. Nothing is overwritten. Only indexes, empty logs, and logs of
 deleted databases are deleted.
 """
 
@@ -17,26 +17,18 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tracer._exceptions import DamagedStoreError, TransientStoreError
 from tracer.store._file_problem import identity, is_damage, owner_of_damage
+from tracer.store._lock import exclusive
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["OpenedFiles", "damaged_name", "exclusive", "leave", "move_aside", "set_free"]
+__all__ = ["OpenedFiles", "damaged_name", "leave", "move_aside", "set_free"]
 
 logger = logging.getLogger("tracer")
 
-LOCK_TIMEOUT = 5.0  # seconds; as long as SQLite waits for its locks
 CHECK_LIMIT = 5.0  # seconds that a damaged file is looked through
-_LOOK_AGAIN = 0.01
-_CLOEXEC, _NOFOLLOW = (getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW"))  # not on Windows
 _STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock
 _LOG, _INDEX = "-wal", "-shm"
 _PARTS = ("", _LOG, _INDEX, "-journal")
@@ -56,48 +48,6 @@ class OpenedFiles(NamedTuple):
         """Look where the names lead now. The database is last: if it is the same as before, the others were too."""
         wal, shm = (identity(f"{path}{suffix}") for suffix in (_LOG, _INDEX))
         return cls(identity(path), wal, shm)
-
-
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Keep other processes from making, moving or leaving this database, and from emptying its log. Blocks.
-
-    Raises:
-        TransientStoreError: Another process kept the lock for five seconds.
-        OSError: There is no such directory, or no file can be made in it.
-    """
-    with _lock_file(path) as descriptor:
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while not _try_to_lock(descriptor):
-            if time.monotonic() >= deadline:
-                raise _kept_locked(path)
-            time.sleep(_LOOK_AGAIN)
-        yield
-
-
-@contextlib.contextmanager
-def _lock_file(path: Path) -> Iterator[int]:
-    descriptor = os.open(f"{path}-lock", os.O_CREAT | os.O_RDWR | _CLOEXEC | _NOFOLLOW, 0o600)
-    try:
-        yield descriptor
-    finally:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a forked child may have the descriptor too
-        os.close(descriptor)
-
-
-def _try_to_lock(descriptor: int) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _kept_locked(path: Path) -> TransientStoreError:
-    return TransientStoreError(f"another process keeps {path}-lock locked")
 
 
 # --- a damaged file ---------------------------------------------------------------------------------------------------
