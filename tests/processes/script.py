@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import os
 import signal
@@ -10,8 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def _communicate(process: subprocess.Popen[str], limit: float) -> tuple[str, str
 
 def query(directory: Path, sql: str) -> list[Any]:
     """Ask the database; one column comes as a flat list."""
-    with closing(sqlite3.connect(directory / "t.db")) as connection:
+    with contextlib.closing(sqlite3.connect(directory / "t.db")) as connection:
         rows = connection.execute(sql).fetchall()
     return [row[0] if len(row) == 1 else row for row in rows]
 
@@ -145,6 +146,14 @@ def query(directory: Path, sql: str) -> list[Any]:
 def states(directory: Path) -> dict[str, int]:
     """How many traces are in which state."""
     return dict(query(directory, "SELECT state, count(*) FROM traces GROUP BY state"))
+
+
+@contextlib.contextmanager
+def log_stays(path: Path) -> Iterator[None]:
+    """Keep every process from moving the write-ahead log of a database into the file, as they do when they are idle."""
+    with open(f"{path}-lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def assert_intact(directory: Path) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.processes.script import Script, assert_intact
+from tests.processes.script import Script, assert_intact, log_stays
+from tests.scripted_store import eventually
 
 WRITER = """
 number = 0
@@ -111,25 +113,51 @@ def test_nothing_is_lost_when_the_file_is_replaced(act: Callable[[Path], None], 
 
 def test_moved_file_is_whole_though_its_writer_was_killed_and_began_anew(tmp_path: Path) -> None:
     """No process is left that could move the write-ahead log into the file: it is kept, and a log line says where."""
-    script = Script(
-        tmp_path, "record('first'); tracer.sync.flush(20); print('ready', flush=True); sys.stdin.readline()"
-    )
+    script = Script(tmp_path, WAITS.replace("first", "zeroth") + WAITS)
     script.wait_for("ready")
-    script.process.kill()
-    script.end()
+    with log_stays(tmp_path / "t.db"):
+        script.answer()
+        script.wait_for("ready")
+        script.process.kill()
+        script.end()
     os.rename(tmp_path / "t.db", tmp_path / "old.db")
     ended = Script(tmp_path, "record('second')").end()
     assert (ended.code, len(ended.err.splitlines())) == (0, 1), ended.err
     (log,) = tmp_path.glob("t.db.left-*-wal")
     assert str(log) in ended.err
     log.rename(tmp_path / "old.db-wal")
+    assert (names(tmp_path / "old.db"), names(tmp_path / "t.db")) == ({"zeroth", "first"}, {"second"})
+
+
+def alone(path: Path) -> Path:
+    """A copy of the database without its log, as a program sees it that knows only this one file."""
+    return Path(shutil.copy(path, path.with_name("alone.db")))
+
+
+def test_file_that_is_moved_before_its_writer_notices_has_its_tables(tmp_path: Path) -> None:
+    script = Script(tmp_path, WAITS)
+    script.wait_for("ready")
+    os.rename(tmp_path / "t.db", tmp_path / "old.db")
+    assert names(alone(tmp_path / "old.db")) <= {"first"}
+    script.answer()
+    assert script.end().code == 0
+
+
+def test_file_of_a_process_without_work_holds_all_that_was_written(tmp_path: Path) -> None:
+    script = Script(tmp_path, WAITS)
+    script.wait_for("ready")
+    eventually(lambda: (tmp_path / "t.db-wal").stat().st_size == 0)
+    os.rename(tmp_path / "t.db", tmp_path / "old.db")
+    assert names(alone(tmp_path / "old.db")) == {"first"}
+    script.process.kill()
+    script.end()
+    Script(tmp_path, "record('second')").end()
     assert (names(tmp_path / "old.db"), names(tmp_path / "t.db")) == ({"first"}, {"second"})
+    assert not list(tmp_path.glob("t.db.left-*"))
 
 
 def test_process_that_ends_without_having_noticed_leaves_the_moved_file_whole(tmp_path: Path) -> None:
-    script = Script(
-        tmp_path, "record('first'); tracer.sync.flush(20); print('ready', flush=True); sys.stdin.readline()"
-    )
+    script = Script(tmp_path, WAITS)
     script.wait_for("ready")
     os.rename(tmp_path / "t.db", tmp_path / "old.db")
     script.answer()

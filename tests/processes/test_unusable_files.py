@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes.script import Ended, Script, assert_intact, query, run, run_quietly
+from tests.processes.script import Ended, Script, assert_intact, log_stays, query, run, run_quietly
 from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION
 
 NOBODY = 65534
@@ -139,10 +139,11 @@ def test_log_of_damaged_file_is_kept_with_it(tmp_path: Path) -> None:
     script = Script(tmp_path, RUNNING + "go_on()", 0)
     script.wait_for("ready")
     checkpointed(tmp_path / "t.db")
-    script.answer()
-    script.wait_for("ready")
-    script.send(signal.SIGKILL)
-    script.end()
+    with log_stays(tmp_path / "t.db"):
+        script.answer()
+        script.wait_for("ready")
+        script.send(signal.SIGKILL)
+        script.end()
     overwrite_pages(tmp_path / "t.db")
     assert stats_of(run(tmp_path, SERVICE))["files_moved_aside"] == 1
     assert any(b"after 0" in path.read_bytes() for path in tmp_path.glob(f"{MOVED}*"))
@@ -448,10 +449,12 @@ def test_file_that_is_damaged_while_it_is_in_use_is_moved_aside(processes: int, 
 
 def test_innocent_failures_move_nothing(tmp_path: Path) -> None:
     """A killed process left a write-ahead log, and another process locks the file for longer than anybody waits."""
-    script = Script(tmp_path, RUNNING, 0)
-    script.wait_for("ready")
-    script.send(signal.SIGKILL)
-    script.end()
+    run_quietly(tmp_path, "record()")
+    with log_stays(tmp_path / "t.db"):
+        script = Script(tmp_path, RUNNING, 0)
+        script.wait_for("ready")
+        script.send(signal.SIGKILL)
+        script.end()
     assert (tmp_path / "t.db-wal").stat().st_size > 0
     with contextlib.closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -469,4 +472,4 @@ def test_innocent_failures_move_nothing(tmp_path: Path) -> None:
         other.execute("COMMIT")
     assert waiting.end().code == 0
     assert moved(tmp_path) == []
-    assert query(tmp_path, "SELECT count(*) FROM traces") == [201]
+    assert query(tmp_path, "SELECT count(*) FROM traces") == [202]

@@ -18,6 +18,7 @@ from tracer._models import SpanStatusCode, TraceState
 from tracer.store import ChunkRow, ProcessRow, TraceQuery, check_uri, current_process, open_store
 from tracer.store import _connection as connection_module
 from tracer.store import _thread as thread_module
+from tracer.store._connection import create_file
 from tracer.store._read import read_live_chunks
 from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION, migrate
 from tracer.store.sqlite import SqliteStore
@@ -342,6 +343,7 @@ async def test_the_file_shrinks_when_traces_are_deleted_and_the_store_is_idle(st
 
 
 async def test_tidying_a_file_that_cannot_shrink_comes_to_an_end(path: Path) -> None:
+    create_file(path)
     with sqlite3.connect(path) as creator:  # an empty file whose first page says: no auto_vacuum
         creator.execute("PRAGMA user_version = 0")
         creator.execute("VACUUM")

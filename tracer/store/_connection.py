@@ -26,6 +26,7 @@ __all__ = [
     "checkpoint",
     "create_directory",
     "create_file",
+    "descriptor_shortage",
     "is_interrupted",
     "is_locked",
     "prepare",
@@ -86,6 +87,15 @@ def create_file(path: Path) -> None:
     # O_EXCL does not open a file that exists: SQLite may hold locks on it, and closing it would drop them.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
+
+
+def descriptor_shortage() -> OSError | None:
+    """Return the error if no file at all can be opened now. SQLite only says "unable to open database file"."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error
+    return None
 
 
 @contextlib.contextmanager

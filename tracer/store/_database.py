@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tracer.store._connection import (
     WRITER_PRAGMAS,
     create_directory,
     create_file,
+    descriptor_shortage,
     prepare,
 )
 from tracer.store._file_problem import Kind, find_problem, identity, is_damage
@@ -31,6 +33,8 @@ from tracer.store._thread import ConnectionThread
 from tracer.store.uri import spool_directory
 
 __all__ = ["Database"]
+
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)  # of descriptors, of room: they pass
 
 P = ParamSpec("P")
 Q = TypeVar("Q")
@@ -233,7 +237,8 @@ class Database:
         return await self._connect(str(path), READER_PRAGMAS)
 
     def _unopened(self, reason: object, *, passing: bool = True) -> StoreError:
-        kind = TransientStoreError if passing and self.was_open else StoreError
+        is_shortage = isinstance(reason, OSError) and reason.errno in _SHORTAGES
+        kind = TransientStoreError if is_shortage or (passing and self.was_open) else StoreError
         return kind(f"it can't be opened: {reason}")
 
     async def _connect(self, database: str, pragmas: tuple[str, ...]) -> ConnectionThread:
@@ -241,8 +246,10 @@ class Database:
         try:
             await thread.open()
             await thread.run(prepare, pragmas)
-        except BaseException:
+        except BaseException as error:
             await thread.aclose()
+            if isinstance(error, sqlite3.OperationalError) and (shortage := descriptor_shortage()) is not None:
+                raise self._unopened(shortage) from error
             raise
         return thread
 

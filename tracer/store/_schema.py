@@ -221,16 +221,19 @@ _MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection) -> bool:
     """Bring the file to `SCHEMA_VERSION`, all steps in one transaction, so that a kill leaves the old version.
 
     Several processes may race to create one file: the version is read again under the write lock.
+
+    Returns:
+        False if there was nothing to do.
 
     Raises:
         StoreError: The file is of a newer version or holds another program's tables; it is left untouched.
     """
     if _version(connection) == SCHEMA_VERSION:
-        return
+        return False
     with transaction(connection):
         version = _version(connection)
         for script in _MIGRATIONS[version:]:
@@ -238,6 +241,7 @@ def migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return True
 
 
 def newer_schema_message(version: int) -> str:

@@ -71,11 +71,12 @@ class SqliteStore:
     def __init__(self, uri: str, *, rescues: bool = False) -> None:
         self.uri = uri
         self._path = None if uri == MEMORY_URI else sqlite_path(uri)
-        self._database = Database(self._path, migrate, rescues=rescues)
+        self._database = Database(self._path, self._prepare, rescues=rescues)
         self._process_id: str | None = None
         self._sources: dict[str, int] = {}
         self._carried: Running | None = None
         self._next_sweep = 0.0
+        self._log_problem: str | None = None
 
     async def open(self) -> None:
         """Open or create the database, and migrate it forward. This call is optional: the first use does the same.
@@ -212,13 +213,19 @@ class SqliteStore:
             return await self._database.write(index_text, limit)
 
     async def tidy(self) -> bool:
-        """Bring the full-text index up to date and give back the pages that deleting freed, a step at a time."""
+        """Bring the full-text index up to date, give back the pages that deleting freed, and empty the log, in steps.
+
+        Then the file alone holds everything, for whoever copies or moves it.
+        """
         if not self._database.is_open:
             return False
         if await self.index_text(_IDLE_INDEX_ROWS):
             return True
         with self._translated("shrink"):
-            return await self._database.write(shrink, _IDLE_FREE_PAGES)
+            if await self._database.write(shrink, _IDLE_FREE_PAGES):
+                return True
+            await self._database.write(self._empty_log)
+        return False
 
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
         """Set one tag. Raises TraceNotFoundError."""
@@ -325,6 +332,10 @@ class SqliteStore:
             if not await self.index_text(_INDEX_ROWS):
                 break
 
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if migrate(connection):
+            self._empty_log(connection)  # so that the file has its tables if somebody moves it, which leaves its log
+
     def _mark_interrupted(self, connection: sqlite3.Connection) -> None:
         """Mark the traces of processes that are gone.
 
@@ -342,8 +353,7 @@ class SqliteStore:
         if batch.process == current_process():  # else it is what a dead one left
             self._process_id = batch.process.process_id
             self._sources.update(batch.sources)
-        if self._path is not None:
-            checkpoint(connection, self._path, at_least=CHECKPOINT_BYTES)
+        self._empty_log(connection, at_least=CHECKPOINT_BYTES)
 
     def _finish(self, connection: sqlite3.Connection) -> None:
         if self._process_id is not None:
@@ -351,8 +361,21 @@ class SqliteStore:
             connection.execute(sql, (time.time_ns(), self._process_id))
         for source in self._sources:
             _forget_source(connection, source)
-        if self._path is not None and self._database.is_current:
-            checkpoint(connection, self._path, at_least=1)
+        if self._database.is_current:
+            self._empty_log(connection)
+
+    def _empty_log(self, connection: sqlite3.Connection, *, at_least: int = 1) -> None:
+        """Move the write-ahead log into the file. If that fails, the log keeps what was committed: say so once."""
+        if self._path is None:
+            return
+        try:
+            checkpoint(connection, self._path, at_least=at_least)
+        except (OSError, sqlite3.Error) as error:
+            if str(error) != self._log_problem:
+                self._log_problem = str(error)
+                logger.warning("%s-wal can't be moved into its database, and grows: %s", self._path, error)
+        else:
+            self._log_problem = None
 
 
 def _taken_over(connection: sqlite3.Connection, source: str) -> int:
