@@ -17,6 +17,7 @@ from tracer.store import _schema
 
 def old_database(path: Path) -> str:
     """Make a database as the first version did, with one trace in it."""
+    path.touch(mode=0o600)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(_schema._V1)
         connection.execute(f"PRAGMA application_id = {_schema.APPLICATION_ID}")

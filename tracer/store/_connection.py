@@ -54,6 +54,7 @@ WRITER_PRAGMAS = (
     "mmap_size = 0",  # a truncated file would be a SIGBUS in the user's process
     # Until a statement succeeds, SQLite keeps a copy of the old pages: by default in /var/tmp, where no prompt belongs.
     "temp_store = MEMORY",
+    "secure_delete = ON",  # zeros take the place of what is deleted; how SQLite was built decides the default
     "foreign_keys = ON",
     "trusted_schema = OFF",  # a crafted file must not run functions through its views and triggers
     "cell_size_check = ON",

@@ -19,6 +19,7 @@ import msgspec
 from tracer._exceptions import ConfigurationError, StoreError
 from tracer._models import USAGE_KEYS, TokenUsage
 from tracer.store._connection import BUSY_TIMEOUT_MS, checkpoint, transaction, translated
+from tracer.store._text import merge_text
 from tracer.store.uri import MEMORY_URI, check_uri, redact_uri, sqlite_path
 
 __all__ = [
@@ -35,6 +36,10 @@ __all__ = [
 ]
 
 _MAX_PROBLEMS = 100
+_VACUUM_PRAGMAS = (
+    "query_only = OFF", "temp_store = FILE", "secure_delete = ON", "synchronous = NORMAL", "wal_autocheckpoint = 0",
+)  # fmt: skip
+_INDEX_ROWS = 2_000  # spans that a vacuum adds to the full-text index in a step
 _STEPS = 100_000  # of SQLite's virtual machine, between two looks for Ctrl-C
 
 
@@ -148,6 +153,8 @@ def _damage(connection: sqlite3.Connection) -> Iterator[str]:
 def vacuum(uri: str) -> Vacuumed:
     """Write the file again without gaps, while no other process writes. Needs twice its size of free disk space.
 
+    The words of deleted spans leave the full-text index.
+
     Raises:
         StoreError: No room on the disk, or another process keeps the database locked.
     """
@@ -158,8 +165,10 @@ def vacuum(uri: str) -> Vacuumed:
     # The copy goes beside the database: it holds prompts, and may be larger than memory or than /var/tmp.
     os.environ["SQLITE_TMPDIR"] = str(path.parent)
     with _connected(uri) as connection:
-        for pragma in ("query_only = OFF", "temp_store = FILE", "synchronous = NORMAL", "wal_autocheckpoint = 0"):
+        for pragma in _VACUUM_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchone()
+        if _pragma(connection, "user_version"):  # otherwise it has no tables yet
+            merge_text(connection, _INDEX_ROWS)
         connection.execute("VACUUM")
         checkpoint(connection, path, at_least=1)
     return Vacuumed(bytes_before=before, bytes_after=_size(path))

@@ -22,7 +22,7 @@ from tracer.store._file_problem import is_damage
 from tracer.store._gate import forked_in_use
 from tracer.store._read import TRACE_COLUMNS, read_live_chunks, read_traces
 from tracer.store._schema import migrate
-from tracer.store._text import count_steps, index_text
+from tracer.store._text import count_steps, follow_changes, index_text
 from tracer.store._write import write_batch
 from tracer.store.base import Batch, TraceQuery
 from tracer.store.process import current_process
@@ -442,6 +442,7 @@ def _delete(connection: sqlite3.Connection, given: dict[str, Any], limit: int) -
         connection.execute("DELETE FROM live_chunks WHERE trace_id IN (SELECT trace_id FROM doomed)")
         count = connection.execute("DELETE FROM traces WHERE key IN (SELECT key FROM doomed)").rowcount
         connection.execute("DROP TABLE doomed")
+        follow_changes(connection)  # the list of changes holds the text that was deleted
     return count
 
 
