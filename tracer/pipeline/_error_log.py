@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from tracer._exceptions import StoreError
 from tracer.pipeline.throttle import Throttle
 
 __all__ = ["ErrorLog"]
@@ -27,4 +28,6 @@ class ErrorLog:
         self.last = f"{type(error).__name__}: {error}"
         if self._throttle.allows(what):
             text = what if count is None else f"{count} {what}"
-            logger.error("%s: %s (told at most once a minute; see tracer.stats())", text, error, exc_info=error)
+            # What is wrong with a store (a full disk) is in its message; the way to it through our code helps nobody.
+            shown = None if isinstance(error, StoreError) else error
+            logger.error("%s: %s (told at most once a minute; see tracer.stats())", text, error, exc_info=shown)
