@@ -6,22 +6,28 @@ import asyncio
 import concurrent.futures
 import itertools
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import anyio
 import pytest
 
+import tracer
 import tracer.pipeline.worker as worker_module
 from tests.scripted_store import ScriptedStore, ended, eventually, started
 from tracer._config import Settings
 from tracer._exceptions import ClosedError, StoreError, TransientStoreError
+from tracer._runtime import runtime
 from tracer.assembly.assembler import Assembler
 from tracer.capture.records import Codec, Payload, Rank, SpanChunk, encode
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline.worker import Worker
+from tracer.testing import isolated
 
 Log = list[logging.LogRecord]
 
@@ -97,6 +103,46 @@ def test_a_batch_has_few_large_records(bench: Bench) -> None:
     bench.settled()
     assert max(len(batch.spans) for batch in bench.store.batches) <= 8
     assert sum(len(batch.spans) for batch in bench.store.batches) == 20
+
+
+def stored_losses(bench: Bench) -> dict[str, int]:
+    losses = bench.worker.submit(bench.store.losses).result(20)
+    return {loss.reason: loss.count for loss in losses}
+
+
+def test_refused_spans_are_stored_though_nothing_comes_after_them(bench: Bench) -> None:
+    bench.push(started(1), ended(1))
+    bench.settled()
+    for _ in range(3):
+        bench.queue.refuse(Rank.START)
+    bench.queue.refuse(Rank.CHUNK)  # of a trace that says so itself
+    bench.worker.wake()
+    eventually(lambda: stored_losses(bench) == {"start": 3})
+    bench.queue.refuse(Rank.START)
+    bench.push(started(2), ended(2))
+    bench.settled()
+    assert stored_losses(bench) == {"start": 4}
+
+
+def test_lost_batches_are_stored_when_the_store_takes_batches_again(bench: Bench, tracer_log: Log) -> None:
+    bench.store.always = StoreError("no")
+    bench.push(started(1), ended(1))
+    bench.settled()
+    bench.store.always = None
+    bench.push(started(2), ended(2))
+    bench.settled()
+    eventually(lambda: stored_losses(bench) == {"lost": 2})
+    assert bench.worker.counts.lost == 2
+    tracer_log.clear()
+
+
+def test_losses_are_stored_at_the_end(tmp_path: Path) -> None:
+    with isolated(f"sqlite:///{tmp_path}/losses.db"), tracer.start_span("full"):
+        pipeline = runtime.pipeline_for_spans()
+        for _ in range(7):
+            pipeline.refuse(Rank.START)
+    with closing(sqlite3.connect(tmp_path / "losses.db")) as connection:
+        assert connection.execute("SELECT reason, count FROM loss").fetchall() == [("start", 7)]
 
 
 def test_an_idle_worker_is_woken_by_one_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

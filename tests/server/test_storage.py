@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import httpx
 
 from tests.server.test_pages import Elements, ids
-from tests.store.rows import simple
+from tests.store.rows import SECOND, simple
+from tracer.store import Batch, current_process
+from tracer.store.base import LossRow
 from tracer.store.sqlite import SqliteStore
 
 
@@ -40,6 +43,29 @@ async def test_losses_lead_to_their_traces(client: httpx.AsyncClient, store: Sql
     links = [str(link["href"]) for link in page.named("a") if "dropped" in str(link.get("href"))]
     found = sorted([ids((await client.get(link)).text) for link in links])
     assert found == [[2], [2, 1]]
+
+
+async def test_losses_of_whole_traces_are_told_above_the_list(client: httpx.AsyncClient, store: SqliteStore) -> None:
+    now = time.time_ns()
+    await store.write(simple(1))
+    assert "They are in no trace" not in (await client.get("/")).text
+    rows = [
+        LossRow(reason="start", count=1_200, time_ns=now - 60 * SECOND),
+        LossRow(reason="start", count=34, time_ns=now),
+        LossRow(reason="lost", count=5, time_ns=now - 30 * 86_400 * SECOND),
+    ]
+    await store.write(Batch(process=current_process(), losses=rows))
+    page = Elements((await client.get("/")).text).text
+    assert "1,234 spans were not recorded, because the queue was full" in page
+    assert "records were not stored" not in page, "that was a month ago"
+    assert "1,234 spans were not recorded, because the queue was full" in (await client.get("/?name=nothing")).text
+    page = Elements((await client.get("/storage")).text).text
+    assert "1,234 spans were not recorded" in page
+    assert "5 records were not stored, because the database refused them" in page
+    told = (await client.get("/api/storage")).json()["losses"]
+    counts = [(loss["reason"], loss["count"], loss["processes"]) for loss in told]
+    assert counts == [("start", 1_234, 1), ("lost", 5, 1)]
+    assert (told[0]["first_ns"], told[0]["last_ns"]) == (now - 60 * SECOND, now)
 
 
 async def test_empty_pages_say_so(client: httpx.AsyncClient) -> None:

@@ -53,6 +53,7 @@ def _lines(totals: Totals, experiments: list[ExperimentSummary], storage: Storag
     for label, moment in (("oldest", storage.oldest_ns), ("newest", storage.newest_ns)):
         yield label, "" if moment is None else local_text(moment)
     yield "lost records", pairs_text(storage.dropped) or "0"
+    yield from ((f"lost as a whole ({loss.reason})", f"{loss.count:,}") for loss in storage.losses)
     yield "file", f"{size_text(storage.file_bytes)}, {size_text(storage.free_bytes)} of it free"
     yield "log", size_text(storage.log_bytes)
     yield "schema version", str(storage.schema_version)

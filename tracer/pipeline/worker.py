@@ -27,6 +27,7 @@ from tracer.pipeline._batch_writer import RETRY_LAST, BatchWriter, Fate
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._hook_watch import HookWatch
 from tracer.pipeline._jobs import Answer, Jobs
+from tracer.pipeline._losses import Losses
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.crash_ring import CrashRing
@@ -95,6 +96,7 @@ class Worker:
         self._settings = settings
         self._errors = errors
         self._jobs = Jobs(self.obstacle)
+        self._losses = Losses(self._count_losses)
         self._starting = threading.Lock()
         self._thread_id: int | None = None
         self._slices = Slices()
@@ -293,7 +295,7 @@ class Worker:
             self._event = anyio.Event()
             settings = self._settings()
             records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
-            if records:
+            if records or self._losses.are_new:
                 kept = await self._settle(records, settings, assembler)
                 last_work = time.monotonic()
                 if not kept and self.writer.is_overdue:
@@ -343,7 +345,7 @@ class Worker:
     # --- records --------------------------------------------------------------------------------------------------
 
     async def _settle(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> bool:
-        """Assemble records, write the result, and count them; return False if all of them are lost."""
+        """Assemble records, write the result and new losses, and count them; return False if all of them are lost."""
         batch: Batch | None
         ringed = self._queue.take_ringed()
         try:
@@ -355,8 +357,12 @@ class Worker:
         if batch is not None and not self.crash_ring.is_left:
             batch.sources = {ring.name: sequence for ring, sequence in ringed.items()}
         fate = Fate.WRITTEN
-        if batch is not None and (batch.traces or batch.spans):
-            fate = await self.writer.write(batch, len(records) - lost)
+        if batch is not None:
+            batch.losses = self._losses.take()
+            if batch.traces or batch.spans or batch.losses:
+                fate = await self.writer.write(batch, len(records) - lost)
+            if fate is Fate.LOST:
+                self._losses.give_back(batch.losses)
         if fate is Fate.LOST:
             lost = len(records)
             if self.writer.is_overdue:
@@ -370,7 +376,7 @@ class Worker:
         self.writer.count(settled=len(records), lost=lost, spooled=spooled)
         self._settled_event.set()
         self._settled_event = anyio.Event()
-        return lost < len(records)
+        return lost < len(records) or not records
 
     def _feed(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> int:
         """Give the assembler its records, in time slices; return how many of them could not be used."""
@@ -398,6 +404,14 @@ class Worker:
         """
         if len(self._queue) < BACKLOG:
             self._slices.offer()
+
+    def _count_losses(self) -> dict[str, int]:
+        counts = self.writer.counts
+        return {
+            "start": self._queue.statistics().refused["start"],
+            "lost": counts.lost,
+            "spool": counts.shed + counts.shed_of_others,
+        }
 
     def _settle_in_flight(self, error: BaseException) -> None:
         """Count what was drained when the loop failed as lost.

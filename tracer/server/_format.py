@@ -10,7 +10,19 @@ from typing import Any
 from tracer._format import format_bytes, format_cost, format_duration
 from tracer.render.addresses import session_url
 
-__all__ = ["FILTERS", "STATE_WORDS", "brief", "count", "duration", "iso", "moment", "seconds", "share", "stretch"]
+__all__ = [
+    "FILTERS",
+    "LOSS_WORDS",
+    "STATE_WORDS",
+    "brief",
+    "count",
+    "duration",
+    "iso",
+    "moment",
+    "seconds",
+    "share",
+    "stretch",
+]
 
 MISSING = ""
 
@@ -70,6 +82,10 @@ def _utc(nanoseconds: int) -> datetime:
 
 
 STATE_WORDS = {"OK": "OK", "ERROR": "Error", "IN_PROGRESS": "Running", "INTERRUPTED": "Interrupted"}
+LOSS_WORDS = {
+    "start": "spans were not recorded, because the queue was full",
+    "lost": "records were not stored, because the database refused them",
+}
 FILTERS: dict[str, Callable[..., Any]] = {
     "brief": brief,
     "bytes": format_bytes,

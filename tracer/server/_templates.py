@@ -45,7 +45,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.globals.update(static=static_url, navigation=_NAVIGATION, state_words=_format.STATE_WORDS)
+    made.globals.update(static=static_url, navigation=_NAVIGATION)
+    made.globals.update(state_words=_format.STATE_WORDS, loss_words=_format.LOSS_WORDS)
     made.filters.update(_format.FILTERS)
     return made
 

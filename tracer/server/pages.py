@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -27,6 +28,8 @@ from tracer.store.summaries import Facet
 __all__ = ["ROUTES"]
 
 PAGE_SIZE = 100
+RECENT_NS = 7 * 86_400 * 10**9
+"""Losses that are older than a week are shown on the page of the storage only."""
 _FORMS = {"Referrer-Policy": "same-origin"}
 """For pages with forms: under ``no-referrer``, browsers send forms with ``Origin: null``. Other hosts learn nothing."""
 _TITLES = {"status": "Status", "model": "Model", "experiment": "Experiment", "name": "Name"}
@@ -46,6 +49,7 @@ async def traces(request: Request) -> Response:
         view=View(request.query_params),
         traces=found,
         problem=problem,
+        whole_losses=await store.losses(since_ns=time.time_ns() - RECENT_NS),
         is_empty=not found and not problem and not is_narrowed(request.query_params),
         uri=request.app.state.source.name,
         formats=formats(),

@@ -26,7 +26,8 @@ async def storage(request: Request) -> Response:
     """Show what the database holds, how much space it takes, what was lost, and how to make it smaller."""
     found = await (await slow_store_of(request)).storage()
     losses = [(kind, count, f"/?{urlencode({'filter': _lost(kind)})}") for kind, count in found.dropped.items()]
-    return render(request, "storage.html", found=found, losses=losses, commands=_commands(found.uri))
+    commands = _commands(found.uri)
+    return render(request, "storage.html", found=found, losses=losses, whole_losses=found.losses, commands=commands)
 
 
 def _lost(kind: str) -> str:

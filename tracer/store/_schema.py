@@ -1,8 +1,8 @@
 """The SQLite schema, and how a file is brought to it: forward migrations; ``user_version`` has the last one's number.
 
-Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``feedback``, ``processes`` and the
-view ``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs, '$.messages')``
-works. The rest is for internal use.
+Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``feedback``, ``processes``, ``loss``
+and the view ``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs,
+'$.messages')`` works. The rest is for internal use.
 
 Why it has this shape:
 
@@ -217,7 +217,19 @@ CREATE INDEX traces_numbers ON traces (
 # that none comes twice.
 _V7 = "CREATE TABLE taken_over (source TEXT PRIMARY KEY, batches INTEGER NOT NULL) WITHOUT ROWID;"
 
-_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7)
+# What was lost as a whole. What one trace lacks is in `traces.dropped`.
+_V8 = """
+CREATE TABLE loss (
+    process_id TEXT NOT NULL,
+    reason TEXT NOT NULL,                   -- start: spans refused by a full queue; lost: records that were not stored
+    count INTEGER NOT NULL,
+    first_ns INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    PRIMARY KEY (process_id, reason)
+) WITHOUT ROWID;
+"""
+
+_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7, _V8)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

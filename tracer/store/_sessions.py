@@ -22,9 +22,9 @@ from tracer.store.query import (
     _newest_key,
     _Token,
 )
-from tracer.store.summaries import ExperimentSummary, SessionPage, SessionSummary, StorageSummary
+from tracer.store.summaries import ExperimentSummary, LossSummary, SessionPage, SessionSummary, StorageSummary
 
-__all__ = ["experiments", "sessions", "storage"]
+__all__ = ["experiments", "losses", "sessions", "storage"]
 
 _MAX_TRACES = 10_000  # so many of a session's traces are summed
 _MAX_LOSSES = 10_000  # so many traces with losses are looked at
@@ -138,7 +138,7 @@ def storage(connection: sqlite3.Connection, uri: str, path: Path | None) -> Stor
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("user_version", "freelist_count", "page_size")
     )
-    rows, oldest, newest, losses, dropped = one_row(connection, _STORAGE, ())
+    rows, oldest, newest, lacking, dropped = one_row(connection, _STORAGE, ())
     return StorageSummary(
         uri=uri,
         schema_version=version,
@@ -148,9 +148,24 @@ def storage(connection: sqlite3.Connection, uri: str, path: Path | None) -> Stor
         rows=rows,
         oldest_ns=oldest,
         newest_ns=newest,
-        traces_with_losses=losses,
+        traces_with_losses=lacking,
         dropped=dropped,
+        losses=losses(connection, 0),
     )
+
+
+_LOSSES = """
+SELECT reason, sum(count) AS count, count(*) AS processes, min(first_ns) AS first_ns, max(last_ns) AS last_ns
+FROM loss WHERE last_ns >= ? GROUP BY reason ORDER BY reason DESC
+"""
+
+
+def losses(connection: sqlite3.Connection, since_ns: int) -> list[LossSummary]:
+    """Return what was lost as a whole, by reason."""
+    return [
+        LossSummary(reason=reason, count=count, processes=processes, first_ns=first_ns, last_ns=last_ns)
+        for reason, count, processes, first_ns, last_ns in connection.execute(_LOSSES, (since_ns,)).fetchall()
+    ]
 
 
 def _size(path: Path | None) -> int:

@@ -146,6 +146,10 @@ _PROCESS = """
 INSERT INTO processes (process_id, host, pid, started) VALUES (?, ?, ?, ?)
 ON CONFLICT (process_id) DO UPDATE SET ended_ns = NULL WHERE ended_ns IS NOT NULL
 """
+_LOSS = """
+INSERT INTO loss (process_id, reason, count, first_ns, last_ns) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (process_id, reason) DO UPDATE SET count = count + excluded.count, last_ns = excluded.last_ns
+"""
 _DROP = """
 UPDATE traces
 SET dropped = json_set(ifnull(dropped, '{}'), '$.' || :kind, ifnull(json_extract(dropped, '$.' || :kind), 0) + :count)
@@ -185,6 +189,8 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     for patch in batch.traces:
         for kind, count in patch.dropped.items():
             connection.execute(_DROP, {"trace_id": patch.trace_id, "kind": f'"{kind}"', "count": count})
+    for loss in batch.losses:
+        connection.execute(_LOSS, (process.process_id, loss.reason, loss.count, loss.time_ns, loss.time_ns))
 
 
 def _write_traces(connection: sqlite3.Connection, batch: Batch, sole: dict[str, SpanRow]) -> tuple[dict[str, int], int]:

@@ -16,13 +16,14 @@ from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
     Histogram,
+    LossSummary,
     Neighbours,
     Overview,
     SessionPage,
     StorageSummary,
 )
 
-__all__ = ["Batch", "ChunkRow", "MediaRow", "ProcessRow", "SpanRow", "Store", "TracePatch", "TraceQuery"]
+__all__ = ["Batch", "ChunkRow", "LossRow", "MediaRow", "ProcessRow", "SpanRow", "Store", "TracePatch", "TraceQuery"]
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):
@@ -131,6 +132,19 @@ class TracePatch(msgspec.Struct, kw_only=True, gc=False):
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
 
 
+class LossRow(msgspec.Struct, kw_only=True, gc=False):
+    """How much a process lost of what belongs to no stored trace, since the last such row.
+
+    Attributes:
+        reason: As in `Stats.dropped`: ``start`` (spans that a full queue refused) or ``lost`` (records that could not
+            be stored).
+    """
+
+    reason: str
+    count: int
+    time_ns: int
+
+
 class Batch(msgspec.Struct, kw_only=True):
     """What is written in one transaction: all of it or nothing.
 
@@ -146,6 +160,7 @@ class Batch(msgspec.Struct, kw_only=True):
     chunks: list[ChunkRow] = msgspec.field(default_factory=list)
     media: list[MediaRow] = msgspec.field(default_factory=list)
     sources: dict[str, int] = msgspec.field(default_factory=dict)
+    losses: list[LossRow] = msgspec.field(default_factory=list)
 
 
 class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
@@ -316,4 +331,8 @@ class Store(Protocol):
 
     async def storage(self) -> StorageSummary:
         """Return what the database holds and how much room it takes."""
+        ...
+
+    async def losses(self, *, since_ns: int = 0) -> list[LossSummary]:
+        """Return what processes lost that belongs to no stored trace, by reason, if it went on after a moment."""
         ...

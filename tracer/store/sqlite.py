@@ -31,6 +31,7 @@ from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
     Histogram,
+    LossSummary,
     Neighbours,
     Overview,
     SessionPage,
@@ -300,6 +301,11 @@ class SqliteStore:
         """Return what the database holds and how much room it takes."""
         with self._translated("read"):
             return await self._database.read(_sessions.storage, redact_uri(self.uri), self._path)
+
+    async def losses(self, *, since_ns: int = 0) -> list[LossSummary]:
+        """Return what processes lost that belongs to no stored trace, by reason, if it went on after a moment."""
+        with self._translated("read"):
+            return await self._database.read(_sessions.losses, since_ns)
 
     async def _summarized(
         self,

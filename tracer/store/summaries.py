@@ -17,6 +17,7 @@ __all__ = [
     "Facets",
     "Histogram",
     "HistogramBucket",
+    "LossSummary",
     "ModelSummary",
     "NameSummary",
     "Neighbours",
@@ -221,6 +222,23 @@ class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class LossSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What processes lost for one reason, as a whole: no stored trace can say that it is missing.
+
+    Attributes:
+        reason: As in `Stats.dropped`: ``start`` counts spans that a full queue refused; ``lost`` counts records that
+            could not be stored.
+        processes: How many processes lost some.
+        first_ns: When the first of these losses was noticed; `last_ns` is for the last.
+    """
+
+    reason: str
+    count: int
+    processes: int
+    first_ns: int
+    last_ns: int
+
+
 class StorageSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a database holds, how much room it takes, and what is missing.
 
@@ -232,6 +250,7 @@ class StorageSummary(msgspec.Struct, frozen=True, kw_only=True):
         oldest_ns: Start of the oldest trace; None when there is none.
         traces_with_losses: How many traces lack records that were lost.
         dropped: How many records of each kind were lost, in the newest 10,000 of these traces.
+        losses: What was lost as a whole, and is missing from no stored trace.
     """
 
     uri: str
@@ -244,3 +263,4 @@ class StorageSummary(msgspec.Struct, frozen=True, kw_only=True):
     newest_ns: int | None = None
     traces_with_losses: int
     dropped: dict[str, int]
+    losses: list[LossSummary]
