@@ -12,6 +12,7 @@ import pytest
 from tests.store.rows import batch, patch, simple, span, span_id, started, trace_id
 from tracer import MediaNotFoundError
 from tracer.store import Batch, MediaRow, TraceQuery, open_store
+from tracer.store._connection import create_file
 from tracer.store._schema import _MIGRATIONS, APPLICATION_ID, SCHEMA_VERSION, _statements
 from tracer.store.sqlite import SqliteStore
 
@@ -95,6 +96,7 @@ async def test_two_stores_over_one_file_share_media(store: SqliteStore, path: Pa
 
 
 async def test_a_file_of_version_1_is_migrated_with_what_is_in_it(path: Path) -> None:
+    create_file(path)
     creator = sqlite3.connect(path)
     for statement in _statements(_MIGRATIONS[0]):
         creator.execute(statement)
