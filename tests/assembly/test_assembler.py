@@ -19,8 +19,9 @@ import tracer
 from tests.reading import last_span, last_spans, last_trace, stored_bytes, stored_rows
 from tracer import _semconv as sc
 from tracer._models import SpanStatusCode, TraceState
-from tracer.assembly import assembler
-from tracer.assembly.assembler import MAX_EVENTS, MAX_LIVE_EVENTS, Assembler
+from tracer.assembly import _counted_responses, assembler
+from tracer.assembly.assembler import Assembler
+from tracer.capture.limits import EVENTS, LIVE_BYTES
 from tracer.capture.records import (
     Ending,
     Failure,
@@ -154,28 +155,100 @@ def test_what_was_cut_off_is_marked_and_counted_for_both_sides() -> None:
 
 
 def test_the_events_of_one_span_are_bounded() -> None:
-    notes: list[Record] = [SpanNoted(ROOT, "event", number) for number in range(MAX_EVENTS + 5)]
+    notes: list[Record] = [SpanNoted(ROOT, "event", number) for number in range(EVENTS + 5)]
     assembler = Assembler(current_process())
     for record in (root(), *notes, SpanEnded(ROOT, 2, Ending.RETURNED)):
         assembler.feed(encode(record))
     batch = assembler.take_batch()
     assert assembler.counts.events == 5
-    assert len(json.loads(batch.spans[0].events or b"")) == MAX_EVENTS
+    assert len(json.loads(batch.spans[0].events or b"")) == EVENTS
     assert batch.traces[0].dropped == {"events": 5}
 
 
-def test_events_are_written_live_up_to_a_bound_and_all_of_them_at_the_end() -> None:
-    notes: list[Record] = [SpanNoted(ROOT, "event", number) for number in range(MAX_LIVE_EVENTS)]
-    live, beyond, ended = batches(
-        [root(), *notes], [SpanNoted(ROOT, "event", 1)], [SpanEnded(ROOT, 2, Ending.RETURNED)]
+def test_events_are_written_live_and_all_of_them_at_the_end() -> None:
+    notes: list[Record] = [SpanNoted(ROOT, "event", number, {"text": "x" * 500}) for number in range(10)]
+    live, again, all_of_them = batches([root(), *notes], [*notes], [SpanEnded(ROOT, 2, Ending.RETURNED)])
+    assert [len(json.loads(batch.spans[0].events or b"")) for batch in (live, again, all_of_them)] == [10, 20, 20]
+
+
+def noted(text: str, *, failure: Failure | None = None) -> SpanNoted:
+    return SpanNoted(ROOT, "event", 1_500, {"text": text}, failure)
+
+
+def test_large_events_beyond_the_limit_are_dropped_and_counted_but_small_ones_are_kept() -> None:
+    assembler = Assembler(current_process())
+    assembler.max_payload_bytes = 10_000
+    for record in (root(), *[noted("x" * 4_000)] * 5, noted("small"), SpanEnded(ROOT, 2_000, Ending.RETURNED)):
+        assembler.feed(encode(record))
+    batch = assembler.take_batch()
+    texts = [attributes["text"] for _, _, attributes in json.loads(batch.spans[0].events or b"")]
+    assert [len(text) for text in texts] == [4_000, 4_000, 4_000, 5]
+    assert (assembler.counts.events, batch.traces[0].dropped) == (2, {"events": 2})
+
+
+def test_what_a_running_span_holds_is_written_again_only_when_it_has_changed_or_doubled() -> None:
+    large = noted("x" * LIVE_BYTES)
+    update = SpanUpdated(ROOT, outputs=value("out"), attributes={"a": "y" * LIVE_BYTES})
+    end = SpanEnded(ROOT, 9_000, Ending.RETURNED)
+    small = SpanUpdated(ROOT, attributes={"b": 1})
+    given: list[list[Record]] = [[root(), large, update], [noted("1")], [small], [large], [update], [end]]
+    found = [batch.spans[0] for batch in batches(*given)]
+    events = [row.events and len(json.loads(row.events)) for row in found]
+    assert events == [1, None, None, 3, None, 3]
+    assert [row.outputs for row in found] == [b'"out"', None, None, None, b'"out"', b'"out"']
+    assert [row.attributes is not None for row in found] == [True, False, False, False, True, True]
+    assert json.loads(found[-1].attributes or b"")["b"] == 1
+
+
+def test_attributes_beyond_the_limit_are_left_out_and_counted_but_not_those_that_replace_one_another() -> None:
+    assembler = Assembler(current_process())
+    assembler.max_payload_bytes = 10_000
+    assembler.feed(encode(root()))
+    for number in range(50):
+        assembler.feed(encode(SpanUpdated(ROOT, attributes={"same": f"{number}" + "x" * 2_000})))
+    assert assembler.counts.truncated == 0
+    for number in range(8):
+        assembler.feed(encode(SpanUpdated(ROOT, attributes={f"large {number}": "x" * 2_000, "last": number})))
+    assembler.feed(encode(SpanUpdated(ROOT, attributes={"small": 1})))
+    assembler.feed(encode(SpanEnded(ROOT, 2_000, Ending.RETURNED)))
+    attributes = json.loads(assembler.take_batch().spans[0].attributes or b"")
+    assert attributes["same"].startswith("49")
+    assert attributes["small"] == 1
+    assert 3 <= attributes["last"] < 6
+    assert attributes[sc.TRUNCATED]["attributes"] > 2_000
+    assert assembler.counts.truncated == 7 - attributes["last"]
+
+
+def test_of_too_many_open_spans_the_oldest_is_closed_as_abandoned_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembler, "OPEN_SPANS", 3)
+    made = Assembler(current_process())
+    for number in range(5):
+        made.feed(encode(SpanStarted(TRACE, f"{number:016}", None, "never", "CHAIN", 1_000 + number, "Default")))
+    assert (made.open_spans, made.counts.given_up) == (3, 2)
+    closed = {row.span_id: row for row in made.take_batch().spans if row.end_time_ns is not None}
+    assert sorted(closed) == ["0" * 16, "0" * 15 + "1"]
+    row = closed["0" * 16]
+    assert (row.finish, row.status_code, row.end_time_ns) == ("abandoned", SpanStatusCode.OK, 1_003)
+    assert "closed by tracer" in json.loads(row.attributes or b"")[sc.NOTE]
+    made.feed(encode(SpanEnded("0" * 16, 5_000, Ending.RETURNED)))
+    assert made.counts.orphaned == 1
+
+
+def test_with_many_open_spans_the_texts_for_search_are_still_whole_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembler, "MANY_OPEN_SPANS", 0)
+    question, answer = "question " * 200, "answer"
+    found = batches(
+        [root(inputs=value(question))], [noted("x")], [SpanEnded(ROOT, 2_000, Ending.RETURNED, value(answer))]
     )
-    assert len(json.loads(live.spans[0].events or b"")) == MAX_LIVE_EVENTS
-    assert beyond.spans[0].events is None
-    assert len(json.loads(ended.spans[0].events or b"")) == MAX_LIVE_EVENTS + 1
+    first, second, last = [batch.spans[0].text for batch in found]
+    assert second is None
+    assert last == f"{first}\n{answer}"
+    assert first is not None
+    assert first.startswith("question question")
 
 
 def test_a_response_read_again_is_counted_once_among_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembler, "MAX_RESPONSES", 2)
+    monkeypatch.setattr(_counted_responses, "MAX_RESPONSES", 2)
 
     def read(operation: str, response_id: str) -> list[Record]:
         usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}

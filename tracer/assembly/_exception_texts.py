@@ -12,7 +12,7 @@ from tracer.capture.records import Failure
 from tracer.interpret import ResponseView
 from tracer.redact import api_keys
 
-__all__ = ["describe_failure", "exception_attributes", "format_failure", "stream_error_attributes"]
+__all__ = ["describe_failure", "exception_attributes", "format_failure", "left_out_of", "stream_error_attributes"]
 
 
 def format_failure(failure: Failure) -> str:
@@ -31,7 +31,15 @@ def format_failure(failure: Failure) -> str:
     parts.append(f"{failure.type}: {failure.message}" if failure.message else failure.type)
     for number, member in enumerate(failure.members, 1):
         parts += ["", textwrap.indent(f"Sub-exception {number}:\n{format_failure(member)}", "    ")]
+    if failure.left_out:
+        parts += ["", f"[{failure.left_out} more not kept]"]
     return "\n".join(parts)
+
+
+def left_out_of(failure: Failure) -> int:
+    """Return how many causes and members were too many to be kept."""
+    inner = [*failure.members] if failure.cause is None else [failure.cause, *failure.members]
+    return failure.left_out + sum(map(left_out_of, inner))
 
 
 def _format_frame(file: str, line: int, function: str) -> str:

@@ -11,7 +11,10 @@ from tracer.interpret import Finish, ResponseView
 __all__ = [
     "Outcome",
     "conclude",
+    "raised_by_sdk",
 ]
+
+RAISED_BY_SDK = frozenset({"audio_text", "chat", "completions", "images"})  # errors inside their streams
 
 
 # Looking up an enum member takes 0.1 µs (Python 3.11).
@@ -74,3 +77,8 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
         # These always close with a terminal event; a body that ends without one was cut off.
         return Outcome("incomplete", _OK, "the stream ended without a terminal event")
     return Outcome("completed", _OK)
+
+
+def raised_by_sdk(operation: str | None, view: ResponseView) -> bool:
+    """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
+    return view.finish == "failed" and operation in RAISED_BY_SDK

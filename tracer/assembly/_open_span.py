@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
 from typing import Any
 
+from tracer import _semconv as sc
 from tracer.assembly._privacy import Privacy
+from tracer.capture.limits import ATTRIBUTES, EVENTS, LIVE_BYTES, LIVE_MAX_BYTES, SMALL
 from tracer.capture.records import Payload, SpanStarted
+from tracer.interpret import encode_value
 
-__all__ = ["OpenSpan"]
+__all__ = ["Event", "OpenSpan"]
+
+Event = tuple[str, int, dict[str, Any]]
+
+MIN_PACKED = 1_000  # characters from which on it is worth to compress a text
+
+
+class _Rewriting:
+    """Decides when a growing part of a running span's row is written anew.
+
+    While it is small, that is with each batch in which it changed; later, when as much has come as was written last.
+    """
+
+    __slots__ = ("_fresh", "_written")
+
+    def __init__(self) -> None:
+        self._written = self._fresh = 0
+
+    def add(self, size: int) -> None:
+        """Something of this size was added or changed."""
+        self._fresh += size
+
+    def written_now(self, encode: Callable[[], bytes | None]) -> bytes | None:
+        """Return what `encode` returns; None, without a call, if nothing is to be written now."""
+        if not self._fresh or (self._written > LIVE_BYTES and self._fresh < self._written):
+            return None
+        encoded = encode()
+        self._written, self._fresh = len(encoded or b""), 0
+        return encoded
 
 
 class OpenSpan:
-    """A span that has started and not ended, with what is known of it so far."""
+    """A span that has started and not ended, with what is known of it so far.
+
+    Attributes:
+        events: Encoded once, when they come.
+        items: What a generator yielded; `items_left_out` counts what was not kept of them.
+        outputs_changed: The outputs were set since the last row was made.
+    """
 
     __slots__ = (
-        "attributes", "chunks", "chunks_written", "events", "inputs", "items", "model", "outputs", "preview",
-        "privacy", "started", "status", "text",
+        "_attribute_bytes", "_attribute_rows", "_event_bytes", "_event_rows", "_is_full", "_packed_text", "attributes",
+        "chunks", "chunks_written", "events", "inputs", "items", "items_left_out", "model", "outputs",
+        "outputs_changed", "preview", "privacy", "started", "status", "text",
     )  # fmt: skip
 
     def __init__(self, started: SpanStarted, privacy: Privacy) -> None:
@@ -23,16 +63,101 @@ class OpenSpan:
         self.privacy = privacy
         self.inputs = started.inputs
         self.outputs: Payload | None = None
+        self.outputs_changed = False
         # Instrumentation sets only labels, which need no cleaning; a user's attributes may hold anything.
         attributes = started.attributes or {}
         self.attributes: dict[str, Any] = attributes if started.operation is not None else privacy.clean(attributes)
         if started.operation is None:
             started.name = privacy.redact(started.name)
-        self.events: list[tuple[str, int, dict[str, Any]]] = []
+        self.events: list[bytes] = []
         self.items: list[Any] = []
+        self.items_left_out = 0
         self.chunks: list[tuple[int, bytes]] = []
         self.chunks_written = 0
         self.status: tuple[str, str] | None = None
         self.model: str | None = None
         self.preview: str | None = None
         self.text = ""
+        self._packed_text: bytes | None = None
+        self._event_bytes = self._attribute_bytes = 0
+        self._is_full = False
+        self._event_rows, self._attribute_rows = _Rewriting(), _Rewriting()
+        self.touch_attributes()
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    @property
+    def has_all_events(self) -> bool:
+        """True if no more events are kept."""
+        return len(self.events) >= EVENTS
+
+    def add_event(self, event: Event, limit: int) -> bool:
+        """Keep an event; False if it is not small and the others have `limit` bytes already."""
+        encoded = encode_value(event)
+        if self._event_bytes >= limit and len(encoded) > SMALL:
+            return False
+        self.events.append(encoded)
+        self._event_bytes += len(encoded)
+        self._event_rows.add(len(encoded))
+        return True
+
+    def all_events(self, *more: Event) -> bytes | None:
+        """Return all events, and `more`, as a JSON array; None if there are none."""
+        events = [*self.events, *map(encode_value, more)]
+        return b"[" + b",".join(events) + b"]" if events else None
+
+    def new_events(self) -> bytes | None:
+        """Return the events for the row of a running span; None if they are not written anew now."""
+        return self._event_rows.written_now(self.all_events) if self._event_bytes <= LIVE_MAX_BYTES else None
+
+    # --- attributes -----------------------------------------------------------------------------------------------
+
+    def touch_attributes(self, size: int = 1) -> None:
+        """Note that attributes of about `size` bytes were set."""
+        self._attribute_rows.add(size)
+
+    def set_attributes(self, changes: dict[str, Any], size: int, limit: int) -> bool:
+        """Set attributes of about `size` bytes; False if there are about `limit` bytes of them already.
+
+        Small ones are refused only if there are very many, too.
+        """
+        # The bytes are overestimated, because an attribute may be set again and again. So they are counted anew first.
+        if self._attribute_bytes >= limit and not self._is_full:
+            self._attribute_bytes = len(encode_value(self.attributes))
+            self._is_full = self._attribute_bytes >= limit
+        if self._is_full and (size > SMALL or len(self.attributes) >= ATTRIBUTES):
+            return False
+        self._attribute_bytes += size
+        self.attributes.update(changes)
+        self.touch_attributes(size)
+        return True
+
+    def new_attributes(self) -> bytes | None:
+        """Return the attributes for the row of a running span; None if they are not written anew now."""
+        return self._attribute_rows.written_now(lambda: encode_value(self.attributes))
+
+    def cut(self, what: str, size: int) -> None:
+        """Mark that so much was cut off `what`. Inputs and outputs are cut only once, the others may be cut again."""
+        known = self.attributes.get(sc.TRUNCATED, {})
+        before = 0 if what in ("inputs", "outputs") else known.get(what, 0)
+        self.attributes[sc.TRUNCATED] = {**known, what: before + size}
+        self.touch_attributes()
+
+    # --- text -----------------------------------------------------------------------------------------------------
+
+    def pack_text(self) -> None:
+        """Compress the text until `unpack_text` is called. Its row must have been made."""
+        if len(self.text) >= MIN_PACKED:
+            self._packed_text = zlib.compress(self.text.encode("utf-8", "surrogatepass"), 1)
+            self.text = ""
+
+    def unpack_text(self) -> None:
+        """Undo `pack_text`."""
+        if self._packed_text is not None:
+            self.text = zlib.decompress(self._packed_text).decode("utf-8", "surrogatepass")
+            self._packed_text = None
+
+    @property
+    def new_text(self) -> str | None:
+        """The text for a row; None if it is compressed, because then an earlier row has it."""
+        return self.text if self._packed_text is None else None

@@ -11,7 +11,7 @@ from tracer.interpret import ChildView, encode_value
 from tracer.interpret.dispatch import child_span_id
 from tracer.store.base import SpanRow
 
-__all__ = ["child_row", "encode_events", "link_ids", "seconds_after"]
+__all__ = ["child_row", "link_ids", "seconds_after"]
 
 
 LINKS = {
@@ -35,10 +35,6 @@ def seconds_after(start_ns: int, moments: Iterable[tuple[str, int | None]]) -> d
 
 # Looking up an enum member takes 0.1 µs (Python 3.11).
 _SPAN_OK, _SPAN_ERROR = SpanStatusCode.OK, SpanStatusCode.ERROR
-
-
-def encode_events(events: list[tuple[str, int, dict[str, Any]]]) -> bytes | None:
-    return encode_value(events) if events else None
 
 
 def child_row(parent: SpanRow, child: ChildView) -> SpanRow:

@@ -7,18 +7,24 @@ interleaving of records can be replayed through it.
 from __future__ import annotations
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from tracer import _semconv as sc
+from tracer._config import Settings
 from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
-from tracer.assembly._exception_texts import describe_failure, exception_attributes, stream_error_attributes
-from tracer.assembly._finish_and_status import Outcome, conclude
+from tracer.assembly._counted_responses import CountedResponses
+from tracer.assembly._exception_texts import (
+    describe_failure,
+    exception_attributes,
+    left_out_of,
+    stream_error_attributes,
+)
+from tracer.assembly._finish_and_status import Outcome, conclude, raised_by_sdk
 from tracer.assembly._media_rows import take_media, take_media_from_reads
-from tracer.assembly._open_span import OpenSpan
+from tracer.assembly._open_span import Event, OpenSpan
 from tracer.assembly._payload_views import (
     binary_answer,
     chunk_times,
@@ -30,10 +36,13 @@ from tracer.assembly._payload_views import (
 )
 from tracer.assembly._privacy import Privacy
 from tracer.assembly._response_head import http_attributes
-from tracer.assembly._row_parts import child_row, encode_events, link_ids, seconds_after
+from tracer.assembly._row_parts import child_row, link_ids, seconds_after
 from tracer.assembly.counts import AssemblyCounts
+from tracer.capture.limits import MANY_OPEN_SPANS, OPEN_SPANS
 from tracer.capture.records import (
     Encoded,
+    Ending,
+    Failure,
     SpanChunk,
     SpanEnded,
     SpanNoted,
@@ -48,10 +57,7 @@ from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 
 __all__ = ["Assembler", "Hooks"]
 
-MAX_EVENTS = 10_000  # of one span: they are held in memory until the span ends
-MAX_LIVE_EVENTS = 200  # of a span that still runs: they are written again with each batch
-RAISED_BY_SDK = frozenset({"audio_text", "chat", "completions", "images"})  # errors inside their streams
-MAX_RESPONSES = 10_000  # the latest responses whose usage was counted
+GIVEN_UP = f"closed by tracer: {OPEN_SPANS:,} younger spans were open"
 
 Hooks = tuple[Callable[[str], str], ...]
 
@@ -79,12 +85,13 @@ class Assembler:
         self._report = report
         self.counts = AssemblyCounts()
         self.prices: Prices | None = None
+        self.max_payload_bytes = Settings().max_payload_bytes
         self._process = process
         self._open: dict[str, OpenSpan] = {}
         self._touched: dict[str, OpenSpan] = {}
         self._batch = Batch(process=process)
         self._patches: dict[str, TracePatch] = {}
-        self._responses_counted: OrderedDict[str, None] = OrderedDict()
+        self._responses = CountedResponses()
         self._handlers: dict[type, Callable[[Any, Hooks], None]] = {
             SpanStarted: self._on_started,
             SpanChunk: self._on_chunk,
@@ -114,6 +121,7 @@ class Assembler:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self.counts.undecodable += 1
             return
+        self._record_bytes = len(raw)
         self._handlers[type(record)](record, hooks)
 
     def take_batch(self, offer: Callable[[], None] = lambda: None) -> Batch:
@@ -139,6 +147,8 @@ class Assembler:
     def _on_started(self, record: SpanStarted, hooks: Hooks) -> None:
         span = OpenSpan(record, Privacy(record.capture, hooks))
         self._open[record.span_id] = self._touched[record.span_id] = span
+        if len(self._open) > OPEN_SPANS:
+            self._give_up(next(iter(self._open)), record.start_ns, hooks)
         if record.body_dropped:
             span.attributes[sc.PAYLOAD_DROPPED] = True
             self._lose(span, {"bodies": 1})
@@ -148,32 +158,47 @@ class Assembler:
             span.chunks.append((record.time_ns, record.data))
 
     def _on_noted(self, record: SpanNoted, hooks: Hooks) -> None:
-        span = self._open.get(record.span_id)
-        if span is not None and len(span.events) >= MAX_EVENTS:
-            self.counts.events += 1
-            self._lose(span, {"events": 1})
-            return
         span = self._touch(record.span_id, hooks)
         if span is None:
+            return
+        if span.has_all_events:
+            self._lose_event(span)
             return
         attributes = dict(record.attributes)
         if span.started.operation is None or record.name != sc.EVENT_RETRY:
             attributes = span.privacy.clean(attributes)
         if record.failure is not None:
-            attributes.update(exception_attributes(record.failure, span.privacy))
-        if record.value is not None:
-            attributes["value"] = read_value(record.value, span.privacy)
+            attributes.update(self._exception_attributes(span, record.failure))
+        if (payload := record.value) is not None:
+            span.items_left_out += payload.truncated
+            if payload.data:
+                attributes["value"] = read_value(payload, span.privacy)
+        if not span.add_event((span.privacy.redact(record.name), record.time_ns, attributes), self.max_payload_bytes):
+            self._lose_event(span)
+        elif payload is not None and payload.data:
             span.items.append(attributes["value"])
-        span.events.append((span.privacy.redact(record.name), record.time_ns, attributes))
+
+    def _lose_event(self, span: OpenSpan) -> None:
+        self.counts.events += 1
+        self._lose(span, {"events": 1})
+
+    def _exception_attributes(self, span: OpenSpan, failure: Failure) -> dict[str, Any]:
+        if left_out := left_out_of(failure):
+            self._count_truncated(span, "exceptions", left_out)
+        return exception_attributes(failure, span.privacy)
 
     def _on_updated(self, record: SpanUpdated, hooks: Hooks) -> None:
         if span := self._touch(record.span_id, hooks):
             span.inputs = record.inputs or span.inputs
-            span.outputs = record.outputs or span.outputs
+            if record.outputs is not None:
+                span.outputs, span.outputs_changed = record.outputs, True
             if record.status is not None:
                 code, description = record.status
                 span.status = code, span.privacy.clean_note(description)
-            span.attributes.update(span.privacy.clean(record.attributes or {}))
+            if record.attributes:
+                changes = span.privacy.clean(record.attributes)
+                if not span.set_attributes(changes, self._record_bytes, self.max_payload_bytes):
+                    self._count_truncated(span, "attributes", self._record_bytes)
             span.started.name = span.privacy.redact(record.name) or span.started.name
             span.started.span_type = record.span_type or span.started.span_type
 
@@ -184,6 +209,7 @@ class Assembler:
             return
         self._touched.pop(record.span_id, None)
         span.privacy.hooks = hooks
+        span.unpack_text()
         try:
             self._add_ended_rows(span, record)
         except Exception as error:
@@ -191,6 +217,11 @@ class Assembler:
             self._add_bare_end(span, record)
         if span.privacy.failures:
             self.counts.redaction_failed += span.privacy.failures
+
+    def _give_up(self, span_id: str, now_ns: int, hooks: Hooks) -> None:
+        """Close a span of which it is unlikely that it will ever end. Its late records will be counted as orphaned."""
+        self.counts.given_up += 1
+        self._on_ended(SpanEnded(span_id, now_ns, Ending.COLLECTED, attributes={sc.NOTE: GIVEN_UP}), hooks)
 
     def _on_trace_updated(self, record: TraceUpdated, hooks: Hooks) -> None:
         privacy = Privacy(hooks=hooks)
@@ -249,6 +280,7 @@ class Assembler:
             view = read_request(started.operation, payload, span.privacy)
             inputs = view.inputs
             span.attributes.update(view.attributes)
+            span.touch_attributes()
             span.model, span.preview, span.text = view.model, view.preview, view.text
             if payload.truncated:
                 self._count_truncated(span, "inputs", payload.truncated)
@@ -262,17 +294,17 @@ class Assembler:
             start_time_ns=started.start_ns,
             model=span.model,
             inputs=inputs,
-            text=span.text,
+            text=span.new_text,
         )
 
     def _add_open_row(self, span: OpenSpan) -> None:
         row = self._row(span)
-        if len(span.events) <= MAX_LIVE_EVENTS:  # more are written only at the end: with each batch would be quadratic
-            row.events = encode_events(span.events)
+        row.events, row.attributes = span.new_events(), span.new_attributes()
         row.links = link_ids(row.operation, span.attributes)
-        row.attributes = encode_value(span.attributes)
-        if span.outputs is not None:
-            row.outputs = read_response(None, span.outputs, span.privacy).outputs
+        if span.outputs is not None and span.outputs_changed:
+            row.outputs, span.outputs_changed = read_response(None, span.outputs, span.privacy).outputs, False
+        if len(self._open) > MANY_OPEN_SPANS:
+            span.pack_text()
         self._batch.spans.append(row)
         new_chunks = span.chunks[span.chunks_written :]
         if new_chunks and span.privacy.keeps_reads(span.chunks[max(0, span.chunks_written - 1) :]):
@@ -281,9 +313,9 @@ class Assembler:
         self._trace_of(span)
 
     def _add_ended_rows(self, span: OpenSpan, ended: SpanEnded) -> None:
+        events: list[Event] = []
         if ended.failure is not None:
-            attributes = exception_attributes(ended.failure, span.privacy)
-            span.events.append((sc.EVENT_EXCEPTION, ended.end_ns, attributes))
+            events.append((sc.EVENT_EXCEPTION, ended.end_ns, self._exception_attributes(span, ended.failure)))
             span.attributes[sc.ERROR_TYPE] = ended.failure.type
         row = self._row(span)
         view, encoding = self._read_outputs(span, ended)
@@ -294,11 +326,10 @@ class Assembler:
             row.chunks, row.chunk_encoding = zlib.compress(_pack(reads), 1), encoding
             self._batch.media += media
         elif span.chunks:
-            span.events.extend(chunk_times(span.chunks, encoding))
-        if span.chunks and view is not None and ended.failure is None and _raised_by_sdk(span, view):
-            span.events.append((sc.EVENT_EXCEPTION, ended.end_ns, stream_error_attributes(view)))
-        if span.events:
-            row.events = encode_value(span.events)
+            events.extend(chunk_times(span.chunks, encoding))
+        if span.chunks and view is not None and ended.failure is None and raised_by_sdk(span.started.operation, view):
+            events.append((sc.EVENT_EXCEPTION, ended.end_ns, stream_error_attributes(view)))
+        row.events = span.all_events(*events)
         self._batch.spans.append(row)
         if view is not None and view.children:
             self._batch.spans.extend(child_row(row, child) for child in view.children)
@@ -323,7 +354,7 @@ class Assembler:
         outcome = self._outcome(span, ended, None)
         span.attributes = {sc.NOTE: "could not be interpreted; see the log"}
         row = self._row(span)
-        row.events = encode_events(span.events)
+        row.events = span.all_events()
         self._complete(row, span, ended, None, outcome)
         self._batch.spans.append(row)
         self._end_trace(span, row, None)
@@ -336,9 +367,11 @@ class Assembler:
             facts, content_type, encoding = http_attributes(ended.http)
             span.attributes.update(facts)
         if ended.attributes:
-            if sc.TRUNCATED in ended.attributes:
+            attributes = dict(ended.attributes)
+            for what, size in attributes.pop(sc.TRUNCATED, {}).items():
                 self.counts.truncated += 1
-            span.attributes.update(span.privacy.clean(ended.attributes))
+                span.cut(what, size)
+            span.attributes.update(span.privacy.clean(attributes))
         payload = ended.outputs or span.outputs
         if operation == "speech" and ended.outputs is not None and span.chunks:
             whole = encoding is None and "chunks" not in (ended.lost or {})
@@ -354,6 +387,8 @@ class Assembler:
                 self._count_truncated(span, "outputs", payload.truncated)
         else:
             view = view_outputs(span.items, span.privacy) if span.items else None
+            if span.items_left_out:
+                self._count_truncated(span, "outputs", span.items_left_out)
         return view, encoding
 
     def _outcome(self, span: OpenSpan, ended: SpanEnded, view: ResponseView | None) -> Outcome:
@@ -388,19 +423,9 @@ class Assembler:
             row.cost = self._price(row, span.attributes)
             is_model_call = row.operation is not None or row.span_type in MODEL_CALL_TYPES
             row.counted = is_model_call and (row.usage is not None or row.cost is not None)
-            row.counted = row.counted and self._is_new(row.operation, span.attributes.get(sc.RESPONSE_ID))
+            row.counted = row.counted and self._responses.is_new(row.operation, span.attributes.get(sc.RESPONSE_ID))
         row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
-
-    def _is_new(self, operation: str | None, response_id: Any) -> bool:
-        """Tell whether the usage of an answer must be counted. It must not if a counted response is retrieved again."""
-        if operation not in ("responses", "retrieved") or not isinstance(response_id, str):
-            return True
-        known = response_id in self._responses_counted
-        self._responses_counted[response_id] = None
-        if len(self._responses_counted) > MAX_RESPONSES:
-            self._responses_counted.popitem(last=False)
-        return not known or operation == "responses"
 
     def _price(self, row: SpanRow, attributes: dict[str, Any]) -> float | None:
         try:
@@ -433,10 +458,5 @@ class Assembler:
 
     def _count_truncated(self, span: OpenSpan, what: str, size: int) -> None:
         self.counts.truncated += 1
-        span.attributes[sc.TRUNCATED] = {**span.attributes.get(sc.TRUNCATED, {}), what: size}
+        span.cut(what, size)
         self._lose(span, {"truncated": 1})
-
-
-def _raised_by_sdk(span: OpenSpan, view: ResponseView) -> bool:
-    """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
-    return view.finish == "failed" and span.started.operation in RAISED_BY_SDK

@@ -13,5 +13,6 @@ class AssemblyCounts(msgspec.Struct):
     undecodable: int = 0
     orphaned: int = 0
     truncated: int = 0
-    events: int = 0  # events that were left out after the first `MAX_EVENTS` of a span
+    events: int = 0  # events that were too many for a span
+    given_up: int = 0  # spans that were closed because too many were open
     redaction_failed: int = 0

@@ -65,7 +65,8 @@ class Failure(msgspec.Struct, array_like=True):
     """An exception as it was seen. Frames are raw (file, line, function): the worker looks up the source lines.
 
     `cause` is the exception that this one was raised ``from`` (then `explicit` is True), or that was being handled when
-    this one was raised. `members` are the exceptions in an exception group.
+    this one was raised. `members` are the exceptions in an exception group. `left_out` counts causes and members that
+    were too many (`tracer.capture.limits`), without those below them.
     """
 
     type: str
@@ -74,6 +75,7 @@ class Failure(msgspec.Struct, array_like=True):
     cause: Failure | None = None
     explicit: bool = False
     members: list[Failure] = msgspec.field(default_factory=list)
+    left_out: int = 0
 
 
 class HttpFacts(msgspec.Struct, array_like=True, gc=False):

@@ -62,17 +62,18 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         accepted: Records that the queue took; `written` counts those that reached the store.
         dropped: Records that were not kept, by reason: ``chunk``, ``detail``, ``start`` (a full queue refused records
             of this rank), ``encode``, ``closed`` (made after shutdown, or while the environment is wrong), ``event``
-            (after the first 10,000 of one span), ``lost`` (accepted, but the store refused them for good), ``spool``
-            (accepted, but gave way when ``spool_max_bytes`` was reached) and ``others`` (the same, of processes that
-            have ended).
+            (too many for one span: more than 10,000, or than ``max_payload_bytes``), ``lost`` (accepted, but the
+            store refused them for good, or their span had been given up), ``spool`` (accepted, but gave way when
+            ``spool_max_bytes`` was reached) and ``others`` (the same, of processes that have ended).
         spans: Rows written. A span that was still running when it was first written counts twice.
         unsampled: Traces left out by ``sample_rate``. This is a choice, not a loss.
-        truncated: Bodies or values cut at ``max_payload_bytes``.
+        truncated: Bodies, values, attributes and exceptions that were kept only in part.
         redaction_failed: Texts withheld because a ``redact=`` hook raised.
         retries: Writes that were tried again.
         slow_hooks: The ``redact=`` and ``prices=`` hooks that ever took longer than a second, each with the seconds of
             its longest call. Includes a hook that runs now. While a hook runs, nothing is written or read.
         open_spans: Spans that have started and not ended.
+        given_up: Spans that were closed as ``abandoned`` because 10,000 younger ones were open.
         spooled: Records that wait in ``<database>-spool/``, because the database could not take them so far: it is
             locked, or the disk refuses, or it was in use when this process was forked. They are written once it can; at
             the latest by the next process that opens it.
@@ -92,6 +93,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     batches: int
     retries: int
     open_spans: int
+    given_up: int
     unsampled: int
     truncated: int
     redaction_failed: int
@@ -365,6 +367,7 @@ class Pipeline:
             batches=counts.batches,
             retries=counts.retries,
             open_spans=assembler.open_spans if assembler is not None else 0,
+            given_up=assembly.given_up,
             unsampled=self.unsampled.value,
             truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,

@@ -381,7 +381,7 @@ class Worker:
     def _feed(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> int:
         """Give the assembler its records, in time slices; return how many of them could not be used."""
         failed, useless = 0, _useless(assembler)
-        assembler.prices = self.hooks.prices(settings.prices)
+        assembler.prices, assembler.max_payload_bytes = self.hooks.prices(settings.prices), settings.max_payload_bytes
         redact = self.hooks.redact(settings.redact)
         self._slices.begin()
         for record in records:

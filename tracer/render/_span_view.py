@@ -137,11 +137,15 @@ def _facts(span: Span, start_ns: int) -> list[tuple[str, str]]:
         ("finish", finish_words(known)),
         ("retries", str(known.get(sc.RETRIES) or "")),
         ("request id", str(known.get(sc.REQUEST_ID) or "")),
-        ("cut off", ", ".join(f"{side}: {n} bytes" for side, n in as_dict(known.get(sc.TRUNCATED)).items())),
+        ("cut off", ", ".join(_cut(*part) for part in as_dict(known.get(sc.TRUNCATED)).items())),
         ("not kept", "the body (the queue was full)" if known.get(sc.PAYLOAD_DROPPED) else ""),
         ("note", str(known.get(sc.NOTE) or "")),
     ]
     return [(word, value) for word, value in facts if value]
+
+
+def _cut(what: str, size: Any) -> str:
+    return f"{size} exceptions" if what == "exceptions" else f"{what}: {size} bytes"
 
 
 def model_words(known: dict[str, Any]) -> str:

@@ -85,6 +85,7 @@ STATE_WORDS = {"OK": "OK", "ERROR": "Error", "IN_PROGRESS": "Running", "INTERRUP
 LOSS_WORDS = {
     "start": "spans were not recorded, because the queue was full",
     "lost": "records were not stored, because the database refused them",
+    "spool": "records that waited for the database gave way to newer ones, because the spool was full",
 }
 FILTERS: dict[str, Callable[..., Any]] = {
     "brief": brief,
