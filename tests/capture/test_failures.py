@@ -14,8 +14,9 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from tracer.assembly._exception_texts import format_failure
-from tracer.capture.failures import MAX_CAUSES, MAX_FRAMES, capture_failure, is_cancellation
+from tracer.assembly._exception_texts import format_failure, left_out_of
+from tracer.capture.failures import capture_failure, is_cancellation
+from tracer.capture.limits import CAUSES, EXCEPTIONS, FRAMES
 from tracer.capture.records import Ending, Failure, SpanEnded, decode, encode
 
 
@@ -72,6 +73,29 @@ if sys.version_info >= (3, 11):  # which brought exception groups
         assert "KeyError: 'two'" in text
         assert "Sub-exception 2" in text
 
+    def group_of(depth: int, leaf: BaseException) -> BaseException:
+        members = [group_of(depth - 1, leaf) if depth else leaf for _ in range(8)]
+        return raised(builtins.BaseExceptionGroup("group", members))
+
+    def kept_in(failure: Failure) -> int:
+        inner = failure.members if failure.cause is None else [failure.cause, *failure.members]
+        return 1 + sum(map(kept_in, inner))
+
+    def test_of_groups_of_groups_a_part_is_kept_and_says_so() -> None:
+        failure = capture_failure(group_of(3, raised(ValueError("leaf"))))
+        assert kept_in(failure) <= EXCEPTIONS
+        assert left_out_of(failure) > 0
+        assert "more not kept]" in format_failure(failure)
+
+    def test_very_deep_or_large_groups_are_cancelled_if_their_members_are() -> None:
+        deep: BaseException = asyncio.CancelledError()
+        for _ in range(sys.getrecursionlimit() * 2):
+            deep = builtins.BaseExceptionGroup("deep", [deep])
+        assert is_cancellation(deep)
+        assert capture_failure(deep).members
+        assert is_cancellation(group_of(3, asyncio.CancelledError()))
+        assert not is_cancellation(group_of(3, ValueError()))
+
 
 def test_neither_the_exception_nor_its_frames_are_kept_alive() -> None:
     class LocalError(Exception):
@@ -108,7 +132,7 @@ def test_deep_stacks_and_long_chains_are_bounded() -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         recurse(300)
     failure = capture_failure(caught.value)
-    assert len(failure.frames) == MAX_FRAMES
+    assert len(failure.frames) == FRAMES
     assert failure.frames[-1][2] == "recurse"
 
     chain: BaseException = ValueError(0)
@@ -117,7 +141,7 @@ def test_deep_stacks_and_long_chains_are_bounded() -> None:
     depth, cause = 0, capture_failure(chain).cause
     while cause is not None:
         depth, cause = depth + 1, cause.cause
-    assert depth == MAX_CAUSES
+    assert depth == CAUSES
 
 
 def test_a_chain_that_ends_in_itself_is_bounded() -> None:

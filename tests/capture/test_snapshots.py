@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import math
 import subprocess
 import sys
@@ -23,6 +25,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracer.capture.limits import COPIED_ITEMS, VALUE_ITEMS
 from tracer.capture.records import Payload, SpanUpdated, decode, encode
 from tracer.capture.snapshots import encode_attributes, snapshot
 from tracer.capture.text import safe_repr, safe_str
@@ -210,7 +213,7 @@ def test_odd_values_are_kept_somehow_and_spoil_nothing_beside_them(make: Callabl
     neighbours = kept({"before": 1, "odd": make(), "after": [2]})
     assert neighbours["before"] == 1
     assert neighbours["after"] == [2]
-    decoded = decode(encode(SpanUpdated("0", attributes=encode_attributes({"odd": make()}, 1_000_000))))
+    decoded = decode(encode(SpanUpdated("0", attributes=encode_attributes({"odd": make()}, 1_000_000)[0])))
     assert isinstance(decoded, SpanUpdated)
     assert (decoded.attributes or {}).keys() == {"odd"}
 
@@ -339,6 +342,128 @@ def test_a_snapshot_is_of_now() -> None:
     payload = snapshot(value, LIMIT)
     value["list"].append(2)
     assert msgspec.msgpack.decode(payload.data) == {"list": [1]}
+
+
+def linked() -> list[Point]:
+    points = [Point(number, None) for number in range(30)]
+    for point in points:
+        point.other = [*points]
+    return points
+
+
+class Counting(list[object]):
+    """Counts how many of its items are read in Python."""
+
+    read = 0
+
+    def __iter__(self) -> Iterator[object]:
+        for item in super().__iter__():
+            Counting.read += 1
+            yield item
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [None] * 3_000_000,
+        lambda: tuple(range(300_000)),
+        lambda: set(range(300_000)),
+        lambda: collections.deque(range(300_000)),
+        lambda: dict.fromkeys(range(300_000)),
+        lambda: types.MappingProxyType(dict.fromkeys(range(300_000))),
+        lambda: [{"a": 1, "b": [2]} for _ in range(60_000)],
+        lambda: [[[0] * 1_000] * 1_000] * 1_000,
+        lambda: Point(1, [0] * 300_000),
+        lambda: Model.model_construct(x=[0] * 300_000),
+        lambda: Counting([0] * 300_000),
+        lambda: [object() for _ in range(100_000)],
+        linked,
+    ],
+    ids=[
+        "list", "tuple", "set", "deque", "dict", "mapping", "dicts", "lists of lists", "dataclass", "model", "subclass",
+        "objects", "linked",
+    ],
+)  # fmt: skip
+def test_too_many_items_are_cut_and_counted_whatever_they_are(make: Callable[[], object]) -> None:
+    value = make()
+    payload = snapshot(value, 10**9)
+    assert payload.truncated > 0
+    assert len(payload.data) < 60 * COPIED_ITEMS
+    assert Counting.read == 0
+
+
+def test_a_snapshot_changes_nothing() -> None:
+    value = {"list": [{"a": number} for number in range(2 * VALUE_ITEMS)], "text": Text("x" * 1_000)}
+    before = list(value["list"])
+    snapshot(value, 500)
+    assert value["list"] == before
+    assert value["text"] == "x" * 1_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[0.5] * VALUE_ITEMS, ["text"] * VALUE_ITEMS, [{"a": 1, "b": 2}] * 1_000, [Point(1, ["x"])] * 1_000],
+    ids=["numbers", "texts", "dicts", "objects"],
+)
+def test_values_within_the_limits_are_kept_whole(value: object) -> None:
+    payload = snapshot(value, 10**9)
+    assert (payload.truncated, payload.data) == (0, msgspec.msgpack.encode(value))
+
+
+class Renders:
+    """Renders whatever it holds, and says that it was asked to."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+        self.asked = False
+
+    def __repr__(self) -> str:
+        self.asked = True
+        return f"Renders({self.held!r})"
+
+
+class Slotted(Renders):
+    __slots__ = ("in_a_slot",)
+
+    def __init__(self, held: object) -> None:
+        super().__init__(None)
+        self.in_a_slot = held
+
+
+@pytest.mark.parametrize("kind", [Renders, Slotted])
+@pytest.mark.parametrize(
+    "held", [[0] * 1_000_000, {"deep": [["x" * 2_000_000]]}, b"x" * 2_000_000], ids=["items", "text", "bytes"]
+)
+def test_the_repr_of_an_object_that_holds_too_much_is_not_asked_for(kind: type[Renders], held: object) -> None:
+    odd = kind(held)
+    payload = snapshot(odd, LIMIT)
+    assert not odd.asked
+    assert payload.truncated == 1
+    assert "too large for repr()" in msgspec.msgpack.decode(payload.data)
+    small = kind("held")
+    assert "Renders(" in kept(small)
+    assert small.asked
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        ValueError,
+        lambda held: dict.fromkeys(held).keys(),
+        lambda held: functools.partial(print, held),
+        lambda held: types.SimpleNamespace(a=held),
+        lambda held: array.array("i", held),
+        lambda held: [held],
+    ],
+    ids=["exception", "view", "partial", "namespace", "array", "list"],
+)
+def test_nor_that_of_a_built_in_object(make: Callable[[Any], object]) -> None:
+    large, small = make(range(1_000_000)), make(range(3))
+    if not isinstance(large, (array.array, type({}.keys()))):
+        large = make([*range(1_000_000)])
+    assert "too large for repr()" in safe_repr(large)
+    assert "too large for str()" in safe_str(large)
+    assert safe_repr(small) == repr(small)
 
 
 SHRINKS_WHILE_IT_IS_READ = """

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
+from tracer.capture.limits import CAUSES, EXCEPTIONS, FRAMES, MEMBERS
 from tracer.capture.records import Failure
 from tracer.capture.text import clean_text, safe_str
 from tracer.redact.sent_credentials import hide_secrets, sent_secrets
 
 __all__ = ["capture_failure", "is_cancellation"]
 
-MAX_FRAMES = 64
-MAX_CAUSES = 8
-MAX_MEMBERS = 8
+CHECKED_MEMBERS = 1_000  # of groups of groups: if all of these are cancellations, the whole is one
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -21,13 +21,25 @@ def is_cancellation(error: BaseException) -> bool:
     A coroutine or generator that is closed before its end sees GeneratorExit, which means the same to its caller. An
     exception group counts as cancelled if it contains only cancellations.
     """
+    if (single := _is_one_cancellation(error)) or not (members := _members(error)):
+        return single
+    waiting = deque(members[:CHECKED_MEMBERS])
+    for _ in range(CHECKED_MEMBERS):
+        if not waiting:
+            break
+        member = waiting.popleft()
+        if inner := _members(member):
+            waiting.extend(inner[:CHECKED_MEMBERS])
+        elif not _is_one_cancellation(member):
+            return False
+    return True
+
+
+def _is_one_cancellation(error: BaseException) -> bool:
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return True
     kind = type(error)
-    if kind.__name__ == "Cancelled" and kind.__module__.partition(".")[0] == "trio":
-        return True
-    members = _members(error)
-    return bool(members) and all(is_cancellation(member) for member in members)
+    return kind.__name__ == "Cancelled" and kind.__module__.partition(".")[0] == "trio"
 
 
 def capture_failure(error: BaseException) -> Failure:
@@ -36,10 +48,10 @@ def capture_failure(error: BaseException) -> Failure:
     If the failed request had sent a credential, that text is removed from all messages, also from those of other
     exceptions that quote the error.
     """
-    secrets: list[str] = []
-    failure = _capture(error, MAX_CAUSES, secrets)
-    if secrets:
-        _hide(failure, secrets)
+    capture = _Capture()
+    failure = capture.take(error, CAUSES)
+    if capture.secrets:
+        _hide(failure, capture.secrets)
     return failure
 
 
@@ -59,31 +71,47 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
     return tuple(getattr(error, "exceptions", ())) if is_group else ()
 
 
-def _capture(error: BaseException, causes_left: int, secrets: list[str]) -> Failure:
-    secrets += sent_secrets(error)
-    explicit = error.__cause__ is not None
-    cause = error.__cause__ if explicit or error.__suppress_context__ else error.__context__
-    return Failure(
-        type=type(error).__name__,
-        message=safe_str(error),
-        frames=_frames(error),
-        cause=_capture(cause, causes_left - 1, secrets) if cause is not None and causes_left else None,
-        explicit=explicit,
+class _Capture:
+    """Takes an exception apart, with its causes and members, at most `EXCEPTIONS` in all.
+
+    Attributes:
+        secrets: What the failed requests had sent, and must not be stored.
+    """
+
+    def __init__(self) -> None:
+        self.secrets: list[str] = []
+        self._left = EXCEPTIONS
+
+    def take(self, error: BaseException, causes_left: int) -> Failure:
+        self._left -= 1
+        self.secrets += sent_secrets(error)
+        explicit = error.__cause__ is not None
+        cause = error.__cause__ if explicit or error.__suppress_context__ else error.__context__
+        failure = Failure(type(error).__name__, safe_str(error), _frames(error), explicit=explicit)
+        if cause is not None:
+            if causes_left and self._left > 0:
+                failure.cause = self.take(cause, causes_left - 1)
+            else:
+                failure.left_out += 1
+        members = _members(error)
         # Members may go only half as deep, so that groups of groups stay small.
-        members=[
-            _capture(member, causes_left // 2, secrets) for member in _members(error)[:MAX_MEMBERS] if causes_left
-        ],
-    )
+        for member in members[:MEMBERS] if causes_left else ():
+            if self._left <= 0:
+                break
+            failure.members.append(self.take(member, causes_left // 2))
+        failure.left_out += len(members) - len(failure.members)
+        return failure
 
 
 def _frames(error: BaseException) -> list[tuple[str, int, str]]:
-    frames = []
+    first: list[tuple[str, int, str]] = []
+    last: deque[tuple[str, int, str]] = deque(maxlen=FRAMES // 2)
     step = error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
         line: int | None = step.tb_lineno
         if line is None or line < 0:  # Ctrl-C came at an instruction that has no line (-1 on Python 3.10)
             line = code.co_firstlineno
-        frames.append((clean_text(code.co_filename), line, clean_text(code.co_name)))
+        (first if len(first) < FRAMES // 2 else last).append((code.co_filename, line, code.co_name))
         step = step.tb_next
-    return frames if len(frames) <= MAX_FRAMES else frames[: MAX_FRAMES // 2] + frames[-MAX_FRAMES // 2 :]
+    return [(clean_text(file), line, clean_text(name)) for file, line, name in (*first, *last)]

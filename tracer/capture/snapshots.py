@@ -1,8 +1,8 @@
 """Snapshots of users' values: what ``set_inputs`` or ``@trace`` saw, at the moment it saw it.
 
-Plain data takes one C call. If the value contains something that msgspec does not know or refuses (pydantic models,
-objects of any other kind, cycles, lone surrogates, integers beyond 64 bits), the whole value is first copied by hand,
-bounded in depth and size. Never raises.
+Plain data takes one C call, after a look at how much it is. If it is too much, or if the value contains something that
+msgspec does not know or refuses (pydantic models, objects of any other kind, cycles, lone surrogates, integers beyond
+64 bits), then as much of it as the limits allow is first copied by hand. Never raises, never changes the value.
 
 The C call takes no ``enc_hook``, because a hook is Python code. While it runs, another thread may run and shorten the
 very list that msgspec is walking through. Then msgspec reads freed memory (seen with msgspec 0.22: segmentation fault).
@@ -11,18 +11,21 @@ very list that msgspec is walking through. Then msgspec reads freed memory (seen
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
 
 import msgspec
 
+from tracer.capture.limits import COPIED_ITEMS, DEPTH, VALUE_ITEMS
 from tracer.capture.records import Codec, Payload
-from tracer.capture.text import clean_text, safe_repr, safe_str
+from tracer.capture.text import clean_text, render_bounded, safe_repr, safe_str
+from tracer.capture.weight import fields_of, fits
 
 __all__ = ["encode_attributes", "snapshot"]
 
-MAX_DEPTH = 100
 ITEM_BYTES = 1  # what a list's item or a dict's pair costs at least
+DESCRIBED = 4  # items that an object counts for whose text must be made
 
 CYCLE = "<cycle>"
 TOO_DEEP = "<too deep>"
@@ -32,10 +35,12 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def snapshot(value: object, limit: int) -> Payload:
     """Return `value` as msgpack, at most about `limit` bytes, and how many bytes were left out."""
+    data = None
     try:
-        data = _encode(value)
+        if fits(value, VALUE_ITEMS, limit):
+            data = _encode(value)
     except Exception:  # TypeError, ValueError, OverflowError, UnicodeEncodeError, RecursionError
-        data = None
+        pass
     if data is not None and len(data) <= limit:
         return Payload(Codec.VALUE, data)
     copier = _Copier(limit)
@@ -45,66 +50,100 @@ def snapshot(value: object, limit: int) -> Payload:
     return Payload(Codec.VALUE, shortened, max(1, len(data) - len(shortened)))
 
 
-def encode_attributes(attributes: Mapping[str, object], limit: int) -> dict[str, Any]:
-    """Return attributes that any encoder accepts, at most about `limit` bytes. Values are kept as in `snapshot`."""
+def encode_attributes(attributes: Mapping[str, object], limit: int) -> tuple[dict[str, Any], int]:
+    """Return attributes that any encoder accepts, at most about `limit` bytes, and how much was left out.
+
+    Values are kept as in `snapshot`.
+    """
     copier = _Copier(limit)
-    return {safe_str(key): copier.copy(value) for key, value in attributes.items()}
+    copied = {safe_str(key): copier.copy(value) for key, value in islice(attributes.items(), COPIED_ITEMS)}
+    return copied, copier.left_out + len(attributes) - len(copied)
 
 
 class _Copier:
     """Copies a value into plain data. Reads containers with the methods of their built-in type; never reads iterators.
 
     Attributes:
-        left_out: How many bytes of texts, and items of containers, were beyond the limit.
+        left_out: How many characters of texts, and items of containers, were beyond the limits.
     """
 
     def __init__(self, limit: int) -> None:
         self.left_out = 0
         self._bytes_left = limit
+        self._items_left = COPIED_ITEMS
         self._above: set[int] = set()
 
     def copy(self, value: object, depth: int = 0) -> Any:
         """Return a copy that msgpack can encode."""
+        if type(value) is str and value.isascii() and len(value) <= self._bytes_left:  # the usual case, made quick
+            self._bytes_left -= len(value)
+            return value
         try:
             return self._copy(value, depth)
         except Exception:  # a user's class may raise anything
-            return self._cut(safe_repr(value))
+            return self._cut(self._rendered(repr, value))
 
     def _copy(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if value is None or kind is bool or kind is float:
             return value
         if issubclass(kind, str):
-            return self._cut(clean_text(value))
+            return self._cut(value)
         if issubclass(kind, int):
             return self._plain_int(int.__add__(value, 0))
         if issubclass(kind, float):
             return float.__add__(value, 0.0)
         if issubclass(kind, (bytes, bytearray, memoryview)):
-            return self._cut_bytes(bytes(value))
+            return self._cut_bytes(value)
         if hasattr(kind, "__pydantic_serializer__") and (dumped := self._dump(value)) is not None:
             return dumped
-        items = _contents(value)
-        if items is None:
-            return self._cut(_describe(value))
-        return self._copy_container(value, items, depth + 1)
+        contents = _contents(value, self._items_left)
+        if contents is None:
+            self._items_left -= DESCRIBED
+            return self._cut(self._described(value))
+        return self._copy_container(value, contents, depth + 1)
 
-    def _copy_container(self, value: object, items: Mapping[Any, Any] | list[Any], depth: int) -> Any:
-        if depth > MAX_DEPTH:
+    def _copy_container(self, value: object, contents: _Contents, depth: int) -> Any:
+        if depth > DEPTH:
             return TOO_DEEP
         if id(value) in self._above:
             return CYCLE
         self._above.add(id(value))
+        items = iter(contents.items)
+        copied: list[Any] = []
         try:
-            if isinstance(items, list):
-                return [self.copy(item, depth) for item in self._within_limit(items, len(items))]
-            pairs = self._within_limit(items.items(), len(items))
-            return {self._cut(safe_str(key)): self.copy(item, depth) for key, item in pairs}
+            for item in items:
+                if self._bytes_left <= 0 or self._items_left <= 0:
+                    self.left_out += _length(item) + sum(map(_length, items))
+                    break
+                self._bytes_left -= ITEM_BYTES
+                self._items_left -= 1
+                copied.append(self._copy_pair(item, depth) if contents.are_pairs else self.copy(item, depth))
         finally:
             self._above.discard(id(value))
+        self.left_out += contents.beyond
+        return dict(copied) if contents.are_pairs else copied
+
+    def _copy_pair(self, pair: tuple[object, object], depth: int) -> tuple[str, Any]:
+        key, value = pair
+        return self.copy(key if type(key) is str else safe_str(key)), self.copy(value, depth)
+
+    def _described(self, value: object) -> str:
+        """Return what msgspec writes for a scalar it knows (dates, UUIDs, decimals, enums, …); otherwise a repr."""
+        try:
+            return self._rendered(str, msgspec.to_builtins(value))
+        except Exception:
+            return self._rendered(repr, value)
+
+    def _rendered(self, render: Callable[[object], str], value: object) -> str:
+        text, left_out = render_bounded(render, value)
+        self.left_out += left_out
+        return text
 
     def _dump(self, model: Any) -> msgspec.Raw | None:
         """Encode a pydantic model as it dumps itself; None if its serializers fail or the result is too large."""
+        if not fits(model, self._items_left, self._bytes_left):
+            return None
         try:
             dumped = model.__pydantic_serializer__.to_python(model, mode="json", warnings=False, fallback=safe_repr)
             data = _encode(dumped)
@@ -124,68 +163,60 @@ class _Copier:
         except ValueError:  # beyond sys.get_int_max_str_digits()
             return self._cut(hex(number))
 
-    def _within_limit(self, items: Iterable[Any], count: int) -> Iterator[Any]:
-        for index, item in enumerate(items):
-            if self._bytes_left <= 0:
-                self.left_out += count - index
-                return
-            self._bytes_left -= ITEM_BYTES
-            yield item
-
     def _cut(self, text: str) -> str:
-        size = len(text) if text.isascii() else len(text.encode())
-        if size <= self._bytes_left:
+        room = max(0, self._bytes_left)
+        # A character is at least one byte. So a long text is shortened before it is looked at as a whole.
+        kept = clean_text(str.__getitem__(text, slice(room)))
+        size = len(kept) if kept.isascii() else len(kept.encode())
+        if size > room:
+            kept = kept.encode()[:room].decode("utf-8", "ignore")
+        elif str.__len__(text) <= room:
             self._bytes_left -= size
-            return text
-        kept = text.encode()[: max(0, self._bytes_left)].decode("utf-8", "ignore")
+            return kept
+        more = max(1, str.__len__(text) - len(kept))
         self._bytes_left = 0
-        self.left_out += size - len(kept.encode())
-        return f"{kept}… [{len(text) - len(kept)} more characters]"
+        self.left_out += more
+        return f"{kept}… [{more} more characters]"
 
-    def _cut_bytes(self, data: bytes) -> bytes:
-        kept = data[: max(0, self._bytes_left)]
+    def _cut_bytes(self, data: bytes | bytearray | memoryview) -> bytes:
+        view = memoryview(data)
+        kept = bytes(view if view.nbytes <= self._bytes_left else view.cast("B")[: max(0, self._bytes_left)])
         self._bytes_left -= len(kept)
-        self.left_out += len(data) - len(kept)
+        self.left_out += view.nbytes - len(kept)
         return kept
 
 
-def _contents(value: Any) -> dict[Any, Any] | list[Any] | None:
-    """Return a container's items, or an object's fields, copied in one C call; None if the value has neither.
+class _Contents(NamedTuple):
+    """The first items, or pairs of key and value, of a container; `beyond` counts those that come after them."""
 
-    They are copied because another thread may change the container while we look at its items.
+    items: Collection[Any]
+    are_pairs: bool = False
+    beyond: int = 0
+
+
+def _length(item: object) -> int:
+    return max(1, len(item)) if type(item) is str else 1
+
+
+def _contents(value: Any, most: int) -> _Contents | None:
+    """Return what is in a container, or an object's fields; None if it has neither.
+
+    Built-in containers are copied in one C call, because another thread may change them while we look at the items.
     """
     kind = type(value)
     if issubclass(kind, dict):
-        return dict.copy(value)
-    if issubclass(kind, (list, tuple, set, frozenset, deque)):
-        base = next(base for base in (list, tuple, set, frozenset, deque) if issubclass(kind, base))
-        return list(base.__iter__(value))
+        beyond = dict.__len__(value) - most
+        if beyond <= 0:
+            return _Contents(dict.copy(value).items(), True)
+        return _Contents(list(islice(dict.items(value), most)), True, beyond)
+    for base in (list, tuple, set, frozenset, deque):
+        if issubclass(kind, base):
+            items = list(islice(base.__iter__(value), most))
+            return _Contents(items, beyond=base.__len__(value) - len(items))
     if issubclass(kind, type):
         return None
     if isinstance(value, Mapping):
-        return dict(value)
-    return _fields(value)
-
-
-def _fields(value: Any) -> dict[str, Any] | None:
-    """Return the fields of a dataclass, an attrs class, a msgspec Struct or a pydantic model.
-
-    A pydantic model comes here if it is of pydantic v1, or if `_dump` returned None for it.
-    """
-    kind = type(value)
-    if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "__fields_set__"):
-        return {**vars(value), **(getattr(value, "__pydantic_extra__", None) or {})}
-    for marker in ("__dataclass_fields__", "__struct_fields__"):
-        if hasattr(kind, marker):
-            return {name: getattr(value, name, None) for name in getattr(kind, marker)}
-    if hasattr(kind, "__attrs_attrs__"):
-        return {field.name: getattr(value, field.name, None) for field in kind.__attrs_attrs__}
-    return None
-
-
-def _describe(value: object) -> str:
-    """Return what msgspec writes for a scalar it knows (dates, UUIDs, decimals, enums, …); otherwise a bounded repr."""
-    try:
-        return safe_str(msgspec.to_builtins(value))
-    except Exception:
-        return safe_repr(value)
+        pairs = [(key, value[key]) for key in islice(iter(value), most)]
+        return _Contents(pairs, True, max(0, len(value) - len(pairs)))
+    fields = fields_of(value)
+    return None if fields is None else _Contents(fields.items(), True)

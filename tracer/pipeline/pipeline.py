@@ -15,6 +15,7 @@ import msgspec
 from tracer._config import Settings
 from tracer._exceptions import ClosedError, StoreError
 from tracer.assembly.counts import AssemblyCounts
+from tracer.capture.limits import VALUE_ITEMS
 from tracer.capture.records import (
     Codec,
     LargeRecord,
@@ -27,6 +28,7 @@ from tracer.capture.records import (
     encode,
 )
 from tracer.capture.snapshots import encode_attributes
+from tracer.capture.weight import fits
 from tracer.interpret import redact
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._hook_watch import RunningHook
@@ -166,7 +168,6 @@ class Pipeline:
                 aside, body.data, body.beside = body.data, b"", True
             data = encode(record)
             if len(data) > (limit := self.settings.max_payload_bytes) and _attributes_of(record, len(data)) > limit:
-                self._truncated.add()
                 data = self._encode_by_hand(record)
         except Exception:  # a user's attribute that is not JSON-like data
             data = self._encode_by_hand(record)
@@ -219,9 +220,7 @@ class Pipeline:
         try:
             attributes = getattr(record, "attributes", None)
             if isinstance(attributes, dict):
-                record = msgspec.structs.replace(
-                    record, attributes=encode_attributes(attributes, self.settings.max_payload_bytes)
-                )
+                record = msgspec.structs.replace(record, attributes=self._plain(attributes))
             return encode(record)
         except Exception as error:
             self._encode_failed.add()
@@ -233,6 +232,22 @@ class Pipeline:
         limit = self.settings.max_payload_bytes
         size = len(body)
         return Payload(_WIRE, body) if size <= limit else Payload(_WIRE, body[:limit], size - limit)
+
+    def encoded(self, attributes: dict[str, Any]) -> Any:
+        """Return a user's attributes, encoded; if they are too large, what is kept of them (this is counted)."""
+        limit, data = self.settings.max_payload_bytes, None
+        try:
+            if fits(attributes, VALUE_ITEMS, limit):
+                data = encode(attributes)
+        except Exception:  # what msgspec can't encode is made plain data
+            data = None
+        return msgspec.Raw(data if data is not None and len(data) <= limit else encode(self._plain(attributes)))
+
+    def _plain(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        plain, left_out = encode_attributes(attributes, self.settings.max_payload_bytes)
+        if left_out:
+            self._truncated.add()
+        return plain
 
     def refuse(self, rank: Rank) -> None:
         """Count a record that was not even made."""
@@ -385,6 +400,8 @@ async def _nothing(store: Store) -> None:
 
 
 def _attributes_of(record: Record, size: int) -> int:
-    """Return about how many of an encoded record's bytes are attributes: all but its payloads."""
+    """Return about how many of an encoded record's bytes are attributes that may have to be cut: all but payloads."""
+    if isinstance(getattr(record, "attributes", None), msgspec.Raw):
+        return 0
     payloads = (getattr(record, name, None) for name in ("inputs", "outputs", "value"))
     return size - sum(len(payload.data) for payload in payloads if payload is not None)

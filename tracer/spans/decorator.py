@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanType
 from tracer.capture.argument_checks import check_mapping, check_text, optional_text
-from tracer.capture.records import Ending, Payload
+from tracer.capture.records import Codec, Ending, Payload
 from tracer.spans._argument_binding import Binder
 from tracer.spans.context import current_span, leave
 from tracer.spans.guard import report
@@ -29,6 +29,7 @@ R = TypeVar("R")
 Reducer = Callable[[list[Any]], Any]
 
 ITEM_EVENT = "tracer.item"
+_LEFT_OUT = Payload(Codec.VALUE, b"", 1)
 
 
 @overload
@@ -269,12 +270,14 @@ class _Steps:
         self._stop = stop
         self._items: list[Any] = []
         self._count = 0
+        self._room = 0  # bytes that may still be kept of the items
         self._closing = False  # the reader closed or dropped the generator
         self.step: Callable[[], Any] = functools.partial(resume, None)
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin the span."""
         if self._span is not None:
+            self._room = self._span.settings.max_payload_bytes // 2  # an item is stored as an event, and in the outputs
             self._plan.begin(self._span, args, kwargs)
 
     def enter(self) -> None:
@@ -304,7 +307,10 @@ class _Steps:
         if span is None:
             return
         try:
-            span.note(ITEM_EVENT, {"index": self._count}, value=span.snapshot(item))
+            # The items together are one value, the span's outputs. Without room, an item is not even looked at.
+            value = span.snapshot(item, self._room) if self._room > 0 else _LEFT_OUT
+            span.note(ITEM_EVENT, {"index": self._count}, value=value)
+            self._room -= len(value.data) if value is not None else 0
         except Exception:
             report(f"tracing an item of {self._plan.name}")
         self._count += 1

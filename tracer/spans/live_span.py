@@ -101,9 +101,9 @@ class LiveSpan:
     """
 
     __slots__ = (
-        "__weakref__", "_attributes", "_begun", "_inputs", "_is_first", "_lost", "_outputs", "_parent", "_recording",
-        "_status", "_trace", "end_time_ns", "has_ended", "is_recording", "name", "parent_id", "pipeline", "span_id",
-        "span_type", "start_time_ns",
+        "__weakref__", "_attributes", "_begun", "_inputs", "_is_first", "_lost", "_outputs", "_own", "_parent",
+        "_recording", "_status", "_trace", "end_time_ns", "has_ended", "is_recording", "name", "parent_id", "pipeline",
+        "span_id", "span_type", "start_time_ns",
     )  # fmt: skip
 
     def __init__(self, trace: TraceContext, parent: LiveSpan | None, name: str, span_type: str, is_first: bool) -> None:
@@ -114,7 +114,8 @@ class LiveSpan:
         self._begun = False
         self.has_ended = False
         self._lost: dict[str, int] | None = None
-        self._attributes: dict[str, Any] | None = None
+        self._attributes: dict[str, Any] | None = None  # those it began with: other spans may share them
+        self._own: dict[str, Any] | None = None  # those that were set later
         self._inputs: object = None
         self._outputs: object = None
         self._status: SpanStatus | None = None
@@ -151,11 +152,12 @@ class LiveSpan:
     @property
     def attributes(self) -> dict[str, Any]:
         """A copy of the attributes that were set on this span."""
-        return dict(self._attributes or {})
+        return {**(self._attributes or {}), **(self._own or {})}
 
     def get_attribute(self, key: str) -> Any:
         """Return an attribute that was set on this span, or None."""
-        return (self._attributes or {}).get(key)
+        own = self._own
+        return own[key] if own is not None and key in own else (self._attributes or {}).get(key)
 
     @property
     def inputs(self) -> Any:
@@ -210,8 +212,10 @@ class LiveSpan:
         """Set attributes. Keys are strings; values are JSON-like (any other value is kept as its repr)."""
         changes = check_mapping("attributes", attributes)
         if self.is_recording:
-            self._attributes = {**(self._attributes or {}), **changes}
-            self._update(attributes=changes)
+            if self._own is None:
+                self._own = {}
+            self._own.update(changes)
+            self._update(attributes=self.pipeline.encoded(changes))
 
     def set_status(self, status: str | SpanStatus, description: str = "") -> None:
         """Set the status, ``"OK"`` or ``"ERROR"``; an exception that leaves the span still makes it ERROR."""
@@ -232,10 +236,12 @@ class LiveSpan:
 
     def add_event(self, name: str | SpanEvent, attributes: Mapping[str, object] | None = None) -> None:
         """Note something that happens now; or a `SpanEvent`, which happened at its own time."""
+        time_ns = None
         if isinstance(name, SpanEvent):
-            self.note(check_text("name", name.name), check_mapping("attributes", name.attributes), name.timestamp_ns)
-        else:
-            self.note(check_text("name", name), check_mapping("attributes", attributes))
+            attributes, time_ns, name = name.attributes, name.timestamp_ns, name.name
+        name, attributes = check_text("name", name), check_mapping("attributes", attributes)
+        if self.is_recording:
+            self.note(name, self.pipeline.encoded(attributes), time_ns)
 
     def record_exception(self, exception: BaseException | str) -> None:
         """Note an exception as an event (type, message, stack trace) and set the status to ERROR."""
@@ -272,11 +278,12 @@ class LiveSpan:
         capture: bool = True,
     ) -> None:
         """Put the span's start on the queue. If it is refused, neither this span nor any below it is recorded."""
-        encoded: Any = attributes  # msgspec accepts an already encoded value in place of any value
+        encoded: Any  # msgspec accepts an already encoded value in place of any value
         if isinstance(attributes, EncodedAttributes):
             self._attributes, encoded = attributes.values, attributes.encoded
         else:
             self._attributes = attributes
+            encoded = self.pipeline.encoded(attributes) if attributes and self._recording else None
         trace = self._trace
         if not self._recording:
             if trace.recording:  # left out because a full queue refused a span above it
@@ -391,8 +398,13 @@ class LiveSpan:
             record = TraceUpdated(self._trace.trace_id, self._trace.start_ns, **changes)
             self._push(record, _DETAIL)
 
-    def snapshot(self, value: object) -> Payload | None:
-        """Encode a value as it is now. None if the span is not recorded, or (counted) if the queue is too full."""
+    def snapshot(self, value: object, limit: int | None = None) -> Payload | None:
+        """Encode a value as it is now. None if the span is not recorded, or (counted) if the queue is too full.
+
+        Args:
+            value: Any value.
+            limit: How many bytes are kept of it; ``max_payload_bytes`` by default.
+        """
         if not self.is_recording:
             return None
         pipeline = self.pipeline
@@ -400,7 +412,7 @@ class LiveSpan:
             pipeline.queue.refuse(_DETAIL)
             self.lose("bodies")
             return None
-        return snapshot(value, pipeline.settings.max_payload_bytes)
+        return snapshot(value, pipeline.settings.max_payload_bytes if limit is None else limit)
 
     def _update(self, **changes: Any) -> None:
         self._push(SpanUpdated(self.span_id, **changes), _DETAIL)
