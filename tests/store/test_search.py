@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import contextlib
 import itertools
 import math
 import random
@@ -300,6 +302,28 @@ async def test_a_broken_page_token_is_refused(store: SqliteStore, token: str) ->
         await found(store, page_token=token)
 
 
+@pytest.mark.parametrize("order", ["start_time desc", "name asc", "cache_read_input_tokens desc", "input_tokens asc"])
+@pytest.mark.parametrize("since", [None, timedelta(days=20_000)])
+async def test_a_forged_page_token_is_refused_or_finds_something(
+    store: SqliteStore, order: str, since: timedelta | None
+) -> None:
+    """It can be forged: the fingerprint in it is no secret."""
+    await store.write(simple(*range(3)))
+    query = TraceQuery(order_by=order, since=since, max_results=1)
+    token = (await store.search_traces(query)).next_page_token or ""
+    parts = msgspec.msgpack.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    odd: list[Any] = ["x", "", -1, 0, 0.5, math.inf, math.nan, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), None, [], {}]
+    for place, value in itertools.product(range(1, 5), odd):
+        forged = [*parts[:place], value, *parts[place + 1 :]]
+        if place == 4:
+            forged = [*parts[:3], [value, *parts[3][1:]]]
+        for ask, kind in ((store.search_traces, b""), (store.sessions, b"sessions")):
+            packed = msgspec.msgpack.encode([kind + forged[0], *forged[1:]])
+            text = base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+            with contextlib.suppress(ConfigurationError):
+                await ask(msgspec.structs.replace(query, page_token=text))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -318,6 +342,15 @@ async def test_a_broken_page_token_is_refused(store: SqliteStore, token: str) ->
         ({"since": "yesterday"}, "since must be a datetime"),
         ({"until": 1_700_000_000_000}, "until must be a datetime"),
         ({"since": float("nan")}, "since must be"),
+        ({"since": "0001-01-01"}, "since must lie between the years 1678 and 2261, got '0001-01-01'"),
+        ({"until": "9999-12-31T23:59:59Z"}, "until must lie between"),
+        ({"since": "0001-01-01T00:00:00+14:00"}, "since must lie between"),
+        ({"since": datetime.max}, "since must lie between"),
+        ({"since": datetime.min}, "since must lie between"),
+        ({"since": timedelta.max}, "since must lie between"),
+        ({"since": timedelta.min}, "since must lie between"),
+        ({"since": 99_999_999_999}, "since must lie between"),
+        ({"since": 10**400}, "since must be a datetime"),
         ({"min_duration": -1}, "min_duration must be seconds"),
         ({"tags": ["a"]}, "tags must be a dict"),
         ({"tags": {"a": 1}}, "tags must be a string"),

@@ -60,7 +60,7 @@ def sessions(connection: sqlite3.Connection, query: TraceQuery) -> SessionPage:
             f"sessions are ordered by their latest trace; leave out order_by, got {query.order_by!r}"
         )
     fingerprint = b"sessions" + _fingerprint(query)
-    token = _decode_token(query.page_token, fingerprint, 2)
+    token = _decode_token(query.page_token, fingerprint, [False, False])
     now_ns = token.now_ns if token else time.time_ns()
     with transaction(connection, "DEFERRED"):
         newest = token.newest_key if token else _newest_key(connection)

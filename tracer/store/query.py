@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -59,7 +58,11 @@ _ORDERS = (*_PLAIN_ORDERS, "name", *_NUMERIC_ORDERS)
 _DEFAULT_ORDER = "start_time desc"
 _TRACE_ID = TRACE_COLUMNS.split(", ").index("trace_id")
 
-_Keys = list[int | float | str]
+_LATEST_NS = 2**63 - 1  # SQLite's largest integer: in the year 2262
+_MOMENTS = (datetime(1678, 1, 1, tzinfo=timezone.utc), datetime(2262, 1, 1, tzinfo=timezone.utc))
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+_Keys = list[Annotated[int, msgspec.Meta(ge=-_LATEST_NS, le=_LATEST_NS)] | float | str]
 """A trace's values of all sort expressions."""
 
 
@@ -70,12 +73,14 @@ class _Sort(NamedTuple):
         unknown: The number that stands for NULL, if it divides the rows into parts to read (see `_parts`); otherwise
             None.
         bounded: Leave out, before sorting, rows that can't be among the first: see `_good_enough`.
+        is_text: Its values are strings; otherwise they are numbers.
     """
 
     expression: str
     descending: bool
     unknown: str | None = None
     bounded: bool = False
+    is_text: bool = False
 
     @property
     def sql(self) -> str:
@@ -84,8 +89,8 @@ class _Sort(NamedTuple):
 
 class _Token(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     fingerprint: bytes
-    now_ns: int
-    newest_key: int
+    now_ns: Annotated[int, msgspec.Meta(ge=0, le=_LATEST_NS)]
+    newest_key: Annotated[int, msgspec.Meta(ge=0, le=_LATEST_NS)]
     last: _Keys
 
 
@@ -94,7 +99,7 @@ def search(connection: sqlite3.Connection, query: TraceQuery) -> TracePage:
     limit = _checked_limit(query.max_results)
     order = _parse_order(query.order_by)  # its last part is unique: the trace's key
     fingerprint = _fingerprint(query)
-    token = _decode_token(query.page_token, fingerprint, len(order))
+    token = _decode_token(query.page_token, fingerprint, [sort.is_text for sort in order])
     now_ns = token.now_ns if token else time.time_ns()
     conditions = list(_conditions(query, now_ns))
     with transaction(connection, "DEFERRED"):  # one snapshot for traces, tags and spans
@@ -272,27 +277,41 @@ def _match_expression(text: str) -> str | None:
 
 def _nanoseconds(parameter: str, value: Any, now_ns: int) -> int:
     """Read a moment: datetime or ISO text (local time if without a zone), seconds since the epoch, timedelta ago."""
+    try:
+        moment = _moment(value, now_ns)
+    except (OverflowError, OSError):  # year 1 or 9999 in another time zone; an integer that no float can hold
+        moment = None
+    except ValueError:
+        raise ConfigurationError(
+            f"{parameter} must be a datetime, ISO text such as '2026-11-22T13:00:00', seconds since the epoch or a "
+            f"timedelta (that long ago), got {_shortened(value)}"
+        ) from None
+    earliest, latest = ((bound - _EPOCH) // timedelta(microseconds=1) * 1_000 for bound in _MOMENTS)
+    if moment is None or not earliest <= moment < latest:
+        years = f"{_MOMENTS[0].year} and {_MOMENTS[1].year - 1}"
+        raise ConfigurationError(f"{parameter} must lie between the years {years}, got {_shortened(value)}")
+    return moment
+
+
+def _moment(value: Any, now_ns: int) -> int:
+    """Return nanoseconds since the epoch. Raises ValueError, or OverflowError or OSError where Python can't compute."""
     if isinstance(value, timedelta):
         return now_ns - value // timedelta(microseconds=1) * 1_000
     if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
-        except ValueError:
-            raise _wrong_moment(parameter, value) from None
+        value = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
     if isinstance(value, datetime):
-        since_epoch = value.astimezone(timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)
-        return since_epoch // timedelta(microseconds=1) * 1_000
+        if value.tzinfo is None and not _MOMENTS[0].year <= value.year < _MOMENTS[1].year:
+            raise OverflowError  # Python's error for it depends on the local time zone
+        return (value.astimezone(timezone.utc) - _EPOCH) // timedelta(microseconds=1) * 1_000
     # In seconds any moment until the year 5138 is below 1e11: a larger number was meant as milli- or nanoseconds.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or abs(value) >= 1e11:
-        raise _wrong_moment(parameter, value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e11:
+        raise ValueError
     return round(value * 1e9)
 
 
-def _wrong_moment(parameter: str, value: Any) -> ConfigurationError:
-    return ConfigurationError(
-        f"{parameter} must be a datetime, ISO text such as '2026-11-22T13:00:00', seconds since the epoch or a "
-        f"timedelta (that long ago), got {value!r}"
-    )
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _parse_order(order_by: Any) -> list[_Sort]:
@@ -340,9 +359,10 @@ def _after(order: list[_Sort], last: _Keys) -> Condition:
 def _sort(column: str, descending: bool) -> _Sort:
     """Write it as its index has it, if one exists in this direction; otherwise with columns of ``traces_numbers``."""
     if column in _PLAIN_ORDERS:
-        return _Sort(_PLAIN_ORDERS[column], descending)
+        return _Sort(_PLAIN_ORDERS[column], descending, is_text=column == "status")
     if column == "name":
-        return _Sort("ifnull(name, '')" if descending else "ifnull(name, char(1114111))", descending)
+        expression = "ifnull(name, '')" if descending else "ifnull(name, char(1114111))"
+        return _Sort(expression, descending, is_text=True)
     value, unknown = _NUMERIC_ORDERS[column], "-1" if descending else _INFINITE
     if column == "duration" and not descending:
         value = "end_time_ns - start_time_ns"  # `duration_ns` is computed, so no index covers it
@@ -363,7 +383,8 @@ def _encode(token: _Token) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).rstrip(b"=").decode()
 
 
-def _decode_token(text: str | None, fingerprint: bytes, count: int) -> _Token | None:
+def _decode_token(text: str | None, fingerprint: bytes, texts: list[bool]) -> _Token | None:
+    """Read a token; `texts` says of each sort key whether it is text. Nothing in a token can be trusted."""
     if text is None:
         return None
     try:
@@ -373,7 +394,7 @@ def _decode_token(text: str | None, fingerprint: bytes, count: int) -> _Token | 
         raise ConfigurationError(
             f"page_token must be a page's next_page_token, got {str(text)[:60]!r}; leave it out for the first page"
         ) from None
-    if token.fingerprint != fingerprint or len(token.last) != count:
+    if token.fingerprint != fingerprint or [isinstance(key, str) for key in token.last] != texts:
         raise ConfigurationError(
             "page_token belongs to a search with other arguments; pass the same, or leave it out for the first page"
         )
