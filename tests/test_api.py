@@ -16,7 +16,9 @@ import pytest
 
 import tracer
 from tests.reading import last_trace
+from tracer._runtime import runtime
 from tracer.store import TraceQuery
+from tracer.store.sqlite import SqliteStore
 
 NOWHERE = "f" * 32
 
@@ -47,6 +49,47 @@ async def test_what_ended_before_the_call_is_in_the_answer() -> None:
     assert [trace.info.name for trace in page] == ["19", "18", "17", "16", "15"]
     rest = await tracer.search_traces(max_results=100, page_token=page.next_page_token)
     assert (len(rest), rest.next_page_token) == (15, None)
+
+
+SLOW = " OR ".join(f"name RLIKE 'a*a*{letter}$'" for letter in "bcdefghijklmnopq")
+
+
+def record_much() -> None:
+    """Record enough for a search with SLOW to take many seconds."""
+    for _ in range(300):
+        record("a" * 900)
+    tracer.sync.flush()
+
+
+def readers_in_use() -> int:
+    store = runtime.pipeline._worker.store
+    assert isinstance(store, SqliteStore)
+    assert store._database._readers is not None
+    return store._database._readers.taken
+
+
+async def test_a_search_that_takes_too_long_is_stopped_and_says_what_to_do() -> None:
+    record_much()
+    tracer.configure(read_timeout=0.2)
+    with pytest.raises(tracer.ReadTimeoutError, match=r"longer than 0\.2 s .* raise read_timeout"):
+        await tracer.search_traces(filter_string=SLOW)
+    with pytest.raises(tracer.ReadTimeoutError):
+        tracer.sync.search_traces(filter_string=SLOW)
+    tracer.configure(read_timeout=60)
+    assert len(await tracer.search_traces(max_results=5)) == 5
+
+
+async def test_a_search_that_is_cancelled_is_stopped() -> None:
+    record_much()
+    for _ in range(3):
+        with anyio.move_on_after(0.2) as scope:
+            await tracer.search_traces(filter_string=SLOW)
+        assert scope.cancelled_caught
+    with anyio.fail_after(60):
+        while readers_in_use():  # noqa: ASYNC110  the worker's loop gives no sign
+            await anyio.sleep(0.005)
+    assert len(await tracer.search_traces(max_results=5)) == 5
+    assert tracer.stats().last_error is None
 
 
 async def test_mlflows_names_are_taken_and_answered() -> None:

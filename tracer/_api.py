@@ -165,13 +165,14 @@ async def get_trace(trace_id: str) -> Trace:
     """Return one trace: its root span first, then the other spans by start time.
 
     Reads your writes: every span that ended (or started) before the call is in the answer. Runs on any event loop;
-    safe to cancel.
+    safe to cancel, which stops the query.
 
     Args:
         trace_id: 32 lower-case hex digits.
 
     Raises:
         TraceNotFoundError: No such trace was ever stored.
+        ReadTimeoutError: It took longer than the setting `read_timeout`, a minute unless configured otherwise.
         StoreError: The database can't be read, or has refused writes for half a minute.
         ClosedError: After `shutdown`.
     """
@@ -223,7 +224,7 @@ async def search_traces(
     """Return the traces that meet every condition given, a page at a time.
 
     Reads your writes, as `get_trace` does. Pages stay correct while traces arrive: traces that come after the first
-    page was read do not appear on later pages.
+    page was read do not appear on later pages. A search that is cancelled (``anyio.fail_after``, Ctrl-C) is stopped.
 
     Args:
         experiment: The experiment's name; None for all.
@@ -256,6 +257,8 @@ async def search_traces(
     Raises:
         ConfigurationError: A bad argument. For `filter_string` the message gives the position of the error.
         MissingDependencyError: `filter_string` was given, but the extra ``search`` is not installed.
+        ReadTimeoutError: It took longer than the setting `read_timeout`. Give it fewer conditions, a shorter range of
+            time, or more time.
         StoreError: The database can't be read.
         ClosedError: After `shutdown`.
     """

@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         capture_content: True stores texts; False stores only structure, model, usage and times.
         redact: Functions from text to text, applied to every text before it is written. In the environment:
             ``module:function``, several separated by commas.
+        read_timeout: Seconds that a read (`get_trace`, `search_traces`, …) may take, not counting the wait until what
+            you recorded is written. After that it is stopped, and raises `ReadTimeoutError`.
         prices: What models cost; these prices come before the shipped table. Either a dict of US dollars per million
             tokens by model, ``{"my-model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}``
             (`tracer.interpret.rates.UNITS` lists all names; ``*`` in a model's name matches anything;
@@ -58,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: float = 1.0
     capture_content: bool = True
     redact: tuple[Redactor, ...] = ()
+    read_timeout: float = 60.0
     prices: Prices | None = None
 
 
@@ -102,7 +105,7 @@ def _parse(name: str, variable: str, text: str) -> Any:
             raise ConfigurationError(f"{variable} must be true or false, got {text!r}")
         return _BOOLEANS[word]
     try:
-        return float(text) if name in ("batch_interval", "sample_rate") else int(text)
+        return float(text) if name in ("batch_interval", "sample_rate", "read_timeout") else int(text)
     except ValueError:
         raise ConfigurationError(f"{variable} must be a number, got {text!r}") from None
 
@@ -192,5 +195,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "sample_rate": _number(0, 1),
     "capture_content": _boolean,
     "redact": _redactors,
+    "read_timeout": _number(0.001, 86_400),
     "prices": _prices,
 }

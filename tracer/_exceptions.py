@@ -9,6 +9,7 @@
     ├── TraceNotFoundError, also LookupError      no such trace was ever stored
     ├── MediaNotFoundError, also LookupError      no such image, recording or file is stored
     └── StoreError                                the database failed; the driver's error is chained
+        ├── ReadTimeoutError                      a read took longer than its time limit
         ├── TransientStoreError                   … but trying again may help (internal)
         └── DamagedStoreError                     … because its file is damaged (internal)
 
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigurationError",
     "MediaNotFoundError",
     "MissingDependencyError",
+    "ReadTimeoutError",
     "StoreError",
     "TraceNotFoundError",
     "TracerError",
@@ -60,6 +62,10 @@ class MediaNotFoundError(TracerError, LookupError):
 
 class StoreError(TracerError):
     """The trace store could not be read or written; the driver's error is chained as ``__cause__``."""
+
+
+class ReadTimeoutError(StoreError):
+    """A read took longer than its time limit (`tracer.Settings.read_timeout`), and was stopped."""
 
 
 class TransientStoreError(StoreError):

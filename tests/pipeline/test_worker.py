@@ -478,3 +478,28 @@ def test_a_retired_worker_waits_for_the_spans_that_run(bench: Bench) -> None:
     bench.push(ended(1))
     eventually(lambda: not bench.worker.is_running)
     assert bench.store.ended == [f"{1:016x}"]
+
+
+def test_a_withdrawn_question_ends_its_job_and_nothing_else(bench: Bench) -> None:
+    begun, ended, finished = threading.Event(), threading.Event(), threading.Event()
+
+    async def endless() -> None:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def other() -> int:
+        while not finished.is_set():  # noqa: ASYNC110  the test sets it in its own thread
+            await anyio.sleep(0.005)
+        return 5
+
+    staying = bench.worker.submit(other)
+    question = bench.worker.submit(endless)
+    assert begun.wait(20)
+    assert not question.cancel()
+    assert ended.wait(20)
+    finished.set()
+    assert staying.result(20) == 5
+    assert not question.cancel()  # once more, when it has ended

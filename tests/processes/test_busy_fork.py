@@ -230,3 +230,46 @@ def test_a_fork_of_c_code_ends_by_itself_and_flushes(tmp_path: Path) -> None:
     )
     assert ended.code == 0
     assert names(tmp_path) == {"parent's": 2, "child's": 50}
+
+
+def test_searches_that_run_are_stopped_for_a_fork_and_done_afterwards(tmp_path: Path) -> None:
+    """Also by regular expressions, which are Python within SQLite."""
+    run_quietly(
+        tmp_path,
+        FORK
+        + """
+from tracer._runtime import runtime
+
+for _ in range(300):
+    record("a" * 900)
+tracer.sync.flush()
+tracer.sync.search_traces(max_results=1)
+slow = " OR ".join(f"name RLIKE 'a*a*{letter}$'" for letter in "bcdefghijklmnopq")
+
+def search():
+    try:
+        tracer.sync.search_traces(filter_string=slow)
+    except tracer.ReadTimeoutError:
+        ended.append(1)
+
+ended = []
+tracer.configure(read_timeout=6)
+searching = [threading.Thread(target=search) for _ in range(3)]
+for thread in searching:
+    thread.start()
+readers = lambda: runtime.pipeline._worker.store._database._readers
+while not readers() or readers().taken < 3:
+    time.sleep(0.001)
+children = [fork(20) for _ in range(3)]
+record("parent's")
+wait_for(children)
+for thread in searching:
+    thread.join()
+assert len(ended) == 3
+assert tracer.sync.search_traces(max_results=5)
+assert tracer.sync.flush(30), tracer.stats()
+""",
+    )
+    found = names(tmp_path)
+    assert (found["parent's"], found["child's"]) == (1, 60)
+    assert_intact(tmp_path)

@@ -276,3 +276,34 @@ assert interrupts > 100
         + END,
     )
     assert_nothing_is_left(tmp_path)
+
+
+def test_ctrl_c_stops_a_blocking_search(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+import signal
+from tracer._runtime import runtime
+
+for _ in range(300):
+    record("a" * 900)
+tracer.sync.flush()
+tracer.sync.search_traces(max_results=1)
+readers = runtime.pipeline._worker.store._database._readers
+
+def press():
+    while not readers.taken:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=press).start()
+try:
+    tracer.sync.search_traces(filter_string=" OR ".join(f"name RLIKE 'a*a*{letter}$'" for letter in "bcdefghijklmnopq"))
+except KeyboardInterrupt:
+    while readers.taken:
+        time.sleep(0.001)
+    assert len(tracer.sync.search_traces(max_results=5)) == 5
+else:
+    raise AssertionError("nobody pressed Ctrl-C")
+""",
+    )

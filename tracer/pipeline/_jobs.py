@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -23,6 +25,19 @@ class Answer(concurrent.futures.Future[T]):
         share_with_threads(self)
         self.obstacle = obstacle
         """Returns what has blocked the worker for too long; None if nothing has."""
+        self.withdrawn = False
+        self.end_job: Callable[[], object] | None = None
+        """Cancels the job, from any thread. None until the job's turn comes."""
+
+    def cancel(self) -> bool:
+        """Withdraw the question: a job that has not begun is not started, and one that runs is cancelled."""
+        if super().cancel():
+            return True
+        self.withdrawn = True
+        if self.end_job is not None:
+            with contextlib.suppress(RuntimeError):  # the worker's loop is closed
+                self.end_job()
+        return False
 
 
 class Jobs:
@@ -36,8 +51,8 @@ class Jobs:
 
     def __init__(self, obstacle: Callable[[], Exception | None]) -> None:
         self._obstacle = obstacle
-        self._waiting: deque[tuple[Job, concurrent.futures.Future[Any]]] = deque()
-        self._running: set[concurrent.futures.Future[Any]] = set()
+        self._waiting: deque[tuple[Job, Answer[Any]]] = deque()
+        self._running: set[Answer[Any]] = set()
 
     @property
     def waiting(self) -> bool:
@@ -62,14 +77,22 @@ class Jobs:
             self._running.add(future)
             start_soon(self._run, job, future, done)
 
-    async def _run(self, job: Job, future: concurrent.futures.Future[Any], done: Callable[[], None]) -> None:
+    async def _run(self, job: Job, future: Answer[Any], done: Callable[[], None]) -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        future.end_job = lambda: loop.call_soon_threadsafe(task.cancel)
         if future.set_running_or_notify_cancel():
             try:
                 result = await job()
+            except asyncio.CancelledError:
+                if not future.withdrawn:
+                    raise
+                future.set_exception(concurrent.futures.CancelledError())  # nobody looks at it
             except Exception as error:
                 future.set_exception(error)
             else:
                 future.set_result(result)
+        future.end_job = None
         self._running.discard(future)
         done()
 

@@ -30,19 +30,19 @@ _blocks: ContextVar[bool] = ContextVar("tracer_blocks", default=False)
 async def wait(future: concurrent.futures.Future[R], timeout: float | None = None, *, withdraw: bool = True) -> R:
     """Wait for a worker's answer: on asyncio (any loop), on trio, or blocking under `blocking`.
 
-    Cancellation withdraws the question, unless `withdraw` is False.
+    Cancellation (or Ctrl-C) withdraws the question, unless `withdraw` is False: a query that runs for it is stopped.
 
     Raises:
         TimeoutError: `timeout` seconds are over.
         StoreError: Only without a `timeout`: something blocks the worker (`Answer.obstacle`).
         Exception: The answer, if it is an exception.
     """
-    if _blocks.get():
-        return _wait_in_thread(future, timeout)
-    done = anyio.Event()
-    announce = _announcer(done)
-    future.add_done_callback(lambda _: announce())
     try:
+        if _blocks.get():
+            return _wait_in_thread(future, timeout)
+        done = anyio.Event()
+        announce = _announcer(done)
+        future.add_done_callback(lambda _: announce())
         if timeout is not None:
             with anyio.fail_after(timeout):
                 await done.wait()
@@ -116,11 +116,9 @@ def _wait_in_thread(future: concurrent.futures.Future[R], timeout: float | None)
     wait_for_all([future], LOOK_INTERVAL if timeout is None else timeout)
     while timeout is None and not future.done():
         if (obstacle := _obstacle(future)) is not None:
-            future.cancel()
             raise obstacle
         wait_for_all([future], LOOK_INTERVAL)
     if not future.done():
-        future.cancel()
         raise TimeoutError(f"no answer from tracer's worker within {timeout} s")
     return future.result()
 

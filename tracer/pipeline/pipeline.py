@@ -139,6 +139,7 @@ class Pipeline:
         self._redaction_failed = Tally()
         self._errors = ErrorLog()
         self._worker = Worker(self.queue, make_store(uri), lambda: self.settings, self._errors)
+        self._worker.store.time_limit = settings.read_timeout
         self._lost_before_stop = 0
 
     # --- producers ------------------------------------------------------------------------------------------------
@@ -148,6 +149,7 @@ class Pipeline:
         self.settings = settings
         self._worker.crash_ring.on_settings(settings)
         self.queue.set_limits(settings.queue_max_records, settings.queue_max_bytes)
+        self._worker.store.time_limit = settings.read_timeout
 
     def push(self, record: Record, rank: Rank, body: Payload | None = None) -> bool:
         """Encode a record and queue it. If it is refused, count it and return False. Never blocks, never raises.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tracer._exceptions import StoreError, TransientStoreError
@@ -138,7 +138,7 @@ def is_locked(error: BaseException) -> bool:
 
 
 def is_interrupted(error: BaseException) -> bool:
-    """Tell whether a statement was stopped, which only a fork does."""
+    """Tell whether a statement was stopped: by a fork, or because nobody waits for it any more."""
     return isinstance(error, sqlite3.OperationalError) and str(error).endswith("interrupted")  # FTS5 puts it at the end
 
 
@@ -199,8 +199,10 @@ def _size(path: Path) -> int:
         return 0
 
 
-def prepare(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> None:
+def prepare(
+    connection: sqlite3.Connection, pragmas: tuple[str, ...], must_stop: Callable[[], bool] = lambda: False
+) -> None:
     """Set a new connection up for writing or reading: `CREATION_PRAGMAS`, `WRITER_PRAGMAS`, `READER_PRAGMAS`."""
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchone()  # some answer with a row, and run only when it is fetched
-    install_regexp(connection)
+    install_regexp(connection, must_stop)

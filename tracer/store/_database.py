@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
+
+import anyio
 
 from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreError
 from tracer.store._connection import (
@@ -28,6 +31,7 @@ from tracer.store._file_problem import Kind, find_problem, identity, is_damage
 from tracer.store._gate import Gate, GoneError, forked_in_use
 from tracer.store._lock import exclusive
 from tracer.store._private import make_private
+from tracer.store._readers import READERS, SEARCHES, SUMMARIES, Readers
 from tracer.store._rescue import OpenedFiles, leave, move_aside, set_free
 from tracer.store._thread import ConnectionThread
 from tracer.store.uri import spool_directory
@@ -42,7 +46,7 @@ T = TypeVar("T")
 
 
 class Database:
-    """One file, or memory: a connection that writes and, for a file, another that reads at the same time.
+    """One file, or memory: a connection that writes and, for a file, others that read at the same time.
 
     Belongs to one event loop at a time. Its part of a fork runs in the thread that forks.
 
@@ -56,6 +60,8 @@ class Database:
         moved_aside: How many damaged files were moved aside.
         opened: Which files are open, or were open last.
         deadline: The moment (`time.monotonic`) from which on nothing waits for another process's lock.
+        time_limit: Seconds that a read may take where there is no thread; None for no limit. Elsewhere the caller sets
+            a limit by cancelling.
     """
 
     def __init__(
@@ -66,11 +72,12 @@ class Database:
         self.moved_aside = 0
         self.opened = OpenedFiles(None, None, None)
         self.deadline = float("inf")
+        self.time_limit: float | None = None
         self._on_open = on_open
         self._rescues = rescues
         self._gate = Gate(closes=path is not None)
         self._writer: ConnectionThread | None = None
-        self._reader: ConnectionThread | None = None
+        self._readers: Readers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Lock
 
@@ -97,10 +104,13 @@ class Database:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # a lock belongs to a loop, and the last loop may have ended while it held the lock
             self._loop, self._opening = loop, asyncio.Lock()
+            if self._readers is not None:
+                self._readers.begin_anew()
         while not self.is_open:
             async with self._opening:
                 if not self.is_open:
-                    with contextlib.suppress(GoneError):  # a fork happened meanwhile: try again
+                    # A reader's time limit does not end the opening: a large database could then never be migrated.
+                    with anyio.CancelScope(shield=True), contextlib.suppress(GoneError):  # a fork: try again
                         await self._open_or_rescue()
 
     async def write(
@@ -110,45 +120,67 @@ class Database:
 
         If a fork stopped it, it is run again. So it must make all its changes in one transaction.
         """
-        return await self._run(True, function, *args, **kwargs)
+        while True:
+            await self.open()
+            assert self._writer is not None
+            with contextlib.suppress(GoneError):
+                return await self._writer.run(function, *args, **kwargs)
 
     async def read(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do the same on the reading connection, at the same time as a writer."""
-        return await self._run(False, function, *args, **kwargs)
+        """Do the same on a connection that reads, beside the writer and other readers.
 
-    async def _run(
+        If the calling task is cancelled, the function is stopped.
+
+        Raises:
+            TimeoutError: See `time_limit`.
+        """
+        return await self._read(READERS, function, *args, **kwargs)
+
+    async def search(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do the same for a read that may be slow: it leaves a connection to `read`."""
+        return await self._read(SEARCHES, function, *args, **kwargs)
+
+    async def sum_up(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do the same for sums over many traces: they leave connections to `search` and `read`."""
+        return await self._read(SUMMARIES, function, *args, **kwargs)
+
+    async def _read(
         self,
-        writes: bool,
+        most: int,
         function: Callable[Concatenate[sqlite3.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
         while True:
             await self.open()
-            thread = self._writer if writes else self._reader
-            assert thread is not None
-            try:
-                return await thread.run(function, *args, **kwargs)
-            except GoneError:
-                continue
+            assert self._readers is not None
+            with contextlib.suppress(GoneError):
+                return await self._readers.run(most, function, *args, **kwargs)
 
     async def aclose(self) -> None:
-        """Close the connections, and end their threads."""
+        """Close the connections, and end their threads. Reads that run begin again on new connections."""
         threads = self._threads
-        self._writer = self._reader = None
+        if self._readers is not None:
+            self._readers.close()
+        self._writer = self._readers = None
         for thread in threads:
             await thread.aclose()
 
     @property
     def _threads(self) -> list[ConnectionThread]:
         """The writer comes last, because the last connection to close a file moves its log."""
-        return [thread for thread in dict.fromkeys((self._reader, self._writer)) if thread is not None]
+        readers = [] if self._readers is None else self._readers.threads
+        return [thread for thread in dict.fromkeys((*readers, self._writer)) if thread is not None]
 
     @property
     def _is_connected(self) -> bool:
-        return self._reader is not None and all(thread.is_connected for thread in self._threads)
+        return self._readers is not None and all(thread.is_connected for thread in self._threads)
 
     async def _open(self) -> None:
         if self._is_connected:
@@ -164,8 +196,11 @@ class Database:
         try:
             self._writer = await self._connect_writer()
             await self._writer.run(self._on_open)
-            self._reader = self._writer if self.path is None else await self._connect_reader(self.path)
-            if self.path is not None:
+            if self.path is None:
+                self._readers = Readers(self._writer, None)
+            else:
+                connect = functools.partial(self._connect_reader, self.path)
+                self._readers = Readers(await connect(), connect)
                 opened, self.opened = self.opened, OpenedFiles.at(self.path)
                 if opened.database != self.opened.database:
                     raise TransientStoreError("it was replaced while it was opened")
@@ -198,9 +233,13 @@ class Database:
             error = DamagedStoreError(str(error), path=self.path, identity=self.opened.database)
         while True:
             with contextlib.suppress(GoneError):
-                if await self._beside(move_aside, error) is not None:
-                    self.moved_aside += 1
+                await self._beside(self._move_aside, error)
                 return True
+
+    def _move_aside(self, error: DamagedStoreError) -> None:
+        """Move the file, and count that, in one step: a caller who is cancelled does not wait for the count."""
+        if move_aside(error) is not None:
+            self.moved_aside += 1
 
     async def leave(self) -> None:
         """Close the connections to a file that is no longer at the path; all that was committed stays in that file."""
@@ -245,7 +284,7 @@ class Database:
         thread = self._thread(database)
         try:
             await thread.open()
-            await thread.run(prepare, pragmas)
+            await thread.run(prepare, pragmas, thread.must_stop)
         except BaseException as error:
             await thread.aclose()
             if isinstance(error, sqlite3.OperationalError) and (shortage := descriptor_shortage()) is not None:
@@ -254,7 +293,7 @@ class Database:
         return thread
 
     def _thread(self, database: str) -> ConnectionThread:
-        return ConnectionThread(self._gate, database, lambda: self.deadline)
+        return ConnectionThread(self._gate, database, lambda: self.deadline, lambda: self.time_limit)
 
     async def _beside(self, function: Callable[[Q], T], argument: Q) -> T:
         """Run a function that waits for other processes or looks at the file, in a thread that forks know of."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sqlite3
+from collections.abc import Callable
 
 __all__ = ["checked_pattern", "install"]
 
@@ -20,9 +21,18 @@ _UNIT = re.compile(
 )
 
 
-def install(connection: sqlite3.Connection) -> None:
-    """Define ``subject REGEXP pattern`` on a connection: a search in the first 1,000 characters."""
-    connection.create_function("regexp", 2, _regexp, deterministic=True)
+def install(connection: sqlite3.Connection, must_stop: Callable[[], bool]) -> None:
+    """Define ``subject REGEXP pattern`` on a connection: a search in the first 1,000 characters.
+
+    `must_stop` is asked before each search, because SQLite itself notices a request to stop only between two rows.
+    """
+
+    def regexp(pattern: str, subject: object) -> bool:
+        if must_stop():
+            raise InterruptedError
+        return subject is not None and _compiled(pattern).search(str(subject)[:_MAX_SUBJECT]) is not None
+
+    connection.create_function("regexp", 2, regexp, deterministic=True)
 
 
 def checked_pattern(pattern: str) -> str:
@@ -91,7 +101,3 @@ def _repeated(ways: int, unit: re.Match[str]) -> int:
 
 
 _compiled = functools.lru_cache(maxsize=32)(re.compile)
-
-
-def _regexp(pattern: str, subject: object) -> bool:
-    return subject is not None and _compiled(pattern).search(str(subject)[:_MAX_SUBJECT]) is not None

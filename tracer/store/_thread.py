@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiosqlite
 
-from tracer.process.native_threads import patched_by, sleep
+from tracer.process.native_threads import new_lock, patched_by, sleep
 from tracer.store._connection import is_interrupted, is_locked
 from tracer.store._gate import Gate, GoneError
 
@@ -21,6 +21,8 @@ __all__ = ["ConnectionThread"]
 LOCK_PATIENCE = 5.0  # seconds that work waits for the lock of another connection
 LOCK_PAUSE = 0.1  # seconds between two tries: each begins with short pauses, which would keep many processes busy
 LOOK_AT_THREAD = 1.0  # seconds after which whoever waits for work makes sure that its thread is alive
+STOP_AGAIN = 0.005  # seconds between two requests to stop: one stops the running statement, not the next one
+STEPS = 10_000  # of SQLite's virtual machine, between two looks at the clock where there is no thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,11 +42,20 @@ class ConnectionThread:
         gate: Is asked before each use of SQLite.
         database: A path, or ``:memory:``.
         deadline: Returns the moment (`time.monotonic`) from which on nothing waits for a lock.
+        time_limit: Returns how many seconds a read may take where there is no thread, and so nobody to stop it.
     """
 
-    def __init__(self, gate: Gate, database: str, deadline: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        database: str,
+        deadline: Callable[[], float],
+        time_limit: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._gate = gate
         self._deadline = deadline
+        self._time_limit = time_limit
+        self._reading: tuple[_Work[Any], asyncio.Future[None]] | None = None
         self._generation = gate.generation
         self._database = database
         self._raw: sqlite3.Connection | None = None
@@ -96,14 +107,60 @@ class ConnectionThread:
                 if this one is no longer usable.
             Exception: Whatever the function raises.
         """
+        return await self._finish(_Work(self._turn, self._deadline, self._was_stopped, function, *args, **kwargs))
+
+    async def read(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do the same with a function that only reads, so that it can be stopped: `stop`, or a cancelled caller.
+
+        Call it again only when the connection is idle: `call_when_idle`.
+
+        Raises:
+            TimeoutError: There is no thread, and it took longer than the time limit.
+        """
         work = _Work(self._turn, self._deadline, self._was_stopped, function, *args, **kwargs)
+        if self._aio is None and (limit := self._time_limit()) is not None:
+            work.stop_at = time.monotonic() + limit
+        try:
+            return await self._finish(work, reads=True)
+        except asyncio.CancelledError:
+            self.stop()
+            raise
+        finally:
+            if work.ended:
+                self._reading = None  # it holds what was read
+
+    def stop(self) -> None:
+        """Have the read that runs or waits end soon. If its caller still waits for it, the caller gets a GoneError."""
+        if self._reading is None:
+            return
+        work, future = self._reading
+        if not work.ended and self.is_alive:
+            work.stop()
+            asyncio.get_running_loop().call_later(STOP_AGAIN, self.stop)
+        elif not work.ended:
+            future.cancel()  # nobody else will end it
+
+    def call_when_idle(self, callback: Callable[[], object]) -> None:
+        """Call this when the last read has ended: at once, or when a read that was told to stop has done so."""
+        if self._reading is None or self._reading[1].done():
+            callback()
+        else:
+            self._reading[1].add_done_callback(lambda _: callback())
+
+    def must_stop(self) -> bool:
+        """Tell whether what runs was told to stop. For functions within SQLite, which `interrupt` does not reach."""
+        return (self._reading is not None and self._reading[0].stopped) or self._gate.interferes(self._generation)
+
+    async def _finish(self, work: _Work[T], *, reads: bool = False) -> T:
         if self._aio is None:
             work()
             return work.outcome()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if reads:
+            self._reading = (work, future)
         self._aio._tx.put_nowait((future, work))
-
         while self.is_alive and not future.done():
             await asyncio.wait([future], timeout=LOOK_AT_THREAD)
         return work.outcome()
@@ -168,6 +225,11 @@ class _Work(Generic[T]):
     """A function to run in the thread, and its result or its error.
 
     aiosqlite logs what it runs, with arguments and exceptions, at DEBUG. So it gets to see only this object.
+
+    Attributes:
+        stopped: `stop` was called.
+        ended: It has run, or will not run.
+        stop_at: The moment (`time.monotonic`) at which it ends with a TimeoutError.
     """
 
     def __init__(
@@ -179,27 +241,46 @@ class _Work(Generic[T]):
         *args: Any,
         **kwargs: Any,
     ) -> None:
+        self.stopped = self.ended = False
+        self.stop_at: float | None = None
         self._turn = turn
         self._deadline = deadline
         self._was_stopped = was_stopped
         self._function, self._args, self._kwargs = function, args, kwargs
+        self._lock = new_lock()
+        self._running: sqlite3.Connection | None = None
         self._result: T
         self._error: BaseException | None = GoneError()  # until it has run
 
     def __call__(self) -> None:
+        try:
+            self._run_until_unlocked()
+        finally:
+            self.ended = True
+
+    def _run_until_unlocked(self) -> None:
         give_up_at = time.monotonic() + LOCK_PATIENCE
-        while True:
+        while not self.stopped:
             try:
                 # Between two tries the turn is over, so that a fork need not wait for another process's lock.
                 with self._turn() as connection:
-                    self._result = self._function(connection, *self._args, **self._kwargs)
-                self._error = None
-            except BaseException as error:
-                if is_locked(error) and time.monotonic() < min(give_up_at, self._deadline()):
-                    sleep(LOCK_PAUSE)
-                    continue
-                self._error = GoneError() if self._was_stopped(error) else error
+                    error = self._run(connection)
+                    if error is not None:
+                        _roll_back(connection)
+            except BaseException as unexpected:
+                error = self._judged(unexpected)
+            if error is not None and is_locked(error) and time.monotonic() < min(give_up_at, self._deadline()):
+                sleep(LOCK_PAUSE)
+                continue
+            self._error = error
             return
+
+    def stop(self) -> None:
+        """Have it end soon, or not begin. Safe in any thread."""
+        with self._lock:
+            self.stopped = True
+            if self._running is not None:
+                self._running.interrupt()
 
     def outcome(self) -> T:
         """Return the function's result or raise its error; GoneError if a fork or an outside exception stopped it."""
@@ -207,3 +288,45 @@ class _Work(Generic[T]):
         if error is None:
             return self._result
         raise error
+
+    def _run(self, connection: sqlite3.Connection) -> BaseException | None:
+        """Run the function, and return its error."""
+        try:
+            with self._running_on(connection):
+                self._result = self._function(connection, *self._args, **self._kwargs)
+        except BaseException as error:
+            return self._judged(error)
+        return None
+
+    @contextlib.contextmanager
+    def _running_on(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """In this block `stop` interrupts the connection, and at no other time: then it has other work."""
+        with self._lock:
+            if self.stopped:
+                raise GoneError
+            self._running = connection
+        if self.stop_at is not None:
+            connection.set_progress_handler(self._is_late, STEPS)
+        try:
+            yield
+        finally:
+            if self.stop_at is not None:
+                connection.set_progress_handler(None, 0)
+            with self._lock:
+                self._running = None
+
+    def _is_late(self) -> bool:
+        return self.stop_at is not None and time.monotonic() > self.stop_at
+
+    def _judged(self, error: BaseException) -> BaseException:
+        """Return what the caller gets to see of an error."""
+        if self._is_late() and isinstance(error, sqlite3.OperationalError):
+            return TimeoutError()
+        return GoneError() if self.stopped or self._was_stopped(error) else error
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction that a stopped function has left. A reader would see the same old snapshot for ever."""
+    with contextlib.suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

@@ -189,12 +189,15 @@ class Store(Protocol):
     """A place to keep traces. Every method runs on the worker's event loop (asyncio).
 
     `write` is called by one task at a time; the reading methods may run beside it. Failures are raised as
-    `tracer.StoreError` with the driver's error chained; `TransientStoreError` says that trying again may help.
+    `tracer.StoreError` with the driver's error chained; `TransientStoreError` says that trying again may help. If the
+    task that reads is cancelled, its query is stopped.
     """
 
     uri: str
     deadline: float
     """The moment (`time.monotonic`) from which on nothing waits for another process; infinity at first."""
+    time_limit: float | None
+    """Seconds that a read may take; after that it raises ReadTimeoutError. None, as at first, for no limit."""
 
     @property
     def path(self) -> Path | None:

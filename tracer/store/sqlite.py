@@ -6,13 +6,20 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import anyio
 import msgspec
 
-from tracer._exceptions import ConfigurationError, MediaNotFoundError, StoreError, TraceNotFoundError
+from tracer._exceptions import (
+    ConfigurationError,
+    MediaNotFoundError,
+    ReadTimeoutError,
+    StoreError,
+    TraceNotFoundError,
+)
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store._carry import Running, put_running, take_running
@@ -55,9 +62,9 @@ class SqliteStore:
     """A `tracer.store.Store` over one SQLite file in WAL mode, which several processes may share.
 
     It opens itself when it is needed, and again after a fork (see `Database`). One connection writes, each batch in one
-    transaction in one call; another reads at the same time. ``memory://`` has a single connection. The connections run
-    in threads that inherit "daemon" from the thread that opens them. So use the store in a daemon thread, or close it:
-    an open connection in a non-daemon thread keeps the interpreter from exiting.
+    transaction in one call; others read at the same time. ``memory://`` has a single connection. The connections run in
+    threads that inherit "daemon" from the thread that opens them. So use the store in a daemon thread, or close it: an
+    open connection in a non-daemon thread keeps the interpreter from exiting.
 
     Measured with Python 3.11 and SQLite 3.40 on 2 cores shared with busy neighbours: spans of 1.7 KB, each in its
     own trace, in batches of 500, took 59 to 99 µs CPU and 69 to 118 µs a span, including moving the log (8,500 to
@@ -138,6 +145,15 @@ class SqliteStore:
         return self._path
 
     @property
+    def time_limit(self) -> float | None:
+        """Seconds that a read may take."""
+        return self._database.time_limit
+
+    @time_limit.setter
+    def time_limit(self, seconds: float | None) -> None:
+        self._database.time_limit = seconds
+
+    @property
     def deadline(self) -> float:
         """The moment from which on nothing waits for another process's lock."""
         return self._database.deadline
@@ -177,17 +193,17 @@ class SqliteStore:
     async def change_marker(self) -> object:
         """Return a value that stays equal as long as nothing new is stored. Reads no page."""
         with self._translated("read"):
-            return await self._database.read(_change_marker)
+            return await self._database.write(_change_marker)  # always the same connection: another counts anew
 
     async def get_trace(self, trace_id: str) -> Trace:
         """Return one trace with its spans. Raises TraceNotFoundError."""
-        with self._translated("read"):
+        with self._reading("read"):
             await self._sweep()
             return await self._database.read(_get_trace, trace_id)
 
     async def get_media(self, media_hash: str) -> Media:
         """Return one medium. Raises MediaNotFoundError."""
-        with self._translated("read"):
+        with self._reading("read"):
             return await self._database.read(_get_media, media_hash)
 
     async def search_traces(self, query: TraceQuery) -> TracePage:
@@ -195,11 +211,11 @@ class SqliteStore:
 
         While another process is writing, spans whose text is not in the full-text index yet are not found by `text`.
         """
-        with self._translated("search"):
+        with self._reading("search"):
             await self._sweep()
             if query.text:
                 await self._catch_up()
-            return await self._database.read(search, query)
+            return await self._database.search(search, query)
 
     async def neighbours(self, query: TraceQuery, trace_id: str) -> Neighbours:
         """Return the traces before and after a trace in the list of a search."""
@@ -273,7 +289,7 @@ class SqliteStore:
         self, *, trace_id: str | None = None, name: str | None = None, max_results: int = 100
     ) -> list[Feedback]:
         """Return feedback, the newest first."""
-        with self._translated("read"):
+        with self._reading("read"):
             return await self._database.read(_feedback.list_feedback, trace_id, name, max_results)
 
     async def facets(self, query: TraceQuery, *, limit: int = 10) -> Facets:
@@ -294,13 +310,13 @@ class SqliteStore:
 
     async def experiments(self) -> list[ExperimentSummary]:
         """Return all experiments, the one with the newest trace first."""
-        with self._translated("read"):
-            return await self._database.read(_sessions.experiments)
+        with self._reading("read"):
+            return await self._database.sum_up(_sessions.experiments)
 
     async def storage(self) -> StorageSummary:
         """Return what the database holds and how much room it takes."""
-        with self._translated("read"):
-            return await self._database.read(_sessions.storage, redact_uri(self.uri), self._path)
+        with self._reading("read"):
+            return await self._database.sum_up(_sessions.storage, redact_uri(self.uri), self._path)
 
     async def losses(self, *, since_ns: int = 0) -> list[LossSummary]:
         """Return what processes lost that belongs to no stored trace, by reason, if it went on after a moment."""
@@ -315,14 +331,26 @@ class SqliteStore:
         **kwargs: P.kwargs,
     ) -> T:
         """Run a question about the traces of a query, after the same preparations as for a search."""
-        with self._translated("search"):
+        with self._reading("search"):
             await self._sweep()
             if query.text:
                 await self._catch_up()
-            return await self._database.read(function, *args, **kwargs)
+            return await self._database.sum_up(function, *args, **kwargs)
 
     def _translated(self, what: str) -> contextlib.AbstractContextManager[None]:
         return translated(f"{redact_uri(self.uri)}: {what} failed", opened=self._database.was_open)
+
+    @contextlib.contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Read in this block, within the time limit: at its end the block is cancelled, which stops the query."""
+        try:
+            with self._translated(what), anyio.fail_after(self.time_limit):
+                yield
+        except TimeoutError:
+            raise ReadTimeoutError(
+                f"{redact_uri(self.uri)}: the {what} took longer than {self.time_limit:g} s and was stopped; ask for "
+                "less (a shorter range of time, fewer conditions) or raise read_timeout"
+            ) from None
 
     async def _sweep(self) -> None:
         """Mark the traces whose process is gone, at most once an interval."""
