@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import string
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanStatusCode, TraceState
 from tracer.store import TraceQuery
-from tracer.store._regexp import checked_pattern
+from tracer.store._regexp import checked_pattern, install
 from tracer.store.filter import parse_filter
 from tracer.store.sqlite import SqliteStore
 
@@ -323,3 +324,15 @@ async def test_traces_are_found_by_what_they_lost(store: SqliteStore) -> None:
     }.items():
         page = await store.search_traces(TraceQuery(filter_string=text))
         assert [int(trace.info.trace_id, 16) for trace in page] == numbers, text
+
+
+@pytest.mark.parametrize(
+    "pattern", ["^b.*c.*d", "a.*c.*$", r"\bc.*d.*", "(?<=a)b.*c.*", "(?m)^x.*y.*$", "q.*r.*s", "(a?b?c?d?e?f?g?)$"]
+)
+@pytest.mark.parametrize("text", ["", "abcd", "bcd", "a c d", "abcd\nxy", "xy", "qr"])
+async def test_a_pattern_that_can_be_slow_finds_what_any_other_finds(pattern: str, text: str) -> None:
+    """It is tried place by place."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        install(connection, lambda: False)
+        found = connection.execute("SELECT ? REGEXP ?", (text, pattern)).fetchone()[0]
+    assert bool(found) == bool(re.search(pattern, text))

@@ -302,3 +302,19 @@ async def test_the_limit_holds_where_there_is_no_thread(path: Path, monkeypatch:
         await database.read(Slow())
     assert await database.read(values) == []
     await database.aclose()
+
+
+async def test_a_connection_that_is_opened_for_nobody_any_more_is_closed(database: Database) -> None:
+    first = Slow()
+    tasks = [await first.begin(database.read(first))]
+    for steps in range(20):
+        opening = asyncio.create_task(database.read(Slow()))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await cancel(opening)
+    await cancel(tasks[0])
+    assert await database.read(values) == []
+    await database.aclose()
+    with anyio.fail_after(PATIENCE):
+        while database._gate.is_used:  # noqa: ASYNC110  the thread that still connects gives no sign
+            await asyncio.sleep(0.005)

@@ -25,12 +25,26 @@ def install(connection: sqlite3.Connection, must_stop: Callable[[], bool]) -> No
     """Define ``subject REGEXP pattern`` on a connection: a search in the first 1,000 characters.
 
     `must_stop` is asked before each search, because SQLite itself notices a request to stop only between two rows.
+
+    `re` holds the GIL until it has searched a whole text, for up to some seconds. So a pattern that can be slow is
+    tried at each place separately, which takes milliseconds and finds the same. In between, other threads can run.
     """
 
     def regexp(pattern: str, subject: object) -> bool:
         if must_stop():
             raise InterruptedError
-        return subject is not None and _compiled(pattern).search(str(subject)[:_MAX_SUBJECT]) is not None
+        if subject is None:
+            return False
+        compiled, is_slow = _compiled(pattern)
+        text = str(subject)[:_MAX_SUBJECT]
+        if not is_slow:
+            return compiled.search(text) is not None
+        for start in range(len(text) + 1):
+            if must_stop():
+                raise InterruptedError
+            if compiled.match(text, start):
+                return True
+        return False
 
     connection.create_function("regexp", 2, regexp, deterministic=True)
 
@@ -100,4 +114,7 @@ def _repeated(ways: int, unit: re.Match[str]) -> int:
     return max(2, int(unit["high"] or unit["low"]) - int(unit["low"] or 0) + 1)
 
 
-_compiled = functools.lru_cache(maxsize=32)(re.compile)
+@functools.lru_cache(maxsize=32)
+def _compiled(pattern: str) -> tuple[re.Pattern[str], bool]:
+    """Return a pattern, and whether it can be slow: more than one repetition without an end, or many choices."""
+    return re.compile(pattern), _count_ways(list(_UNIT.finditer(pattern))) > _OPEN_ENDED

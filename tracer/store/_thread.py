@@ -58,6 +58,7 @@ class ConnectionThread:
         self._reading: tuple[_Work[Any], asyncio.Future[None]] | None = None
         self._generation = gate.generation
         self._database = database
+        self._is_abandoned = False
         self._raw: sqlite3.Connection | None = None
         self._aio: aiosqlite.Connection | None = None
 
@@ -71,6 +72,7 @@ class ConnectionThread:
         try:
             await self._start(self._connect)
         except BaseException:
+            self._is_abandoned = True  # the thread may connect only now
             self._close_in_turn()
             raise
 
@@ -192,6 +194,9 @@ class ConnectionThread:
                 self._database, isolation_level=None, cached_statements=256, check_same_thread=False
             )
             self._gate.register(self._raw)
+            if self._is_abandoned:
+                self._close()
+                raise GoneError
             return self._raw
 
     def _close(self) -> None:
