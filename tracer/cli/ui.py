@@ -19,10 +19,17 @@ __all__ = ["ui"]
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=5151, show_default=True, help="0 takes a free one.")
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in your browser.")
+@click.option(
+    "--read-timeout",
+    type=click.FloatRange(0.001, 86_400),
+    default=5.0,
+    show_default=True,
+    help="Seconds after which a search is stopped.",
+)
 @click.option("--no-token", is_flag=True, help="Ask for no token; on 127.0.0.1 only.")
 @json_option
 @uri_option
-def ui(host: str, port: int, open_browser: bool, no_token: bool, as_json: bool, uri: str) -> None:
+def ui(host: str, port: int, open_browser: bool, read_timeout: float, no_token: bool, as_json: bool, uri: str) -> None:
     """Serve the web page until Ctrl-C. The address that is printed holds a token, which a browser needs once.
 
     With --json the address is printed as {"url": …}.
@@ -38,7 +45,8 @@ def ui(host: str, port: int, open_browser: bool, no_token: bool, as_json: bool, 
     try:
         with contextlib.suppress(KeyboardInterrupt):
             token = None if no_token else run.NEW_TOKEN
-            run.serve_ui(uri, host, port, open_browser, token=token, announce=announce)
+            options: dict[str, Any] = {"token": token, "announce": announce, "read_timeout": read_timeout}
+            run.serve_ui(uri, host, port, open_browser, **options)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise click.ClickException(

@@ -13,6 +13,7 @@ from tracer._exceptions import (
     ConfigurationError,
     MediaNotFoundError,
     MissingDependencyError,
+    ReadTimeoutError,
     StoreError,
     TraceNotFoundError,
     TracerError,
@@ -34,6 +35,7 @@ _CODES: dict[type[TracerError], tuple[int, str]] = {
     MediaNotFoundError: (404, "media_not_found"),
     SessionNotFoundError: (404, "session_not_found"),
     MissingDependencyError: (501, "missing_dependency"),
+    ReadTimeoutError: (503, "read_timeout"),
     StoreError: (503, "store_unavailable"),
 }
 

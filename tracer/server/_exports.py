@@ -15,7 +15,7 @@ from tracer._models import Media, Trace
 from tracer.export import FORMATS, encode_traces, iterate_query
 from tracer.interpret.media import media_hash
 from tracer.server._params import LIST_PARAMETERS, check_known, read_query
-from tracer.server._source import slow_store_of, store_of
+from tracer.server._source import store_of
 from tracer.store import Store
 
 __all__ = ["export_trace", "export_traces", "formats"]
@@ -42,7 +42,7 @@ async def export_traces(request: Request) -> Response:
     check_known(given, (*LIST_PARAMETERS, "format", "rows"))
     form = _format(request, FORMATS)
     query = msgspec.structs.replace(read_query(given), include_spans=True)
-    store = await slow_store_of(request)
+    store = await store_of(request)
     return await _streamed(iterate_query(store, query), form, given.get("rows") or "traces", "traces")
 
 

@@ -14,7 +14,7 @@ import re
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,6 +63,8 @@ class Guard:
         request, sent = Request(scope), _Sent(send)
         try:
             await (self._refusal(request) or self._app)(scope, receive, sent)
+        except ClientDisconnect:  # in the middle of its body: nobody is there to be answered
+            return
         except Exception as error:  # handled here, so that this answer has the security headers, too
             answer = fault_response(request, error)
             if sent.started:

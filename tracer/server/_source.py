@@ -13,7 +13,7 @@ from tracer.pipeline.adoption import Adoption
 from tracer.store import Store, open_store
 from tracer.store.uri import redact_uri, sqlite_path
 
-__all__ = ["Source", "slow_store_of", "store_of"]
+__all__ = ["Source", "store_of"]
 
 
 class Source:
@@ -21,11 +21,15 @@ class Source:
 
     A `Store` that is passed in belongs to the caller, who must have opened it in this event loop and closes it.
 
+    Args:
+        time_limit: Seconds that a read may take; for a store that is opened here.
+
     Raises:
         ConfigurationError: The URI names no store, or a file that can't be ours (`tracer.store.check_uri`).
     """
 
-    def __init__(self, store_or_uri: Store | str) -> None:
+    def __init__(self, store_or_uri: Store | str, time_limit: float | None = None) -> None:
+        self._time_limit = time_limit
         self._owned = isinstance(store_or_uri, str)
         self._store = open_store(store_or_uri) if isinstance(store_or_uri, str) else store_or_uri
         self._path = sqlite_path(self._store.uri) if self._store.uri.startswith("sqlite:") else None
@@ -63,6 +67,7 @@ class Source:
         if self._file is not None and self._identity() is None:  # the file is gone: don't create an empty one
             raise StoreError(f"{self.name} is gone: its file was deleted or moved while it was being shown")
         self._store = open_store(self._store.uri)
+        self._store.time_limit = self._time_limit
         await self._store.open()
         self._adoption = Adoption(self._store)
         self._is_open, self._file = True, self._identity()
@@ -88,10 +93,4 @@ class Source:
 async def store_of(request: Request) -> Store:
     """Return the request's store, open. Raises StoreError."""
     source: Source = request.app.state.source
-    return await source.ready()
-
-
-async def slow_store_of(request: Request) -> Store:
-    """Return the same store over another connection, for slow queries: a list must not wait for a chart."""
-    source: Source = request.app.state.slow_source
     return await source.ready()

@@ -16,7 +16,7 @@ from tracer.server._errors import error_response
 from tracer.server._exports import export_trace, export_traces
 from tracer.server._openapi import LIST, Operation, Parameter, describe
 from tracer.server._params import LIST_PARAMETERS, check_known, read_query, whole_number
-from tracer.server._source import slow_store_of, store_of
+from tracer.server._source import store_of
 from tracer.server.compare import compare_sides, read_sides
 from tracer.server.feedback import NewFeedback, read_body, store_feedback
 from tracer.server.sessions import find_session, session_id_of
@@ -109,36 +109,36 @@ async def delete_feedback(request: Request) -> Response:
 async def get_facets(request: Request) -> Response:
     """Return the most frequent values by which the traces found can be narrowed further."""
     limit = whole_number(request.query_params, "limit", default=10, most=MOST)
-    return as_json(await (await slow_store_of(request)).facets(_query(request), limit=limit))
+    return as_json(await (await store_of(request)).facets(_query(request), limit=limit))
 
 
 async def get_histogram(request: Request) -> Response:
     """Return calls, errors and latency of the traces found, over time."""
     buckets = whole_number(request.query_params, "limit", default=60, most=MOST)
-    return as_json(await (await slow_store_of(request)).histogram(_query(request), buckets=buckets))
+    return as_json(await (await store_of(request)).histogram(_query(request), buckets=buckets))
 
 
 async def get_overview(request: Request) -> Response:
     """Return calls, errors, latency, tokens and cost of the traces found: in total, over time, by model and by name."""
     limit = whole_number(request.query_params, "limit", default=10, most=MOST)
-    return as_json(await (await slow_store_of(request)).overview(_query(request), limit=limit))
+    return as_json(await (await store_of(request)).overview(_query(request), limit=limit))
 
 
 async def list_sessions(request: Request) -> Response:
     """Return the sessions of the traces found, that with the newest trace first, each summed up over all its traces."""
-    return as_json(await (await slow_store_of(request)).sessions(_query(request, with_page=True)))
+    return as_json(await (await store_of(request)).sessions(_query(request, with_page=True)))
 
 
 async def get_session(request: Request) -> Response:
     """Return one session summed up; its traces are those that `/api/traces?session_id=…` finds."""
     check_known(request.query_params, ("id",))
-    return as_json(await find_session(await slow_store_of(request), session_id_of(request)))
+    return as_json(await find_session(await store_of(request), session_id_of(request)))
 
 
 async def get_neighbours(request: Request) -> Response:
     """Return the traces before and after a given one in a list; the parameters select and sort the list."""
     query = _query(request)
-    return as_json(await (await slow_store_of(request)).neighbours(query, request.path_params["trace_id"]))
+    return as_json(await (await store_of(request)).neighbours(query, request.path_params["trace_id"]))
 
 
 async def get_comparison(request: Request) -> Response:
@@ -149,12 +149,12 @@ async def get_comparison(request: Request) -> Response:
 
 async def get_experiments(request: Request) -> Response:
     """Return all experiments, the one with the newest trace first."""
-    return as_json(ExperimentList(await (await slow_store_of(request)).experiments()))
+    return as_json(ExperimentList(await (await store_of(request)).experiments()))
 
 
 async def get_storage(request: Request) -> Response:
     """Return what the database holds, how much space it takes, and what was lost before it could be stored."""
-    return as_json(await (await slow_store_of(request)).storage())
+    return as_json(await (await store_of(request)).storage())
 
 
 async def get_fields(request: Request) -> Response:

@@ -14,22 +14,30 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from tracer._config import Settings, updated
 from tracer._exceptions import StoreError
 from tracer.server import api, compare, feedback, live, overview, pages, sessions, storage
 from tracer.server._errors import HANDLERS
+from tracer.server._leaving import Leaving
 from tracer.server._security import LOOPBACK_HOSTS, Guard
 from tracer.server._source import Source
 from tracer.server._templates import STATIC_FOLDERS, static_version
 from tracer.store import Store
-from tracer.store.uri import MEMORY_URI
 
-__all__ = ["create_app"]
+__all__ = ["READ_TIMEOUT", "create_app"]
 
 logger = logging.getLogger("tracer")
 
+READ_TIMEOUT = 5.0
+"""Seconds that a read may take, by default."""
+
 
 def create_app(
-    store_or_uri: Store | str, *, token: str | None = None, hosts: tuple[str, ...] = LOOPBACK_HOSTS
+    store_or_uri: Store | str,
+    *,
+    token: str | None = None,
+    hosts: tuple[str, ...] = LOOPBACK_HOSTS,
+    read_timeout: float = READ_TIMEOUT,
 ) -> Starlette:
     """Return the page as an ASGI application.
 
@@ -42,27 +50,28 @@ def create_app(
 
     Args:
         store_or_uri: A tracking URI, or a store that is open in the event loop that will serve. The caller closes such
-            a store.
+            a store, and sets its `time_limit`.
         token: The token that a browser or program must send, see `tracer.server._security.Guard`; None requires none.
         hosts: The host names that requests may use, without port: a guard against DNS rebinding.
+        read_timeout: Seconds that a read may take. Then it is stopped, and the answer is an error that says so.
 
     Raises:
-        ConfigurationError: The URI names no store that this version has.
+        ConfigurationError: The URI names no store that this version has, or `read_timeout` is no time.
     """
-    source, slow_source = Source(store_or_uri), Source(store_or_uri)
-    if source.name == MEMORY_URI:  # opening it a second time would give another, empty store
-        slow_source = source
+    limit = updated(Settings(), {"read_timeout": read_timeout}).read_timeout  # checked as the setting is
+    source = Source(store_or_uri, limit)
     app = Starlette(
         routes=_routes(),
         middleware=[
             Middleware(Guard, hosts=hosts, token=token),
+            Middleware(Leaving),
             Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
         ],
         exception_handlers=HANDLERS,
         lifespan=_lifespan,
     )
     app.router.redirect_slashes = False  # a path exists or it doesn't: no redirect
-    app.state.source, app.state.slow_source = source, slow_source
+    app.state.source = source
     app.state.watch = live.Watch(source)
     return app
 
@@ -86,14 +95,13 @@ def _routes() -> list[BaseRoute]:
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     try:
-        await app.state.source.ready()  # the slow one is opened when it is first needed
+        await app.state.source.ready()
     except StoreError as error:  # the page also shows this, and the store may come back
         logger.warning("%s", error)
     try:
         yield
     finally:
         await app.state.watch.aclose()
-        await app.state.slow_source.aclose()
         await app.state.source.aclose()
 
 

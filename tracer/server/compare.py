@@ -14,7 +14,7 @@ from starlette.routing import Route
 from tracer._exceptions import ConfigurationError, TraceNotFoundError, TracerError
 from tracer._models import MODEL_CALL_TYPES, Span, Trace
 from tracer.server._errors import status_of
-from tracer.server._source import slow_store_of, store_of
+from tracer.server._source import store_of
 from tracer.server._templates import render
 from tracer.store.base import TraceQuery
 
@@ -79,7 +79,7 @@ async def _part(request: Request, name: str, text: str) -> Part:
 async def _previous(request: Request, a: Part) -> Part:
     """Return the trace of the same name before `a`; if `a` is a span, the span of the same name in that trace."""
     info = a.trace.info
-    beside = await (await slow_store_of(request)).neighbours(TraceQuery(name=info.name), info.trace_id)
+    beside = await (await store_of(request)).neighbours(TraceQuery(name=info.name), info.trace_id)
     if beside.next is None:
         raise TraceNotFoundError(f"there is no trace of the name {info.name!r} before this one")
     trace = await (await store_of(request)).get_trace(beside.next)
@@ -159,7 +159,7 @@ async def _proposals(request: Request, a: Part) -> list[tuple[str, list[dict[str
         found.append(("Other model calls of this trace", [_proposed_span(a, span) for span in calls[:_PROPOSED]]))
         return found
     query = TraceQuery(name=info.name, max_results=_PROPOSED + 1, include_spans=False)
-    traces = await (await slow_store_of(request)).search_traces(query)
+    traces = await (await store_of(request)).search_traces(query)
     others = [_proposed_trace(a, trace) for trace in traces if trace.info.trace_id != info.trace_id]
     return [(f"The newest of the name {info.name}", others[:_PROPOSED])]
 

@@ -56,7 +56,10 @@ def _redacted(text: str) -> str:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the request's body, of 64 KiB at most."""
+    """Return the request's body, of 64 KiB at most. It is not decompressed: a few KiB could become gigabytes."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise HTTPException(415, f"send the body without Content-Encoding, got {coding[:40]!r}")
     content = b""
     async for piece in request.stream():
         content += piece

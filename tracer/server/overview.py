@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, ReadTimeoutError
 from tracer._format import format_cost
 from tracer.server import _charts
+from tracer.server._errors import status_of
 from tracer.server._format import brief, count, duration, moment, share, stretch
 from tracer.server._listing import View, is_narrowed
 from tracer.server._params import read_query
-from tracer.server._source import slow_store_of
+from tracer.server._source import store_of
 from tracer.server._templates import render
 from tracer.store._sql import did_you_mean
 from tracer.store.summaries import Histogram, ModelSummary, NameSummary, Overview, OverviewPoint
@@ -86,18 +87,18 @@ class Row(NamedTuple):
 async def overview(request: Request) -> Response:
     """Show what the traces add up to."""
     view = View(request.query_params, "/overview")
-    store = await slow_store_of(request)
+    store = await store_of(request)
     page: dict[str, Any] | None
     try:
         measure = _measure(view.get("spark") or "calls")
         found = await store.overview(read_query(request.query_params), buckets=BUCKETS, limit=ROWS)
-        page, problem = _page(view, found, measure), None
-    except ConfigurationError as error:
-        page, problem = None, str(error)
+        page, problem, status = _page(view, found, measure), None, 200
+    except (ConfigurationError, ReadTimeoutError) as error:
+        page, problem, status = None, str(error), status_of(error)[0]
     return render(
         request,
         "overview.html",
-        status=400 if problem else 200,
+        status=status,
         view=view,
         problem=problem,
         page=page,

@@ -12,14 +12,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, ReadTimeoutError
 from tracer._models import Span, Trace, TracePage
 from tracer.server import _charts
+from tracer.server._errors import status_of
 from tracer.server._exports import formats
 from tracer.server._format import stretch
 from tracer.server._listing import View, equation, is_narrowed
 from tracer.server._params import read_query, whole_number
-from tracer.server._source import slow_store_of, store_of
+from tracer.server._source import store_of
 from tracer.server._templates import render
 from tracer.server.feedback import feedback_box
 from tracer.store.base import TraceQuery
@@ -39,13 +40,13 @@ async def traces(request: Request) -> Response:
     """Show the list; without scripts too, a page at a time."""
     store = await store_of(request)
     try:
-        found, problem = await store.search_traces(_query(request)), None
-    except ConfigurationError as error:
-        found, problem = TracePage(), str(error)
+        found, problem, status = await store.search_traces(_query(request)), None, 200
+    except (ConfigurationError, ReadTimeoutError) as error:
+        found, problem, status = TracePage(), str(error), status_of(error)[0]
     return render(
         request,
         "traces.html",
-        status=400 if problem else 200,
+        status=status,
         view=View(request.query_params),
         traces=found,
         problem=problem,
@@ -68,7 +69,7 @@ async def rows(request: Request) -> Response:
 
 async def facets(request: Request) -> Response:
     """Show the values that the list can be narrowed by, each as a link."""
-    store = await slow_store_of(request)
+    store = await store_of(request)
     found = await store.facets(read_query(request.query_params), limit=8)
     view = View(request.query_params)
     shown = [_facet(view, facet) for facet in found.facets if facet.values]
@@ -77,7 +78,7 @@ async def facets(request: Request) -> Response:
 
 async def histogram(request: Request) -> Response:
     """Draw the traces of the list over time."""
-    store = await slow_store_of(request)
+    store = await store_of(request)
     found = await store.histogram(read_query(request.query_params), buckets=72)
     errors = sum(bucket.errors for bucket in found.buckets)
     return render(
@@ -129,7 +130,7 @@ async def beside(request: Request) -> Response:
     trace_id, way = request.path_params["trace_id"], request.url.path.rpartition("/")[2]
     opened_from = request.query_params.get("list", "")
     query = read_query(QueryParams(opened_from))
-    found = await (await slow_store_of(request)).neighbours(query, trace_id)
+    found = await (await store_of(request)).neighbours(query, trace_id)
     there = found.previous if way == "previous" else found.next
     told = {"list": opened_from, "end": "" if there else way}
     kept = urlencode([item for item in told.items() if item[1]])

@@ -14,10 +14,12 @@ from starlette.applications import Starlette
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError
 from tracer.server._security import LOOPBACK_HOSTS
-from tracer.server.app import create_app
+from tracer.server.app import READ_TIMEOUT, create_app
 
 try:
     import uvicorn
+
+    from tracer.server._http import Protocol
 except ModuleNotFoundError as error:
     raise MissingDependencyError("the web page", package="uvicorn", extra="ui") from error
 
@@ -35,6 +37,7 @@ def serve_ui(
     *,
     token: str | None = NEW_TOKEN,
     announce: Callable[[str], None] = print,
+    read_timeout: float = READ_TIMEOUT,
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM. Blocks, and runs an event loop of its own in the calling thread.
 
@@ -49,16 +52,17 @@ def serve_ui(
         open_browser: Open the page in the user's browser once it is served.
         token: What a browser must send once. `NEW_TOKEN` makes a random one; None requires none, on loopback only.
         announce: Called with the page's address, token included, when the page can be opened.
+        read_timeout: Seconds that a read may take, as in `create_app`.
 
     Raises:
-        ConfigurationError: No such store, or no token on an address that others can reach.
+        ConfigurationError: No such store, no token on an address that others can reach, or a wrong `read_timeout`.
         OSError: The address can't be listened on.
         KeyboardInterrupt: After Ctrl-C, when everything is closed.
     """
     if not token and not _is_loopback(host):
         raise ConfigurationError(f"host {host!r} can be reached by others: use a token, or 127.0.0.1")
     token = secrets.token_urlsafe(24) if token == NEW_TOKEN else token
-    app = create_app(uri, token=token, hosts=_names(host))
+    app = create_app(uri, token=token, hosts=_names(host), read_timeout=read_timeout)
     with contextlib.closing(_listen(host, port)) as listener:
         shown = "127.0.0.1" if host in _ANY_ADDRESS else _in_url(host)
         address = f"http://{shown}:{listener.getsockname()[1]}/" + (f"?token={quote(token)}" if token else "")
@@ -69,7 +73,7 @@ class _Server(uvicorn.Server):
     """uvicorn that tells when it is ready. When it stops, it ends the pages' event streams, or they would delay it."""
 
     def __init__(self, app: Starlette, address: str, open_browser: bool, announce: Callable[[str], None]) -> None:
-        options = {"loop": "asyncio", "ws": "none", "server_header": False, "proxy_headers": False}
+        options = {"loop": "asyncio", "http": Protocol, "ws": "none", "server_header": False, "proxy_headers": False}
         super().__init__(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, **options))  # type: ignore[arg-type]  # a dict has one type of value
         self._app, self._address = app, address
         self._open_browser, self._announce = open_browser, announce

@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracer._exceptions import ConfigurationError, TraceNotFoundError
+from tracer._exceptions import ConfigurationError, ReadTimeoutError, TraceNotFoundError
 from tracer._models import Trace, TraceInfo
 from tracer.render.addresses import session_url
-from tracer.server._errors import SessionNotFoundError
+from tracer.server._errors import SessionNotFoundError, status_of
 from tracer.server._listing import View, is_narrowed
 from tracer.server._params import read_query, whole_number
-from tracer.server._source import slow_store_of
+from tracer.server._source import store_of
 from tracer.server._templates import render
 from tracer.store import Store
 from tracer.store.base import TraceQuery
@@ -40,17 +40,17 @@ class Turn(NamedTuple):
 async def sessions(request: Request) -> Response:
     """Show the sessions, a page at a time, the one with the newest trace first."""
     given = request.query_params
-    store = await slow_store_of(request)
+    store = await store_of(request)
     try:
         limit = whole_number(given, "limit", default=PAGE_SIZE, most=200)
         query = read_query(given, limit=limit, page_token=given.get("page_token") or None)
-        found, problem = await store.sessions(query), None
-    except ConfigurationError as error:
-        found, problem = SessionPage(sessions=[]), str(error)
+        found, problem, status = await store.sessions(query), None, 200
+    except (ConfigurationError, ReadTimeoutError) as error:
+        found, problem, status = SessionPage(sessions=[]), str(error), status_of(error)[0]
     return render(
         request,
         "sessions.html",
-        status=400 if problem else 200,
+        status=status,
         view=View(given, "/sessions"),
         found=found,
         problem=problem,
@@ -63,7 +63,7 @@ async def sessions(request: Request) -> Response:
 async def session(request: Request) -> Response:
     """Show what was said in one session, trace by trace."""
     session_id = session_id_of(request)
-    store = await slow_store_of(request)
+    store = await store_of(request)
     summary = await find_session(store, session_id)
     pages = max(1, -(-min(summary.traces, _MOST_TURNS) // TURNS))
     page = whole_number(request.query_params, "page", default=1, most=pages)

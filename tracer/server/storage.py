@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracer.server._source import slow_store_of
+from tracer.server._source import store_of
 from tracer.server._templates import render
 
 __all__ = ["ROUTES"]
@@ -17,14 +17,14 @@ __all__ = ["ROUTES"]
 
 async def experiments(request: Request) -> Response:
     """Show all experiments, each with a link to its traces."""
-    found = await (await slow_store_of(request)).experiments()
+    found = await (await store_of(request)).experiments()
     links = [(each, f"/?{urlencode({'experiment': each.name})}") for each in found]
     return render(request, "experiments.html", experiments=links, uri=request.app.state.source.name)
 
 
 async def storage(request: Request) -> Response:
     """Show what the database holds, how much space it takes, what was lost, and how to make it smaller."""
-    found = await (await slow_store_of(request)).storage()
+    found = await (await store_of(request)).storage()
     losses = [(kind, count, f"/?{urlencode({'filter': _lost(kind)})}") for kind, count in found.dropped.items()]
     commands = _commands(found.uri)
     return render(request, "storage.html", found=found, losses=losses, whole_losses=found.losses, commands=commands)

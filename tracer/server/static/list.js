@@ -193,9 +193,12 @@ function start() {
   // --- facets and histogram, behind the list ----------------------------------------------------------------------
   async function load(id, target) {
     const answer = await fetch(document.getElementById(id).dataset.src);
-    if (!answer.ok) return;
-    const place = document.querySelector(target);
-    place.innerHTML = await answer.text();
+    const place = document.querySelector(target), text = await answer.text();
+    if (!answer.ok) { // such as a search that took too long
+      place.textContent = new DOMParser().parseFromString(text, "text/html").querySelector(".message")?.textContent ?? "";
+      return;
+    }
+    place.innerHTML = text;
     localize(place);
   }
   async function loadParts() {
