@@ -132,7 +132,7 @@ def test_lost_batches_are_stored_when_the_store_takes_batches_again(bench: Bench
     bench.push(started(2), ended(2))
     bench.settled()
     eventually(lambda: stored_losses(bench) == {"lost": 2})
-    assert bench.worker.counts.lost == 2
+    assert bench.worker.writer.counts.lost == 2
     tracer_log.clear()
 
 
