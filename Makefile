@@ -16,7 +16,7 @@ SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py 
 # `nox -s tests` runs all tests.
 PYTHON_TESTS = tests/processes tests/test_*.py tests/openai/test_endings.py tests/store/test_database.py
 
-.PHONY: demo test test-openai-versions test-pythons lint format typecheck bench wheel clean
+.PHONY: demo test test-openai-versions test-pythons simulate lint format typecheck bench wheel clean
 
 demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
@@ -29,6 +29,9 @@ test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest opena
 
 test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the Pythons that `make test` does not run with
 	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 2 $(PYTHON_TESTS)
+
+simulate: $(VENV)/.dev ## let SEEDS simulated services live, whose databases fail and whose processes are killed
+	$(RUN) -m tests.simulation --seeds $(or $(SEEDS),10000)
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

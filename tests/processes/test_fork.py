@@ -51,7 +51,7 @@ for _ in range(20):
     if not child:
         for _ in range(50):
             record("child's")
-        assert tracer.stats().accepted == 100, tracer.stats()
+        assert tracer.stats().accepted >= 99, tracer.stats()  # while the worker takes one, it is in neither count
         {ending}
     children.append(child)
 wait_for(children)

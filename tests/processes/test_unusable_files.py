@@ -110,6 +110,8 @@ def text_with_a_log(path: Path) -> None:
     text(path)
     path.with_name("t.db-wal").write_bytes(b"whatever this was" * 100)
     path.with_name("t.db-shm").write_bytes(bytes(32768))
+    for name in ("t.db", "t.db-wal", "t.db-shm"):
+        path.with_name(name).chmod(0o600)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,7 @@ class RecordQueue:
                 if current is not None and reached:
                     self._ringed[current] = max(reached, self._ringed.get(current, 0))
                 break
+            self._drained += 1  # one by one, so that a thread that counts meanwhile does not miss a whole batch
             if isinstance(item, tuple):
                 ring, sequence, record = item
                 if sequence:
@@ -181,7 +182,6 @@ class RecordQueue:
                 record = item
                 if self._ring is not None:
                     self.missed.append(record)
-            self._drained += 1  # one by one, so that a thread that counts meanwhile does not miss a whole batch
             taken.append(record)
             size += len(record)
         self._bytes -= size

@@ -1,0 +1,353 @@
+"""A service that records, while its database fails and its process is killed: all of it decided by one seed.
+
+The seed decides what is recorded and when, when the database is slow, locked, full or broken, at which of its steps the
+process dies, and how often it starts again. Everything runs in one thread, over a clock that jumps to the next moment
+at which something happens. So a seed that fails once fails always. FoundationDB tests in this way (Will Wilson,
+"Testing Distributed Systems with Deterministic Simulation", Strange Loop 2014), and so does TigerBeetle.
+
+Real are the pipeline, its queue, crash ring, spool, batch writer, worker and assembler, what takes over after a kill,
+and the SQL that writes. Not real are the threads, the connections (`SimulatedDatabase`) and the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import selectors
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from tracer._config import Settings
+from tracer.capture.records import Ending, Rank, SpanChunk, SpanEnded, SpanNoted, SpanStarted, SpanUpdated
+from tracer.pipeline import adoption
+from tracer.pipeline import worker as worker_module
+from tracer.pipeline._ring_file import FRAME, FRAME_BYTES, HEADER, find_rings, give_back
+from tracer.pipeline.clock import RandomIds, SystemClock
+from tracer.pipeline.pipeline import Pipeline
+from tracer.pipeline.ring import Ring
+from tracer.pipeline.spool import find_spool_files
+from tracer.store._schema import migrate
+from tracer.store.sqlite import SqliteStore
+
+__all__ = ["simulate"]
+
+LIVES = 4  # at most; the last one has a sound database
+SPANS = (5, 5, 10, 10, 20, 20, 40, 150)  # recorded in one life
+FAULTS = ("database is locked", "database or disk is full", "UNIQUE constraint failed")
+
+
+class Killed(BaseException):
+    """The process is dead: nothing that it wanted to do happens any more."""
+
+
+class VirtualClock:
+    """Time that passes only when everybody waits."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = super().select(0)
+        if not found and timeout is None:
+            raise AssertionError("everybody waits for somebody else")
+        if not found and timeout:
+            self._clock.now += timeout
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that never waits."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._virtual = clock
+        super().__init__(_JumpingSelector(clock))
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+class SimulatedDatabase:
+    """Stands for `tracer.store._database.Database`: runs the store's functions here and now, if fate allows it."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, chance: random.Random, trouble: float) -> None:
+        self.path = path
+        self.is_open = self.is_current = self.was_open = True
+        self.moved_aside = 0
+        self.deadline = float("inf")
+        self.time_limit: float | None = None
+        self.is_dead = False
+        self._connection = connection
+        self._chance = chance
+        self._trouble = trouble
+        self._fault: tuple[str, float] | None = None
+        self.refused_for_good = False
+
+    async def open(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    async def leave(self) -> None: ...
+
+    async def rescue(self, error: BaseException) -> bool:
+        return False
+
+    async def read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._live()
+        return function(self._connection, *args, **kwargs)
+
+    search = sum_up = read
+
+    async def write(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._live()
+        if self._chance.random() < self._trouble:
+            await asyncio.sleep(self._chance.choice([0.01, 0.3, 5.0]))
+        self._live()
+        self._fail_perhaps()
+        if self._chance.random() < self._trouble / 4:
+            self._die()  # in the middle: the transaction never was
+        result = function(self._connection, *args, **kwargs)
+        if self._chance.random() < self._trouble / 4:
+            self._die()  # it is committed, but nobody will ever know
+        return result
+
+    def _live(self) -> None:
+        if self.is_dead:
+            raise Killed
+
+    def _die(self) -> None:
+        self.is_dead = True
+        raise Killed
+
+    def _fail_perhaps(self) -> None:
+        now = time.monotonic()
+        if self._fault is None and self._chance.random() < self._trouble:
+            self._fault = self._chance.choice(FAULTS), now + self._chance.choice([0.0, 1.0, 20.0, 60.0])
+        if self._fault is not None:
+            text, until = self._fault
+            if now >= until:
+                self._fault = None
+            if text.startswith("UNIQUE"):
+                self._fault = None
+                self.refused_for_good = True
+                raise sqlite3.IntegrityError(text)
+            raise sqlite3.OperationalError(text)
+
+
+class Life:
+    """One process of the service, from its start until it is killed."""
+
+    def __init__(self, world: World, trouble: float) -> None:
+        self.world = world
+        settings = Settings(
+            queue_max_records=world.chance.choice([20, 100, 1_000]),
+            batch_max_records=world.chance.choice([5, 50, 500]),
+            crash_ring_bytes=world.chance.choice([0, 64 * 1024, 256 * 1024]) if trouble else 64 * 1024,
+            spool_max_bytes=world.chance.choice([0, 4_000, 20_000, 1_000_000]) if trouble else 1_000_000,
+        )
+        self.pipeline = Pipeline(f"sqlite:///{world.path}", settings, SystemClock(), RandomIds())
+        self.worker = self.pipeline._worker
+        self.worker.is_running = True  # so that no thread is started
+        store = self.worker.store
+        assert isinstance(store, SqliteStore)
+        self.database = SimulatedDatabase(world.connection, world.path, world.chance, trouble)
+        store._database = self.database  # type: ignore[assignment]
+        self.open: list[int] = []
+        self.recorded: list[int] = []
+
+    async def run(self, spans: int) -> None:
+        """Record spans until they are made, or the process dies."""
+        task = asyncio.ensure_future(self.worker._main())
+        for _ in range(spans):
+            if self.database.is_dead or task.done():
+                break
+            self._record()
+            if self.world.chance.random() < 0.01:  # the ring comes to its end, and there is another one later
+                size = self.world.chance.choice([0, 64 * 1024])
+                self.pipeline.configure(msgspec.structs.replace(self.pipeline.settings, crash_ring_bytes=size))
+            if self.world.chance.random() < 0.3:
+                await asyncio.sleep(self.world.chance.choice([0.0, 0.001, 0.2, 3.0]))
+        if self.world.chance.random() < 0.5:
+            await asyncio.sleep(self.world.chance.choice([0.05, 2.0, 30.0]))
+        await self._kill(task)
+
+    async def finish(self) -> None:
+        """Take over what earlier lives left, write what waits, and end."""
+        task = asyncio.ensure_future(self.worker._main())
+        await asyncio.sleep(1)
+        await self.worker.adoption.adopt()
+        await self.worker.settle_accepted()
+        await self._kill(task)
+
+    def _record(self) -> None:
+        world, chance = self.world, self.world.chance
+        if not self.open or chance.random() < 0.6:
+            number = world.next_number()
+            start = SpanStarted(
+                f"{number:032x}",
+                f"{number:016x}",
+                None,
+                f"span {number}",
+                "CHAT_MODEL",
+                number,
+                "Default",
+                "chat" if number % 3 == 0 else None,
+            )
+            if self.pipeline.push(start, Rank.START):
+                self.open.append(number)
+                world.made.add(number)
+            if chance.random() < 0.5 or not self.open:
+                return
+        number = chance.choice(self.open)
+        span_id = f"{number:016x}"
+        if chance.random() < 0.3:
+            self.pipeline.push(
+                SpanNoted(span_id, "note", number, {"text": chance.randbytes(chance.choice([5, 300, 3_000])).hex()}),
+                Rank.DETAIL,
+            )
+        if chance.random() < 0.2:
+            self.pipeline.push(SpanUpdated(span_id, attributes={"key": number}), Rank.DETAIL)
+        if number % 3 == 0 and chance.random() < 0.4:
+            self.pipeline.push(SpanChunk(span_id, number, b"data: {}\n\n"), Rank.CHUNK)
+        if chance.random() < 0.7:
+            self.open.remove(number)
+            self.pipeline.push(SpanEnded(span_id, number + 1, Ending.RETURNED, lost={"tests": 1}), Rank.END)
+            self.recorded.append(number)
+
+    async def _kill(self, task: asyncio.Future[None]) -> None:
+        self.database.is_dead = True
+        task.cancel()
+        with contextlib.suppress(BaseException):
+            await task
+        self._account()
+        self.world.recorded.update(self.recorded)
+        ring = self.worker.crash_ring
+        for one in [*ring._ending, *([] if ring._ring is None else [ring._ring])]:  # the system closes all files
+            one._is_over = True
+            if self.world.chance.random() < 0.2:
+                self._tear(one)
+            os.close(one._descriptor)
+            give_back(one.path)
+        self.worker.writer.spool.let_go()
+
+    def _tear(self, ring: Ring) -> None:
+        """The process died as it wrote the next record: of that, the ring has the frame and a part."""
+        at = ring._at
+        if at + 200 < HEADER + ring._allocated:
+            FRAME.pack_into(ring._memory, at, 100, self.world.chance.randrange(2**32), ring.sequence + 1)
+            ring._memory[at + FRAME_BYTES : at + FRAME_BYTES + 40] = self.world.chance.randbytes(40)
+
+    def _account(self) -> None:
+        stats = self.pipeline.stats()
+        dropped = stats.dropped
+        kept = stats.queued + stats.written + stats.spooled
+        assert stats.accepted == kept + dropped["lost"] + dropped["spool"], stats
+        world = self.world
+        world.lost += dropped["lost"] + dropped["spool"] + dropped["others"]
+        world.unringed += stats.unringed if stats.crash_ring is not None else stats.queued
+        if stats.crash_ring is None or self.pipeline.queue.lacks_ring:
+            world.unringed += stats.queued
+
+
+class World:
+    """What outlives a process: the database, the files, and what the test knows."""
+
+    def __init__(self, seed: int, directory: Path) -> None:
+        self.chance = random.Random(seed)
+        self.path = directory / "t.db"
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        _template().backup(self.connection)
+        self.made: set[int] = set()
+        self.recorded: set[int] = set()
+        self.lost = self.unringed = 0
+        self._numbers = iter(range(1, 10**9))
+
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    async def live(self) -> None:
+        trouble = self.chance.choice([0.0, 0.05, 0.3])
+        for _ in range(self.chance.randint(1, LIVES - 1)):
+            await Life(self, trouble).run(self.chance.choice(SPANS))
+        await Life(self, 0.0).finish()
+
+    def judge(self) -> None:
+        """Check the laws."""
+        rows = self.connection.execute("SELECT name, end_time_ns, status_code FROM spans").fetchall()
+        ended = {int(name.split()[1]) for name, end, _ in rows if end is not None}
+        assert len(rows) == len({name for name, _, _ in rows}), "a span is stored twice"
+        assert ended <= self.recorded, "a span has an end that nobody recorded"
+        missing = self.recorded - ended
+        assert len(missing) <= self.lost + self.unringed, f"lost without being counted: {sorted(missing)[:5]}"
+        assert all(status == "OK" for _, end, status in rows if end is not None)
+        (told,) = self.connection.execute("SELECT sum(json_extract(dropped, '$.tests')) FROM traces").fetchone()
+        assert (told or 0) == len(ended), f"{told} ends were counted for {len(ended)} ends"
+        (running,) = self.connection.execute(
+            "SELECT count(*) FROM live_chunks JOIN spans USING (span_id) WHERE end_time_ns IS NOT NULL"
+        ).fetchone()
+        assert not running, "chunks of ended spans are left"
+        assert not find_spool_files(self.path), "files of the spool are left"
+        assert not find_rings(self.path), "rings are left"
+
+
+_made: list[sqlite3.Connection] = []
+
+
+def _template() -> sqlite3.Connection:
+    if not _made:
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrate(connection)
+        _made.append(connection)
+    return _made[0]
+
+
+@contextlib.contextmanager
+def _virtual_time() -> Iterator[VirtualLoop]:
+    clock = VirtualClock()
+    loop = VirtualLoop(clock)
+    logger = logging.getLogger("tracer")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # the faults are ours
+    try:
+        with (
+            patch("time.monotonic", clock.monotonic),
+            patch.object(worker_module, "READ_PATIENCE", float("inf")),
+            patch.object(adoption, "BATCH_RECORDS", 8),
+        ):
+            yield loop
+    finally:
+        logger.setLevel(level)
+        loop.close()
+
+
+def simulate(seed: int) -> None:
+    """Let one seed's world live. Raises AssertionError with the seed if a law is broken."""
+    with tempfile.TemporaryDirectory(prefix="tracer-simulation-") as directory, _virtual_time() as loop:
+        world = World(seed, Path(directory))
+        try:
+            loop.run_until_complete(world.live())
+            world.judge()
+        except AssertionError as error:
+            raise AssertionError(f"python -m tests.simulation --seed {seed}: {error}") from error
+        finally:
+            world.connection.close()
+            for ring in find_rings(world.path):
+                ring.unlink()
