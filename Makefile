@@ -16,7 +16,7 @@ SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py 
 # `nox -s tests` runs all tests.
 PYTHON_TESTS = tests/processes tests/test_*.py tests/openai/test_endings.py tests/store/test_database.py
 
-.PHONY: demo test test-openai-versions test-pythons simulate lint format typecheck bench wheel clean
+.PHONY: demo test test-openai-versions test-pythons simulate faults lint format typecheck bench wheel clean
 
 demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
@@ -32,6 +32,9 @@ test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the Pytho
 
 simulate: $(VENV)/.dev ## let SEEDS simulated services live, whose databases fail and whose processes are killed
 	$(RUN) -m tests.simulation --seeds $(or $(SEEDS),10000)
+
+faults: $(VENV)/.dev ## run the tests of the fault matrix, and print it
+	$(RUN) -m tests.faults -n 2
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -1,0 +1,24 @@
+"""The fault matrix names tests that exist. ``make faults`` runs them, and prints the matrix."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.faults.matrix import MATRIX, Row
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("row", MATRIX, ids=lambda row: str(row.number))
+def test_a_row_has_its_tests_or_says_what_it_lacks(row: Row) -> None:
+    assert row.tests or row.lacks
+    for name in row.tests:
+        file, _, begin = name.partition("::")
+        assert re.search(rf"^ *(?:async )?def {begin}", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), name
+
+
+def test_the_rows_are_numbered() -> None:
+    assert [row.number for row in MATRIX] == list(range(1, 47))
