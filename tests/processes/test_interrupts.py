@@ -291,8 +291,15 @@ tracer.sync.flush()
 tracer.sync.search_traces(max_results=1)
 readers = runtime.pipeline._worker.store._database._readers
 
+def is_waiting():
+    # The main thread waits for its answer. A moment earlier, Ctrl-C would not withdraw the question.
+    frame = sys._current_frames()[threading.main_thread().ident]
+    while frame is not None and frame.f_code.co_name != "wait_for_all":
+        frame = frame.f_back
+    return frame is not None
+
 def press():
-    while not readers.taken:
+    while not (readers.taken and is_waiting()):
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGINT)
 
