@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +36,7 @@ from tracer.store.process import current_process
 from tracer.store.sqlite import SqliteStore
 
 START = 1_700_000_000_000_000_000
-
-
-@pytest.fixture(autouse=True)
-def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shm").mkdir()
-    monkeypatch.setattr(_ring_file, "SHARED_MEMORY", tmp_path / "shm")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "t.db"
-
-
-@pytest.fixture
-async def store(database: Path) -> AsyncIterator[SqliteStore]:
-    store = open_store(f"sqlite:///{database}")
-    assert isinstance(store, SqliteStore)
-    yield store
-    await store.aclose()
+pytestmark = pytest.mark.usefixtures("shared_memory")
 
 
 def started(number: int, **changes: Any) -> bytes:

@@ -33,17 +33,7 @@ from tracer.pipeline.ring import Ring
 from tracer.store.process import current_process
 
 SMALL = 64 * 1024
-
-
-@pytest.fixture(autouse=True)
-def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shm").mkdir()
-    monkeypatch.setattr(_ring_file, "SHARED_MEMORY", tmp_path / "shm")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "t.db"
+pytestmark = pytest.mark.usefixtures("shared_memory")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
@@ -30,19 +30,6 @@ from tracer.store.uri import spool_directory
 
 GONE = ProcessRow(process_id="gone", host=current_process().host, pid=2**22 + 1, started="1")
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "t.db"
-
-
-@pytest.fixture
-async def store(database: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(f"sqlite:///{database}")
-    await store.open()
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

@@ -34,6 +34,20 @@ def record(name="s"):
         pass
 """
 
+AS_USER = """
+if len(sys.argv) > 1:
+    from tracer.testing._isolation import isolated
+    with isolated():  # import what is needed: the other user may be unable to read Python itself
+        tracer.autolog()
+        record()
+        assert tracer.sync.flush(20)
+        tracer.autolog(disable=True)
+    os.setgroups([])
+    os.setgid(int(sys.argv[1]))
+    os.setuid(int(sys.argv[1]))
+"""
+"""What a script does first that takes the id of the user as whom it is to go on."""
+
 
 @dataclass
 class Ended:

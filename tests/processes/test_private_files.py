@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.script import Script, query, run, run_quietly
+from tests.processes.script import AS_USER, Script, query, run, run_quietly
 
 NOBODY = 65534
 ROOT_ONLY = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becomes another user")
@@ -22,21 +22,14 @@ assert tracer.sync.flush(20)
 print("ready", flush=True)
 sys.stdin.readline()
 """
-REFUSED = """
-if len(sys.argv) > 1:
-    from tracer.testing._isolation import isolated
-    with isolated():  # import what is needed: the other user may be unable to read Python itself
-        tracer.autolog()
-        record()
-        assert tracer.sync.flush(20)
-        tracer.autolog(disable=True)
-    os.setgroups([])
-    os.setgid(int(sys.argv[1]))
-    os.setuid(int(sys.argv[1]))
+REFUSED = (
+    AS_USER
+    + """
 tracer.autolog()
 record("mine")
 print(tracer.stats().dropped["closed"])
 """
+)
 
 
 def modes(directory: Path) -> dict[str, int]:

@@ -20,29 +20,22 @@ from typing import Any
 
 import pytest
 
-from tests.processes.script import Ended, Script, assert_intact, log_stays, query, run, run_quietly
+from tests.processes.script import AS_USER, Ended, Script, assert_intact, log_stays, query, run, run_quietly
 from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION
 
 NOBODY = 65534
-SERVICE = """
+SERVICE = (
+    AS_USER
+    + """
 import json
 
-if len(sys.argv) > 1:
-    from tracer.testing._isolation import isolated
-    with isolated():  # import what is needed: the other user may be unable to read Python itself
-        tracer.autolog()
-        record()
-        assert tracer.sync.flush(20)
-        tracer.autolog(disable=True)
-    os.setgroups([])
-    os.setgid(int(sys.argv[1]))
-    os.setuid(int(sys.argv[1]))
 tracer.autolog()
 for number in range(5):
     record(f"call {number}")
 tracer.sync.flush(20) if tracer.stats().accepted else None
 print(json.dumps(tracer.stats().to_dict()))
 """
+)
 MOVED = "t.db.damaged-"
 
 
