@@ -20,6 +20,7 @@ from tracer.capture.records import (
     Ending,
     LargeRecord,
     Payload,
+    SpanChunk,
     SpanEnded,
     SpanNoted,
     SpanStarted,
@@ -30,6 +31,7 @@ from tracer.pipeline import _ring_file, adoption
 from tracer.pipeline._ring_file import find_rings
 from tracer.pipeline.adoption import Adoption
 from tracer.pipeline.ring import Ring
+from tracer.pipeline.skeletons import encode_skeleton
 from tracer.store import TraceQuery, open_store
 from tracer.store.base import Batch
 from tracer.store.process import current_process
@@ -136,6 +138,42 @@ async def test_what_the_database_has_of_a_span_is_not_lost_to_a_start_without_bo
     assert [event.name for event in span.events] == ["noted"]
     assert (trace.info.state, trace.info.dropped) == (TraceState.OK, {})
     assert len(await store.search_traces(TraceQuery(text="why"))) == 1
+
+
+def said(text: str) -> bytes:
+    """A read of a chat stream."""
+    return b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode()
+
+
+@pytest.mark.parametrize("late", [said("second"), b""])
+async def test_what_the_database_has_of_a_stream_is_not_lost_to_a_ring_that_has_less(
+    store: SqliteStore, database: Path, late: bytes
+) -> None:
+    """Of a read that is too large, the ring has only that there was one."""
+    start, first = started(1, operation="chat"), SpanChunk(f"{1:016x}", START + 2, said("first "))
+    assembler = Assembler(current_process())
+    for record in (start, encode(first)):
+        assembler.feed(record)
+    await store.write(assembler.take_batch())
+    noted = encode(SpanChunk(first.span_id, first.time_ns, b""))
+    later = encode(SpanChunk(first.span_id, START + 3, late))
+    die_with(database, start, noted, later, ended(1, streamed=True), committed=2)
+    await Adoption(store).adopt()
+    (trace,) = await store.search_traces(TraceQuery())
+    content = trace.data.spans[0].outputs["choices"][0]["message"]["content"]
+    assert content == ("first second" if late else "first ")
+    assert trace.info.dropped == ({} if late else {"chunks": 1})
+
+
+async def test_of_a_stream_whose_answer_was_not_kept_it_is_not_said_how_it_ended(
+    store: SqliteStore, database: Path
+) -> None:
+    end = SpanEnded(f"{1:016x}", START + 10, Ending.CLOSED, streamed=True)
+    die_with(database, started(1, operation="chat"), encode_skeleton(end))
+    await Adoption(store).adopt()
+    (trace,) = await store.search_traces(TraceQuery())
+    assert trace.data.spans[0].attributes["tracer.finish"] == "incomplete"
+    assert "not known" in trace.data.spans[0].status.description
 
 
 async def test_a_ring_that_can_not_be_used_does_not_keep_others_out(

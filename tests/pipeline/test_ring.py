@@ -15,21 +15,29 @@ import hypothesis.strategies as st
 import pytest
 
 from tests.pipeline.children import in_a_child
+from tracer._config import Settings
+from tracer.assembly.assembler import Assembler
 from tracer.capture.records import (
     Codec,
+    Encoded,
     Ending,
+    Failure,
     LargeRecord,
     Payload,
     SpanChunk,
     SpanEnded,
     SpanNoted,
     SpanStarted,
+    SpanUpdated,
     decode,
     encode,
 )
 from tracer.pipeline import _ring_file, ring
+from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._ring_file import FRAME, HEADER, Frame, find_rings, owned, read_frames, read_owner, read_progress
+from tracer.pipeline.crash_ring import CrashRing
 from tracer.pipeline.ring import Ring
+from tracer.pipeline.skeletons import quotes_a_key
 from tracer.store.process import current_process
 
 SMALL = 64 * 1024
@@ -43,7 +51,7 @@ def made(database: Path) -> Iterator[Ring]:
     made.close()
 
 
-def append(made: Ring, *records: bytes) -> list[bool]:
+def append(made: Ring, *records: Encoded) -> list[bool]:
     return [made.append(record, deque()) for record in records]
 
 
@@ -69,7 +77,7 @@ def test_records_are_read_in_the_order_in_which_they_were_queued(made: Ring) -> 
 
 def test_a_large_record_is_kept_without_the_body_beside_it(made: Ring) -> None:
     started = encode(SpanStarted("t", "s", None, "n", "LLM", 1, inputs=Payload(Codec.WIRE, b"", beside=True)))
-    assert append(made, LargeRecord(started, b"x" * 100_000))  # type: ignore[arg-type]
+    assert append(made, LargeRecord(started, b"x" * 100_000))
     assert frames(made) == [Frame(1, started)]
 
 
@@ -498,3 +506,43 @@ def test_shared_memory_is_left_for_others(made: Ring, monkeypatch: pytest.Monkey
     monkeypatch.setattr(_ring_file, "MAX_SHARE", 1)
     monkeypatch.setattr(made, "_allocated", 0)
     assert not made._allocate(1)
+
+
+def test_after_a_large_request_only_skeletons_are_kept_until_the_worker_has_looked_at_it(made: Ring) -> None:
+    span_id = f"{1:016x}"
+    start = encode(SpanStarted(f"{1:032x}", span_id, None, "Completions", "CHAT_MODEL", 1, operation="chat"))
+    append(made, LargeRecord(start, b"x" * 70_000), chunk(span_id, 10))
+    made.allow(span_id)
+    append(made, chunk(span_id, 10))
+    kept = [type(decode(frame.record)).__name__ for frame in frames(made)]
+    assert kept == ["SpanStarted", "SpanChunk"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_ring_that_could_not_be_made_is_made_later(
+    database: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    queue = RecordQueue(10, 10_000)
+    crash_ring = CrashRing(queue, Settings)
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(CrashRing, "_open", lambda *_: (_ for _ in ()).throw(error()))
+        crash_ring.open(database)
+    assert not crash_ring._changing._is_owned()
+    assert queue.lacks_ring is (error is KeyboardInterrupt)  # at once, or a minute later
+    crash_ring._try_again_at = 0.0
+    crash_ring.settle({}, Assembler(current_process()))
+    assert queue.lacks_ring
+    crash_ring.open(database)
+    assert crash_ring.place is not None
+    crash_ring.end()
+
+
+def test_keys_are_seen_wherever_an_error_quotes_them() -> None:
+    for size in range(20, 300):
+        text = "sk-proj-0123456789abcdef0123456789" + "." * size
+        for record in (
+            SpanEnded("1", 1, Ending.RAISED, failure=Failure("E", text)),
+            SpanEnded("1", 1, Ending.RAISED, failure=Failure("E", "", cause=Failure("E", text))),
+            SpanUpdated("1", status=("ERROR", text)),
+        ):
+            assert quotes_a_key(record), (size, record)

@@ -181,6 +181,76 @@ def test_an_end_finds_its_start_that_was_stored_long_ago(tmp_path: Path) -> None
     assert states(tmp_path) == {"OK": 1}
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        "with tracer.start_span('large', attributes={'key': 'x' * 70_000}): pass",
+        "with tracer.start_span('large', attributes={'one': 'x' * 40_000, 'two': 'y' * 40_000}): pass",
+        "tracer.trace(lambda text: None, name='large')('x' * 65_450)",
+        "with tracer.start_span('large') as span: span.set_outputs('x' * 100_000)",
+    ],
+)
+def test_a_span_that_is_too_large_for_the_ring_is_kept_without_its_content(tmp_path: Path, work: str) -> None:
+    run(tmp_path, f"record('warm')\ntracer.sync.flush()\n{work}\nos._exit(0)")
+    take_over(tmp_path)
+    assert query(tmp_path, "SELECT name, status_code FROM spans WHERE name = 'large'") == [("large", "OK")]
+
+
+def test_a_change_of_the_ring_costs_no_open_span_its_end(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+        with tracer.start_span("long") as span:
+            span.set_inputs("asked")
+            assert tracer.sync.flush()
+            tracer.configure(redact=str.upper)
+            record()
+            assert tracer.sync.flush()
+        os._exit(0)
+        """,
+    )
+    take_over(tmp_path)
+    assert query(tmp_path, "SELECT inputs, status_code FROM spans WHERE name = 'long'") == [('"asked"', "OK")]
+    assert states(tmp_path) == {"OK": 1}
+
+
+def test_a_ring_that_somebody_deletes_is_replaced(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+        import pathlib
+        record()
+        tracer.sync.flush()
+        place = pathlib.Path(tracer.stats().crash_ring.rsplit(" (", 1)[0])
+        place.unlink()
+        record()
+        tracer.sync.flush()
+        record()
+        assert tracer.stats().crash_ring.rsplit(" (", 1)[0] != str(place)
+        os._exit(0)
+        """,
+    )
+    take_over(tmp_path)
+    assert states(tmp_path) == {"OK": 3}
+
+
+def test_an_exit_on_a_full_disk_leaves_what_waits_in_the_ring(tmp_path: Path) -> None:
+    ended = run(
+        tmp_path,
+        """
+        import resource
+        record()
+        tracer.sync.flush()
+        for _ in range(20):
+            record()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # as on a full disk
+        """,
+    )
+    assert "what the crash ring has of them is written by the next process" in ended.err
+    take_over(tmp_path)
+    assert states(tmp_path) == {"OK": 21}
+
+
 def test_what_was_open_is_interrupted(tmp_path: Path) -> None:
     run(
         tmp_path, "with tracer.start_span('open') as span:\n    span.set_inputs('asked')\n    record()\n    os._exit(0)"
