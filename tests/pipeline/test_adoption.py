@@ -140,6 +140,18 @@ async def test_what_the_database_has_of_a_span_is_not_lost_to_a_start_without_bo
     assert len(await store.search_traces(TraceQuery(text="why"))) == 1
 
 
+async def test_a_name_that_a_hook_changed_stays_changed(store: SqliteStore, database: Path) -> None:
+    """With hooks, the ring has the type of a span in place of its name."""
+    assembler = Assembler(current_process())
+    assembler.feed(started(1, name="mail to [hidden]", span_type="TOOL"))
+    await store.write(assembler.take_batch())
+    die_with(database, started(1, name="UNKNOWN", span_type="UNKNOWN"), ended(1), committed=1)
+    await Adoption(store).adopt()
+    (trace,) = await store.search_traces(TraceQuery())
+    (span,) = trace.data.spans
+    assert (trace.info.name, span.name, span.span_type) == ("mail to [hidden]", "mail to [hidden]", "TOOL")
+
+
 def said(text: str) -> bytes:
     """A read of a chat stream."""
     return b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode()

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tracer.capture.records import (
     Failure,
     LargeRecord,
     Payload,
+    Rank,
     SpanChunk,
     SpanEnded,
     SpanNoted,
@@ -546,3 +547,50 @@ def test_keys_are_seen_wherever_an_error_quotes_them() -> None:
             SpanUpdated("1", status=("ERROR", text)),
         ):
             assert quotes_a_key(record), (size, record)
+
+
+@pytest.mark.parametrize("redact", [(), (str.upper,)])
+def test_a_start_that_the_ring_refused_is_added_as_far_as_it_may_lie_there(
+    made: Ring, redact: tuple[Callable[[str], str], ...]
+) -> None:
+    queue, assembler = RecordQueue(10, 10_000), Assembler(current_process())
+    crash_ring = CrashRing(queue, lambda: Settings(redact=redact))
+    crash_ring._ring, made.keeps_texts = made, not redact
+    question = Payload(Codec.VALUE, b"\xa7private")
+    for operation, words in ((None, b"name"), ("chat", b"\x22api_key\x22")):
+        inputs = question if operation is None else Payload(Codec.WIRE, b'{"api_key":"private"}')
+        number = 1 if operation is None else 2
+        ids = f"{number:032x}", f"{number:016x}", None
+        start = encode(SpanStarted(*ids, "name", "TOOL", 1, operation=operation, inputs=inputs))
+        assembler.feed(start)
+        queue.missed.append(start)
+        assert words in start
+    crash_ring.settle({}, assembler)
+    mine, calls = (frame.record for frame in frames(made))
+    assert (b"private" in mine, b"name" in mine) == (not redact, not redact)
+    assert b"private" not in calls
+
+
+def test_what_found_the_ring_busy_is_known_to_be_stored_once_the_queue_was_empty(made: Ring) -> None:
+    queue = RecordQueue(10, 10_000)
+    queue.set_ring(made)
+    queue.push(b"first", Rank.END)
+    with held(made):
+        queue.push(b"second", Rank.END)
+    assert len(queue.drain(10, 10_000)) == 2
+    assert queue.take_ringed() == {made: 2}
+
+
+def test_the_worker_counts_what_waits_for_a_thread_that_does_not_come_back(
+    made: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, assembler = RecordQueue(10, 10_000), Assembler(current_process())
+    crash_ring = CrashRing(queue, Settings)
+    crash_ring._ring = made
+    queue.set_ring(made)
+    monkeypatch.setattr(ring, "STUCK_AFTER", -1)
+    with held(made):
+        queue.push(b"x", Rank.END)
+        crash_ring.settle({}, assembler)
+        crash_ring.settle({}, assembler)
+        assert queue.unringed == 1

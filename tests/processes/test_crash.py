@@ -215,7 +215,7 @@ def test_a_change_of_the_ring_costs_no_open_span_its_end(tmp_path: Path) -> None
 
 
 def test_a_ring_that_somebody_deletes_is_replaced(tmp_path: Path) -> None:
-    run(
+    ended = run(
         tmp_path,
         """
         import pathlib
@@ -230,6 +230,7 @@ def test_a_ring_that_somebody_deletes_is_replaced(tmp_path: Path) -> None:
         os._exit(0)
         """,
     )
+    assert ended.code == 0, ended.err
     take_over(tmp_path)
     assert states(tmp_path) == {"OK": 3}
 
