@@ -594,3 +594,12 @@ def test_the_worker_counts_what_waits_for_a_thread_that_does_not_come_back(
         crash_ring.settle({}, assembler)
         crash_ring.settle({}, assembler)
         assert queue.unringed == 1
+
+
+def test_a_child_that_has_not_noticed_its_fork_leaves_the_ring_to_its_parent(
+    made: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue: deque[Any] = deque()
+    monkeypatch.setattr(ring, "mark", [0])  # as memory reads that the kernel wipes in a child
+    assert not made.append(b"x", queue)
+    assert (frames(made), list(queue)) == ([], [])
