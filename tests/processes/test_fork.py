@@ -310,3 +310,77 @@ def test_a_fork_while_another_thread_imports_a_library_that_starts_processes(
         """,
     )
     assert names(tmp_path) == {"parent's": 2, "child's": 1}
+
+
+def test_no_thread_of_ours_can_hold_an_import_lock_at_a_fork(tmp_path: Path) -> None:
+    """In a child a module's import lock that another thread held is never released.
+
+    anyio 4.16 imports its names when they are first used, which takes such a lock up to CPython 3.10.
+    """
+    run_quietly(
+        tmp_path,
+        """
+        import gzip, importlib
+        import httpx, openai
+        from tracer.process import forks
+        tracer.autolog()
+
+        STREAM = b'data: {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o", "choices": ['\
+            b'{"index": 0, "delta": {"content": "hi"}}]}\\n\\ndata: [DONE]\\n\\n'
+
+        def answer(request):
+            headers = {"content-type": "text/event-stream", "content-encoding": "gzip"}
+            return httpx.Response(200, content=gzip.compress(STREAM), headers=headers)
+
+        client = openai.OpenAI(api_key="k", http_client=httpx.Client(transport=httpx.MockTransport(answer)))
+        find, found = importlib._bootstrap._find_and_load, []
+
+        def note(name, *rest):
+            if threading.current_thread() is not threading.main_thread() and not forks._delaying._is_owned():
+                found.append(name)
+            return find(name, *rest)
+
+        importlib._bootstrap._find_and_load = note
+        record()
+        messages = [{"role": "user", "content": "hi"}]
+        list(client.chat.completions.create(model="gpt-4o", messages=messages, stream=True))
+        assert tracer.sync.flush()
+        (trace, _) = tracer.sync.search_traces()
+        assert trace.data.spans
+        tracer.sync.search_traces(filter_string="status = 'OK'")
+        tracer.sync.shutdown()
+        assert found == [], found
+        """,
+    )
+
+
+def test_a_fork_waits_for_an_import_of_ours(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        """
+        from tracer.process import forks
+        begun, may_end = threading.Event(), threading.Event()
+
+        def work():
+            with forks.delayed():
+                begun.set()
+                may_end.wait(20)
+                work.ended = True
+
+        work.ended = False
+        thread = threading.Thread(target=work)
+        thread.start()
+        begun.wait(20)
+        threading.Timer(0.2, may_end.set).start()
+        child = os.fork()
+        if not child:
+            assert work.ended
+            with forks.delayed():  # the child has a lock of its own
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+        with forks.delayed():
+            pass
+        os.waitpid(os.fork() or os._exit(0), 0)
+        """,
+    )

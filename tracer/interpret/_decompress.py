@@ -5,8 +5,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from typing import Any
+
+from tracer.process import forks
 
 __all__ = ["MAX_DECODED_BYTES", "decompress"]
 
@@ -110,11 +113,13 @@ def _zstd() -> Step | None:
     return step
 
 
+@cache
 def _first_installed(*names: str) -> Any:
     """Import the first of these modules that is installed, in httpx's order; None if none is."""
-    for name in names:
-        with suppress(ImportError):
-            return import_module(name)
+    with forks.delayed():  # the module's import lock
+        for name in names:
+            with suppress(ImportError):
+                return import_module(name)
     return None
 
 

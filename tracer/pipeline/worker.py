@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+from anyio._core._eventloop import get_async_backend
 from anyio.abc import TaskGroup
 
 from tracer._config import Settings
@@ -50,9 +51,14 @@ BACKLOG = 1_024  # with this many records in the queue, the worker no longer let
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes, or of one hook call, after which a waiting reader gets an error
 # What the thread needs, the first for `anyio.run`. `import tracer` takes half of its time without them. We import them
-# before the thread starts, because the thread may still run while the interpreter exits. There an import can change the
-# exit code of a KeyboardInterrupt to 1 (`exec`, which dataclasses use, clears CPython's mark of the interrupt).
+# before the thread starts, for two reasons. The thread may still run while the interpreter exits. There an import can
+# change the exit code of a KeyboardInterrupt to 1 (`exec`, which dataclasses use, clears CPython's mark of the
+# interrupt). And a module's import lock that the thread holds at a fork is never released in the child.
 MODULES = ("anyio._backends._asyncio", "tracer.assembly.assembler", "tracer.pipeline.adoption", "ctypes")
+# anyio 4.16 imports these names when they are first used; up to CPython 3.10 even that of a loaded module takes a lock.
+ANYIO_NAMES = (
+    "CancelScope", "Event", "Lock", "create_task_group", "fail_after", "lowlevel", "move_on_after", "run", "sleep",
+)  # fmt: skip
 # Part of CPython 3.12's error for a thread that is started after the main thread's end (gh-113964 has the versions).
 NO_THREAD_AT_EXIT = "at interpreter shutdown"
 # Our own loop, whatever policy the user has set; and without asyncio's debug mode, which is meant for the user's code.
@@ -471,6 +477,9 @@ def import_modules() -> None:
     """Import what a worker needs. Set-up calls do it, so that a first span need not."""
     for module in MODULES:
         importlib.import_module(module)
+    for name in ANYIO_NAMES:
+        getattr(anyio, name)
+    get_async_backend("asyncio")  # `anyio.run` would import it
 
 
 def _useless(assembler: Assembler) -> int:

@@ -3,22 +3,29 @@
 ``os.fork`` runs the functions that are registered here. A fork from C code (``libc.fork()`` through ctypes, a server
 written in C) runs none of them. So code that is about to use inherited state looks at `mark` first, and calls `notice`
 if it reads 0.
+
+In a child, whatever another thread had locked stays locked for ever, as that thread does not exist there. So code that
+takes locks which nobody renews in a child, such as an import in a thread of ours, runs in a block of `delayed`.
 """
 
 from __future__ import annotations
 
 import _imp
+import contextlib
 import logging
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-__all__ = ["make_immortal", "mark", "notice", "register"]
+from tracer.process.native_threads import new_lock
+
+__all__ = ["delayed", "make_immortal", "mark", "notice", "register"]
 
 logger = logging.getLogger("tracer")
 
 MADV_WIPEONFORK = 18  # Linux 4.14, madvise(2); the mmap module has no name for it before Python 3.13
+PATIENCE = 3.0  # seconds that a fork waits for the blocks of `delayed`
 
 
 class Mark(Protocol):
@@ -65,6 +72,19 @@ def register(
         after_in_child: Must not rely on `before`.
     """
     _hooks.append(_Hooks(before, after_in_parent, after_in_child))
+
+
+_delaying = new_lock()
+
+
+@contextlib.contextmanager
+def delayed() -> Iterator[None]:
+    """In this block, a fork in another thread waits for the block's end; for three seconds at most.
+
+    CPython renews its own locks in a child, but not those of modules that are being imported.
+    """
+    with _delaying:
+        yield
 
 
 def notice() -> None:
@@ -123,6 +143,7 @@ def _guarded(function: Callable[[], None]) -> None:
 def _run_before() -> None:
     import ctypes  # noqa: F401  # for the child, where a module that another thread is importing stays half for ever
 
+    _delaying.acquire(timeout=PATIENCE)
     _entered[:] = _hooks
     for hooks in reversed(_entered):
         _guarded(hooks.before)
@@ -131,9 +152,13 @@ def _run_before() -> None:
 def _run_after_in_parent() -> None:
     for hooks in _entered:
         _guarded(hooks.after_in_parent)
+    if _delaying._is_owned():
+        _delaying.release()
 
 
 def _run_after_in_child() -> None:
+    global _delaying
+    _delaying = new_lock()
     _renew_mark()
     for hooks in _hooks:
         _guarded(hooks.after_in_child)

@@ -19,6 +19,7 @@ import msgspec
 
 from tracer._exceptions import ConfigurationError, TraceNotFoundError
 from tracer._models import TracePage, TraceState
+from tracer.process import forks
 from tracer.store._connection import transaction
 from tracer.store._links import LINKED_KEYS
 from tracer.store._read import TRACE_COLUMNS, read_traces
@@ -230,9 +231,11 @@ def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
         yield Condition.of_keys(by_text, (match,))._replace(span_keys=span_keys, lists=has_prefix)
     yield from _time_conditions(query, now_ns)
     if query.filter_string is not None and _checked_text("filter_string", query.filter_string).strip():
-        from tracer.store.filter import filter_conditions  # lark is an extra
+        with forks.delayed():  # this imports, and imports take locks
+            from tracer.store.filter import filter_conditions  # lark is an extra
 
-        yield from filter_conditions(query.filter_string)
+            conditions = filter_conditions(query.filter_string)
+        yield from conditions
 
 
 def _time_conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
