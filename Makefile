@@ -13,7 +13,7 @@ install = $(VENV)/bin/uv pip install --quiet --python $(1)/bin/python $(2) \
 SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py patching.py path_variants.py \
 	request_bytes.py retries.py stream_endings.py streams.py)
 # The tests that CI runs with other Pythons: those that depend on threads, exits, forks, signals and sqlite3.
-# `nox -s tests` runs all tests.
+# `nox -s tests` runs all tests. Most of them wait for processes, so four at a time suit two cores.
 PYTHON_TESTS = tests/processes tests/test_*.py tests/openai/test_endings.py tests/store/test_database.py
 
 .PHONY: demo test test-openai-versions test-pythons simulate faults lint format typecheck bench wheel clean
@@ -28,7 +28,7 @@ test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest opena
 	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 2 -x -k 'not trio' $(SEAM_TESTS)
 
 test-pythons: $(VENV)/.dev ## run what depends on the interpreter with the Pythons that `make test` does not run with
-	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 2 $(PYTHON_TESTS)
+	$(RUN) -m nox -s tests-3.10 tests-3.12 tests-3.13 -- -n 4 $(PYTHON_TESTS)
 
 simulate: $(VENV)/.dev ## let SEEDS simulated services live, whose databases fail and whose processes are killed
 	$(RUN) -m tests.simulation --seeds $(or $(SEEDS),10000)

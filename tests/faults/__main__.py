@@ -1,4 +1,7 @@
-"""Run the tests of the fault matrix and print it: ``python -m tests.faults [-n 2]``; arguments go to pytest."""
+"""Run the tests of the fault matrix and print it: ``python -m tests.faults [-n 2]``; arguments go to pytest.
+
+``python -m tests.faults without [row …]`` takes the defences out, one after the other, and tells which rows go red.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from tests.faults.defences import DEFENCES
 from tests.faults.matrix import MATRIX, Row
+from tests.faults.without import try_without
 
 
 class Outcome(NamedTuple):
@@ -37,6 +42,18 @@ def main() -> int:
         red += word == "red"
         print(f"| {row.number} | {row.fault} | {word} | {count} | {seconds:.0f} | {row.lacks} |")
     return red
+
+
+def run_without(rows: list[str]) -> int:
+    """Return how many rows stayed green although a defence was out."""
+    stayed = 0
+    print("| # | without | result |\n|---|---|---|")
+    for defence in DEFENCES:
+        if not rows or str(defence.row) in rows:
+            word = try_without(defence)
+            stayed += not word.startswith("red")
+            print(f"| {defence.row} | {defence.what} | {word} |", flush=True)
+    return stayed
 
 
 def read(report: Path) -> dict[str, list[Outcome]]:
@@ -66,4 +83,4 @@ def judge(row: Row, outcomes: dict[str, list[Outcome]]) -> tuple[str, int, float
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_without(sys.argv[2:]) if sys.argv[1:2] == ["without"] else main())

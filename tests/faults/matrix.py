@@ -143,20 +143,19 @@ MATRIX = (
         39,
         "the file or its directory is moved, replaced, deleted",
         (P + "replaced_files.py::test_",),
-        "the directory with one process only, not with three",
     ),
     Row(40, "a hook that calls a model, or hangs", (P + "hooks.py::test_",)),
     Row(
         41,
-        "celery, billiard, multiprocess, jobs that leave by os._exit, libc.fork()",
+        "celery, RQ, billiard, multiprocess, jobs that leave by os._exit, libc.fork()",
         (
             P + "servers.py::test_celery",
             P + "servers.py::test_billiard",
             P + "servers.py::test_multiprocess",
+            P + "servers.py::test_rq",
             P + "crash.py::test_a_job_that_leaves",
             P + "busy_fork.py::test_a_fork_of_c_code",
         ),
-        "RQ itself",
     ),
     Row(
         42,

@@ -81,13 +81,22 @@ def replace_by_backup(path: Path) -> None:
     path.with_name("backup").rename(path)
 
 
+def replace_directory(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("old"))
+    path.parent.mkdir()
+
+
 @pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize(
-    "act", [delete, delete_all, move, move_and_create, replace_by_backup], ids=lambda act: act.__name__
+    "act",
+    [delete, delete_all, move, move_and_create, replace_by_backup, replace_directory],
+    ids=lambda act: act.__name__,
 )
 def test_nothing_is_lost_when_the_file_is_replaced(act: Callable[[Path], None], processes: int, tmp_path: Path) -> None:
-    path = tmp_path / "t.db"
-    scripts = [Script(tmp_path, WRITER, number) for number in range(processes)]
+    path = tmp_path / "data" / "t.db"
+    path.parent.mkdir()
+    uri = f"sqlite:///{path}"
+    scripts = [Script(tmp_path, WRITER, number, TRACER_TRACKING_URI=uri) for number in range(processes)]
     for script in scripts:
         script.wait_for("ready")
     acted = {}
@@ -105,10 +114,10 @@ def test_nothing_is_lost_when_the_file_is_replaced(act: Callable[[Path], None], 
     found = names(path)
     assert since <= found
     if act not in (delete, delete_all):
-        moved = names(tmp_path / "old.db")
+        moved = names(tmp_path / "old" / "t.db" if act is replace_directory else path.with_name("old.db"))
         assert {f"{number}.{call}" for number in range(processes) for call in range(30)} <= moved
         assert found | moved == made
-    assert_intact(tmp_path)
+    assert_intact(path.parent)
 
 
 def test_moved_file_is_whole_though_its_writer_was_killed_and_began_anew(tmp_path: Path) -> None:
@@ -164,23 +173,3 @@ def test_process_that_ends_without_having_noticed_leaves_the_moved_file_whole(tm
     assert script.end().code == 0
     assert names(tmp_path / "old.db") == {"first"}
     assert not (tmp_path / "t.db").exists()
-
-
-def test_directory_that_is_replaced_takes_its_tables_along(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    uri = f"sqlite:///{tmp_path}/data/t.db"
-    source = """
-    record("first")
-    tracer.sync.flush(20)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    record("second")
-    assert tracer.sync.flush(20)
-    """
-    script = Script(tmp_path, source, TRACER_TRACKING_URI=uri)
-    script.wait_for("ready")
-    (tmp_path / "data").rename(tmp_path / "away")
-    (tmp_path / "data").mkdir()
-    script.answer()
-    assert script.end().code == 0
-    assert (names(tmp_path / "away" / "t.db"), names(tmp_path / "data" / "t.db")) == ({"first"}, {"second"})

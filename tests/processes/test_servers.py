@@ -6,6 +6,7 @@ Needs the extra `servers`; what is not installed is skipped.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes.script import LIMIT, assert_intact, needs, query, run_bare, states
+from tests.scripted_store import eventually
 from tracer.testing import FakeOpenAI
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -269,3 +271,49 @@ def test_billiard(main: str, tmp_path: Path) -> None:
 def test_multiprocess(tmp_path: Path) -> None:
     assert run_bare(tmp_path, CHILDREN + BILLIARDS_POOL.replace("billiard", "multiprocess")).err == ""
     assert states(tmp_path) == {"OK": 60}
+
+
+RQ_JOBS = """
+import openai
+import tracer
+
+tracer.autolog()
+
+def work(number):
+    for call in range(3):
+        question = [{"role": "user", "content": f"{number}.{call}"}]
+        openai.OpenAI().chat.completions.create(model="gpt-5", messages=question)
+"""
+
+
+@needs("rq")
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
+@pytest.mark.parametrize("worker", ["rq.worker.Worker", "rq.worker.SpawnWorker"])
+def test_rq(worker: str, server: FakeOpenAI, tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(RQ_JOBS)
+    path = tmp_path / "redis"
+    redis = subprocess.Popen(
+        ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", tmp_path],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        eventually(path.exists)
+        run_bare(
+            tmp_path,
+            f"""
+            import jobs, redis, rq
+            queue = rq.Queue(connection=redis.Redis(unix_socket_path="{path}"))
+            for number in range(2):
+                queue.enqueue("jobs.work", number)
+            """,
+        )
+        command = ["rq.cli", "worker", "--burst", "--url", f"unix://{path}", "--worker-class", worker]
+        service = Service(tmp_path, server, command)
+        assert service.process.wait(4 * LIMIT) == 0, service.output
+        assert service.told == []
+    finally:
+        redis.kill()
+        redis.wait()
+    run_bare(tmp_path, "import tracer; tracer.sync.search_traces()")  # takes over what the jobs left
+    assert questions(tmp_path) == [f"{job}.{call}" for job in range(2) for call in range(3)]
+    assert_intact(tmp_path)
