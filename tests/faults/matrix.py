@@ -63,7 +63,11 @@ MATRIX = (
         "read-only or missing directory, garbage, damaged pages, a newer version",
         (P + "unusable_files.py::test_",),
     ),
-    Row(13, "kill -9 in each step of a migration", (), "no test yet"),
+    Row(
+        13,
+        "kill -9 in each step of a migration, a torn commit, two processes that migrate",
+        ("tests/store/test_migrations.py::test_a_migration",),
+    ),
     Row(
         14,
         "a commit that takes 0.5 s",
