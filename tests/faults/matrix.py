@@ -28,6 +28,7 @@ MATRIX = (
         (
             P + "exit.py::test_nothing_is_lost",
             P + "exit.py::test_a_locked_database",
+            P + "signals.py::test_",
             P + "crash.py::test_no_way_to_end",
             P + "crash.py::test_python_that_becomes",
         ),
