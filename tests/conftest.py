@@ -34,6 +34,7 @@ HAS_AUTO_MODE = hasattr(anyio.pytest_plugin, "pytest_addoption")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--older-sdk", action="store_true", help="skip tests of what the installed openai does not have")
+    parser.addoption("--thorough", action="store_true", help="take all steps of what is only sampled otherwise")
     if not HAS_AUTO_MODE:
         parser.addini("anyio_mode", "as in later versions of anyio: its plugin takes all async tests")
 

@@ -56,6 +56,7 @@ from tracer._models import (
     TracePage,
     TraceState,
 )
+from tracer._signals import flush_on_signal
 from tracer.export import (
     to_pandas,
     trace_services,  # noqa: F401  importing it lets traces read media and draw pages
@@ -98,6 +99,7 @@ __all__ = [
     "delete_traces",
     "export",
     "flush",
+    "flush_on_signal",
     "get_current_active_span",
     "get_last_active_trace_id",
     "get_media",

@@ -321,12 +321,24 @@ class Runtime:
             call_before_child_exits(self._flush_at_exit)
 
     def _flush_at_exit(self) -> None:
-        """Write what is queued, and stay open, because the user's threads may still run."""
+        self.flush_running(EXIT_TIMEOUT, ends=True)
+
+    def flush_running(self, timeout: float, *, ends: bool) -> None:
+        """Write what is queued, within `timeout` seconds, and stay open, because the user's threads may still run.
+
+        Args:
+            timeout: Seconds.
+            ends: The process ends afterwards, without ``atexit``: what can't be written in time is put aside, and what
+                is left is logged.
+        """
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running and not pipeline.closed]
+        if not ends:
+            wait_for_all([pipeline.settle() for pipeline in running], timeout)
+            return
         for pipeline in running:
-            pipeline.hurry(EXIT_TIMEOUT)
-        wait_for_all([pipeline.settle_before_the_end() for pipeline in running], EXIT_TIMEOUT)
-        _report_left(running, sum(pipeline.stats().queued for pipeline in running))
+            pipeline.hurry(timeout)
+        wait_for_all([pipeline.settle_before_the_end() for pipeline in running], timeout)
+        _report_left(running, sum(pipeline.stats().queued for pipeline in running), timeout)
 
     def _at_exit(self) -> None:
         """Write what is queued, within a deadline, and log how many records could not be written.
@@ -341,16 +353,16 @@ class Runtime:
             for pipeline in running:
                 pipeline.hurry(INTERRUPTED_TIMEOUT)
             left = self._join_all(running, INTERRUPTED_TIMEOUT)
-        _report_left(running, left)
+        _report_left(running, left, EXIT_TIMEOUT)
 
 
-def _report_left(pipelines: list[Pipeline], left: int) -> None:
+def _report_left(pipelines: list[Pipeline], left: int, timeout: float) -> None:
     if left:
         hooks = [pipeline.running_hook for pipeline in pipelines]
         reason = "".join(f"; tracer's worker waits for the {hook}" for hook in hooks if hook is not None)
         if any(pipeline.has_ring for pipeline in pipelines):
             reason += "; what the crash ring has of them is written by the next process that opens the database"
-        logger.error("%d records could not be written within %.0f s of the exit%s", left, EXIT_TIMEOUT, reason)
+        logger.error("%d records could not be written within %g s of the exit%s", left, timeout, reason)
 
 
 runtime = Runtime()

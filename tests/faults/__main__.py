@@ -31,9 +31,8 @@ def main() -> int:
     files = sorted({name.split("::")[0] for row in MATRIX for name in row.tests})
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *sys.argv[1:], *files], check=False
-        )
+        command = [sys.executable, "-m", "pytest", "-q", "--thorough", f"--junitxml={report}"]
+        subprocess.run([*command, *sys.argv[1:], *files], check=False)
         outcomes = read(report)
     red = 0
     print("| # | fault | result | tests | seconds | lacks |\n|---|---|---|---|---|---|")

@@ -28,6 +28,7 @@ MATRIX = (
         (
             P + "exit.py::test_nothing_is_lost",
             P + "exit.py::test_a_locked_database",
+            P + "signals.py::test_",
             P + "crash.py::test_no_way_to_end",
             P + "crash.py::test_python_that_becomes",
         ),
@@ -63,7 +64,11 @@ MATRIX = (
         "read-only or missing directory, garbage, damaged pages, a newer version",
         (P + "unusable_files.py::test_",),
     ),
-    Row(13, "kill -9 in each step of a migration", (), "no test yet"),
+    Row(
+        13,
+        "kill -9 in each step of a migration, a torn commit, two processes that migrate",
+        ("tests/store/test_migrations.py::test_a_migration",),
+    ),
     Row(
         14,
         "a commit that takes 0.5 s",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.store.old_files import TRACES, make_old_file
 from tests.store.rows import batch, patch, simple, span, span_id, started, trace_id
 from tracer import MediaNotFoundError
 from tracer.store import Batch, MediaRow, TraceQuery, open_store
-from tracer.store._connection import create_file
-from tracer.store._schema import _MIGRATIONS, APPLICATION_ID, SCHEMA_VERSION, _statements
+from tracer.store._schema import SCHEMA_VERSION
 from tracer.store.sqlite import SqliteStore
 
 LARGE = bytes(range(256)) * 40_000  # 10 MB
@@ -96,24 +95,13 @@ async def test_two_stores_over_one_file_share_media(store: SqliteStore, path: Pa
 
 
 async def test_a_file_of_version_1_is_migrated_with_what_is_in_it(path: Path) -> None:
-    create_file(path)
-    creator = sqlite3.connect(path)
-    for statement in _statements(_MIGRATIONS[0]):
-        creator.execute(statement)
-    creator.execute(
-        "INSERT INTO traces (trace_id, experiment, state, start_time_ns, process_id, root_rank) "
-        "VALUES (?, 'Default', 'OK', 1, 'p', 2)",
-        (trace_id(1),),
-    )
-    creator.execute("PRAGMA user_version = 1")
-    creator.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    creator.commit()
-    creator.close()
+    make_old_file(path, 1)
     store = open_store(f"sqlite:///{path}")
     assert isinstance(store, SqliteStore)
     await store.open()
     assert await store._database.write(lambda raw: raw.execute("PRAGMA user_version").fetchone()) == (SCHEMA_VERSION,)
-    await store.write(with_media(simple(2), medium(2, b"a")))
+    await store.write(with_media(simple(100), medium(100, b"a")))
     assert (await store.get_media(digest(b"a"))).data == b"a"
-    assert {trace.info.trace_id for trace in await store.search_traces(TraceQuery())} == {trace_id(1), trace_id(2)}
+    found = {trace.info.trace_id for trace in await store.search_traces(TraceQuery())}
+    assert found == {trace_id(number) for number in (*range(1, TRACES + 1), 100)}
     await store.aclose()

@@ -33,6 +33,7 @@ __all__ = [
     "new_event_loop",
     "new_lock",
     "patched_by",
+    "run_aside",
     "share_with_threads",
     "sleep",
     "start_thread",
@@ -67,6 +68,27 @@ def start_thread(target: Callable[[], None], name: str) -> None:
         for logger in _LOGGERS:
             logger.addFilter(_log_in_a_greenlet)  # once: the same filter is not added twice
         _original("_thread", "start_new_thread")(run, ())
+
+
+def run_aside(function: Callable[[], object], timeout: float) -> bool:
+    """Run a function in a new thread, and wait for its end; return whether it came within `timeout` seconds.
+
+    For signal handlers: takes no lock that the code which they interrupted may hold, as `threading.Thread` would.
+
+    Raises:
+        RuntimeError: No thread can be started.
+    """
+    ended = _original("_thread", "allocate_lock")()
+    ended.acquire()
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            ended.release()
+
+    _original("_thread", "start_new_thread")(run, ())
+    return bool(ended.acquire(True, timeout))
 
 
 def is_outdated() -> bool:
