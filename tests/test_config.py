@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -35,6 +36,19 @@ BAD: list[tuple[str, Any, str]] = [
     ("sample_rate", True, "sample_rate must be a number from 0 to 1, got True"),
     ("read_timeout", 0, "read_timeout must be a number from 0.001 to 86400, got 0"),
     ("read_timeout", None, "read_timeout must be a number from 0.001 to 86400, got None"),
+    ("durability", "fast", "durability must be 'normal' or 'full', got 'fast'"),
+    ("durability", ["full"], "durability must be 'normal' or 'full', got ['full']"),
+    (
+        "retention_max_age",
+        0,
+        "retention_max_age must be a number of seconds from 1 to 3153600000, a timedelta, or",
+    ),
+    ("retention_max_age", float("nan"), "retention_max_age must be a number of seconds from 1 to 3153600000"),
+    ("retention_max_age", True, "retention_max_age must be a number of seconds from 1 to 3153600000"),
+    ("retention_max_age", "30d", "retention_max_age must be a number of seconds from 1 to 3153600000"),
+    ("retention_max_age", timedelta(0), "retention_max_age must be a number of seconds from 1 to 3153600000"),
+    ("retention_max_bytes", 1000, "retention_max_bytes must be at least 1048576, got 1000"),
+    ("retention_max_bytes", 2e9, "retention_max_bytes must be a whole number, got 2000000000.0"),
     ("capture_content", 1, "capture_content must be True or False, got 1"),
     ("redact", "secret", "redact must be a function from str to str, or a list of them, got 'secret'"),
     ("redact", [shout, 3], "redact must be a function from str to str, or a list of them, got 3"),
@@ -62,6 +76,12 @@ def test_a_bad_setting_is_told_by_name_value_and_remedy_and_changes_nothing(
         ("batch_interval", 1, 1.0),
         ("sample_rate", 0, 0.0),
         ("sample_rate", 1, 1.0),
+        ("durability", "full", "full"),
+        ("retention_max_age", None, None),
+        ("retention_max_age", 60, 60.0),
+        ("retention_max_age", timedelta(days=30), 2_592_000.0),
+        ("retention_max_bytes", None, None),
+        ("retention_max_bytes", 1 << 30, 1 << 30),
         ("redact", None, ()),
         ("redact", shout, (shout,)),
         ("redact", [shout, str], (shout, str)),
@@ -84,6 +104,9 @@ def test_good_settings_are_kept(name: str, value: object, kept: object) -> None:
         ("max_payload_bytes", "1000", 1000),
         ("sample_rate", "0.25", 0.25),
         ("read_timeout", "120", 120.0),
+        ("durability", " FULL", "full"),
+        ("retention_max_age", "86400", 86_400.0),
+        ("retention_max_bytes", "2000000", 2_000_000),
         ("capture_content", "false", False),
         ("capture_content", " ON ", True),
         ("redact", "tests.test_config:shout", (shout,)),

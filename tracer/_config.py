@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from datetime import timedelta
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,14 +14,26 @@ from tracer._exceptions import ConfigurationError
 from tracer.interpret.cost import Prices
 from tracer.interpret.rates import read_price_list
 
-__all__ = ["DEFAULT_EXPERIMENT", "DEFAULT_TRACKING_URI", "Redactor", "Settings", "from_environment", "updated"]
+__all__ = [
+    "DEFAULT_EXPERIMENT",
+    "DEFAULT_TRACKING_URI",
+    "Durability",
+    "Redactor",
+    "Settings",
+    "from_environment",
+    "updated",
+]
 
 DEFAULT_TRACKING_URI = "sqlite:///tracer.db"
 DEFAULT_EXPERIMENT = "Default"
 MIB = 1024 * 1024
 MIN_RING_BYTES = 64 * 1024
 
+MIN_RETAINED_BYTES = MIB  # an empty database takes 0.2 MiB
+CENTURY = 100 * 365 * 86_400.0  # in seconds
+
 Redactor = Callable[[str], str]
+Durability = Literal["normal", "full"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +49,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             off; the least is 64 KiB. A change counts for databases that are opened after it.
         spool_max_bytes: Bytes that files beside the database may take with what it could not take so far, because it is
             locked or the disk refuses (``<database>-spool/``). The oldest ones give way. 0 allows no such files.
+        durability: What a power failure may take. ``normal``: the database stays whole, but the newest transactions may
+            be lost, back to when its log was last moved into the file. ``full``: no transaction that was committed is
+            lost, so nothing that a `flush` has waited for; each transaction waits until the disk has it. A killed
+            process loses no transaction either way. What still waits in memory or in the spool is not covered. A change
+            counts from the next transaction on.
+        retention_max_age: Seconds, or a `timedelta`, for which traces are kept after they have ended. None keeps them
+            for ever. In the environment: seconds.
+        retention_max_bytes: Bytes that the database may have in use. Beyond that, the oldest traces are deleted. The
+            least is 1 MiB; None sets no limit. Of two limits, whichever is reached first deletes. Running traces are
+            never deleted.
         sample_rate: Share of traces that are recorded, 0 to 1. It is decided once, at the root span, for the whole
             trace.
         capture_content: True stores texts; False stores only structure, model, usage and times.
@@ -57,6 +80,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_payload_bytes: int = 16 * MIB
     crash_ring_bytes: int = 32 * MIB
     spool_max_bytes: int = 1024 * MIB
+    durability: Durability = "normal"
+    retention_max_age: float | None = None
+    retention_max_bytes: int | None = None
     sample_rate: float = 1.0
     capture_content: bool = True
     redact: tuple[Redactor, ...] = ()
@@ -104,8 +130,10 @@ def _parse(name: str, variable: str, text: str) -> Any:
         if word not in _BOOLEANS:
             raise ConfigurationError(f"{variable} must be true or false, got {text!r}")
         return _BOOLEANS[word]
+    if name == "durability":
+        return text.strip().lower()
     try:
-        return float(text) if name in ("batch_interval", "sample_rate", "read_timeout") else int(text)
+        return float(text) if name in _FRACTIONS else int(text)
     except ValueError:
         raise ConfigurationError(f"{variable} must be a number, got {text!r}") from None
 
@@ -119,6 +147,7 @@ def _prices_of(variable: str, text: str) -> Any:
         raise ConfigurationError(f"{variable} must be JSON or module:name, got {text!r} ({error})") from None
 
 
+_FRACTIONS = ("batch_interval", "sample_rate", "read_timeout", "retention_max_age")
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -158,6 +187,29 @@ def _number(minimum: float, maximum: float) -> Callable[[str, Any], float]:
     return check
 
 
+def _durability(name: str, value: Any) -> Durability:
+    if value not in ("normal", "full"):
+        raise ConfigurationError(f"{name} must be 'normal' or 'full', got {value!r}")
+    durability: Durability = value
+    return durability
+
+
+def _age(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 1 <= seconds <= CENTURY:
+        raise ConfigurationError(
+            f"{name} must be a number of seconds from 1 to {CENTURY:.0f}, a timedelta, or None, got {value!r}"
+        )
+    return float(seconds)
+
+
+def _retained_bytes(name: str, value: Any) -> int | None:
+    return None if value is None else _whole(MIN_RETAINED_BYTES)(name, value)
+
+
 def _boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} must be True or False, got {value!r}")
@@ -192,6 +244,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_payload_bytes": _whole(1),
     "crash_ring_bytes": _ring_bytes,
     "spool_max_bytes": _whole(0),
+    "durability": _durability,
+    "retention_max_age": _age,
+    "retention_max_bytes": _retained_bytes,
     "sample_rate": _number(0, 1),
     "capture_content": _boolean,
     "redact": _redactors,

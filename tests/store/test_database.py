@@ -113,6 +113,25 @@ async def test_the_pragmas_are_in_force(path: Path) -> None:
     await database.aclose()
 
 
+@pytest.mark.parametrize("changed", ["before it is opened", "while it is open"])
+async def test_durability_counts_from_the_next_write_on(changed: str, path: Path) -> None:
+    database = Database(path, make_table)
+
+    async def in_force() -> list[int]:
+        pragmas = ("synchronous", "fullfsync")
+        return [(await database.write(sqlite3.Connection.execute, f"PRAGMA {p}")).fetchone()[0] for p in pragmas]
+
+    if changed == "while it is open":
+        assert await in_force() == [1, 0]
+    database.durable = True
+    assert await in_force() == [3, 1]
+    await database.aclose()
+    assert await in_force() == [3, 1]
+    database.durable = False
+    assert await in_force() == [1, 0]
+    await database.aclose()
+
+
 async def test_a_cancelled_write_is_whole_and_leaves_no_transaction_open(path: Path) -> None:
     store = open_store(f"sqlite:///{path}")
     await store.open()

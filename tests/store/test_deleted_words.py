@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tracer.store import open_store
+from tracer.store._text import _CATCH_UP
 from tracer.store._upkeep import vacuum
 from tracer.store.base import TraceQuery
 from tracer.store.sqlite import SqliteStore
 
-from .rows import batch, patch, simple, span, started, trace_id
+from .rows import batch, patch, query_plan, simple, span, started, trace_id
 
 WORD = "qzxsecretword"  # FTS5 leaves out what a word has in common with the one before it, so its end is looked for
 TAIL = WORD[3:].encode()
@@ -80,6 +81,13 @@ async def test_a_deletion_leaves_no_copy_of_the_text_for_later(filled: str, path
     assert await store._database.read(lambda connection: connection.execute(changes).fetchone()) == (0,)
     assert await store._database.write(lambda connection: connection.execute("PRAGMA secure_delete").fetchone()) == (1,)
     await store.aclose()
+
+
+async def test_what_changed_is_indexed_without_a_look_at_all_spans(store: SqliteStore) -> None:
+    """The write lock is held meanwhile: with 20,000 spans a deletion took 50 ms longer than with few."""
+    for statement in _CATCH_UP:
+        plan = [row[3] for row in await store._database.write(query_plan, statement)]
+        assert [step for step in plan if step.startswith("SCAN spans")] == [], (statement, plan)
 
 
 async def test_span_with_the_key_of_a_deleted_one_is_found(filled: str) -> None:

@@ -41,7 +41,7 @@ from tracer.pipeline.worker import Worker
 from tracer.process import forks
 from tracer.process.native_threads import why_there_are_none
 from tracer.store import make_store
-from tracer.store.base import Store
+from tracer.store.base import Retention, Store
 
 __all__ = ["LARGE", "Pipeline", "Stats"]
 
@@ -67,6 +67,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
             (too many for one span: more than 10,000, or than ``max_payload_bytes``), ``lost`` (accepted, but the
             store refused them for good, or their span had been given up), ``spool`` (accepted, but gave way when
             ``spool_max_bytes`` was reached) and ``others`` (the same, of processes that have ended).
+        expired: Traces that this process deleted because ``retention_max_age`` or ``retention_max_bytes`` keeps them no
+            longer. This is a choice, not a loss.
         spans: Rows written. A span that was still running when it was first written counts twice.
         unsampled: Traces left out by ``sample_rate``. This is a choice, not a loss.
         truncated: Bodies, values, attributes and exceptions that were kept only in part.
@@ -97,6 +99,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     open_spans: int
     given_up: int
     unsampled: int
+    expired: int
     truncated: int
     redaction_failed: int
     spooled: int
@@ -139,8 +142,8 @@ class Pipeline:
         self._redaction_failed = Tally()
         self._errors = ErrorLog()
         self._worker = Worker(self.queue, make_store(uri), lambda: self.settings, self._errors)
-        self._worker.store.time_limit = settings.read_timeout
         self._lost_before_stop = 0
+        self._configure_store()
 
     # --- producers ------------------------------------------------------------------------------------------------
 
@@ -149,7 +152,14 @@ class Pipeline:
         self.settings = settings
         self._worker.crash_ring.on_settings(settings)
         self.queue.set_limits(settings.queue_max_records, settings.queue_max_bytes)
-        self._worker.store.time_limit = settings.read_timeout
+        self._configure_store()
+        self._worker.wake()
+
+    def _configure_store(self) -> None:
+        store, settings = self._worker.store, self.settings
+        store.time_limit = settings.read_timeout
+        store.durable = settings.durability == "full"
+        store.retention = Retention(max_age=settings.retention_max_age, max_bytes=settings.retention_max_bytes)
 
     def push(self, record: Record, rank: Rank, body: Payload | None = None) -> bool:
         """Encode a record and queue it. If it is refused, count it and return False. Never blocks, never raises.
@@ -386,6 +396,7 @@ class Pipeline:
             open_spans=assembler.open_spans if assembler is not None else 0,
             given_up=assembly.given_up,
             unsampled=self.unsampled.value,
+            expired=self._worker.store.expired,
             truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
             spooled=counts.spooled,

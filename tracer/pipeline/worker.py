@@ -26,6 +26,7 @@ from tracer.capture.own_work import own_work
 from tracer.capture.records import Encoded, LargeRecord
 from tracer.pipeline._batch_writer import RETRY_LAST, BatchWriter, Fate
 from tracer.pipeline._error_log import ErrorLog
+from tracer.pipeline._expiry import Expiry
 from tracer.pipeline._hook_watch import HookWatch
 from tracer.pipeline._jobs import Answer, Jobs
 from tracer.pipeline._losses import Losses
@@ -252,14 +253,23 @@ class Worker:
         self._job_event = anyio.Event()
         self._settled_event = anyio.Event()
         self.adoption = self._adoption()
+        self.expiry = Expiry(
+            self.store,
+            lambda: self._queue.is_pressed,
+            lambda: self.writer.failing_since is not None,
+            self._look,  # so that `_pump` lets the store give the free pages back
+            self._errors,
+        )
         self._wake = lambda: loop.call_soon_threadsafe(self._look)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._adopt_again_and_again)
                 tasks.start_soon(self._serve, tasks)
+                tasks.start_soon(self.expiry.run)
                 await self._pump(self.assembler)
                 with anyio.move_on_after(self.writer.seconds_left):
                     await self._adopt()  # what children left, for example
+                await self.expiry.finish(self.writer.seconds_left)
                 tasks.cancel_scope.cancel()
         finally:
             self._jobs.fail_running(self._cut_off)
@@ -294,6 +304,7 @@ class Worker:
         """Let `_pump` look at its queue without waiting for the interval's end, and `_serve` at its jobs."""
         self._event.set()
         self._job_event.set()
+        self.expiry.look()
 
     async def _pump(self, assembler: Assembler) -> None:
         last_work = time.monotonic()
@@ -382,6 +393,7 @@ class Worker:
         self.writer.count(settled=len(records), lost=lost, spooled=spooled)
         self._settled_event.set()
         self._settled_event = anyio.Event()
+        self.expiry.look()
         return lost < len(records) or not records
 
     def _feed(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> int:

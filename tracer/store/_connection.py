@@ -27,9 +27,11 @@ __all__ = [
     "create_directory",
     "create_file",
     "descriptor_shortage",
+    "free_pages",
     "is_interrupted",
     "is_locked",
     "prepare",
+    "set_durability",
     "shrink",
     "transaction",
     "translated",
@@ -49,6 +51,7 @@ CREATION_PRAGMAS = (
 WRITER_PRAGMAS = (
     *CREATION_PRAGMAS,  # again: another program may have made the file
     "synchronous = NORMAL",  # a killed process loses no commit; a power cut may lose the newest
+    "checkpoint_fullfsync = ON",  # macOS: otherwise a checkpoint could lose what a durable connection has committed
     f"wal_autocheckpoint = {0 if fcntl else 4_000}",  # see `checkpoint`
     "journal_size_limit = 67108864",
     "mmap_size = 0",  # a truncated file would be a SIGBUS in the user's process
@@ -132,6 +135,30 @@ def unless_locked(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_STEP_MS}")
 
 
+def set_durability(connection: sqlite3.Connection, durable: bool, path: Path | None) -> None:
+    """Have each commit from now on wait until the disk has it, or not. What was committed before counts as well.
+
+    In WAL mode a commit then syncs the log, which covers all that is in it. EXTRA differs from FULL only where WAL is
+    not possible: it syncs the directory after a journal was removed (https://sqlite.org/pragma.html#pragma_synchronous).
+    On macOS only ``fullfsync`` makes the disk empty its own cache.
+    """
+    connection.execute(f"PRAGMA synchronous = {'EXTRA' if durable else 'NORMAL'}")
+    connection.execute(f"PRAGMA fullfsync = {'ON' if durable else 'OFF'}")
+    if durable and path is not None:
+        _sync_names(path)
+
+
+def _sync_names(path: Path) -> None:
+    """Make the names of the file, its log and the directories above it durable: they may have been made just now."""
+    for directory in path.parents:
+        with contextlib.suppress(OSError):  # Windows has no such thing; a directory may be closed to us
+            descriptor = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def is_locked(error: BaseException) -> bool:
     """Tell whether another connection is in the way."""
     return isinstance(error, sqlite3.OperationalError) and any(word in str(error).lower() for word in _LOCKED)
@@ -180,15 +207,16 @@ def shrink(connection: sqlite3.Connection, pages: int) -> bool:
 
     The file itself becomes shorter at the next checkpoint.
     """
-    if not (free := _free_pages(connection)):
+    if not (free := free_pages(connection)):
         return False
     with unless_locked(connection):
         # This frees one page per step, and each step is a row without columns: `execute` would stop after the first.
         connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-    return 0 < _free_pages(connection) < free  # a file that we did not make may be unable to shrink
+    return 0 < free_pages(connection) < free  # a file that we did not make may be unable to shrink
 
 
-def _free_pages(connection: sqlite3.Connection) -> int:
+def free_pages(connection: sqlite3.Connection) -> int:
+    """Return how many pages of the file hold nothing."""
     return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
 
 

@@ -26,6 +26,7 @@ from tracer.store._connection import (
     create_file,
     descriptor_shortage,
     prepare,
+    set_durability,
 )
 from tracer.store._file_problem import Kind, find_problem, identity, is_damage
 from tracer.store._gate import Gate, GoneError, forked_in_use
@@ -60,6 +61,7 @@ class Database:
         moved_aside: How many damaged files were moved aside.
         opened: Which files are open, or were open last.
         deadline: The moment (`time.monotonic`) from which on nothing waits for another process's lock.
+        durable: Each commit waits until the disk has it. A change counts from the next `write` on.
         time_limit: Seconds that a read may take where there is no thread; None for no limit. Elsewhere the caller sets
             a limit by cancelling.
     """
@@ -72,12 +74,14 @@ class Database:
         self.moved_aside = 0
         self.opened = OpenedFiles(None, None, None)
         self.deadline = float("inf")
+        self.durable = False
         self.time_limit: float | None = None
         self._on_open = on_open
         self._rescues = rescues
         self._gate = Gate(closes=path is not None)
         self._writer: ConnectionThread | None = None
         self._readers: Readers | None = None
+        self._is_durable = False  # the writer
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Lock
 
@@ -124,6 +128,9 @@ class Database:
             await self.open()
             assert self._writer is not None
             with contextlib.suppress(GoneError):
+                if self._is_durable is not (durable := self.durable):
+                    await self._writer.run(set_durability, durable, self.path)
+                    self._is_durable = durable
                 return await self._writer.run(function, *args, **kwargs)
 
     async def read(
@@ -194,7 +201,7 @@ class Database:
             )
         await self.aclose()
         try:
-            self._writer = await self._connect_writer()
+            self._writer, self._is_durable = await self._connect_writer(), False
             await self._writer.run(self._on_open)
             if self.path is None:
                 self._readers = Readers(self._writer, None)

@@ -23,8 +23,9 @@ SELECT EXISTS (SELECT 1 FROM text_changes) OR EXISTS (SELECT 1 FROM spans, text_
 _CATCH_UP = (
     """INSERT INTO span_text (span_text, rowid, text)
     SELECT 'delete', key, indexed_text FROM text_changes WHERE indexed_text IS NOT NULL""",
+    # CROSS JOIN, because SQLite would otherwise read all spans, and look each up among the few that changed.
     """INSERT INTO span_text (rowid, text)
-    SELECT key, text FROM spans JOIN text_changes USING (key) WHERE text IS NOT NULL""",
+    SELECT key, text FROM text_changes CROSS JOIN spans USING (key) WHERE text IS NOT NULL""",
     "DELETE FROM text_changes",
     # From now on nothing notes that these keys were freed, so a span that gets one of them again must count as new.
     "UPDATE text_index SET indexed_to = min(indexed_to, (SELECT ifnull(max(key), 0) FROM spans))",

@@ -23,7 +23,18 @@ from tracer.store.summaries import (
     StorageSummary,
 )
 
-__all__ = ["Batch", "ChunkRow", "LossRow", "MediaRow", "ProcessRow", "SpanRow", "Store", "TracePatch", "TraceQuery"]
+__all__ = [
+    "Batch",
+    "ChunkRow",
+    "LossRow",
+    "MediaRow",
+    "ProcessRow",
+    "Retention",
+    "SpanRow",
+    "Store",
+    "TracePatch",
+    "TraceQuery",
+]
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):
@@ -163,6 +174,23 @@ class Batch(msgspec.Struct, kw_only=True):
     losses: list[LossRow] = msgspec.field(default_factory=list)
 
 
+class Retention(msgspec.Struct, kw_only=True, frozen=True):
+    """How long traces are kept, and how much of them. None sets no limit.
+
+    Attributes:
+        max_age: Seconds since a trace has ended.
+        max_bytes: Bytes that the database has in use; free pages and the write-ahead log do not count.
+    """
+
+    max_age: float | None = None
+    max_bytes: int | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """One of the limits is set."""
+        return self.max_age is not None or self.max_bytes is not None
+
+
 class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
     """The arguments of `tracer.search_traces`, validated where they are used."""
 
@@ -198,6 +226,12 @@ class Store(Protocol):
     """The moment (`time.monotonic`) from which on nothing waits for another process; infinity at first."""
     time_limit: float | None
     """Seconds that a read may take; after that it raises ReadTimeoutError. None, as at first, for no limit."""
+    durable: bool
+    """A write waits until it would survive a power failure. False at first; a change counts from the next write on."""
+    retention: Retention
+    """What `expire` deletes."""
+    expired: int
+    """How many traces `expire` has deleted."""
 
     @property
     def path(self) -> Path | None:
@@ -243,6 +277,13 @@ class Store(Protocol):
 
     async def tidy(self) -> bool:
         """Do a short step of upkeep that can wait for a quiet moment; return whether more is left to do."""
+        ...
+
+    async def expire(self) -> bool:
+        """Delete some of the traces that `retention` no longer keeps; return whether more may be left.
+
+        A short step, which waits for no lock. Running traces are never deleted.
+        """
         ...
 
     async def change_marker(self) -> object:

@@ -8,10 +8,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import anyio
-import msgspec
 
 from tracer._exceptions import (
     ConfigurationError,
@@ -25,13 +24,14 @@ from tracer.store import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store._carry import Running, put_running, take_running
 from tracer.store._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated, unless_locked
 from tracer.store._database import Database
+from tracer.store._deletion import Expired, choose_expired, delete_expired, delete_traces, has_much_free
 from tracer.store._file_problem import is_damage
 from tracer.store._gate import forked_in_use
 from tracer.store._read import TRACE_COLUMNS, read_live_chunks, read_traces
 from tracer.store._schema import migrate
-from tracer.store._text import count_steps, follow_changes, index_text
+from tracer.store._text import count_steps, index_text
 from tracer.store._write import write_batch
-from tracer.store.base import Batch, TraceQuery
+from tracer.store.base import Batch, Retention, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.query import neighbours, search
 from tracer.store.summaries import (
@@ -79,6 +79,8 @@ class SqliteStore:
     def __init__(self, uri: str, *, rescues: bool = False) -> None:
         self.uri = uri
         self._path = None if uri == MEMORY_URI else sqlite_path(uri)
+        self.retention = Retention()
+        self.expired = 0
         self._database = Database(self._path, self._prepare, rescues=rescues)
         self._process_id: str | None = None
         self._sources: dict[str, int] = {}
@@ -152,6 +154,15 @@ class SqliteStore:
     @time_limit.setter
     def time_limit(self, seconds: float | None) -> None:
         self._database.time_limit = seconds
+
+    @property
+    def durable(self) -> bool:
+        """A write waits until it would survive a power failure."""
+        return self._database.durable
+
+    @durable.setter
+    def durable(self, durable: bool) -> None:
+        self._database.durable = durable
 
     @property
     def deadline(self) -> float:
@@ -244,6 +255,22 @@ class SqliteStore:
             await self._database.write(self._empty_log)
         return False
 
+    async def expire(self) -> bool:
+        """Delete some of the traces that `retention` no longer keeps; return whether more may be left.
+
+        A file that is no longer at the path, because it was moved to be kept, stays as it is.
+        """
+        if not self.retention.is_limited or not self._database.is_open or not self._database.is_current:
+            return False
+        with self._translated("expire"):
+            await self._sweep()  # the traces of processes that are gone do not run
+            chosen = await self._database.read(choose_expired, self.retention, time.time_ns())
+            if chosen is not None:
+                return await self._database.write(self._expire, chosen)
+            if await self._database.read(has_much_free):
+                return await self._database.write(shrink, _IDLE_FREE_PAGES)
+        return False
+
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
         """Set one tag. Raises TraceNotFoundError."""
         with self._translated("write"):
@@ -273,7 +300,7 @@ class SqliteStore:
             names = "trace_ids, experiment, max_timestamp_ms or max_traces"
             raise ConfigurationError(f"delete_traces needs {names}, got none of them")
         with self._translated("delete"):
-            return await self._database.write(_delete, given, -1 if max_traces is None else max_traces)
+            return await self._database.write(delete_traces, given, -1 if max_traces is None else max_traces)
 
     async def add_feedback(self, feedback: Feedback) -> None:
         """Store feedback. Raises TraceNotFoundError if its trace, or its span, is not stored."""
@@ -389,6 +416,13 @@ class SqliteStore:
             self._sources.update(batch.sources)
         self._empty_log(connection, at_least=CHECKPOINT_BYTES)
 
+    def _expire(self, connection: sqlite3.Connection, chosen: Expired) -> bool:
+        """Delete, and count that, in one step: a caller who is cancelled does not wait for the count."""
+        deleted, has_changed = delete_expired(connection, chosen)
+        self.expired += deleted
+        self._empty_log(connection, at_least=CHECKPOINT_BYTES)
+        return has_changed
+
     def _finish(self, connection: sqlite3.Connection) -> None:
         if self._process_id is not None:
             sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
@@ -455,29 +489,6 @@ def _delete_tag(connection: sqlite3.Connection, trace_id: str, key: str) -> None
     if row is None:
         raise _not_found(trace_id)
     connection.execute("DELETE FROM tags WHERE trace_key = ? AND key = ?", (row[0], key))
-
-
-_DELETE_CONDITIONS = {
-    "trace_ids": "trace_id IN (SELECT value FROM json_each(:trace_ids))",
-    "experiment": "experiment = :experiment",
-    "max_timestamp_ms": "start_time_ns <= :max_timestamp_ms * 1000000",
-}
-
-
-def _delete(connection: sqlite3.Connection, given: dict[str, Any], limit: int) -> int:
-    """Delete in one transaction. Foreign keys and triggers delete spans, tags and media."""
-    where = " AND ".join(_DELETE_CONDITIONS[name] for name in given) or "TRUE"
-    values = {**given, "limit": limit}
-    if "trace_ids" in given:
-        values["trace_ids"] = msgspec.json.encode(given["trace_ids"]).decode()
-    with transaction(connection):
-        chosen = f"SELECT key, trace_id FROM traces WHERE {where} ORDER BY start_time_ns LIMIT :limit"
-        connection.execute(f"CREATE TEMP TABLE doomed AS {chosen}", values)
-        connection.execute("DELETE FROM live_chunks WHERE trace_id IN (SELECT trace_id FROM doomed)")
-        count = connection.execute("DELETE FROM traces WHERE key IN (SELECT key FROM doomed)").rowcount
-        connection.execute("DROP TABLE doomed")
-        follow_changes(connection)  # the list of changes holds the text that was deleted
-    return count
 
 
 def _not_found(trace_id: str) -> TraceNotFoundError:
