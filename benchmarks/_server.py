@@ -21,6 +21,7 @@ __all__ = ["BROKEN", "HALF", "SILENT", "canned_server", "socket_client"]
 
 BROKEN, HALF, SILENT = "broken", "half", "silent"
 
+TIMEOUT = 120.0  # seconds; the SDK gives a connection only five, too few for a thousand tasks on a busy machine
 _CHUNKS = 20  # of a stream
 _MODEL = re.compile(rb'"model": ?"(\w+)"')
 _ERROR = b'{"error": {"message": "no such model", "type": "invalid_request_error", "param": "model", "code": null}}'
@@ -86,11 +87,11 @@ def canned_server() -> Iterator[str]:
 
 def socket_client(base_url: str) -> openai.AsyncOpenAI:
     """Return an async client with its own HTTP stack; close it."""
-    return openai.AsyncOpenAI(api_key="sk-benchmark", base_url=base_url, max_retries=0)
+    return openai.AsyncOpenAI(api_key="sk-benchmark", base_url=base_url, max_retries=0, timeout=TIMEOUT)
 
 
 async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
