@@ -16,7 +16,7 @@ SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py 
 # `nox -s tests` runs all tests. Most of them wait for processes, so four at a time suit two cores.
 PYTHON_TESTS = tests/processes tests/test_*.py tests/openai/test_endings.py tests/store/test_database.py
 
-.PHONY: demo test test-openai-versions test-pythons simulate faults lint format typecheck bench wheel clean
+.PHONY: demo test test-openai-versions test-pythons simulate faults lint format typecheck bench soak wheel clean
 
 demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
@@ -50,6 +50,9 @@ typecheck: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(RUN) -m benchmarks.overhead
+
+soak: $(VENV)/.dev ## let a service run under load and faults for MINUTES: does it level off, do its accounts close
+	$(RUN) -m benchmarks.soak --minutes $(or $(MINUTES),10)
 
 wheel: $(VENV)/.dev ## build the wheel, and run an example on it in a fresh environment
 	rm -rf dist $(VENV)-wheel

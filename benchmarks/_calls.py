@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import statistics
 import subprocess
@@ -19,7 +18,7 @@ from benchmarks import _payloads as payloads
 from benchmarks._measure import Batch, Cost, fresh_store, interleave
 from benchmarks._results import Effort, Goal, Result, Section
 from benchmarks._statistics import added, added_percent
-from benchmarks._transport import async_client, client
+from benchmarks._transport import aclose, async_client, client
 
 __all__ = ["LOOPBACK", "SECTIONS"]
 
@@ -60,17 +59,9 @@ def _async_batch(sdk: openai.AsyncOpenAI, run: Callable[[Any, int], Awaitable[fl
     loop = asyncio.new_event_loop()
     try:
         yield lambda calls: loop.run_until_complete(run(sdk, calls))
-        loop.run_until_complete(_finish(sdk))
+        loop.run_until_complete(aclose(sdk))
     finally:
         loop.close()
-
-
-async def _finish(sdk: openai.AsyncOpenAI) -> None:
-    """Close the client, and let generators that were dropped unfinished (the SDK stops at ``[DONE]``) close too."""
-    await sdk.close()
-    gc.collect()
-    await asyncio.sleep(0)
-    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
 
 
 def _repeat(call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, int], Awaitable[float]]:

@@ -10,6 +10,7 @@ import base64
 import functools
 import itertools
 import random
+import re
 import struct
 from typing import Any
 
@@ -21,12 +22,16 @@ __all__ = [
     "EMBEDDING",
     "EMBEDDING_REQUEST",
     "HEADERS",
+    "PLAIN",
     "RESPONSES",
     "RESPONSES_REQUEST",
     "STREAM_CHUNKS",
+    "asks_for_stream",
     "chat_stream",
+    "headers",
     "image_request",
     "responses_stream",
+    "streams",
 ]
 
 STREAM_CHUNKS = 200
@@ -175,6 +180,25 @@ EMBEDDING = _encode(
         "usage": {"prompt_tokens": 205, "total_tokens": 205},
     }
 )
+PLAIN = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES, "/v1/embeddings": EMBEDDING}
+
+_SSE = b"text/event-stream; charset=utf-8"
+_ASKS_FOR_STREAM = re.compile(rb'"stream": ?true')
+
+
+def asks_for_stream(request: bytes) -> bool:
+    """Tell whether a request's body asks for a stream."""
+    return _ASKS_FOR_STREAM.search(request) is not None
+
+
+def headers(streamed: bool) -> list[tuple[bytes, bytes]]:
+    """Return `HEADERS`, with the content type of a stream if it is one."""
+    return [(name, _SSE if name == b"content-type" and streamed else value) for name, value in HEADERS]
+
+
+def streams(chunks: int) -> dict[str, list[bytes]]:
+    """Return the server-sent events of each stream, by path."""
+    return {"/v1/chat/completions": chat_stream(chunks), "/v1/responses": responses_stream(chunks)}
 
 
 def chat_stream(chunks: int = STREAM_CHUNKS) -> list[bytes]:

@@ -7,7 +7,7 @@ un-traced call cheaper than a real one, and so tracing's share in percent looks 
 from __future__ import annotations
 
 import asyncio
-import re
+import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -16,16 +16,7 @@ import openai
 
 from benchmarks import _payloads as payloads
 
-__all__ = ["CannedTransport", "async_client", "client"]
-
-SSE = b"text/event-stream; charset=utf-8"
-_ASKS_FOR_STREAM = re.compile(rb'"stream": ?true')
-
-_PLAIN = {
-    "/v1/chat/completions": payloads.CHAT,
-    "/v1/responses": payloads.RESPONSES,
-    "/v1/embeddings": payloads.EMBEDDING,
-}
+__all__ = ["CannedTransport", "aclose", "async_client", "client"]
 
 
 class _Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
@@ -52,10 +43,7 @@ class CannedTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def __init__(self, latency: float | None = None, chunks: int = payloads.STREAM_CHUNKS) -> None:
         self._latency = latency
-        self._streams = {
-            "/v1/chat/completions": payloads.chat_stream(chunks),
-            "/v1/responses": payloads.responses_stream(chunks),
-        }
+        self._streams = payloads.streams(chunks)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer at once."""
@@ -69,10 +57,9 @@ class CannedTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path
-        streamed = path in self._streams and _ASKS_FOR_STREAM.search(request.content) is not None
-        reads = self._streams[path] if streamed else [_PLAIN[path]]
-        headers = [(name, SSE if name == b"content-type" and streamed else value) for name, value in payloads.HEADERS]
-        return httpx2.Response(200, headers=headers, stream=_Body(reads))
+        streamed = payloads.asks_for_stream(request.content)
+        reads = self._streams[path] if streamed else [payloads.PLAIN[path]]
+        return httpx2.Response(200, headers=payloads.headers(streamed), stream=_Body(reads))
 
 
 _OPTIONS: dict[str, Any] = {"api_key": "sk-benchmark", "base_url": "http://benchmark.test/v1", "max_retries": 0}
@@ -87,3 +74,11 @@ def async_client(latency: float | None = None, chunks: int = payloads.STREAM_CHU
     """Return an async client; close it. Arguments as for `CannedTransport`."""
     transport = CannedTransport(latency, chunks)
     return openai.AsyncOpenAI(http_client=openai.DefaultAsyncHttpxClient(transport=transport), **_OPTIONS)
+
+
+async def aclose(sdk: openai.AsyncOpenAI) -> None:
+    """Close the client, and let generators that were dropped unfinished (the SDK stops at ``[DONE]``) close too."""
+    await sdk.close()
+    gc.collect()
+    await asyncio.sleep(0)
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))

@@ -22,6 +22,7 @@ from tracer.testing import FakeOpenAI, isolated
 
 # If the machine is busy, this is not the test's fault; but Hypothesis would make the test fail.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("patient"), max_examples=5_000)
 hypothesis.settings.load_profile("patient")
 
 # Programs that a shell starts in its background ignore Ctrl+C, and their children inherit this: also the programs in

@@ -41,6 +41,7 @@ DORMANT_FOR = 60.0  # seconds until a wrong environment is checked again
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
     "_settings", "_uri", "chosen_experiment", "current", "_retired", "_misconfigured", "_dormant", "_dormant_until",
+    "_inherited_uri",
 )  # fmt: skip
 
 
@@ -61,6 +62,7 @@ class Runtime:
     _retired: weakref.WeakSet[Pipeline]  # kept alive by their worker or by spans that still run
     _misconfigured: str | None
     _dormant_until: float
+    _inherited_uri: str | None  # what this process's parent was writing to when it forked
 
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
@@ -164,6 +166,8 @@ class Runtime:
             ConfigurationError: The URI is malformed, or its file can be neither used nor moved aside.
         """
         uri = parse_uri(self.tracking_uri)
+        if uri == self._inherited_uri:
+            return uri  # it was usable: whatever is wrong now may pass, and records wait for that
         problem = find_uri_problem(uri)
         if problem is not None and not problem.can_be_moved_aside:
             raise ConfigurationError(problem_text(uri, problem))
@@ -296,6 +300,7 @@ class Runtime:
         self._retired = weakref.WeakSet()
         self._misconfigured = None
         self._dormant_until = 0.0
+        self._inherited_uri = None
 
     # --- fork and exit --------------------------------------------------------------------------------------------
 
@@ -309,6 +314,8 @@ class Runtime:
         self._lock = threading.RLock()
         for pipeline in self._pipelines():
             pipeline.forget()
+        if self.current is not None:
+            self._inherited_uri = self.current.uri
         self.current, self._retired = None, weakref.WeakSet()
 
     def _flush_before_child_exits(self) -> None:

@@ -52,7 +52,8 @@ _HEAD: Json = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created":
 
 
 @functools.cache
-def _records() -> list[Json]:
+def all_records() -> list[Json]:
+    """The corpus of recorded exchanges; the test is skipped where it is missing."""
     if not CORPUS.exists():
         pytest.skip(f"the corpus of recorded exchanges is not here: {CORPUS}")
     with CORPUS.open() as lines:
@@ -63,7 +64,7 @@ def records(operation: str, *, stream: bool | None = None) -> list[Json]:
     """The corpus' successful exchanges of one operation."""
     return [
         record
-        for record in _records()
+        for record in all_records()
         if OPERATIONS.get(record["path"]) == operation
         and record["method"] == "POST"
         and record["status"] == 200

@@ -468,3 +468,28 @@ def test_innocent_failures_move_nothing(tmp_path: Path) -> None:
     assert waiting.end().code == 0
     assert moved(tmp_path) == []
     assert query(tmp_path, "SELECT count(*) FROM traces") == [202]
+
+
+def test_child_that_is_forked_while_the_directory_is_away_loses_nothing(tmp_path: Path) -> None:
+    """Its parent had written there: so this is not the mistake of whoever named the file, and will be put right."""
+    (tmp_path / "data").mkdir()
+    uri = f"sqlite:///{tmp_path}/data/t.db"
+    source = """
+    record("parent")
+    assert tracer.sync.flush(20)
+    os.rename("data", "away")
+    open("data", "w").close()
+    child = os.fork()
+    if child == 0:
+        record("child")
+        print(tracer.stats().accepted, tracer.stats().dropped["closed"], flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.remove("data")
+    os.rename("away", "data")
+    """
+    ended = run(tmp_path, source, TRACER_TRACKING_URI=uri)
+    assert (ended.code, ended.out.split()) == (0, ["2", "0"]), ended.err
+    assert "nothing is traced" not in ended.err
+    run_quietly(tmp_path, "record('next')\nassert tracer.sync.search_traces()", TRACER_TRACKING_URI=uri)
+    assert set(query(tmp_path / "data", "SELECT name FROM traces")) == {"parent", "child", "next"}

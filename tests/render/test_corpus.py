@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.interpret.wire import _records as all_records
-from tests.interpret.wire import body, reads
+from tests.interpret.wire import all_records, body, reads
 from tests.render.page import read
 from tests.render.traces import TRACE_ID, make_trace, span_id
 from tracer import _semconv as sc

@@ -172,7 +172,7 @@ def directory_identity(database: Path) -> tuple[int, int] | None:
         found = os.stat(os.path.dirname(os.path.abspath(database)))
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
 
 def find_rings(database: Path) -> list[Path]:
