@@ -14,12 +14,14 @@ __all__ = ["Expiry"]
 
 LOOK_EVERY = 1.0  # seconds between two looks at least, once nothing is due
 IDLE_LOOK_EVERY = 60.0  # seconds between two looks at most: traces grow old while nothing is recorded
-PAUSE, PRESSED_PAUSE = 1, 9  # times as long as a step has taken; the latter while the queue is half full
+# Times as long as a step has taken; the latter while the queue is half full. A step takes about twice as long as it took
+# to write what it deletes. So it could not keep up with the records if it paused for longer.
+PAUSE, PRESSED_PAUSE = 0.25, 9.0
 AT_THE_END = 0.1  # seconds, for programs that run only for moments
 
 
 class Expiry:
-    """Deletes in short steps, at most half of the time. Belongs to the worker's loop.
+    """Deletes in short steps, between which batches are written. Belongs to the worker's loop.
 
     Args:
         store: Knows what to delete (`Store.retention`).
