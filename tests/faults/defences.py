@@ -88,6 +88,13 @@ DEFENCES = (
         "return False",
     ),
     Defence(
+        13,
+        "a migration is one transaction",
+        "tracer/store/_schema.py",
+        "    with transaction(connection):\n        version = _version(connection)",
+        "    if True:\n        version = _version(connection)",
+    ),
+    Defence(
         14,
         "the worker starts again after an error",
         "tracer/pipeline/worker.py",
@@ -265,13 +272,7 @@ DEFENCES = (
         "    if _gevent() is None:\n        threading.Thread",
         "    if True:\n        threading.Thread",
     ),
-    Defence(
-        43,
-        "at the exit the work is done without a new thread",
-        "tracer/pipeline/worker.py",
-        "                self.is_running = True\n                self._run()\n",
-        "                pass\n",
-    ),
+    Defence(43, "what is done at exit", "tracer/_runtime.py", _EXIT, "pass"),
     Defence(
         44,
         "aiosqlite, which logs what it runs, sees no values",
@@ -282,9 +283,10 @@ DEFENCES = (
     Defence(
         45,
         "the number of open spans has a limit",
-        "tracer/capture/limits.py",
-        "OPEN_SPANS = 10_000",
-        "OPEN_SPANS = 10**9",
+        "tracer/assembly/assembler.py",
+        "        if len(self._open) > OPEN_SPANS:",
+        "        if False:",
+        ("tests/assembly/test_assembler.py::test_of_too_many",),
     ),
     Defence(
         46,
