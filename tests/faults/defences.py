@@ -64,7 +64,11 @@ DEFENCES = (
         "            return False",
     ),
     Defence(
-        9, "writers begin IMMEDIATE", "tracer/store/_connection.py", 'kind: str = "IMMEDIATE"', 'kind: str = "DEFERRED"'
+        9,
+        "what finds the database locked is tried again",
+        "tracer/store/_connection.py",
+        "    return isinstance(error, sqlite3.OperationalError) and any(word in str(error).lower() for word in _LOCKED)",
+        "    return False",
     ),
     Defence(
         10,
@@ -117,11 +121,10 @@ DEFENCES = (
     ),
     Defence(
         17,
-        "the worker starts again after an error",
-        "tracer/pipeline/worker.py",
-        "                self._stopping.wait(RESTART_AFTER)\n",
-        "                break\n",
-        ("tests/pipeline/test_worker.py::test_a_failed_loop",),
+        "the guard between tracer and the user's call",
+        "tracer/spans/guard.py",
+        "            report(what)\n            return None",
+        "            raise",
     ),
     Defence(
         18,
