@@ -14,8 +14,8 @@ __all__ = ["Expiry"]
 
 LOOK_EVERY = 1.0  # seconds between two looks at least, once nothing is due
 IDLE_LOOK_EVERY = 60.0  # seconds between two looks at most: traces grow old while nothing is recorded
-# Times as long as a step has taken; the latter while the queue is half full. A step takes about twice as long as it took
-# to write what it deletes. So it could not keep up with the records if it paused for longer.
+# Times as long as a step has taken; the latter while the queue is half full. A step takes about twice as long as the
+# writing of what it deletes did. So it could not keep up with the records if it paused for longer.
 PAUSE, PRESSED_PAUSE = 0.25, 9.0
 AT_THE_END = 0.1  # seconds, for programs that run only for moments
 
