@@ -22,23 +22,26 @@ class _Connection(asyncio.Protocol):
     """Answers each request, whatever it asks, as soon as its body is complete."""
 
     def __init__(self) -> None:
-        self._received = b""
+        self._head = b""
+        self._missing = 0  # bytes of the body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        while b"\r\n\r\n" in self._received:
-            head, _, rest = self._received.partition(b"\r\n\r\n")
-            length = next(
-                int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-            )
-            if len(rest) < length:
-                return
-            self._received = rest[length:]
-            self._transport.write(_ANSWER)
+        while data:
+            if not self._missing:
+                head, end, rest = (self._head + data).partition(b"\r\n\r\n")
+                self._head = b"" if end else head
+                if not end:
+                    return
+                lengths = (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                self._missing, data = int(next(lengths).split(b":")[1]), rest
+            taken = min(self._missing, len(data))
+            self._missing, data = self._missing - taken, data[taken:]
+            if not self._missing:
+                self._transport.write(_ANSWER)
 
 
 @contextmanager
