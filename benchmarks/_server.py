@@ -22,6 +22,7 @@ __all__ = ["BROKEN", "HALF", "SILENT", "canned_server", "socket_client"]
 BROKEN, HALF, SILENT = "broken", "half", "silent"
 
 TIMEOUT = 120.0  # seconds; the SDK gives a connection only five, too few for a thousand tasks on a busy machine
+KEPT_BODY = 1024 * 1024  # bytes of a request in which to look for what is asked for
 _CHUNKS = 20  # of a stream
 _MODEL = re.compile(rb'"model": ?"(\w+)"')
 _ERROR = b'{"error": {"message": "no such model", "type": "invalid_request_error", "param": "model", "code": null}}'
@@ -54,23 +55,30 @@ class _Connection(asyncio.Protocol):
     """Answers each request as soon as its body is complete."""
 
     def __init__(self) -> None:
-        self._received = b""
+        self._head = b""
+        self._missing = 0  # bytes of the body
+        self._path = self._body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        while b"\r\n\r\n" in self._received:
-            head, _, rest = self._received.partition(b"\r\n\r\n")
-            length = next(
-                int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-            )
-            if len(rest) < length:
-                return
-            self._received = rest[length:]
-            self._transport.write(_answer(head.split(b" ", 2)[1], rest[:length]))
+        while data:
+            if not self._missing:
+                head, end, rest = (self._head + data).partition(b"\r\n\r\n")
+                self._head = b"" if end else head
+                if not end:
+                    return
+                lengths = (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                self._missing, data = int(next(lengths, b":0").split(b":")[1]), rest
+                self._path, self._body = head.split(b" ", 2)[1], b""
+            taken = min(self._missing, len(data))
+            if len(self._body) < KEPT_BODY:
+                self._body += data[:taken]
+            self._missing, data = self._missing - taken, data[taken:]
+            if not self._missing:
+                self._transport.write(_answer(self._path, self._body))
 
 
 @contextmanager

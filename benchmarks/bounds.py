@@ -1,6 +1,6 @@
 """What extreme values cost: how long the caller waits, and how much memory the process takes.
 
-    python -m benchmarks.bounds                 every case, under a minute
+    python -m benchmarks.bounds                 every case, about a minute
     python -m benchmarks.bounds generator repr
 
 Each case runs in a process of its own and writes to a new SQLite file. "caller" is the longest of the calls that tracer
@@ -149,6 +149,51 @@ for number in range(10_000):
     contextvars.copy_context().run(timed, start, number)
     if number % 250 == 0:
         tracer.sync.flush(10)
+""",
+    ),
+    "prompt": (
+        "a prompt of 100 MB (caller: stall of the loop while the worker has it; CPU, memory: over un-traced calls)",
+        """
+import asyncio
+from benchmarks._server import canned_server, socket_client
+prompt = [{"role": "user", "content": "lorem ipsum " * 8_333_333}]
+
+async def tick():
+    last, gap = time.perf_counter(), 0.0
+    try:
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            last, gap = now, max(gap, now - last)
+    except asyncio.CancelledError:
+        return max(gap, time.perf_counter() - last)
+
+async def ask(client):
+    cpu = time.thread_time()
+    await client.chat.completions.create(model="m", messages=prompt)
+    cpu = time.thread_time() - cpu
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    await tracer.flush(60)
+    ticking.cancel()
+    return await ticking, cpu
+
+async def calls():
+    with canned_server() as url:
+        async with socket_client(url) as client:
+            return [min(one) for one in zip(*[await ask(client) for _ in range(3)])]
+
+asyncio.run(calls())  # imports what is needed, and grows the heap
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+plain = asyncio.run(calls())
+memory = status("VmHWM") - before
+""",
+        """
+before += memory
+tracer.autolog()
+traced = asyncio.run(calls())
+longest = (traced[0], traced[1] - plain[1])
 """,
     ),
     "running": (
