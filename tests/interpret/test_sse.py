@@ -42,6 +42,10 @@ def test_line_ends_of_any_kind_cut_anywhere(newline):
         assert [(name, text) for _, name, text in events] == [("x", "one"), (None, "two")]
 
 
+def test_empty_read_between_the_two_halves_of_a_line_end():
+    assert stream_events([(1, b"data: a\r"), (2, b""), (3, b"\ndata: b\r\n\r\n")]) == [(3, None, "a\nb")]
+
+
 def test_byte_order_mark_cut_in_two():
     assert stream_events([(1, b"\xef\xbb"), (2, b"\xbfdata: a\n\n")]) == [(2, None, "a")]
 
