@@ -67,8 +67,8 @@ DEFENCES = (
         9,
         "what finds the database locked is tried again",
         "tracer/store/_connection.py",
-        "    return isinstance(error, sqlite3.OperationalError) and any(word in str(error).lower() for word in _LOCKED)",
-        "    return False",
+        '_LOCKED = ("locked", "busy")',
+        '_LOCKED = ("nothing",)',
     ),
     Defence(
         10,
@@ -132,6 +132,13 @@ DEFENCES = (
         "tracer/spans/live_span.py",
         "end_ns = trace.clock_offset + trace.perf_counter_ns()",
         "end_ns = trace.pipeline.clock.time_ns()",
+    ),
+    Defence(
+        19,
+        "a body has a largest size",
+        "tracer/pipeline/pipeline.py",
+        "        return Payload(_WIRE, body) if size <= limit else Payload(_WIRE, body[:limit], size - limit)",
+        "        return Payload(_WIRE, body)",
     ),
     Defence(
         20,
