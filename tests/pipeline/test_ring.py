@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis
 import hypothesis.strategies as st
@@ -35,7 +35,7 @@ from tracer.capture.records import (
 )
 from tracer.pipeline import _ring_file, ring
 from tracer.pipeline._queue import RecordQueue
-from tracer.pipeline._ring_file import FRAME, HEADER, Frame, find_rings, owned, read_frames, read_owner, read_progress
+from tracer.pipeline._ring_file import FRAME, HEADER, STORED, find_rings, owned, read_frames, read_owner, read_progress
 from tracer.pipeline.crash_ring import CrashRing
 from tracer.pipeline.ring import Ring
 from tracer.pipeline.skeletons import quotes_a_key
@@ -56,8 +56,21 @@ def append(made: Ring, *records: Encoded) -> list[bool]:
     return [made.append(record, deque()) for record in records]
 
 
+class Frame(NamedTuple):
+    sequence: int
+    record: bytes
+
+    @property
+    def is_stored(self) -> bool:
+        return self.sequence >= STORED
+
+
+def read(content: bytes) -> list[Frame]:
+    return sorted(Frame(frame.sequence, content[frame.begin : frame.end]) for frame in read_frames(content))
+
+
 def frames(made: Ring) -> list[Frame]:
-    return read_frames(made._memory)
+    return read(bytes(made._memory))
 
 
 def chunk(span_id: str, size: int = 1000) -> bytes:
@@ -365,7 +378,7 @@ def test_the_ring_of_a_dead_process_can_be_had_though_its_child_lives(database: 
         owner = read_owner(memory)
         assert owner is not None
         assert owner.database == str(database)
-        assert read_frames(memory) == [Frame(1, b"a")]
+        assert read(memory) == [Frame(1, b"a")]
     os.write(writer, b"x")
 
 

@@ -43,6 +43,7 @@ from tracer.capture.records import (
     Encoded,
     Ending,
     Failure,
+    Record,
     SpanChunk,
     SpanEnded,
     SpanNoted,
@@ -121,7 +122,11 @@ class Assembler:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self.counts.undecodable += 1
             return
-        self._record_bytes = len(raw)
+        self.take(record, len(raw), hooks)
+
+    def take(self, record: Record, size: int, hooks: Hooks = ()) -> None:
+        """Take a decoded record in, which had this many bytes."""
+        self._record_bytes = size
         self._handlers[type(record)](record, hooks)
 
     def take_batch(self, offer: Callable[[], None] = lambda: None) -> Batch:

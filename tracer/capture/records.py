@@ -7,7 +7,7 @@ are encoded as arrays (``array_like``): fields may be added at the end, never mo
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -30,6 +30,7 @@ __all__ = [
     "TraceUpdated",
     "decode",
     "encode",
+    "subject",
 ]
 
 
@@ -228,3 +229,24 @@ def decode(encoded: Encoded) -> Record:
         if payload is not None and payload.beside:
             payload.data, payload.beside = encoded.body, False
     return record
+
+
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    tag: str
+    first: str
+    second: msgspec.Raw
+
+
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
+_decode_text = msgspec.msgpack.Decoder(str).decode
+_BY_TAG: dict[str, type[Record]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Record)}
+
+
+def subject(encoded: bytes) -> tuple[type[Record], str]:
+    """Return of which kind a record is, and the id of its span (of the trace for `TraceUpdated`), without decoding it.
+
+    Raises what `decode` raises, and KeyError, for what is no record.
+    """
+    head = _decode_head(encoded)
+    kind = _BY_TAG[head.tag]
+    return kind, _decode_text(head.second) if kind is SpanStarted else head.first

@@ -85,7 +85,7 @@ FRAME = struct.Struct("<IIQ")
 FRAME_BYTES = FRAME.size
 SPREAD = 2_654_435_761  # Knuth's multiplier: neighbours get checksums that differ in all bits
 WRAP = 0xFFFFFFFF  # as a length: the next frame lies at the start of the ring
-STORED = 1 << 63  # in a sequence: see `Frame.is_stored`
+STORED = 1 << 63  # in a sequence: what this record says was in the database before it came into the ring
 MADV_POPULATE_WRITE = 23  # Linux 5.14, madvise(2); the mmap module has no name for it
 _MAGIC = b"trcring\0"
 _HEAD = struct.Struct("<8sIQ")
@@ -123,16 +123,16 @@ class RingOwner(msgspec.Struct, frozen=True):
     directory: tuple[int, int] | None = None
 
 
-class Frame(NamedTuple):
-    """A record of a ring. The sequence is that of its first writing; a frame that was carried forward keeps it."""
+class Frame(msgspec.Struct, gc=False):
+    """Where a record lies in the content of a ring.
+
+    The sequence is that of the record's first writing; a frame that was carried forward keeps it. A ring may hold ten
+    thousands of frames; as the garbage collector does not see them, they cause no collections.
+    """
 
     sequence: int
-    record: bytes
-
-    @property
-    def is_stored(self) -> bool:
-        """What this record says was in the database before it came into the ring."""
-        return self.sequence >= STORED
+    begin: int
+    end: int
 
 
 class Progress(NamedTuple):
@@ -423,11 +423,11 @@ def write_progress(memory: mmap.mmap, number: int, tail: int, committed: int) ->
     memory[slot : slot + _PROGRESS.size + 4] = packed + struct.pack("<I", zlib.crc32(packed))
 
 
-def read_frames(content: Content) -> list[Frame]:
-    """Return the frames from the tail on, each once, in the order of their sequence."""
+def read_frames(content: bytes) -> Iterator[Frame]:
+    """Yield the frames from the tail on, each once, as they lie there."""
     _, _, size = _HEAD.unpack_from(content, 0)
     position = start = read_progress(content).tail
-    frames: dict[int, Frame] = {}
+    view, seen = memoryview(content), set()
     while position - start < size:
         offset = position % size
         if size - offset < FRAME_BYTES:
@@ -446,12 +446,12 @@ def read_frames(content: Content) -> list[Frame]:
         begin = HEADER + offset + FRAME_BYTES
         if length > size - offset - FRAME_BYTES:
             break
-        record = content[begin : begin + length]
-        if crc != checksum(zlib.crc32(record), position, sequence):
+        if crc != checksum(zlib.crc32(view[begin : begin + length]), position, sequence):
             break
-        frames.setdefault(sequence, Frame(sequence, record))
+        if sequence not in seen:  # it may have been carried forward before its owner was killed
+            seen.add(sequence)
+            yield Frame(sequence, begin, begin + length)
         position = next_position(position, length)
-    return [frames[sequence] for sequence in sorted(frames)]
 
 
 def checksum(crc: int, position: int, sequence: int) -> int:

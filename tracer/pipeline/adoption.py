@@ -10,14 +10,14 @@ They are fed to an assembler again, and what it makes of them, which is stored a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 import anyio
 import msgspec
@@ -26,19 +26,11 @@ from tracer import _semconv as sc
 from tracer._exceptions import TracerError, TransientStoreError
 from tracer._models import Span
 from tracer.assembly.assembler import Assembler, Hooks
-from tracer.capture.records import (
-    Encoded,
-    Record,
-    SpanChunk,
-    SpanEnded,
-    SpanStarted,
-    TraceUpdated,
-    decode,
-    encode,
-)
+from tracer.capture.records import Record, SpanChunk, SpanEnded, SpanStarted, TraceUpdated, decode, subject
 from tracer.interpret import decode_json, encode_value
 from tracer.interpret.cost import Prices
 from tracer.pipeline._ring_file import (
+    STORED,
     Frame,
     delete_orphans,
     directory_identity,
@@ -48,6 +40,7 @@ from tracer.pipeline._ring_file import (
     read_owner,
     read_progress,
 )
+from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.spool import find_spool_files, owned_spool_file, read_spool_file
 from tracer.pipeline.throttle import Throttle
 from tracer.store.base import Batch, SpanRow, Store
@@ -56,7 +49,7 @@ __all__ = ["Adoption", "Reading", "find_left"]
 
 logger = logging.getLogger("tracer")
 
-BATCH_RECORDS = 256
+BATCH_RECORDS, BATCH_BYTES = 256, 1024 * 1024  # read, or written, until the event loop has its turn again
 INTERVAL = 1.0  # seconds between two looks for files, if readers ask for them
 PATIENCE = 10.0  # seconds that a reader waits at most for what dead processes left
 
@@ -89,11 +82,18 @@ class Adoption:
         store: The store that takes it over.
         reading: Returns how records are to be read. Asked only if there is a ring to be taken over. (What a process
             with ``redact=`` left holds no texts.)
+        offer: Called again and again while records are read, to let other threads go first; `Slices` by default.
     """
 
-    def __init__(self, store: Store, reading: Callable[[], Reading] = _as_it_is) -> None:
+    def __init__(
+        self,
+        store: Store,
+        reading: Callable[[], Reading] = _as_it_is,
+        offer: Callable[[], None] | None = None,
+    ) -> None:
         self._store = store
         self._reading = reading
+        self._offer = offer or Slices().offer
         self._turn = anyio.Lock()
         self._next_look = 0.0
         self._throttle = Throttle()
@@ -122,7 +122,7 @@ class Adoption:
         for file in find_spool_files(path):
             adopted += await _left_alone_if_bad(file, _adopt_spool_file(self._store, file))
         for file in find_rings(path):
-            adopted += await _left_alone_if_bad(file, _adopt_ring(self._store, file, self._reading))
+            adopted += await _left_alone_if_bad(file, _adopt_ring(self._store, file, self._reading, self._offer))
         return adopted
 
     async def adopt_for_reader(self) -> None:
@@ -168,18 +168,21 @@ async def _adopt_spool_file(store: Store, path: Path) -> int:
     return adopted
 
 
-class _Left(NamedTuple):
-    """A frame of a dead process's ring; `record` is None if it can't be understood."""
+class _Left(Frame, gc=False):
+    """A record of a dead process's ring: of which kind it is, and to which span it belongs.
 
-    frame: Frame
-    record: Record | None
+    Each is decoded when its turn has come, and only if it is needed.
+    """
+
+    kind: type[Record]
+    span_id: str
 
     def is_after(self, committed: int) -> bool:
         """Its record is not in the database yet."""
-        return not self.frame.is_stored and self.frame.sequence > committed
+        return committed < self.sequence < STORED
 
 
-async def _adopt_ring(store: Store, path: Path, reading: Callable[[], Reading]) -> int:
+async def _adopt_ring(store: Store, path: Path, reading: Callable[[], Reading], offer: Callable[[], None]) -> int:
     with owned(path) as content:
         if content is None:
             return 0
@@ -190,20 +193,36 @@ async def _adopt_ring(store: Store, path: Path, reading: Callable[[], Reading]) 
         assert store.path is not None
         if owner.directory is not None and owner.directory != directory_identity(store.path):
             return 0  # the same path, but in another container
-        left = _starts_first([_Left(frame, _decoded(frame)) for frame in read_frames(content)])
+        left = _starts_first(await _read_ring(content, offer))
         committed = max(read_progress(content).committed, await store.taken_over(path.name))
         waiting = [one for one in left if one.is_after(committed)]
         if waiting:
             assembler = Assembler(owner.process)
             hooks, assembler.prices = reading()
-            known = await _feed_stored(store, [one for one in left if not one.is_after(committed)], assembler, hooks)
-            for batch in _batches(path.name, waiting, assembler, hooks):
-                await _complete(store, batch, known)
-                await store.write(batch)
-                await anyio.lowlevel.checkpoint()
+            feeder = _Feeder(content, assembler, hooks, offer)
+            known = await _feed_stored(store, [one for one in left if not one.is_after(committed)], feeder)
+            await _write_each(store, _batches(path.name, waiting, feeder), known)
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - of memory
     await store.forget_source(path.name)
     return len(waiting)
+
+
+async def _read_ring(content: bytes, offer: Callable[[], None]) -> list[_Left]:
+    """Return what the ring holds. What is no record belongs to no span; it is kept, so that it is counted."""
+    left = []
+    for number, frame in enumerate(read_frames(content)):
+        kind, span_id = _subject(content[frame.begin : frame.end])
+        left.append(_Left(frame.sequence, frame.begin, frame.end, kind, span_id))
+        offer()
+        if number % BATCH_RECORDS == 0:
+            await anyio.lowlevel.checkpoint()
+    return left
+
+
+def _subject(encoded: bytes) -> tuple[type[Record], str]:
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+        return subject(encoded)
+    return TraceUpdated, ""
 
 
 _told: set[Path] = set()
@@ -215,58 +234,108 @@ def _tell(path: Path, reason: object) -> None:
         logger.warning("%s can't be taken over, and is left alone: %s", path, reason)
 
 
-async def _feed_stored(store: Store, stored: list[_Left], assembler: Assembler, hooks: Hooks) -> dict[str, Span | None]:
+class _Feeder:
+    """Feeds an assembler what was left. What only the owner's memory had counts as lost."""
+
+    def __init__(self, content: bytes, assembler: Assembler, hooks: Hooks, offer: Callable[[], None]) -> None:
+        self._content = content
+        self._assembler = assembler
+        self._hooks = hooks
+        self._offer = offer
+
+    def feed(self, one: _Left, gaps: Counter[str] | None = None) -> Record | None:
+        """Feed one record, and return it; None if it can't be used. A read that is empty goes into the `gaps`."""
+        try:
+            record = decode(self._content[one.begin : one.end])
+            if gaps is not None and isinstance(record, SpanChunk) and not record.data:
+                gaps[record.span_id] += 1
+                return record
+            _count_losses(record, gaps or {})
+            self._assembler.take(record, one.end - one.begin, self._hooks)
+            return record
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        except Exception:
+            logger.exception("a record of a killed process could not be used")
+            return None
+        finally:
+            self._offer()
+
+    def feed_chunk(self, chunk: SpanChunk) -> None:
+        """Feed a read of a stream that the database has."""
+        self._assembler.take(chunk, len(chunk.data), self._hooks)
+
+    def take_batch(self) -> Batch:
+        """Return the rows of what was fed since the last call."""
+        return self._assembler.take_batch(self._offer)
+
+
+async def _feed_stored(store: Store, stored: list[_Left], feeder: _Feeder) -> dict[str, Span | None]:
     """Feed what is in the database already, so that ends find their starts; return the spans that are open, by id.
 
     What the database has of them is looked up when it is needed; but for what came of streams, which is needed to
     understand what comes after it. (The ring may lack parts of it: those that were too large.)
     """
-    ended = {one.record.span_id for one in stored if isinstance(one.record, SpanEnded)}
+    ended = {one.span_id for one in stored if one.kind is SpanEnded}
     known: dict[str, Span | None] = {}
     chunks: dict[str, list[_Left]] = {}
     traces: dict[str, str] = {}
     for one in stored:
-        record = one.record
-        if record is None or isinstance(record, TraceUpdated) or record.span_id in ended:
+        if one.kind is TraceUpdated or one.span_id in ended:
             continue
-        known[record.span_id] = None
-        if isinstance(record, SpanChunk):
-            chunks.setdefault(record.span_id, []).append(one)
+        known[one.span_id] = None
+        if one.kind is SpanChunk:
+            chunks.setdefault(one.span_id, []).append(one)
             continue
+        record = feeder.feed(one)
         if isinstance(record, SpanStarted) and record.operation is not None:
             traces[record.span_id] = record.trace_id
-        _feed(one, assembler, hooks)
     for span_id, trace_id in traces.items():
         in_store = await store.live_chunks(trace_id, span_id)
         for time_ns, data in in_store:
-            assembler.feed(encode(SpanChunk(span_id, time_ns, data)), hooks)
+            feeder.feed_chunk(SpanChunk(span_id, time_ns, data))
         for one in [] if in_store else chunks.get(span_id, ()):
-            _feed(one, assembler, hooks)
-    assembler.take_batch()
+            feeder.feed(one)
+    feeder.take_batch()
     return known
 
 
-def _batches(source: str, waiting: list[_Left], assembler: Assembler, hooks: Hooks) -> Iterator[Batch]:
+def _batches(source: str, waiting: list[_Left], feeder: _Feeder) -> Iterator[Batch]:
     """Yield what the waiting records amount to, for spans that ended as well as for those still open."""
-    last = max(one.frame.sequence for one in waiting)
     gaps: Counter[str] = Counter()  # reads of streams that were too large for the ring
-    for start in range(0, len(waiting), BATCH_RECORDS):
-        end = start + BATCH_RECORDS
-        for one in waiting[start:end]:
-            if isinstance(one.record, SpanChunk) and not one.record.data:
-                gaps[one.record.span_id] += 1
-                continue
-            _feed(one, assembler, hooks, gaps)
-        batch = assembler.take_batch()
-        batch.sources[source] = min((one.frame.sequence for one in waiting[end:]), default=last + 1) - 1
-        yield batch
+    # The least sequence among the last one, the last two, …: starts may have been put before others.
+    least = list(accumulate((one.sequence for one in reversed(waiting)), min))
+    last, size, records = max(one.sequence for one in waiting), 0, 0
+    for left, one in zip(range(len(waiting) - 1, -1, -1), waiting, strict=True):
+        feeder.feed(one, gaps)
+        size, records = size + one.end - one.begin, records + 1
+        if not left or records >= BATCH_RECORDS or size >= BATCH_BYTES:
+            batch = feeder.take_batch()
+            batch.sources[source] = least[left - 1] - 1 if left else last
+            size = records = 0
+            yield batch
 
 
-def _feed(one: _Left, assembler: Assembler, hooks: Hooks, gaps: Mapping[str, int] = MappingProxyType({})) -> None:
+async def _write_each(store: Store, batches: Iterator[Batch], known: dict[str, Span | None]) -> None:
+    """Write each batch while the next one is assembled: in their order, one at a time.
+
+    Whoever cancels this waits for the batch that is being written: nobody else may have the ring before it is known
+    whether that batch is committed.
+    """
+    writing: asyncio.Future[None] | None = None
     try:
-        assembler.feed(_with_losses(one, gaps), hooks)
-    except Exception:
-        logger.exception("a record of a killed process could not be used")
+        for batch in batches:
+            if writing is not None:
+                await asyncio.shield(writing)
+            await _complete(store, batch, known)
+            writing = asyncio.ensure_future(store.write(batch))
+            await anyio.lowlevel.checkpoint()  # it begins
+        if writing is not None:
+            await asyncio.shield(writing)
+    finally:
+        if writing is not None and not writing.done():
+            with anyio.CancelScope(shield=True):
+                await asyncio.gather(writing, return_exceptions=True)
 
 
 async def _complete(store: Store, batch: Batch, known: dict[str, Span | None]) -> None:
@@ -303,39 +372,32 @@ def _merge(row: SpanRow, stored: Span) -> None:
 
 
 def _starts_first(left: list[_Left]) -> list[_Left]:
-    """Put the start of each span before its other records: one that found the ring busy was written later."""
+    """Return them by sequence, but the start of each span before its other records.
+
+    A start that found the ring busy was written later than they.
+    """
     first: dict[str, int] = {}
     for one in left:
-        if one.record is not None and not isinstance(one.record, SpanStarted | TraceUpdated):
-            first.setdefault(one.record.span_id, one.frame.sequence)
+        if one.kind is not SpanStarted and one.sequence < first.get(one.span_id, STORED):
+            first[one.span_id] = one.sequence
 
     def place(one: _Left) -> float:
-        sequence = one.frame.sequence
-        if not isinstance(one.record, SpanStarted):
+        sequence = one.sequence
+        if one.kind is not SpanStarted:
             return sequence
-        return min(sequence, first.get(one.record.span_id, sequence + 1) - 0.5)
+        return min(sequence, first.get(one.span_id, sequence + 1) - 0.5)
 
     return sorted(left, key=place)
 
 
-def _with_losses(one: _Left, gaps: Mapping[str, int]) -> Encoded:
-    """Return the record. A large body lay beside it, and is not in the ring: it counts as lost, as do lost reads."""
-    record = one.record
+def _count_losses(record: Record, gaps: Mapping[str, int]) -> None:
+    """Count a large body as lost, which lay beside its record and is not in the ring, and lost reads of a stream."""
     if isinstance(record, SpanStarted) and record.inputs is not None and record.inputs.beside:
         record.inputs, record.body_dropped = None, True
-        return encode(record)
-    if isinstance(record, SpanEnded):
+    elif isinstance(record, SpanEnded):
         lost = dict(record.lost or {})
         if record.outputs is not None and record.outputs.beside:
             record.outputs, lost["bodies"] = None, lost.get("bodies", 0) + 1
         if gap := gaps.get(record.span_id):
             lost["chunks"] = lost.get("chunks", 0) + gap
         record.lost = lost or None
-        return encode(record)
-    return one.frame.record
-
-
-def _decoded(frame: Frame) -> Record | None:
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-        return decode(frame.record)
-    return None

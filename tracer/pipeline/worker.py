@@ -275,7 +275,7 @@ class Worker:
             settings = self._settings()
             return self.hooks.redact(settings.redact), self.hooks.prices(settings.prices)
 
-        return Adoption(self.store, reading)
+        return Adoption(self.store, reading, self._offer)
 
     async def _adopt_again_and_again(self) -> None:
         """Take over what dead processes left, at the beginning and whenever `_tidy` asks for it."""
