@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tracer.capture.records import (
     Ending,
     LargeRecord,
     Payload,
+    Rank,
     SpanChunk,
     SpanEnded,
     SpanNoted,
@@ -28,6 +30,7 @@ from tracer.capture.records import (
     encode,
 )
 from tracer.pipeline import _ring_file, adoption
+from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._ring_file import find_rings
 from tracer.pipeline.adoption import Adoption
 from tracer.pipeline.ring import Ring
@@ -268,6 +271,61 @@ async def test_the_owners_own_transactions_count(store: SqliteStore, database: P
     await store.write(Batch(process=current_process(), sources={path.name: 2}))
     assert await Adoption(store).adopt() == 2
     assert await found(store) == {"span 2": TraceState.OK}
+
+
+async def test_a_record_that_found_the_ring_busy_is_not_stored_twice(store: SqliteStore, database: Path) -> None:
+    """The worker drained the last records while a thread was writing to the ring, and the process was idle then."""
+    read = encode(SpanChunk(f"{1:016x}", START + 2, said("once")))
+    start = started(1, operation="chat", body_dropped=True)
+    reached = database.with_name("reached")
+
+    def work() -> None:
+        queue = RecordQueue(100, 2**20)
+        ring = Ring(database, current_process(), 1024 * 1024)
+        queue.set_ring(ring)
+        queue.push(start, Rank.START)
+        lock = ring._lock
+        inside, is_waited_for = threading.Event(), threading.Event()
+
+        class Watched:
+            """Tells when the worker waits for the lock, which it may not do for long."""
+
+            def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+                if timeout > 0:
+                    is_waited_for.set()
+                return bool(lock.acquire(blocking, timeout))
+
+            def release(self) -> None:
+                lock.release()
+
+        def write() -> None:
+            with lock:
+                inside.set()
+                is_waited_for.wait(1)
+
+        other = threading.Thread(target=write)
+        other.start()
+        inside.wait()
+        queue.push(read, Rank.CHUNK)  # finds the lock taken
+        ring._lock = Watched()
+        assert queue.drain(100, 2**20) == [start, read]
+        other.join()
+        ring.forget_if_stuck()
+        (sequence,) = queue.take_ringed().values()
+        reached.write_text(str(sequence))
+
+    in_a_child(work)
+    (path,) = find_rings(database)
+    assembler = Assembler(current_process())
+    for record in (start, read):
+        assembler.feed(record)
+    batch = assembler.take_batch()
+    batch.sources[path.name] = int(reached.read_text())
+    await store.write(batch)
+    await Adoption(store).adopt()
+    (trace,) = await store.search_traces(TraceQuery())
+    assert await store.live_chunks(f"{1:032x}", f"{1:016x}") == [(START + 2, said("once"))]
+    assert trace.info.dropped == {"bodies": 1}
 
 
 async def test_what_can_not_be_taken_over_yet_stays(

@@ -184,8 +184,10 @@ class Ring:
         """Return how far the ring is stored once the queue, which the caller now empties, has been stored.
 
         What found the lock taken lies in the queue without its sequence there, so the last item does not tell this.
+        If we did not know it, such records would be stored twice, should nothing be recorded until the process is
+        killed.
         """
-        with self._locked() as is_mine:
+        with self._locked(LOCK_PATIENCE if self._stuck_since is None else 0.0) as is_mine:
             if not is_mine:
                 return 0
             self._write_contended()
