@@ -1,12 +1,14 @@
 """A service that records, while its database fails and its process is killed: all of it decided by one seed.
 
-The seed decides what is recorded and when, when the database is slow, locked, full or broken, at which of its steps the
-process dies, and how often it starts again. Everything runs in one thread, over a clock that jumps to the next moment
-at which something happens. So a seed that fails once fails always. FoundationDB tests in this way (Will Wilson,
-"Testing Distributed Systems with Deterministic Simulation", Strange Loop 2014), and so does TigerBeetle.
+The seed decides what is recorded and when, when the database is slow, locked, full, broken or can't be opened, at which
+of its steps the process forks or dies, and how often it starts again. Everything runs in one thread, over a clock that
+jumps to the next moment at which something happens. So a seed that fails once fails always. FoundationDB tests in this
+way (Will Wilson, "Testing Distributed Systems with Deterministic Simulation", Strange Loop 2014), and so does
+TigerBeetle.
 
 Real are the pipeline, its queue, crash ring, spool, batch writer, worker and assembler, what takes over after a kill,
-and the SQL that writes. Not real are the threads, the connections (`SimulatedDatabase`) and the clock.
+the gate with its fork hooks, what opens the database again, and the SQL that writes. Not real are the threads, the
+connections (`SimulatedThread`) and the clock. A fork's child is the next life: it begins when its parent has died.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ import random
 import selectors
 import sqlite3
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
+from weakref import WeakSet
 
 import msgspec
 
+from tests.simulation.database import SimulatedDatabase
 from tracer._config import Settings
+from tracer._exceptions import StoreError, TransientStoreError
 from tracer.capture.records import Ending, Rank, SpanChunk, SpanEnded, SpanNoted, SpanStarted, SpanUpdated
 from tracer.pipeline import adoption
 from tracer.pipeline import worker as worker_module
@@ -36,18 +39,17 @@ from tracer.pipeline.clock import RandomIds, SystemClock
 from tracer.pipeline.pipeline import Pipeline
 from tracer.pipeline.ring import Ring
 from tracer.pipeline.spool import find_spool_files
+from tracer.process import forks
+from tracer.process.native_threads import new_lock
+from tracer.store import _gate
 from tracer.store._schema import migrate
+from tracer.store.base import Batch
 from tracer.store.sqlite import SqliteStore
 
 __all__ = ["simulate"]
 
 LIVES = 4  # at most; the last one has a sound database
 SPANS = (5, 5, 10, 10, 20, 20, 40, 150)  # recorded in one life
-FAULTS = ("database is locked", "database or disk is full", "UNIQUE constraint failed")
-
-
-class Killed(BaseException):
-    """The process is dead: nothing that it wanted to do happens any more."""
 
 
 class VirtualClock:
@@ -58,6 +60,9 @@ class VirtualClock:
 
     def monotonic(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class _JumpingSelector(selectors.SelectSelector):
@@ -85,73 +90,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
 
-class SimulatedDatabase:
-    """Stands for `tracer.store._database.Database`: runs the store's functions here and now, if fate allows it."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path, chance: random.Random, trouble: float) -> None:
-        self.path = path
-        self.is_open = self.is_current = self.was_open = True
-        self.moved_aside = 0
-        self.deadline = float("inf")
-        self.time_limit: float | None = None
-        self.is_dead = False
-        self._connection = connection
-        self._chance = chance
-        self._trouble = trouble
-        self._fault: tuple[str, float] | None = None
-        self.refused_for_good = False
-
-    async def open(self) -> None: ...
-
-    async def aclose(self) -> None: ...
-
-    async def leave(self) -> None: ...
-
-    async def rescue(self, error: BaseException) -> bool:
-        return False
-
-    async def read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._live()
-        return function(self._connection, *args, **kwargs)
-
-    search = sum_up = read
-
-    async def write(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._live()
-        if self._chance.random() < self._trouble:
-            await asyncio.sleep(self._chance.choice([0.01, 0.3, 5.0]))
-        self._live()
-        self._fail_perhaps()
-        if self._chance.random() < self._trouble / 4:
-            self._die()  # in the middle: the transaction never was
-        result = function(self._connection, *args, **kwargs)
-        if self._chance.random() < self._trouble / 4:
-            self._die()  # it is committed, but nobody will ever know
-        return result
-
-    def _live(self) -> None:
-        if self.is_dead:
-            raise Killed
-
-    def _die(self) -> None:
-        self.is_dead = True
-        raise Killed
-
-    def _fail_perhaps(self) -> None:
-        now = time.monotonic()
-        if self._fault is None and self._chance.random() < self._trouble:
-            self._fault = self._chance.choice(FAULTS), now + self._chance.choice([0.0, 1.0, 20.0, 60.0])
-        if self._fault is not None:
-            text, until = self._fault
-            if now >= until:
-                self._fault = None
-            if text.startswith("UNIQUE"):
-                self._fault = None
-                self.refused_for_good = True
-                raise sqlite3.IntegrityError(text)
-            raise sqlite3.OperationalError(text)
-
-
 class Life:
     """One process of the service, from its start until it is killed."""
 
@@ -168,8 +106,10 @@ class Life:
         self.worker.is_running = True  # so that no thread is started
         store = self.worker.store
         assert isinstance(store, SqliteStore)
-        self.database = SimulatedDatabase(world.connection, world.path, world.chance, trouble)
-        store._database = self.database  # type: ignore[assignment]
+        self.database = SimulatedDatabase(world, trouble)
+        store._database = self.database
+        self.store_write, store.write = store.write, self._write  # type: ignore[method-assign]
+        self.trouble = trouble
         self.open: list[int] = []
         self.recorded: list[int] = []
 
@@ -183,6 +123,8 @@ class Life:
             if self.world.chance.random() < 0.01:  # the ring comes to its end, and there is another one later
                 size = self.world.chance.choice([0, 64 * 1024])
                 self.pipeline.configure(msgspec.structs.replace(self.pipeline.settings, crash_ring_bytes=size))
+            if self.trouble and self.world.chance.random() < 0.03:
+                self._fork()
             if self.world.chance.random() < 0.3:
                 await asyncio.sleep(self.world.chance.choice([0.0, 0.001, 0.2, 3.0]))
         if self.world.chance.random() < 0.5:
@@ -232,6 +174,26 @@ class Life:
             self.pipeline.push(SpanEnded(span_id, number + 1, Ending.RETURNED, lost={"tests": 1}), Rank.END)
             self.recorded.append(number)
 
+    def _fork(self) -> None:
+        """Go through the hooks of a fork, the child's as well: what it inherits and knows holds for the next life."""
+        gate, knows = self.database.gate, _gate.forked_in_use()
+        with patch.multiple(_gate, _gates=WeakSet([gate]), _held=[], _registry=new_lock(), _inherited_in_use=knows):
+            _gate._hold_all()
+            inherited = self.database.open_connections + self.world.inherited
+            with patch.object(forks, "make_immortal"):
+                _gate._leave_to_parent()
+            self.world.child = inherited, _gate.forked_in_use()
+        gate.release()
+
+    async def _write(self, batch: Batch) -> None:
+        """Write a batch. If that fails, it must be tried again, but for what fails each time."""
+        try:
+            await self.store_write(batch)
+        except StoreError as error:
+            if not isinstance(error, TransientStoreError) and "UNIQUE" not in str(error):
+                self.world.broken.append(f"a fault that passes loses a batch: {error.__cause__ or error}")
+            raise
+
     async def _kill(self, task: asyncio.Future[None]) -> None:
         self.database.is_dead = True
         task.cancel()
@@ -278,6 +240,9 @@ class World:
         self.made: set[int] = set()
         self.recorded: set[int] = set()
         self.lost = self.unringed = 0
+        self.inherited = 0  # connections that were open as this life was forked
+        self.broken: list[str] = []  # laws, seen where an exception would be caught
+        self.child = 0, False  # what the next life inherits, and what it knows of that
         self._numbers = iter(range(1, 10**9))
 
     def next_number(self) -> int:
@@ -286,11 +251,15 @@ class World:
     async def live(self) -> None:
         trouble = self.chance.choice([0.0, 0.05, 0.3])
         for _ in range(self.chance.randint(1, LIVES - 1)):
-            await Life(self, trouble).run(self.chance.choice(SPANS))
+            (self.inherited, knows), self.child = self.child, (0, False)
+            with patch.object(_gate, "_inherited_in_use", knows):
+                await Life(self, trouble).run(self.chance.choice(SPANS))
+        self.inherited = 0
         await Life(self, 0.0).finish()
 
     def judge(self) -> None:
         """Check the laws."""
+        assert not self.broken, self.broken[0]
         rows = self.connection.execute("SELECT name, end_time_ns, status_code FROM spans").fetchall()
         ended = {int(name.split()[1]) for name, end, _ in rows if end is not None}
         assert len(rows) == len({name for name, _, _ in rows}), "a span is stored twice"
@@ -329,6 +298,8 @@ def _virtual_time() -> Iterator[VirtualLoop]:
     try:
         with (
             patch("time.monotonic", clock.monotonic),
+            patch.object(_gate, "sleep", clock.sleep),
+            patch.object(_gate, "STEP", 0.5),
             patch.object(worker_module, "READ_PATIENCE", float("inf")),
             patch.object(adoption, "BATCH_RECORDS", 8),
         ):
