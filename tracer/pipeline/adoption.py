@@ -333,7 +333,7 @@ async def _write_each(store: Store, batches: Iterator[Batch], known: dict[str, S
         if writing is not None:
             await asyncio.shield(writing)
     finally:
-        if writing is not None and not writing.done():
+        if writing is not None:
             with anyio.CancelScope(shield=True):
                 await asyncio.gather(writing, return_exceptions=True)
 
