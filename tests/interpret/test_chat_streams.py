@@ -312,3 +312,19 @@ def test_plain_json_read_through_a_stream_is_a_plain_response():
     data = json.dumps(reply).encode()
     view = interpret_stream("chat", [(1, data[:20]), (2, data[20:])], content_type="application/json")
     assert (view.preview, view.finish, view.outputs, view.first_chunk_ns) == ("hi", "completed", data, None)
+
+
+def test_chunk_with_an_id_is_part_of_the_answer_though_its_object_has_no_name():
+    event = {"id": "c", "object": "", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}
+    assert loads(interpret_stream("chat", sse([event])).outputs)["choices"][0]["message"]["content"] == "hi"
+
+
+def test_usage_of_the_whole_wins_over_that_of_a_choice():
+    event = chat_chunk({"content": "hi"}, finish="stop", usage={"prompt_tokens": 5, "completion_tokens": 1})
+    event["choices"][0]["usage"] = {"prompt_tokens": 9, "completion_tokens": 9}
+    assert (interpret_stream("chat", sse([event])).usage or {})["input_tokens"] == 5
+
+
+def test_field_that_was_filled_once_keeps_its_value_when_it_comes_empty_later():
+    events = [chat_chunk({"content": "hi"}, model=model) for model in ("gpt-5", "", None)]
+    assert interpret_stream("chat", sse(events)).model == "gpt-5"

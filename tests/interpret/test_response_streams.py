@@ -289,3 +289,9 @@ def test_unreadable_events_are_counted():
     chunks = [*sse([lifecycle("completed", status="completed")], done=False), (9, b"data: {oops\n\n")]
     view = interpret_stream("responses", chunks, content_type=SSE)
     assert view.attributes[sc.NOTE] == "1 stream events were not JSON objects"
+
+
+def test_response_that_is_announced_twice_before_its_end_keeps_what_came_between():
+    item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hi"}]}
+    done = {"type": "response.output_item.done", "output_index": 0, "item": item}
+    assert output_of([done, lifecycle("created")]) == [item]
