@@ -295,3 +295,34 @@ def test_response_that_is_announced_twice_before_its_end_keeps_what_came_between
     item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hi"}]}
     done = {"type": "response.output_item.done", "output_index": 0, "item": item}
     assert output_of([done, lifecycle("created")]) == [item]
+
+
+def text_delta(text, *, output=0, content=0):
+    place = {"output_index": output, "content_index": content}
+    return {"type": "response.output_text.delta", **place, "delta": text}
+
+
+def item_done(text, index):
+    item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    return {"type": "response.output_item.done", "output_index": index, "item": item}
+
+
+def texts(output):
+    return [[part["text"] for part in item["content"]] for item in output]
+
+
+def test_items_of_a_response_that_another_follows_are_not_those_of_the_other():
+    first = [item_done("a", 0), item_done("b", 1), lifecycle("completed", status="completed")]
+    second = [lifecycle("created"), item_done("c", 0), lifecycle("completed", status="completed")]
+    assert texts(output_of([*first, *second])) == [["c"]]
+
+
+def test_item_that_an_error_cut_short_is_kept_beside_those_that_were_done():
+    error = {"type": "error", "message": "overloaded"}
+    assert texts(output_of([item_done("a", 0), text_delta("hal", output=1), error])) == [["a"], ["hal"]]
+
+
+def test_part_that_is_done_leaves_the_text_of_another():
+    part = {"type": "output_text", "text": "b"}
+    done = {"type": "response.content_part.done", "output_index": 0, "content_index": 1, "part": part}
+    assert texts(output_of([text_delta("a"), text_delta("x", content=1), done])) == [["a", "b"]]
