@@ -38,7 +38,7 @@ def test_what_waits_is_written_before_the_signal_ends_the_process(calls: int, tm
         """
         import signal
         for _ in range(int(sys.argv[1])):
-            tracer.flush_on_signal(signal.SIGTERM)
+            tracer.flush_on_signal(signal.SIGTERM, timeout=20)
         record()
         tracer.sync.flush()
         for _ in range(100):
@@ -62,7 +62,7 @@ def test_a_handler_that_was_there_is_called_after_the_flush_and_once(tmp_path: P
             seen.append((number, frame is not None, tracer.stats().queued))
         signal.signal(signal.SIGTERM, handler)
         tracer.flush_on_signal()
-        tracer.flush_on_signal(timeout=5)
+        tracer.flush_on_signal(timeout=20)
         for _ in range(3):
             record()
             signal.raise_signal(signal.SIGTERM)
@@ -78,7 +78,7 @@ def test_ctrl_c_is_still_a_keyboard_interrupt(tmp_path: Path) -> None:
         tmp_path,
         """
         import signal
-        tracer.flush_on_signal(signal.SIGINT)
+        tracer.flush_on_signal(signal.SIGINT, timeout=20)
         record()
         try:
             signal.raise_signal(signal.SIGINT)
@@ -97,7 +97,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         """
         import signal
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        tracer.flush_on_signal(signal.SIGTERM)
+        tracer.flush_on_signal(signal.SIGTERM, timeout=20)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
         signal.raise_signal(signal.SIGTERM)
         """,
@@ -109,7 +109,7 @@ def test_a_signal_that_ends_nothing_by_default_flushes_each_time(tmp_path: Path)
         tmp_path,
         """
         import signal
-        tracer.flush_on_signal(signal.SIGCONT)
+        tracer.flush_on_signal(signal.SIGCONT, timeout=20)
         for _ in range(2):
             record()
             signal.raise_signal(signal.SIGCONT)
@@ -152,7 +152,7 @@ def test_a_forked_child_flushes_as_well(tmp_path: Path) -> None:
         tmp_path,
         """
         import signal
-        tracer.flush_on_signal(signal.SIGTERM)
+        tracer.flush_on_signal(signal.SIGTERM, timeout=20)
         record("parent")
         child = os.fork()
         if not child:
@@ -176,10 +176,10 @@ def test_beside_a_handler_of_asyncio(first: str, tmp_path: Path) -> None:
         async def main():
             stopped = asyncio.Event()
             if sys.argv[1] == "tracer":
-                tracer.flush_on_signal(signal.SIGTERM)
+                tracer.flush_on_signal(signal.SIGTERM, timeout=20)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
             if sys.argv[1] == "asyncio":
-                tracer.flush_on_signal(signal.SIGTERM)
+                tracer.flush_on_signal(signal.SIGTERM, timeout=20)
             record()
             signal.raise_signal(signal.SIGTERM)
             assert (tracer.stats().queued == 0) == (sys.argv[1] == "asyncio")
@@ -194,7 +194,7 @@ def test_beside_a_handler_of_asyncio(first: str, tmp_path: Path) -> None:
 
 
 def test_a_signal_in_the_middle_of_the_start_of_the_worker(tmp_path: Path) -> None:
-    """The interrupted code holds a lock that the flush would wait for."""
+    """The interrupted code holds a lock that the flush would wait for. So nothing is written, and it may say so."""
     ended = run(
         tmp_path,
         """
@@ -209,7 +209,7 @@ def test_a_signal_in_the_middle_of_the_start_of_the_worker(tmp_path: Path) -> No
         record()
         """,
     )
-    assert (ended.code, ended.err) == (-signal.SIGTERM, "")
+    assert ended.code == -signal.SIGTERM, ended.err
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -221,10 +221,11 @@ def test_a_locked_database_holds_the_signal_up_for_the_timeout_and_costs_nothing
             tmp_path,
             """
             import signal
-            tracer.flush_on_signal(signal.SIGTERM, timeout=1.5)
+            tracer.flush_on_signal(signal.SIGTERM, timeout=5)
             record()
             print("recorded", flush=True)
-            threading.Event().wait()
+            while True:
+                time.sleep(0.05)  # a wait without end may begin just after the signal came, and never notice it
             """,
             **NO_RING,
         )
