@@ -23,6 +23,9 @@ from tracer.store.sqlite import SqliteStore
 
 from .rows import simple
 
+# A thread of aiosqlite that has connected only when its test, and so its loop, is over can't tell anybody, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 PATIENCE = 60.0  # seconds after which something counts as hanging
 
