@@ -123,11 +123,11 @@ async def test_durability_counts_from_the_next_write_on(changed: str, path: Path
 
     if changed == "while it is open":
         assert await in_force() == [1, 0]
-    database.durable = True
+    database.options.durable = True
     assert await in_force() == [3, 1]
     await database.aclose()
     assert await in_force() == [3, 1]
-    database.durable = False
+    database.options.durable = False
     assert await in_force() == [1, 0]
     await database.aclose()
 

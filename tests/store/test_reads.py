@@ -261,10 +261,10 @@ async def test_a_search_by_regular_expressions_is_stopped(store: SqliteStore) ->
 
 async def test_a_search_over_its_time_limit_is_stopped_and_says_so(any_store: SqliteStore) -> None:
     await any_store.write(simple(*range(1_000), name="a" * 900))
-    any_store.time_limit = 0.2
+    any_store.options.time_limit = 0.2
     with pytest.raises(ReadTimeoutError, match=r"search took longer than 0\.2 s.*read_timeout"):
         await any_store.search_traces(TraceQuery(filter_string=SLOW_PATTERNS))
-    any_store.time_limit = None
+    any_store.options.time_limit = None
     assert len(await any_store.search_traces(TraceQuery(max_results=5))) == 5
 
 
@@ -274,22 +274,22 @@ async def test_the_limit_includes_the_wait_for_a_connection(store: SqliteStore) 
     for _ in range(SEARCHES):
         slow = Slow()
         tasks.append(await slow.begin(store._database.search(slow)))
-    store.time_limit = 0.2
+    store.options.time_limit = 0.2
     with pytest.raises(ReadTimeoutError):
         await store.search_traces(TraceQuery())
     for task in tasks:
         await cancel(task)
-    store.time_limit = PATIENCE
+    store.options.time_limit = PATIENCE
     assert await store.search_traces(TraceQuery()) == []
 
 
 async def test_opening_is_not_cut_short_by_the_limit(path: Path) -> None:
     store = open_store(f"sqlite:///{path}")
-    store.time_limit = 1e-6
+    store.options.time_limit = 1e-6
     for _ in range(3):
         with pytest.raises(ReadTimeoutError):
             await store.search_traces(TraceQuery())
-    store.time_limit = None
+    store.options.time_limit = None
     assert await store.search_traces(TraceQuery()) == []
     await store.aclose()
 
@@ -300,7 +300,7 @@ async def test_the_limit_holds_where_there_is_no_thread(path: Path, monkeypatch:
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     database = Database(path, make_table)
-    database.time_limit = 0.2
+    database.options.time_limit = 0.2
     with pytest.raises(TimeoutError):
         await database.read(Slow())
     assert await database.read(values) == []

@@ -18,6 +18,8 @@ from tracer.pipeline.ring import Ring, Ringed
 
 __all__ = ["QueueStatistics", "RecordQueue", "Tally"]
 
+BATCH_MAX_BYTES = 8 * 1024 * 1024  # of records in one transaction, unless the settings allow fewer of them
+
 SHED_AT = {Rank.CHUNK: 0.8, Rank.DETAIL: 0.9, Rank.START: 1.0}
 HIGH_WATER = 0.5
 UNBOUNDED = 2**63
@@ -158,7 +160,7 @@ class RecordQueue:
         """Count a record that was not even made because there was no room."""
         self._refused[rank].add()
 
-    def drain(self, max_records: int, max_bytes: int) -> list[Encoded]:
+    def drain(self, max_records: int, max_bytes: int = BATCH_MAX_BYTES) -> list[Encoded]:
         """Take the oldest records, within both limits; only the last record may exceed `max_bytes`. Consumer only."""
         taken: list[Encoded] = []
         size = 0

@@ -15,6 +15,7 @@ import aiosqlite
 from tracer.process.native_threads import new_lock, patched_by, sleep
 from tracer.store._connection import is_interrupted, is_locked
 from tracer.store._gate import Gate, GoneError
+from tracer.store.base import StoreOptions
 
 __all__ = ["ConnectionThread"]
 
@@ -41,20 +42,18 @@ class ConnectionThread:
     Args:
         gate: Is asked before each use of SQLite.
         database: A path, or ``:memory:``.
-        deadline: Returns the moment (`time.monotonic`) from which on nothing waits for a lock.
-        time_limit: Returns how many seconds a read may take where there is no thread, and so nobody to stop it.
+        options: `deadline` ends the waiting for a lock; `time_limit` is for reads where there is no thread to stop
+            them from.
     """
 
     def __init__(
         self,
         gate: Gate,
         database: str,
-        deadline: Callable[[], float],
-        time_limit: Callable[[], float | None] = lambda: None,
+        options: StoreOptions,
     ) -> None:
         self._gate = gate
-        self._deadline = deadline
-        self._time_limit = time_limit
+        self._options = options
         self._reading: tuple[_Work[Any], asyncio.Future[None]] | None = None
         self._generation = gate.generation
         self._database = database
@@ -109,7 +108,7 @@ class ConnectionThread:
                 if this one is no longer usable.
             Exception: Whatever the function raises.
         """
-        return await self._finish(_Work(self._turn, self._deadline, self._was_stopped, function, *args, **kwargs))
+        return await self._finish(_Work(self._turn, self._options, self._was_stopped, function, *args, **kwargs))
 
     async def read(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -121,8 +120,8 @@ class ConnectionThread:
         Raises:
             TimeoutError: There is no thread, and it took longer than the time limit.
         """
-        work = _Work(self._turn, self._deadline, self._was_stopped, function, *args, **kwargs)
-        if self._aio is None and (limit := self._time_limit()) is not None:
+        work = _Work(self._turn, self._options, self._was_stopped, function, *args, **kwargs)
+        if self._aio is None and (limit := self._options.time_limit) is not None:
             work.stop_at = time.monotonic() + limit
         try:
             return await self._finish(work, reads=True)
@@ -240,7 +239,7 @@ class _Work(Generic[T]):
     def __init__(
         self,
         turn: Callable[[], AbstractContextManager[sqlite3.Connection]],
-        deadline: Callable[[], float],
+        options: StoreOptions,
         was_stopped: Callable[[BaseException], bool],
         function: Callable[..., T],
         *args: Any,
@@ -249,7 +248,7 @@ class _Work(Generic[T]):
         self.stopped = self.ended = False
         self.stop_at: float | None = None
         self._turn = turn
-        self._deadline = deadline
+        self._options = options
         self._was_stopped = was_stopped
         self._function, self._args, self._kwargs = function, args, kwargs
         self._lock = new_lock()
@@ -274,7 +273,7 @@ class _Work(Generic[T]):
                         _roll_back(connection)
             except BaseException as unexpected:
                 error = self._judged(unexpected)
-            if error is not None and is_locked(error) and time.monotonic() < min(give_up_at, self._deadline()):
+            if error is not None and is_locked(error) and time.monotonic() < min(give_up_at, self._options.deadline):
                 sleep(LOCK_PAUSE)
                 continue
             self._error = error
