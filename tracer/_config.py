@@ -43,8 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         queue_max_records: Records that may wait for the worker.
         queue_max_bytes: Bytes that may wait for the worker.
         batch_max_records: Records that are written in one transaction.
-        batch_interval: Seconds between two looks at the queue while there is work. Reading and exit don't wait for it. A
-            shorter interval costs a service with few calls more CPU (``python -m benchmarks.interval``).
+        batch_interval: Seconds between two looks at the queue while there is work. Reading and exit don't wait for it.
+            A shorter interval costs a service with few calls more CPU (``python -m benchmarks.interval``).
         max_payload_bytes: Bytes of one body or value that are kept. The rest is cut off; the cut is marked and counted.
         crash_ring_bytes: Bytes of shared memory that keep waiting records if the process is killed. 0 switches that
             off; the least is 64 KiB. A change counts for databases that are opened after it.
