@@ -316,6 +316,8 @@ class Worker:
                 if len(records) >= settings.batch_max_records or self._stopping.is_set():
                     await anyio.lowlevel.checkpoint()
                     continue
+                if self._is_outdated:  # a busy queue may never be found empty
+                    return None
             elif self.writer.can_replay:
                 last_work = time.monotonic()
                 if await self.writer.replay():
@@ -341,7 +343,12 @@ class Worker:
             return not (self._jobs.waiting or self._jobs.running) or self.writer.is_overdue
         if self._jobs.waiting or self._jobs.running:
             return False
-        return is_outdated() or (self._retiring and not self.settler.assembler.open_spans)
+        return self._is_outdated or (self._retiring and not self.settler.assembler.open_spans)
+
+    @property
+    def _is_outdated(self) -> bool:
+        """Greenlets have taken the place of threads, and nobody waits for an answer."""
+        return is_outdated() and not (self._jobs.waiting or self._jobs.running)
 
     async def _tidy(self) -> bool:
         """Let the store do its own upkeep while there is no other work; return whether there is more to do."""
