@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -29,10 +30,10 @@ from tracer.capture.records import (
     TraceUpdated,
     encode,
 )
-from tracer.pipeline import _ring_file, adoption
+from tracer.pipeline import _left_rings, _ring_file, adoption
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._ring_file import find_rings
-from tracer.pipeline.adoption import Adoption
+from tracer.pipeline.adoption import Adoption, find_left
 from tracer.pipeline.ring import Ring
 from tracer.pipeline.skeletons import encode_skeleton
 from tracer.store import TraceQuery, open_store
@@ -198,10 +199,10 @@ async def test_a_ring_that_can_not_be_used_does_not_keep_others_out(
     in_a_child(lambda: Ring(database, current_process(), 1024 * 1024).append(started(2), deque()))
     bad = find_rings(database)[0]
 
-    def read_owner(memory: Any) -> Any:
+    def read_owner(descriptor: int) -> Any:
         if len(find_rings(database)) == 2 and not tracer_log:
             raise ValueError("bad")
-        return _ring_file.read_owner(memory)
+        return _left_rings.read_owner(descriptor)
 
     monkeypatch.setattr(adoption, "read_owner", read_owner)
     assert await Adoption(store).adopt() == 1
@@ -362,6 +363,61 @@ async def test_garbage_costs_nothing_but_itself(store: SqliteStore, database: Pa
     die_with(database, started(1), b"\xc1 no record", ended(1))
     assert await Adoption(store).adopt() == 3
     assert await found(store) == {"span 1": TraceState.OK}
+
+
+def watch_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how many bytes are read at once from now on."""
+    sizes: list[int] = []
+
+    def counted(read: Any) -> Any:
+        def reading(*arguments: Any) -> Any:
+            result = read(*arguments)
+            sizes.append(result if isinstance(result, int) else len(result))
+            return result
+
+        return reading
+
+    monkeypatch.setattr(os, "pread", counted(os.pread))
+    monkeypatch.setattr(os, "preadv", counted(os.preadv))
+    return sizes
+
+
+async def test_who_only_looks_reads_no_more_than_the_header(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = die_with(database, *[started(number, inputs=Payload(Codec.WIRE, b"x" * 10_000)) for number in range(50)])
+    monkeypatch.setattr(_left_rings, "_ORPHANED_AFTER", -1.0)
+    sizes = watch_reads(monkeypatch)
+    assert find_left(database) == [path]
+    _left_rings.delete_orphans(database)
+    assert sum(sizes) <= _ring_file.HEADER
+
+
+async def test_a_ring_of_the_same_path_elsewhere_is_not_read(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die_with(database, *[started(number, inputs=Payload(Codec.WIRE, b"x" * 10_000)) for number in range(50)])
+    monkeypatch.setattr(adoption, "directory_identity", lambda _: (0, 0))
+    sizes = watch_reads(monkeypatch)
+    assert await Adoption(store).adopt() == 0
+    assert sum(sizes) <= _ring_file.HEADER
+
+
+async def test_other_threads_may_go_first_between_all_steps(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is done for each record, and each read, is followed by an offer to other threads."""
+    die_with(database, *[started(number, inputs=Payload(Codec.WIRE, b"x" * 10_000)) for number in range(90)])
+    sizes = watch_reads(monkeypatch)
+    read_before_offers: list[int] = []
+
+    def offer() -> None:
+        read_before_offers.append(sum(sizes))
+
+    assert await Adoption(store, offer=offer).adopt() == 90
+    assert sum(sizes) > 900_000
+    assert max(sizes) <= 256 * 1024
+    steps = [after - before for before, after in itertools.pairwise([0, *read_before_offers])]
+    assert max(steps) <= 256 * 1024 + _ring_file.HEADER
+    assert len(read_before_offers) >= 90 * 4  # found, put in order (twice), assembled
 
 
 async def test_memory_has_no_rings() -> None:
