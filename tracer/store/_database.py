@@ -194,7 +194,7 @@ class Database:
     async def _open(self) -> None:
         if self._is_connected:
             for thread in self._threads:
-                await thread.revive()
+                thread.revive()
             return
         if self.path is not None and forked_in_use():
             raise StoreError(
