@@ -119,7 +119,8 @@ class Life:
         for _ in range(spans):
             if self.database.is_dead or task.done():
                 break
-            self._record()
+            with self._busy_ring() if self.world.chance.random() < 0.05 else contextlib.nullcontext():
+                self._record()
             if self.world.chance.random() < 0.01:  # the ring comes to its end, and there is another one later
                 size = self.world.chance.choice([0, 64 * 1024])
                 self.pipeline.configure(msgspec.structs.replace(self.pipeline.settings, crash_ring_bytes=size))
@@ -138,6 +139,19 @@ class Life:
         await self.worker.adoption.adopt()
         await self.worker.settle_accepted()
         await self._kill(task)
+
+    @contextlib.contextmanager
+    def _busy_ring(self) -> Iterator[None]:
+        """What is recorded meanwhile finds the ring's lock taken, as if another thread were writing just then."""
+        ring = self.worker.crash_ring._ring
+        if ring is None:
+            yield
+            return
+        with ring._lock:
+            ring._inside = True
+            yield
+            ring._write_contended()  # as whoever was writing does
+            ring._inside = False
 
     def _record(self) -> None:
         world, chance = self.world, self.world.chance

@@ -305,13 +305,14 @@ def _batches(source: str, waiting: list[_Left], feeder: _Feeder) -> Iterator[Bat
     gaps: Counter[str] = Counter()  # reads of streams that were too large for the ring
     # The least sequence among the last one, the last two, …: starts may have been put before others.
     least = list(accumulate((one.sequence for one in reversed(waiting)), min))
-    last, size, records = max(one.sequence for one in waiting), 0, 0
+    reached = size = records = 0
     for left, one in zip(range(len(waiting) - 1, -1, -1), waiting, strict=True):
         feeder.feed(one, gaps)
-        size, records = size + one.end - one.begin, records + 1
-        if not left or records >= BATCH_RECORDS or size >= BATCH_BYTES:
+        size, records, reached = size + one.end - one.begin, records + 1, max(reached, one.sequence)
+        # How far the ring is stored is one number. So a batch goes on until all that is before it in the ring is in it.
+        if not left or ((records >= BATCH_RECORDS or size >= BATCH_BYTES) and least[left - 1] > reached):
             batch = feeder.take_batch()
-            batch.sources[source] = least[left - 1] - 1 if left else last
+            batch.sources[source] = reached
             size = records = 0
             yield batch
 
