@@ -3,7 +3,8 @@
 A ring is named ``<database>-<pid>-<time>-<random>.ring``, where the database is a hash of its path. It lies in
 ``/dev/shm`` (memory that outlives the process), in a directory of this user's. Where there is no such memory, or too
 little, it lies beside the database, in the directory of the spool; but only on file systems that write in place. (On
-the others even an allocated page may find the disk full when it is written again, which would kill the process: SIGBUS.)
+the others even an allocated page may find the disk full when it is written again, which would kill the process:
+SIGBUS.)
 
 Its owner holds a POSIX record lock on it. Such a lock goes when the process closes *any* descriptor of the file, and
 does not keep the process itself out. So this module knows which rings are in use here, and opens none of them again.
