@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -10,6 +11,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 
@@ -291,6 +293,70 @@ async def test_who_fails_in_between_takes_nothing_over_twice(
     assert taken == len(records) - 4 * (written + is_stored) or late
     traces = await store.search_traces(TraceQuery())
     assert [(trace.info.state, trace.info.dropped) for trace in traces] == [(TraceState.OK, {"bodies": 1})] * 6
+
+
+@pytest.mark.parametrize("by", ["task", "scope"])  # a scope cancels each further wait, too
+async def test_who_is_cancelled_waits_for_the_batch_that_is_being_written(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Until then nobody else may have the ring: it would not know whether that batch is committed."""
+    monkeypatch.setattr(adoption, "BATCH_RECORDS", 4)
+    records = [record for number in range(6) for record in (started(number, body_dropped=True), ended(number))]
+    path = die_with(database, *records)
+    begun, go_on, written = asyncio.Event(), asyncio.Event(), []
+
+    async def slow(batch: Batch) -> None:
+        begun.set()
+        await go_on.wait()
+        await write(batch)
+        written.append(batch)
+
+    write = store.write
+    monkeypatch.setattr(store, "write", slow)
+    scope = anyio.CancelScope()
+
+    async def adopt() -> None:
+        with scope:
+            await Adoption(store).adopt()
+
+    task = asyncio.ensure_future(adopt())
+    await begun.wait()
+    if by == "task":
+        task.cancel()
+    else:
+        scope.cancel()
+    await asyncio.wait([task], timeout=0.05)
+    assert not task.done()
+    with _ring_file.owned(path) as content:
+        assert content is None, "somebody else can have the ring"
+    go_on.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert len(written) == 1, "the next batch was begun all the same"
+    assert path.exists()
+    monkeypatch.setattr(store, "write", write)
+    assert await Adoption(store).adopt() == len(records) - 4
+    traces = await store.search_traces(TraceQuery())
+    assert [(trace.info.state, trace.info.dropped) for trace in traces] == [(TraceState.OK, {"bodies": 1})] * 6
+
+
+async def test_a_batch_that_fails_ends_the_adoption_and_leaves_the_ring(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written while the next one is assembled, which is then not written."""
+    monkeypatch.setattr(adoption, "BATCH_RECORDS", 4)
+    path = die_with(database, *(record for number in range(6) for record in (started(number), ended(number))))
+    tried: list[Batch] = []
+
+    async def failing(batch: Batch) -> None:
+        tried.append(batch)
+        raise TransientStoreError("locked")
+
+    monkeypatch.setattr(store, "write", failing)
+    with pytest.raises(TransientStoreError):
+        await Adoption(store).adopt()
+    assert len(tried) == 1
+    assert path.exists()
 
 
 async def test_the_owners_own_transactions_count(store: SqliteStore, database: Path) -> None:
