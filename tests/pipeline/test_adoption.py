@@ -303,7 +303,8 @@ async def test_who_is_cancelled_waits_for_the_batch_that_is_being_written(
     monkeypatch.setattr(adoption, "BATCH_RECORDS", 4)
     records = [record for number in range(6) for record in (started(number, body_dropped=True), ended(number))]
     path = die_with(database, *records)
-    begun, go_on, written = asyncio.Event(), asyncio.Event(), []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    written: list[Batch] = []
 
     async def slow(batch: Batch) -> None:
         begun.set()
