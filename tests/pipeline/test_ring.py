@@ -34,6 +34,7 @@ from tracer.capture.records import (
     encode,
 )
 from tracer.pipeline import _left_rings, _ring_file, ring
+from tracer.pipeline._contended import Contended
 from tracer.pipeline._left_rings import Content, owned, read_content, read_frames, read_owner, read_progress
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._ring_file import FRAME, HEADER, SLOTS, STORED, find_rings
@@ -436,6 +437,32 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, database: Path
 # --- writers ----------------------------------------------------------------------------------------------------------
 
 
+def sequence_of(place: int | Contended) -> int:
+    sequence = place.sequence if isinstance(place, Contended) else place
+    assert sequence is not None
+    return sequence
+
+
+def test_what_the_worker_takes_before_anybody_has_written_it_is_written_once(made: Ring) -> None:
+    """Its thread found the ring busy, and has just put it into the queue."""
+    late = Contended(b"late")
+    assert made.place(late) == 1
+    made._contended.append(late)
+    assert append(made, b"next") == [True]
+    assert [frame.record for frame in frames(made)] == [b"late", b"next"]
+    assert made.place(late) == 1
+
+
+def test_what_the_worker_takes_from_a_ring_that_stays_busy_is_counted(made: Ring) -> None:
+    late = Contended(b"late")
+    with held(made):
+        assert [made.place(late), made.place(late)] == [0, 0]
+    assert made.left_out == 1
+    made._contended.append(late)
+    assert append(made, b"next") == [True]
+    assert [frame.record for frame in frames(made)] == [b"next"]
+
+
 def test_who_finds_the_ring_busy_does_not_wait_and_is_kept_all_the_same(made: Ring) -> None:
     queue: deque[Any] = deque()
     with held(made):
@@ -444,7 +471,7 @@ def test_who_finds_the_ring_busy_does_not_wait_and_is_kept_all_the_same(made: Ri
     assert frames(made) == []
     assert made.append(b"c", queue)
     assert [frame.record for frame in frames(made)] == [b"a", b"b", b"c"]
-    assert [(sequence, record) for _, sequence, record in queue] == [(0, b"a"), (0, b"b"), (3, b"c")]
+    assert [(sequence_of(place), record) for _, place, record in queue] == [(1, b"a"), (2, b"b"), (3, b"c")]
     with held(made):
         assert made.append(b"last", queue)
     assert made.reached_when_empty() == 4
@@ -465,9 +492,10 @@ def test_many_threads_keep_the_order_of_their_queue(made: Ring) -> None:
     for thread in threads:
         thread.join()
     assert len(queue) == 1600
-    sequences = [sequence for _, sequence, _ in queue if sequence]
-    assert sequences == sorted(set(sequences))
+    at_once = [place for _, place, _ in queue if not isinstance(place, Contended)]
+    assert at_once == sorted(set(at_once))
     assert made.reached_when_empty() == 1600
+    assert sorted(sequence_of(place) for _, place, _ in queue) == list(range(1, 1601))
     assert [frame.sequence for frame in frames(made)] == list(range(1, 1601))
 
 

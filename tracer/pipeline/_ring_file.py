@@ -1,9 +1,10 @@
 """The file behind a crash ring: where it lies, how it is laid out and made. `_left_rings` reads those that are left.
 
-A ring is named ``<database>-<pid>-<random>.ring``, where the database is a hash of its path. It lies in ``/dev/shm``
-(memory that outlives the process), in a directory of this user's. Where there is no such memory, or too little, it lies
-beside the database, in the directory of the spool; but only on file systems that write in place. (On the others even an
-allocated page may find the disk full when it is written again, which would kill the process: SIGBUS.)
+A ring is named ``<database>-<pid>-<time>-<random>.ring``, where the database is a hash of its path. It lies in
+``/dev/shm`` (memory that outlives the process), in a directory of this user's. Where there is no such memory, or too
+little, it lies beside the database, in the directory of the spool; but only on file systems that write in place. (On
+the others even an allocated page may find the disk full when it is written again, which would kill the process:
+SIGBUS.)
 
 Its owner holds a POSIX record lock on it. Such a lock goes when the process closes *any* descriptor of the file, and
 does not keep the process itself out. So this module knows which rings are in use here, and opens none of them again.
@@ -30,6 +31,7 @@ import os
 import re
 import stat
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -154,7 +156,10 @@ def directory_identity(database: Path) -> tuple[int, int] | None:
 
 
 def find_rings(database: Path) -> list[Path]:
-    """Return the rings of this database, of living and of dead processes."""
+    """Return the rings of this database, of living and of dead processes; those of one process as they were made.
+
+    The end of a span may be in a later ring than its start.
+    """
     prefix = f"{_hash_of(database)}-"
     found: list[Path] = []
     for directory in own_directories(database):
@@ -178,7 +183,7 @@ def create_ring_file(database: Path, owner: ProcessRow, size: int) -> tuple[Path
     Raises:
         OSError: There is no room for a ring, or no directory of this user's.
     """
-    name = f"{_hash_of(database)}-{owner.pid}-{os.urandom(6).hex()}.ring"
+    name = f"{_hash_of(database)}-{owner.pid}-{time.time_ns():016x}-{os.urandom(4).hex()}.ring"
     described = RingOwner(owner, str(database), directory_identity(database))
     failures = []
     for directory in directories(database):

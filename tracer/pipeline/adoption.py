@@ -322,16 +322,18 @@ async def _write_all(
     """Write what the waiting records amount to, for spans that ended as well as for those still open."""
     gaps: Counter[str] = Counter()  # reads of streams that were too large for the ring
     least = _least_from(waiting)
-    last, size, records = max(map(_sequence, waiting)), 0, 0
+    reached = size = records = 0
     async with WriteBehind(write) as writing:
         for number, one in enumerate(waiting, 1):
             feeder.feed(one, gaps)
-            size, records = size + one.end - one.begin, records + 1
+            size, records, reached = size + one.end - one.begin, records + 1, max(reached, one.sequence)
             if number % TURN_RECORDS == 0:
                 await anyio.lowlevel.checkpoint()
-            if number == len(waiting) or records >= BATCH_RECORDS or size >= BATCH_BYTES:
+            # How far the ring is stored is one number. So a batch goes on until all before it in the ring is in it.
+            is_full = records >= BATCH_RECORDS or size >= BATCH_BYTES
+            if number == len(waiting) or (is_full and least[number] > reached):
                 batch = feeder.take_batch()
-                batch.sources[source] = last if number == len(waiting) else least[number] - 1
+                batch.sources[source] = reached
                 size = records = 0
                 await writing.put(batch)
                 await anyio.lowlevel.checkpoint()  # it begins
