@@ -246,3 +246,27 @@ class TestCancelled:
     async def test_a_coroutine_that_is_never_awaited_opens_no_span(self, caller: Caller) -> None:
         caller.chat().close()
         assert await traces() == []
+
+
+LOST = {"finish_reason": "error", "error": {"code": 502, "message": "Upstream lost"}}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_an_error_on_a_choice_fails_the_call_that_the_sdk_lets_pass(caller: Caller, stream: bool) -> None:
+    said = {"role": "assistant", "content": "The cap"}
+    if stream:
+        choice = {"index": 0, "delta": said, "finish_reason": None}
+        chunks = [{"id": "c", "object": "chat.completion.chunk", "choices": [{**choice, **end}]} for end in ({}, LOST)]
+        caller.server.enqueue(reply.sse([*chunks, "[DONE]"]))
+    else:
+        caller.server.enqueue(reply.json_body(200, {"id": "c", "choices": [{"index": 0, "message": said, **LOST}]}))
+    answer = await caller.chat(stream=stream)
+    if stream:
+        await caller.items(answer)
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert (finish(span), trace.info.state) == ("failed", "ERROR")
+    assert (span.status.status_code, span.status.description) == ("ERROR", "Upstream lost")
+    assert span.attributes[sc.ERROR_TYPE] == "502"
+    assert sc.EVENT_EXCEPTION not in [event.name for event in span.events]  # nothing was raised
+    assert span.outputs["choices"][0]["message"]["content"].startswith("The cap")

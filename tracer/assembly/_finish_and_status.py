@@ -81,4 +81,4 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
 
 def raised_by_sdk(operation: str | None, view: ResponseView) -> bool:
     """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
-    return view.finish == "failed" and operation in RAISED_BY_SDK
+    return view.finish == "failed" and not view.is_quiet and operation in RAISED_BY_SDK

@@ -8,10 +8,11 @@ from typing import Any
 from tracer import _semconv as sc
 from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
 from tracer.interpret._views import Finish, ResponseView
+from tracer.interpret.finish_reasons import read_reason
 from tracer.interpret.sse import DONE, Event
 from tracer.interpret.usage import find_usage, token_usage, usage_attributes
 
-__all__ = ["ChoiceStream", "describe_error", "read_error", "read_head", "set_finish"]
+__all__ = ["ChoiceStream", "describe_error", "read_choice_ends", "read_error", "read_head"]
 
 _HEAD_ATTRIBUTES = (
     ("id", sc.RESPONSE_ID),
@@ -24,6 +25,7 @@ _HEAD_ATTRIBUTES = (
 # eavesdroppers who measure lengths.
 _NOT_IN_BODY = frozenset({"choices", "obfuscation"})
 _NOT_IN_FRAME = frozenset({"delta", "index", "message", "text", "usage"})
+_GRAVEST: tuple[Finish, ...] = ("failed", "cancelled", "incomplete", "completed")
 
 
 def read_head(body: dict[str, Any], view: ResponseView) -> None:
@@ -37,13 +39,13 @@ def read_head(body: dict[str, Any], view: ResponseView) -> None:
         view.usage = token_usage(usage)
         if view.usage is not None:
             attributes.update(usage_attributes(view.usage))
-    if "error" in body:
+    if "error" in body or body.get("object") == "error":
         read_error(body, view)
 
 
 def read_error(body: dict[str, Any], view: ResponseView) -> None:
-    """Mark the view as failed if the body says so, even under HTTP 200 (Azure's content filter)."""
-    if error := body.get("error"):
+    """Mark the view as failed if the body says so, even under HTTP 200 (Azure's content filter, vLLM's ``object``)."""
+    if error := body.get("error") or (body if body.get("object") == "error" else None):
         view.finish = "failed"
         view.error, view.error_type = describe_error(error)
 
@@ -58,22 +60,30 @@ def describe_error(error: Any) -> tuple[str, str | None]:
     return message or f"error {code or 'without a message'}", None if code is None else str(code)
 
 
-def set_finish(reasons: list[Any], view: ResponseView, finish: Finish | None) -> None:
-    """Record finish reasons, and how the call ended unless an error has said that already.
+def read_choice_ends(choices: list[dict[str, Any]], view: ResponseView) -> None:
+    """Record the choices' finish reasons, and how the call ended unless an error has said that already.
 
-    Args:
-        reasons: One for each choice; those that are null or empty are left out.
-        view: Filled in.
-        finish: ``completed`` if the response is whole; None for a stream without its end mark.
+    A failure of one choice is the call's; one that was cut off makes the call incomplete. Some servers put an error
+    next to the choice's finish reason instead of into the body (OpenRouter, when an upstream fails mid-answer).
     """
-    known = [reason for reason in reasons if as_text(reason)]
+    known = [reason for choice in choices if (reason := as_text(choice.get("finish_reason")))]
     if known:
         view.attributes[sc.RESPONSE_FINISH_REASONS] = known
-    if view.finish is not None or finish is None:
+    if view.finish is not None or not choices:
         return
-    view.finish = finish
-    if "length" in known:
-        view.finish, view.error = "incomplete", "the token limit was reached (finish_reason: length)"
+    view.finish = "completed"
+    ends = sorted(map(_end_of_choice, choices), key=lambda end: _GRAVEST.index(end[0]))
+    view.finish, view.error, view.error_type = ends[0]
+    view.is_quiet = view.finish == "failed"
+
+
+def _end_of_choice(choice: dict[str, Any]) -> tuple[Finish, str | None, str | None]:
+    reason = as_text(choice.get("finish_reason"))
+    finish, why = ("completed", None) if reason is None else read_reason(reason)
+    if error := choice.get("error"):
+        message, error_type = describe_error(error)
+        return "failed", message, error_type or reason
+    return finish, why, reason if finish == "failed" else None
 
 
 class ChoiceStream:
@@ -152,7 +162,7 @@ class ChoiceStream:
         view.first_token_ns = self.first_token_ns
         if body is not None:
             read_response(body, view)
-        if view.finish != "failed" and not self.ended:
+        if view.finish not in ("failed", "cancelled") and not self.ended:
             view.finish = view.error = None
         elif self.ended:
             view.finish = view.finish or "completed"

@@ -117,6 +117,10 @@ def read_thoughts(output: list[dict[str, Any]]) -> list[str]:
     return [text for item in items if (text := content_text(item.get("content")) or content_text(item.get("summary")))]
 
 
+_FAILED = frozenset({"aborted", "error", "errored", "expired", "failed"})  # compatible servers have more words for it
+_CANCELLED = frozenset({"canceled", "cancelled"})
+
+
 def _read_status(body: dict[str, Any], view: ResponseView) -> None:
     """Translate ``status``. A background response that is only queued is a successful result of the call."""
     status = body.get("status")
@@ -124,12 +128,12 @@ def _read_status(body: dict[str, Any], view: ResponseView) -> None:
         view.attributes[sc.RESPONSE_FINISH_REASONS] = [status]
     if view.finish is not None:
         return
-    if status == "incomplete":
-        reason = as_text(as_dict(body.get("incomplete_details")).get("reason"))
+    reason = as_text(as_dict(body.get("incomplete_details")).get("reason"))
+    if status == "incomplete" or (status == "completed" and reason):
         view.finish, view.error = "incomplete", f"the response is incomplete: {reason or 'no reason given'}"
-    elif status == "failed":
+    elif type(status) is str and status in _FAILED:
         view.finish, view.error = "failed", "the response failed without saying why"
-    elif status == "cancelled":
+    elif type(status) is str and status in _CANCELLED:
         view.finish, view.error = "cancelled", "the response was cancelled"
     elif status is not None or "output" in body:
         view.finish = "completed"
