@@ -10,7 +10,7 @@ from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
 from tracer.interpret._views import Finish, ResponseView
 from tracer.interpret.finish_reasons import read_reason
 from tracer.interpret.sse import DONE, Event
-from tracer.interpret.usage import find_usage, token_usage, usage_attributes
+from tracer.interpret.usage import charged_cost, find_usage, merge_usages, token_usage, usage_attributes
 
 __all__ = ["ChoiceStream", "describe_error", "read_choice_ends", "read_error", "read_head"]
 
@@ -39,6 +39,8 @@ def read_head(body: dict[str, Any], view: ResponseView) -> None:
         view.usage = token_usage(usage)
         if view.usage is not None:
             attributes.update(usage_attributes(view.usage))
+        if (charged := charged_cost(usage)) is not None:
+            attributes[sc.COST_CHARGED] = charged
     if "error" in body or body.get("object") == "error":
         read_error(body, view)
 
@@ -146,7 +148,7 @@ class ChoiceStream:
                 {**_rebuild_frame(index, pieces), **rebuild_choice(pieces), "finish_reason": _finish_reason(pieces)}
                 for index, pieces in sorted(self._choices.items())
             ]
-        if not body.get("usage") and (usage := self._choice_usage()):
+        if usage := self._usage():
             body["usage"] = usage
         return body
 
@@ -170,9 +172,10 @@ class ChoiceStream:
             view.attributes[sc.NOTE] = f"{self.unreadable} stream events were not JSON objects"
         return body
 
-    def _choice_usage(self) -> dict[str, Any]:
-        pieces = [piece for choice in self._choices.values() for piece in choice]
-        return next((usage for piece in reversed(pieces) if (usage := as_dict(piece.get("usage")))), {})
+    def _usage(self) -> dict[str, Any]:
+        """Return what the chunks say of the usage; else what they say in their choices (Moonshot)."""
+        whole = merge_usages(chunk.get("usage") for chunk in self._chunks)
+        return whole or merge_usages(piece.get("usage") for pieces in self._choices.values() for piece in pieces)
 
 
 def _has_content(choice: dict[str, Any]) -> bool:
