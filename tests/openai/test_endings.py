@@ -270,3 +270,18 @@ async def test_an_error_on_a_choice_fails_the_call_that_the_sdk_lets_pass(caller
     assert span.attributes[sc.ERROR_TYPE] == "502"
     assert sc.EVENT_EXCEPTION not in [event.name for event in span.events]  # nothing was raised
     assert span.outputs["choices"][0]["message"]["content"].startswith("The cap")
+
+
+PAGE = "<html><head><title>502 Bad Gateway</title></head></html>"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_page_under_200_is_no_completion(caller: Caller, stream: bool) -> None:
+    caller.server.enqueue(reply.raw(PAGE.encode(), "text/html"))
+    answer = await caller.chat(stream=stream)  # the SDK hands the page out as a text, or as a stream without events
+    if stream:
+        assert await caller.items(answer) == []
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert (finish(span), trace.info.state, span.outputs) == ("failed", "ERROR", PAGE)
+    assert "text/html" in span.status.description

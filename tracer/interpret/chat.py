@@ -104,9 +104,13 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
 
 
 def _rebuild_content(pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Merge one choice's deltas. If a server sends whole messages and no delta at all, return the last message."""
+    """Merge one choice's deltas. If a server sends whole messages and no delta at all, return the last message.
+
+    Some servers send the role as null, or not at all: it can only be the assistant's.
+    """
     deltas = [delta for piece in pieces if type(delta := piece.get("delta")) is dict]
-    content: dict[str, Any] = {"message": merge_deltas(deltas) if deltas else as_dict(pieces[-1].get("message"))}
+    message = merge_deltas(deltas) if deltas else as_dict(pieces[-1].get("message"))
+    content: dict[str, Any] = {"message": {**message, "role": message.get("role") or "assistant"}}
     if logprobs := [entry for piece in pieces if type(entry := piece.get("logprobs")) is dict]:
         content["logprobs"] = merge_deltas(logprobs)
     return content

@@ -12,7 +12,7 @@ from tracer.interpret.finish_reasons import read_reason
 from tracer.interpret.sse import DONE, Event
 from tracer.interpret.usage import charged_cost, find_usage, merge_usages, token_usage, usage_attributes
 
-__all__ = ["ChoiceStream", "describe_error", "read_choice_ends", "read_error", "read_head"]
+__all__ = ["ChoiceStream", "describe_error", "describe_refusal", "read_choice_ends", "read_error", "read_head"]
 
 _HEAD_ATTRIBUTES = (
     ("id", sc.RESPONSE_ID),
@@ -25,6 +25,7 @@ _HEAD_ATTRIBUTES = (
 # eavesdroppers who measure lengths.
 _NOT_IN_BODY = frozenset({"choices", "obfuscation"})
 _NOT_IN_FRAME = frozenset({"delta", "index", "message", "text", "usage"})
+_BLANK_IN_ANNOTATIONS = frozenset({"choices", "created", "id", "model", "object"})
 _GRAVEST: tuple[Finish, ...] = ("failed", "cancelled", "incomplete", "completed")
 
 
@@ -60,6 +61,24 @@ def describe_error(error: Any) -> tuple[str, str | None]:
     code = fields.get("code") or fields.get("type")
     message = as_text(fields.get("message")) or as_text(fields.get("detail"))
     return message or f"error {code or 'without a message'}", None if code is None else str(code)
+
+
+def describe_refusal(body: dict[str, Any], answer: tuple[str, ...]) -> tuple[str, str | None] | None:
+    """Return the message and code of a body that is no answer of the API; None if it is one.
+
+    Args:
+        body: Without ``error``. MiniMax says in ``base_resp`` whether it answered; proxies have forms of their own
+            (``{"detail": …}``, ``{"code": 500, "msg": …}``).
+        answer: Fields of which an answer has at least one.
+    """
+    told = as_dict(body.get("base_resp"))
+    code = told.get("status_code") or None
+    if code is None and any(key in body for key in answer):
+        return None
+    code = code or body.get("code") or body.get("status")
+    texts = (told.get("status_msg"), *map(body.get, ("message", "msg", "detail", "error_msg")))
+    message = next(filter(None, map(as_text, texts)), None)
+    return message or "the server sent no answer of this API", None if code is None else str(code)
 
 
 def read_choice_ends(choices: list[dict[str, Any]], view: ResponseView) -> None:
@@ -116,8 +135,9 @@ class ChoiceStream:
         if type(chunk) is not dict:
             self.unreadable += 1
             return
-        if chunk.get("object") == "" and not chunk.get("id"):
-            chunk = {"usage": chunk.get("usage")}  # Azure's annotations (content filters): not part of the answer
+        if chunk.get("object") == "" and not chunk.get("id") and not any(map(_is_told, as_dicts(chunk.get("choices")))):
+            # Azure's annotations: what its filter says of the prompt belongs to the answer, blank head fields do not.
+            chunk = {key: value for key, value in chunk.items() if key not in _BLANK_IN_ANNOTATIONS}
         self._chunks.append(chunk)
         for choice in as_dicts(chunk.get("choices")):
             index = choice.get("index")
@@ -176,6 +196,10 @@ class ChoiceStream:
         """Return what the chunks say of the usage; else what they say in their choices (Moonshot)."""
         whole = merge_usages(chunk.get("usage") for chunk in self._chunks)
         return whole or merge_usages(piece.get("usage") for pieces in self._choices.values() for piece in pieces)
+
+
+def _is_told(choice: dict[str, Any]) -> bool:
+    return bool(choice.get("finish_reason")) or _has_content(choice)
 
 
 def _has_content(choice: dict[str, Any]) -> bool:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from tracer.interpret._json import encode_value
+
 __all__ = [
     "PREVIEW_CHARS",
     "TEXT_CHARS",
@@ -24,6 +26,9 @@ _LONGEST_WORD = 512  # the longest word of a text; a longer run is base64
 
 # Fields that hold the words of a message's parts: text, input_text, output_text, summary_text, refusal, audio, file, …
 _PART_TEXTS = ("text", "refusal", "transcript", "content", "filename")
+_PART_FIELDS = frozenset(
+    {*_PART_TEXTS, "annotations", "audio", "cache_control", "file", "image", "image_url", "input_audio", "logprobs"}
+)
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
 
@@ -45,11 +50,16 @@ def one_line(text: str | None) -> str | None:
 
 
 def content_text(content: Any) -> str:
-    """Return the words of a message's content: a text, or a list of parts of which the media are left out."""
+    """Return the words of a message's content: a text, or a list of parts of which the media are left out.
+
+    Some servers send structured output as the JSON object itself, not as its text; then the words are that text.
+    """
     if type(content) is str:
         # A short text that is no data URL is not media. Most texts are like this, so this is checked first.
         return "" if (len(content) > _LONGEST_WORD or content[:5] == "data:") and _is_media(content) else content
     if type(content) is dict:
+        if not _is_part(content):
+            return _object_text(content)
         content = [content]
     if type(content) is not list:
         return ""
@@ -70,7 +80,18 @@ def _part_text(part: Any) -> str:
     for key in _PART_TEXTS:
         if type(value := part.get(key)) is str and value:
             return value
-    return ""
+    if type(text := part.get("text")) is dict:
+        return _object_text(text)
+    return "" if _is_part(part) else _object_text(part)
+
+
+def _is_part(content: dict[str, Any]) -> bool:
+    """Tell whether an object is a part of a message, and not a JSON object that is the answer itself."""
+    return "type" in content or content.keys() <= _PART_FIELDS
+
+
+def _object_text(content: dict[str, Any]) -> str:
+    return without_media(encode_value(content).decode())
 
 
 def _is_media(text: str) -> bool:

@@ -62,11 +62,11 @@ def _last_user_text(items: list[dict[str, Any]]) -> str | None:
 
 def _item_text(item: dict[str, Any]) -> str:
     """Return an item's words: a message's content, a reasoning summary, a call, a tool's output."""
+    if printed := [text for part in as_dicts(item.get("output")) if (text := _printed(part))]:
+        return "\n".join(printed)
     for key in ("content", "output", "summary"):
         if text := content_text(item.get(key)):
             return text
-    if printed := [text for part in as_dicts(item.get("output")) if (text := _printed(part))]:
-        return "\n".join(printed)
     if type(approve := item.get("approve")) is bool:
         return join_texts(["approved" if approve else "not approved", as_text(item.get("reason"))])
     call = item_tool_call(item)
@@ -91,16 +91,17 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
     if conversation := as_dict(body.get("conversation")).get("id"):
         view.attributes[sc.CONVERSATION_ID] = conversation
     calls, approvals = asked_calls(output), approval_requests(output)
-    parts = [part for item in output if item.get("type") == "message" for part in as_dicts(item.get("content"))]
+    said = [item.get("content") for item in output if item.get("type") == "message"]
+    parts = [part for content in said for part in as_dicts(content)]
     thoughts = read_thoughts(output)
-    said = {
+    found = {
         sc.TOOL_CALLS: calls,
         sc.MCP_APPROVAL_REQUESTS: approvals,
         sc.CITATIONS: read_citations(parts),
         sc.REASONING: "\n\n".join(thoughts)[:TEXT_CHARS],
     }
-    view.attributes.update({key: value for key, value in said.items() if value})
-    spoken = [text for part in parts if (text := as_text(part.get("text")))]
+    view.attributes.update({key: value for key, value in found.items() if value})
+    spoken = [text for content in said for text in _spoken(content)]
     refusals = [refusal for part in parts if (refusal := as_text(part.get("refusal")))]
     asked = describe_calls(calls)
     wanted = f"to be approved: {describe_calls(approvals)}" if approvals else ""
@@ -109,6 +110,14 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
     view.children = hosted_calls(body, times)
     view.attributes.update(billed_searches(body))
     _read_status(body, view)
+
+
+def _spoken(content: Any) -> list[str]:
+    """Return the texts of a message; some servers send a text or a JSON object where the API has a list of parts."""
+    if type(content) is not list:
+        return [text] if (text := content_text(content)) else []
+    given = [part.get("text") for part in as_dicts(content)]
+    return [text for value in given if (text := as_text(value) or (content_text(value) if type(value) is dict else ""))]
 
 
 def read_thoughts(output: list[dict[str, Any]]) -> list[str]:
