@@ -14,10 +14,12 @@ from tracer.interpret import RequestView, ResponseView, decode_json, encode_valu
 from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
 from tracer.interpret.previews import PREVIEW_CHARS, one_line, without_media
 from tracer.interpret.privacy import CREDENTIAL, hide_credentials
+from tracer.redact import api_keys
 
 __all__ = [
     "binary_answer",
     "chunk_times",
+    "read_error_body",
     "read_request",
     "read_response",
     "read_stream",
@@ -103,6 +105,20 @@ def read_response(
     if payload.truncated:
         del view.attributes[sc.TRUNCATED]
     return view if privacy.capture else withhold_response(view, labels=operation is not None)
+
+
+def read_error_body(payload: Payload, privacy: Privacy, *, content_type: str | None = None) -> ResponseView:
+    """Read the body of a failed call, which has no answer: all that matters is that it can be shown and found."""
+    text = payload.data.decode("utf-8", "replace")
+    if (shown := api_keys(text)) != text:
+        payload = Payload(payload.codec, shown.encode(), payload.truncated)
+    read = read_response(RAW, payload, privacy, content_type=content_type)
+    view = ResponseView(outputs=read.outputs)
+    if sc.NOTE in read.attributes:
+        view.attributes[sc.NOTE] = read.attributes[sc.NOTE]
+    if privacy.capture and read.outputs is not None:
+        view.text = plain_text(decode_json(read.outputs))
+    return view
 
 
 def binary_answer(facts: Payload, reads: list[tuple[int, bytes]]) -> Payload:

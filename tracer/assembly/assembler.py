@@ -28,6 +28,7 @@ from tracer.assembly._open_span import Event, OpenSpan
 from tracer.assembly._payload_views import (
     binary_answer,
     chunk_times,
+    read_error_body,
     read_request,
     read_response,
     read_stream,
@@ -387,7 +388,10 @@ class Assembler:
                 operation, span.chunks, span.privacy, content_type=content_type, content_encoding=encoding
             )
         elif payload is not None:
-            view = read_response(operation, payload, span.privacy, content_type=content_type)
+            if ended.failure is not None and ended.http is not None and ended.http.status_code >= 400:
+                view = read_error_body(payload, span.privacy, content_type=content_type)
+            else:
+                view = read_response(operation, payload, span.privacy, content_type=content_type)
             if payload.truncated:
                 self._count_truncated(span, "outputs", payload.truncated)
         else:
