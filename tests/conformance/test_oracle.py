@@ -51,8 +51,8 @@ _ACCUMULATORS = {"chat": _accumulate, "responses": _last_response}
 def _said(record: Record, outputs: Any) -> Any:
     """Return what can be compared: a whole response; for a chat, only what the model said.
 
-    The SDK takes a chat's other fields from the first chunk alone, which is empty at Azure. A role that no chunk has can
-    only be the assistant's.
+    The SDK takes a chat's other fields from the first chunk alone, which is empty at Azure. A role that no chunk has is
+    the assistant's.
     """
     if record.operation == "responses":
         return outputs

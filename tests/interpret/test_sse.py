@@ -120,6 +120,7 @@ def test_unknown_encoding_is_noted():
 def test_inflating_bomb_stops_at_the_limit(monkeypatch):
     monkeypatch.setattr("tracer.interpret._decompress.MAX_DECODED_BYTES", 1000)
     bomb = gzip.compress(b"\n" * 100_000)
-    reads, note = decompress([(1, bomb[:50]), (2, bomb[50:])], "gzip")
+    reads, note, damage = decompress([(1, bomb[:50]), (2, bomb[50:])], "gzip")
     assert sum(len(data) for _, data in reads) <= 2000
     assert "1000 bytes" in (note or "")
+    assert damage is None

@@ -9,11 +9,14 @@ from tracer.capture.records import Ending
 from tracer.interpret import Finish, ResponseView
 
 __all__ = [
+    "DECODING_ERROR",
     "Outcome",
     "conclude",
+    "is_undecodable",
     "raised_by_sdk",
 ]
 
+DECODING_ERROR = "DecodingError"  # httpx's, which the SDK wraps as APIConnectionError
 RAISED_BY_SDK = frozenset({"audio_text", "chat", "completions", "images"})  # errors inside their streams
 
 
@@ -65,6 +68,8 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
     said = view.finish
     if ending is _RAISED:
         return Outcome("failed", _ERROR, failure or view.error or "")
+    if is_undecodable(ending, view):
+        return Outcome("failed", _ERROR, f"{DECODING_ERROR}: {view.damage}")
     if said in ("failed", "cancelled"):
         return Outcome(said, _ERROR, view.error or said)
     if said is not None and (streamed or ending is not _CANCELLED):
@@ -77,6 +82,15 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
         # These always close with a terminal event; a body that ends without one was cut off.
         return Outcome("incomplete", _OK, "the stream ended without a terminal event")
     return Outcome("completed", _OK)
+
+
+def is_undecodable(ending: Ending, view: ResponseView) -> bool:
+    """Tell whether the reader of a stream got an error because compressed data was damaged.
+
+    httpx raises it above our tap on the bytes, and closes the body as if the reader had left (the generators of httpx2
+    see a GeneratorExit and no other exception). But a reader who leaves has not read the damaged bytes.
+    """
+    return view.damage is not None and (ending is _CLOSED or ending is _COLLECTED)
 
 
 def raised_by_sdk(operation: str | None, view: ResponseView) -> bool:

@@ -18,11 +18,11 @@ from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
 from tracer.assembly._counted_responses import CountedResponses
 from tracer.assembly._exception_texts import (
     describe_failure,
+    error_attributes,
     exception_attributes,
     left_out_of,
-    stream_error_attributes,
 )
-from tracer.assembly._finish_and_status import Outcome, conclude, raised_by_sdk
+from tracer.assembly._finish_and_status import DECODING_ERROR, Outcome, conclude, is_undecodable, raised_by_sdk
 from tracer.assembly._media_rows import take_media, take_media_from_reads
 from tracer.assembly._open_span import Event, OpenSpan
 from tracer.assembly._payload_views import (
@@ -326,6 +326,8 @@ class Assembler:
         row = self._row(span)
         view, encoding = self._read_outputs(span, ended)
         outcome = self._outcome(span, ended, view)
+        if view is not None and is_undecodable(ended.ending, view):
+            view.error_type = DECODING_ERROR
         self._complete(row, span, ended, view, outcome)
         if span.chunks and span.privacy.keeps_reads(span.chunks):
             reads, encoding, media = take_media_from_reads(row.trace_id, row.span_id, span.chunks, encoding)
@@ -333,8 +335,11 @@ class Assembler:
             self._batch.media += media
         elif span.chunks:
             events.extend(chunk_times(span.chunks, encoding))
-        if span.chunks and view is not None and ended.failure is None and raised_by_sdk(span.started.operation, view):
-            events.append((sc.EVENT_EXCEPTION, ended.end_ns, stream_error_attributes(view)))
+        if span.chunks and view is not None and ended.failure is None:
+            if is_undecodable(ended.ending, view):
+                events.append((sc.EVENT_EXCEPTION, ended.end_ns, error_attributes(DECODING_ERROR, view.damage)))
+            elif raised_by_sdk(span.started.operation, view):
+                events.append((sc.EVENT_EXCEPTION, ended.end_ns, error_attributes("APIError", view.error)))
         row.events = span.all_events(*events)
         self._batch.spans.append(row)
         if view is not None and view.children:

@@ -30,7 +30,7 @@ from tracer.interpret._decompress import decompress
 from tracer.interpret._json import Body, encode_value, read_body
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import describe_refusal
-from tracer.interpret.sse import Chunks, Event, split_events
+from tracer.interpret.sse import DONE, Chunks, Event, split_events
 
 __all__ = ["OPERATIONS", "Operation", "child_span_id", "interpret_request", "interpret_response", "interpret_stream"]
 
@@ -208,15 +208,19 @@ def interpret_stream(
 def _interpret_reads(
     operation: str, content_encoding: str | None, content_type: str | None, chunks: Chunks, view: ResponseView
 ) -> None:
-    reads, note = decompress(chunks, content_encoding)
+    reads, note, damage = decompress(chunks, content_encoding)
     if not _is_event_stream(reads, content_type):
         plain = interpret_response(operation, b"".join([data for _, data in reads]), content_type=content_type)
         for field in view.__struct_fields__:
             setattr(view, field, getattr(plain, field))
     else:
         view.first_chunk_ns = next((time_ns for time_ns, data in reads if data), None)
-        body = OPERATIONS.get(operation, _RAW).read_stream(split_events(reads), view)
+        events = split_events(reads)
+        body = OPERATIONS.get(operation, _RAW).read_stream(events, view)
         view.outputs = None if body is None else encode_value(body)
+        if any(data.startswith(DONE) for _, _, data in events):
+            damage = None  # the SDK reads no further
+    view.damage = damage
     _annotate(view, note, 0, "outputs")
 
 
