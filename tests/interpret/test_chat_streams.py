@@ -280,6 +280,23 @@ def test_stream_with_an_unfinished_choice_does_not_say_how_it_ended():
     assert loads(view.outputs)["choices"][0]["message"]["content"] == "ab"
 
 
+@pytest.mark.parametrize("operation", ["chat", "completions"])
+def test_a_stream_whose_chunks_promise_a_finish_reason_lacks_its_end(operation):
+    def lacks(*choices, done=False):
+        chunks = [{"id": "c", "choices": [choice]} for choice in choices]
+        view = interpret_stream(operation, sse(chunks, done=done))
+        assert (view.finish, view.error) == (("completed", None) if done else (None, None))
+        return view.lacks_end
+
+    piece = {"index": 0, "delta": {"content": "Hi"}, "text": "Hi"}
+    assert lacks({**piece, "finish_reason": None})
+    assert lacks({**piece, "finish_reason": ""})
+    assert lacks({**piece, "finish_reason": "stop"}, {**piece, "index": 1, "finish_reason": None})
+    assert not lacks({**piece, "finish_reason": None}, done=True)
+    assert not lacks(piece)  # some servers never say how they ended
+    assert interpret_stream(operation, [], content_type=SSE).lacks_end
+
+
 def test_token_limit_makes_it_incomplete():
     view = view_of(STREAMS["two choices, interleaved"], done=True)
     assert view.finish == "incomplete"

@@ -230,6 +230,35 @@ async def test_a_stream_without_the_end_mark_is_complete_if_the_model_said_so(ca
     assert (finish(span), said(span)) == ("completed", "Hey")
 
 
+CUT = [{"id": "c", "choices": [{**chunk["choices"][0], "finish_reason": None}]} for chunk in (
+    {"choices": [{"index": 0, "delta": {"content": word}}]} for word in ("one ", "two "))]  # fmt: skip
+
+
+async def test_a_stream_that_ends_without_the_finish_reason_that_it_promised_is_incomplete(caller: Caller) -> None:
+    caller.server.enqueue(reply.sse(CUT))
+    await read_all(caller)
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert (finish(span), said(span), trace.info.state) == ("incomplete", "one two ", "OK")
+    assert span.status.description == "the stream ended without a finish reason"
+
+
+async def test_a_stream_that_never_said_how_it_ends_is_complete(caller: Caller) -> None:
+    caller.server.enqueue(reply.sse([{"id": "c", "choices": [{"index": 0, "delta": {"content": "Hey"}}]}]))
+    await read_all(caller)
+    assert finish(await only_span()) == "completed"
+
+
+async def test_a_stream_left_before_its_end_mark_is_abandoned_and_after_it_complete(caller: Caller) -> None:
+    ended = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    caller.server.enqueue(reply.sse(CUT).held(after_events=2), reply.sse([*CUT, ended, "[DONE]"]))
+    for count in (1, 3):
+        async with caller.entered(await caller.chat(stream=True)) as stream:
+            await caller.first(aiter(stream) if caller.is_async else iter(stream), count)
+    caller.server.release()
+    assert [finish(trace.data.spans[0]) for trace in await traces()] == ["abandoned", "completed"]
+
+
 async def test_a_streamed_answer_cut_at_the_token_limit_is_incomplete(caller: Caller) -> None:
     caller.server.enqueue(reply.text("Once upon", truncated=True))
     await read_all(caller)

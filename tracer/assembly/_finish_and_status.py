@@ -44,8 +44,10 @@ def conclude(
 ) -> Outcome:
     """Decide how a span ended, from what its watcher saw, what the data says, and what the user set.
 
-    A stream that brought its end mark is complete, no matter how the reader left it. A stream without an end mark was
-    given up by its reader, or cut off. An exception that reached the caller is a failure even if the response was
+    A stream that brought its end mark is complete, no matter how the reader left it; so it is abandoned only if it was
+    closed, dropped or never read before that mark came. The mark is ``[DONE]``, in chat and completions also a finish
+    reason for each choice, in Responses the terminal event. A stream that was read to its end without one was cut off,
+    if its API or its chunks promise one. An exception that reached the caller is a failure even if the response was
     complete (``.parse()``). ``set_status`` overrules neither such an exception nor a cancellation.
 
     Args:
@@ -81,6 +83,8 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
     if streamed and operation in ("responses", "retrieved", "realtime"):
         # These always close with a terminal event; a body that ends without one was cut off.
         return Outcome("incomplete", _OK, "the stream ended without a terminal event")
+    if streamed and view.lacks_end:
+        return Outcome("incomplete", _OK, "the stream ended without a finish reason")
     return Outcome("completed", _OK)
 
 

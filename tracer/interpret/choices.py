@@ -121,6 +121,7 @@ class ChoiceStream:
         self._done = False
         self._chunks: list[dict[str, Any]] = []
         self._choices: dict[int, list[dict[str, Any]]] = {}
+        self._promises_end = False
         for time_ns, _, data in events:
             if data.startswith(DONE):
                 self._done = True
@@ -142,6 +143,7 @@ class ChoiceStream:
         for choice in as_dicts(chunk.get("choices")):
             index = choice.get("index")
             self._choices.setdefault(index if type(index) is int else 0, []).append(choice)
+            self._promises_end = self._promises_end or "finish_reason" in choice
             if self.first_token_ns is None and _has_content(choice):
                 self.first_token_ns = time_ns
 
@@ -186,6 +188,7 @@ class ChoiceStream:
             read_response(body, view)
         if view.finish not in ("failed", "cancelled") and not self.ended:
             view.finish = view.error = None
+            view.lacks_end = self._promises_end or not self._chunks
         elif self.ended:
             view.finish = view.finish or "completed"
         if self.unreadable:
