@@ -22,7 +22,7 @@ __all__ = [
 PREVIEW_CHARS = 300  # more than a line of a list shows; each trace stores two previews
 TEXT_CHARS = 16_000
 
-_LONGEST_WORD = 512  # the longest word of a text; a longer run is base64
+_LONGEST_WORD = 512  # a shorter text is never taken for base64
 
 # Fields that hold the words of a message's parts: text, input_text, output_text, summary_text, refusal, audio, file, …
 _PART_TEXTS = ("text", "refusal", "transcript", "content", "filename")
@@ -30,6 +30,9 @@ _PART_FIELDS = frozenset(
     {*_PART_TEXTS, "annotations", "audio", "cache_control", "file", "image", "image_url", "input_audio", "logprobs"}
 )
 
+_ALPHABET = re.compile(r"[A-Za-z0-9+/_=-]+").fullmatch  # standard, or safe in URLs; pieces of audio end in =
+_MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])").match
+_SHORTEST_LINE = 60
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
 
 
@@ -95,15 +98,34 @@ def _object_text(content: dict[str, Any]) -> str:
 
 
 def _is_media(text: str) -> bool:
-    """Tell whether a text is encoded media: a data URL, or a long run of ASCII without a space."""
+    """Tell whether a text is encoded media: a data URL, or a long text that looks like base64 from its beginning.
+
+    A long text without a space may also be minified JSON, CSV, a list of URLs, hex or a genome. Base64 of anything but
+    silence has letters of both cases and digits, and no other punctuation; its lines, if it has any, are 64 or 76 long.
+    """
     if text.startswith("data:") and ";base64," in text[:100]:
         return True
-    return len(text) > _LONGEST_WORD and text.isascii() and " " not in text[:_LONGEST_WORD]
+    return len(text) > _LONGEST_WORD and _is_base64(text[:_LONGEST_WORD])
+
+
+def _is_base64(start: str) -> bool:
+    lines = start.split()
+    if len(lines) > 1 and (len(lines[0]) < _SHORTEST_LINE or len(set(map(len, lines[:-1]))) > 1):
+        return False
+    run = "".join(lines)
+    return _ALPHABET(run) is not None and _is_mixed(run)
+
+
+def _is_mixed(run: str) -> bool:
+    """Tell base64 from other long runs of its letters. Nothing but A is silence."""
+    return _MIXED(run) is not None or not run.strip("A=")
 
 
 def without_media(text: str) -> str:
     """Return the beginning of a JSON text for people: without the base64 that may stand in it."""
-    return _BASE64.sub("…", text) if len(text) >= _LONGEST_WORD else text
+    if len(text) < _LONGEST_WORD:
+        return text
+    return _BASE64.sub(lambda run: "…" if _is_mixed(run[0]) else run[0], text)
 
 
 def plain_text(value: Any) -> str:
