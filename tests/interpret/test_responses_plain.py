@@ -424,3 +424,14 @@ def test_a_part_without_words_is_no_json():
     for part in ({"type": "image_url", "image_url": {"url": "u"}}, {"image_url": {"url": "u"}}, {}, {"refusal": None}):
         assert chat({"role": "assistant", "content": [part]}).preview is None
         assert chat({"role": "assistant", "content": part}).preview is None
+
+
+def test_an_answer_that_is_only_a_picture_has_the_preview_of_a_picture():
+    picture = {"type": "image_generation_call", "id": "ig", "result": "AAAA", "size": "1024x1024", "quality": "high"}
+    assert responses(picture).preview == "1 image 1024x1024 high"
+    assert responses(picture, picture).preview == "2 images 1024x1024 high"
+    drawn = responses({"type": "reasoning", "summary": []}, {**picture, "revised_prompt": "A grey cat"})
+    assert (drawn.preview, drawn.text) == ("A grey cat", "A grey cat")
+    said = {"type": "message", "content": [{"type": "output_text", "text": "Here it is."}]}
+    assert responses(picture, said).preview == "Here it is."
+    assert responses({**picture, "result": None}).preview is None

@@ -50,11 +50,12 @@ class OpenSpan:
         events: Encoded once, when they come.
         items: What a generator yielded; `items_left_out` counts what was not kept of them.
         outputs_changed: The outputs were set since the last row was made.
+        asked: When the first model call below it began, and what was asked there; for a root without a preview.
     """
 
     __slots__ = (
-        "_attribute_bytes", "_attribute_rows", "_event_bytes", "_event_rows", "_is_full", "_packed_text", "attributes",
-        "chunks", "chunks_written", "events", "inputs", "items", "items_left_out", "model", "outputs",
+        "_attribute_bytes", "_attribute_rows", "_event_bytes", "_event_rows", "_is_full", "_packed_text", "asked",
+        "attributes", "chunks", "chunks_written", "events", "inputs", "items", "items_left_out", "model", "outputs",
         "outputs_changed", "preview", "privacy", "started", "status", "text",
     )  # fmt: skip
 
@@ -77,6 +78,7 @@ class OpenSpan:
         self.status: tuple[str, str] | None = None
         self.model: str | None = None
         self.preview: str | None = None
+        self.asked: tuple[int, str] | None = None
         self.text = ""
         self._packed_text: bytes | None = None
         self._event_bytes = self._attribute_bytes = 0

@@ -61,6 +61,8 @@ __all__ = ["Assembler", "Hooks"]
 
 GIVEN_UP = f"closed by tracer: {OPEN_SPANS:,} younger spans were open"
 
+ROOT_STEPS = 100  # parents that are looked at on the way to the root
+
 Hooks = tuple[Callable[[str], str], ...]
 
 # Looking up an enum member takes 0.1 µs (Python 3.11).
@@ -269,8 +271,25 @@ class Assembler:
             patch.true_root = started.parent_id is None
             patch.name = started.name
             patch.state = patch.state or _IN_PROGRESS
-            patch.request_preview = span.preview or patch.request_preview
+            patch.request_preview = span.preview or (span.asked and span.asked[1]) or patch.request_preview
         return patch
+
+    def _tell_root(self, span: OpenSpan, asked: str) -> None:
+        """Let the root know what a model call below it was asked: the trace's preview if its function has no arguments.
+
+        The call that began first counts.
+        """
+        root: OpenSpan | None = span
+        for _ in range(ROOT_STEPS):
+            if root is None or root.started.experiment is not None:
+                break
+            root = self._open.get(root.started.parent_id or "")
+        moment = span.started.start_ns, asked
+        if root is None or root is span or root.started.experiment is None or root.started.operation is not None:
+            return
+        if root.asked is None or moment < root.asked:
+            root.asked = moment
+            self._trace_of(root)
 
     def _lose(self, span: OpenSpan, lost: dict[str, int]) -> None:
         dropped = self._patch(span.started.trace_id, span.started.start_ns).dropped
@@ -288,6 +307,8 @@ class Assembler:
             span.attributes.update(view.attributes)
             span.touch_attributes()
             span.model, span.preview, span.text = view.model, view.preview, view.text
+            if view.preview and started.span_type in MODEL_CALL_TYPES:
+                self._tell_root(span, view.preview)
             if payload.truncated:
                 self._count_truncated(span, "inputs", payload.truncated)
         return SpanRow(

@@ -12,6 +12,7 @@ from tracer.interpret.choices import describe_error, read_head
 from tracer.interpret.citations import read_citations
 from tracer.interpret.cost import billed_searches
 from tracer.interpret.hosted import hosted_calls
+from tracer.interpret.images import picture_preview
 from tracer.interpret.item_times import ItemTimes
 from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line
 from tracer.interpret.response_stream import ResponseStream
@@ -106,7 +107,11 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
     asked = describe_calls(calls)
     wanted = f"to be approved: {describe_calls(approvals)}" if approvals else ""
     view.preview = one_line("\n".join(spoken) or asked or wanted or "\n".join(refusals) or "\n".join(thoughts))
-    view.text = join_texts([*spoken, asked, wanted, *refusals, *thoughts])
+    pictures = [item for item in output if item.get("type") == "image_generation_call" and item.get("result")]
+    prompts = [prompt for picture in pictures if (prompt := as_text(picture.get("revised_prompt")))]
+    if pictures and not (spoken or asked or wanted or refusals):  # an answer that is only a picture
+        view.preview = picture_preview(len(pictures), prompts, pictures[0])
+    view.text = join_texts([*spoken, asked, wanted, *refusals, *thoughts, *prompts])
     view.children = hosted_calls(body, times)
     view.attributes.update(billed_searches(body))
     _read_status(body, view)
