@@ -27,7 +27,6 @@ from tracer._config import Settings
 from tracer.assembly.assembler import Assembler
 from tracer.capture.records import Codec, Ending, HttpFacts, Payload, Rank, SpanEnded, SpanStarted, encode
 from tracer.pipeline._queue import RecordQueue
-from tracer.pipeline.worker import BATCH_MAX_BYTES
 from tracer.spans.opening import open_span
 from tracer.store import open_store
 from tracer.store.base import Batch
@@ -247,7 +246,7 @@ def _assembled_batches(spans: int) -> Iterator[Batch]:
     for _ in range(spans):
         for made in chat_records():
             queue.push(encode(made), Rank.END)
-    while records := queue.drain(settings.batch_max_records, BATCH_MAX_BYTES):
+    while records := queue.drain(settings.batch_max_records):
         for record in records:
             assembler.feed(record)
         yield assembler.take_batch()

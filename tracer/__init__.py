@@ -12,20 +12,11 @@ from tracer import export, openai, redact, sync
 from tracer._api import (
     autolog,
     configure,
-    delete_feedback,
-    delete_trace_tag,
-    delete_traces,
     flush,
     get_current_active_span,
     get_last_active_trace_id,
-    get_media,
-    get_trace,
     get_tracking_uri,
-    list_feedback,
-    log_feedback,
-    search_traces,
     set_experiment,
-    set_trace_tag,
     set_tracking_uri,
     shutdown,
     stats,
@@ -57,6 +48,17 @@ from tracer._models import (
     TraceState,
 )
 from tracer._signals import flush_on_signal
+from tracer._stored import (
+    delete_feedback,
+    delete_trace_tag,
+    delete_traces,
+    get_media,
+    get_trace,
+    list_feedback,
+    log_feedback,
+    search_traces,
+    set_trace_tag,
+)
 from tracer.export import (
     to_pandas,
     trace_services,  # noqa: F401  importing it lets traces read media and draw pages

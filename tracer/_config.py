@@ -43,7 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         queue_max_records: Records that may wait for the worker.
         queue_max_bytes: Bytes that may wait for the worker.
         batch_max_records: Records that are written in one transaction.
-        batch_interval: Seconds between two looks at the queue while there is work.
+        batch_interval: Seconds between two looks at the queue while there is work. Reading and exit don't wait for it.
+            A shorter interval costs a service with few calls more CPU (``python -m benchmarks.interval``).
         max_payload_bytes: Bytes of one body or value that are kept. The rest is cut off; the cut is marked and counted.
         crash_ring_bytes: Bytes of shared memory that keep waiting records if the process is killed. 0 switches that
             off; the least is 64 KiB. A change counts for databases that are opened after it.
@@ -71,12 +72,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             (`tracer.interpret.rates.UNITS` lists all names; ``*`` in a model's name matches anything;
             ``"tiers": {"flex": {…}}`` gives prices of service tiers), or a function from `tracer.PricedCall` to US
             dollars or None. In the environment: JSON, or ``module:name``.
+        propagate_to_threads: Work that is handed to a ``ThreadPoolExecutor``, or to ``loop.run_in_executor``, belongs
+            to the span that was current there. `autolog` with ``disable=True`` ends that. If False, each call in such a
+            thread is a trace of its own.
     """
 
     queue_max_records: int = 16_384
     queue_max_bytes: int = 64 * MIB
     batch_max_records: int = 1_024
-    batch_interval: float = 0.1
+    batch_interval: float = 0.5
     max_payload_bytes: int = 16 * MIB
     crash_ring_bytes: int = 32 * MIB
     spool_max_bytes: int = 1024 * MIB
@@ -88,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redact: tuple[Redactor, ...] = ()
     read_timeout: float = 60.0
     prices: Prices | None = None
+    propagate_to_threads: bool = False
 
 
 def updated(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -125,7 +130,7 @@ def _parse(name: str, variable: str, text: str) -> Any:
         return [_import(variable, path.strip()) for path in text.split(",")]
     if name == "prices":
         return _prices_of(variable, text)
-    if name == "capture_content":
+    if name in ("capture_content", "propagate_to_threads"):
         word = text.strip().lower()
         if word not in _BOOLEANS:
             raise ConfigurationError(f"{variable} must be true or false, got {text!r}")
@@ -252,4 +257,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "redact": _redactors,
     "read_timeout": _number(0.001, 86_400),
     "prices": _prices,
+    "propagate_to_threads": _boolean,
 }

@@ -6,7 +6,7 @@ In a thread that runs an event loop these functions would block that loop, so us
 
 from __future__ import annotations
 
-from tracer import _api
+from tracer import _api, _stored
 from tracer.pipeline.bridge import blocking
 
 __all__ = [
@@ -23,14 +23,14 @@ __all__ = [
     "shutdown",
 ]
 
-delete_feedback = blocking(_api.delete_feedback)
-delete_trace_tag = blocking(_api.delete_trace_tag)
-delete_traces = blocking(_api.delete_traces)
+delete_feedback = blocking(_stored.delete_feedback)
+delete_trace_tag = blocking(_stored.delete_trace_tag)
+delete_traces = blocking(_stored.delete_traces)
 flush = blocking(_api.flush)
-get_media = blocking(_api.get_media)
-get_trace = blocking(_api.get_trace)
-list_feedback = blocking(_api.list_feedback)
-log_feedback = blocking(_api.log_feedback)
-search_traces = blocking(_api.search_traces)
-set_trace_tag = blocking(_api.set_trace_tag)
+get_media = blocking(_stored.get_media)
+get_trace = blocking(_stored.get_trace)
+list_feedback = blocking(_stored.list_feedback)
+log_feedback = blocking(_stored.log_feedback)
+search_traces = blocking(_stored.search_traces)
+set_trace_tag = blocking(_stored.set_trace_tag)
 shutdown = blocking(_api.shutdown)

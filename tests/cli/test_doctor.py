@@ -34,7 +34,7 @@ def test_healthy_installation_has_no_problem(uri: str) -> None:
     assert finding(ended, "search")["value"].startswith("lark ")
     patched = [found for found in ended.json["findings"] if found["topic"] == "patching"]
     assert "AsyncAPIClient.request" in patched[0]["value"]
-    assert patched[1]["value"] == "completely"
+    assert [found["value"] for found in patched[1:]] == ["no client", "completely"]
     assert ("ok", "database", "writable", "yes") in {tuple(row) for row in invoke("doctor").rows if len(row) == 4}
 
 
@@ -65,9 +65,32 @@ def test_a_process_that_can_not_be_traced_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_the_sdk_is_left_as_it_was(uri: str) -> None:
-    before = openai._base_client.AsyncAPIClient.request
+    function = openai._base_client.AsyncAPIClient.request
+    before = function.__code__
     invoke("doctor")
-    assert openai._base_client.AsyncAPIClient.request is before
+    assert openai._base_client.AsyncAPIClient.request is function
+    assert function.__code__ is before
+
+
+def test_a_client_that_by_passes_tracer_is_a_problem(tmp_path: Path) -> None:
+    ended = run_bare(
+        tmp_path,
+        """
+        import openai
+
+        class Own(openai.OpenAI):
+            def request(self, *args, **kwargs):
+                return "an answer of its own"
+
+        from tracer.cli import main
+        try:
+            main(["doctor"])
+        except SystemExit as exit:
+            print("exit code", exit.code)
+        """,
+    )
+    assert "problem: by-passed by: calls through __main__.Own may not be traced" in ended.out
+    assert ended.out.endswith("exit code 1\n")
 
 
 def test_a_database_that_is_not_there_is_no_problem_and_not_made(tmp_path: Path) -> None:

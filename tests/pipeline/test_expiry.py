@@ -135,6 +135,6 @@ def test_a_failure_to_delete_is_told_and_stops_nothing(tracer_log: list[object])
 def test_durability_reaches_the_store(durability: str, durable: bool) -> None:
     with isolated("memory://"):
         tracer.configure(durability=durability)
-        assert runtime.pipeline._worker.store.durable is durable
+        assert runtime.pipeline._worker.store.options.durable is durable
         tracer.configure(durability="full")
-        assert runtime.pipeline._worker.store.durable
+        assert runtime.pipeline._worker.store.options.durable

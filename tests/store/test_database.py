@@ -57,7 +57,6 @@ async def database(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[
 
 
 async def test_a_function_runs_whole_in_the_connections_thread(database: Database) -> None:
-    """Guards the use of aiosqlite's internals: a new version of it that changes them fails here."""
     assert await database.write(add, 1) != threading.current_thread().name
     assert await database.read(values) == [1]
     with pytest.raises(ZeroDivisionError):
@@ -123,11 +122,11 @@ async def test_durability_counts_from_the_next_write_on(changed: str, path: Path
 
     if changed == "while it is open":
         assert await in_force() == [1, 0]
-    database.durable = True
+    database.options.durable = True
     assert await in_force() == [3, 1]
     await database.aclose()
     assert await in_force() == [3, 1]
-    database.durable = False
+    database.options.durable = False
     assert await in_force() == [1, 0]
     await database.aclose()
 

@@ -23,9 +23,6 @@ from tracer.store.sqlite import SqliteStore
 
 from .rows import simple
 
-# A thread of aiosqlite that has connected only when its test, and so its loop, is over can't tell anybody, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 PATIENCE = 60.0  # seconds after which something counts as hanging
 
@@ -208,9 +205,8 @@ async def test_a_fork_closes_all_connections_and_waits_for_no_read(database: Dat
     assert await database.read(values) == [1]
 
 
-async def test_a_new_event_loop_finds_connections(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_event_loop_finds_connections(path: Path) -> None:
     """The last loop ended in the middle of reads, which gave back no connection."""
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # aiosqlite's threads die: they answer a closed loop
     database, slow = Database(path, make_table), [Slow() for _ in range(READERS)]
 
     async def begin() -> None:
@@ -261,10 +257,10 @@ async def test_a_search_by_regular_expressions_is_stopped(store: SqliteStore) ->
 
 async def test_a_search_over_its_time_limit_is_stopped_and_says_so(any_store: SqliteStore) -> None:
     await any_store.write(simple(*range(1_000), name="a" * 900))
-    any_store.time_limit = 0.2
+    any_store.options.time_limit = 0.2
     with pytest.raises(ReadTimeoutError, match=r"search took longer than 0\.2 s.*read_timeout"):
         await any_store.search_traces(TraceQuery(filter_string=SLOW_PATTERNS))
-    any_store.time_limit = None
+    any_store.options.time_limit = None
     assert len(await any_store.search_traces(TraceQuery(max_results=5))) == 5
 
 
@@ -274,22 +270,22 @@ async def test_the_limit_includes_the_wait_for_a_connection(store: SqliteStore) 
     for _ in range(SEARCHES):
         slow = Slow()
         tasks.append(await slow.begin(store._database.search(slow)))
-    store.time_limit = 0.2
+    store.options.time_limit = 0.2
     with pytest.raises(ReadTimeoutError):
         await store.search_traces(TraceQuery())
     for task in tasks:
         await cancel(task)
-    store.time_limit = PATIENCE
+    store.options.time_limit = PATIENCE
     assert await store.search_traces(TraceQuery()) == []
 
 
 async def test_opening_is_not_cut_short_by_the_limit(path: Path) -> None:
     store = open_store(f"sqlite:///{path}")
-    store.time_limit = 1e-6
+    store.options.time_limit = 1e-6
     for _ in range(3):
         with pytest.raises(ReadTimeoutError):
             await store.search_traces(TraceQuery())
-    store.time_limit = None
+    store.options.time_limit = None
     assert await store.search_traces(TraceQuery()) == []
     await store.aclose()
 
@@ -300,7 +296,7 @@ async def test_the_limit_holds_where_there_is_no_thread(path: Path, monkeypatch:
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     database = Database(path, make_table)
-    database.time_limit = 0.2
+    database.options.time_limit = 0.2
     with pytest.raises(TimeoutError):
         await database.read(Slow())
     assert await database.read(values) == []

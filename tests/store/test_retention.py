@@ -36,7 +36,7 @@ async def left(store: SqliteStore) -> list[int]:
 
 async def expire(store: SqliteStore, retention: Retention, *, steps: int = 2_000) -> int:
     """Delete until nothing is due, and return the number of steps that deleted."""
-    store.retention = retention
+    store.options.retention = retention
     for step in range(steps):
         if not await store.expire():
             return step
@@ -140,7 +140,7 @@ async def test_a_trace_that_alone_is_too_large_ends_the_deletion(store: SqliteSt
 async def test_a_large_trace_goes_in_small_steps_and_counts_once(store: SqliteStore) -> None:
     spans = [span(1, span_id=span_id(number), start_time_ns=1) for number in range(1, 1_001)]
     await store.write(batch(spans, [patch(1, start_time_ns=1, end_time_ns=2)]))
-    store.retention = AGE
+    store.options.retention = AGE
     counts = []
     while await store.expire():
         counts.append((await ask(store, "SELECT count(*) FROM spans"))[0][0])
@@ -155,7 +155,7 @@ async def test_a_step_has_few_large_spans(field: str, size: int, most: int, stor
     value: Any = "x" * size if field == "text" else b'"' + b"x" * size + b'"'
     for number in range(20):
         await store.write(aged(number, 300, **{field: value}))
-    store.retention = AGE
+    store.options.retention = AGE
     before = 20
     while await store.expire():
         assert before - (before := len(await left(store))) <= most

@@ -163,7 +163,7 @@ class Assembler:
 
     def _on_chunk(self, record: SpanChunk, hooks: Hooks) -> None:
         if span := self._touch(record.span_id, hooks):
-            span.chunks.append((record.time_ns, record.data))
+            span.add_chunk(record.time_ns, record.data)
 
     def _on_noted(self, record: SpanNoted, hooks: Hooks) -> None:
         span = self._touch(record.span_id, hooks)
@@ -184,7 +184,7 @@ class Assembler:
         if not span.add_event((span.privacy.redact(record.name), record.time_ns, attributes), self.max_payload_bytes):
             self._lose_event(span)
         elif payload is not None and payload.data:
-            span.items.append(attributes["value"])
+            span.add_item(attributes["value"])
 
     def _lose_event(self, span: OpenSpan) -> None:
         self.counts.events += 1
@@ -335,7 +335,7 @@ class Assembler:
         self._batch.spans.append(row)
         new_chunks = span.chunks[span.chunks_written :]
         if new_chunks and span.privacy.keeps_reads(span.chunks[max(0, span.chunks_written - 1) :]):
-            self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, new_chunks))
+            self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, list(new_chunks)))
         span.chunks_written = len(span.chunks)
         self._trace_of(span)
 
@@ -408,7 +408,7 @@ class Assembler:
         if operation == "speech" and ended.outputs is not None and span.chunks:
             whole = encoding is None and "chunks" not in (ended.lost or {})
             payload = binary_answer(ended.outputs, span.chunks) if whole else ended.outputs
-            span.chunks = []
+            span.chunks = ()
         if span.chunks and operation is not None:
             view: ResponseView | None = read_stream(
                 operation, span.chunks, span.privacy, content_type=content_type, content_encoding=encoding

@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError, TraceNotFoundError, TracerError
+from tracer._format import clean
 from tracer.cli import database, demo, doctor, traces, ui
-from tracer.cli._output import clean, print_json
+from tracer.cli._output import print_json
 
 __all__ = ["app", "run"]
 

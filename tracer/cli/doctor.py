@@ -148,11 +148,15 @@ def _patching() -> Iterator[Finding]:
         yield Finding(topic="patching", name="openai", value="failed", state="problem", remedy=str(error))
         return
     from tracer.openai import _patch
+    from tracer.openai._bypasses import BYPASS, find_bypasses
 
+    bypasses = find_bypasses()
     touched = [f"{owner.__name__}.{name}" for owner, name in _patch._patched]
     yield _judged(
         "patching", "openai", ", ".join(sorted(touched)), bool(touched), "tracer can't patch this openai package"
     )
+    remedy = "; ".join(BYPASS % found for found in bypasses.items())
+    yield _judged("patching", "by-passed by", ", ".join(bypasses) or "no client", not bypasses, remedy)
     tracer.autolog(disable=True)
     left = [f"{owner.__name__}.{name}" for owner, name in _patch._patched]
     remedy = "another library patched the same methods meanwhile; look for one that a .pth file imports"

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from tracer._api import search_traces
 from tracer._exceptions import ConfigurationError
 from tracer._models import Trace, TracePage
+from tracer._stored import search_traces
 from tracer.store.base import Store, TraceQuery
 
 __all__ = ["iterate_query", "iterate_traces"]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracer import _models, sync
-from tracer._api import get_media
 from tracer._exceptions import TracerError
 from tracer._models import Media, Trace, TracePage, TraceServices
+from tracer._stored import get_media
 
 __all__ = ["StoreAndPages"]
 

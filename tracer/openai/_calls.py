@@ -8,6 +8,7 @@ would add a tenth to their time.
 from __future__ import annotations
 
 import functools
+import re
 from contextvars import ContextVar
 from typing import Any
 
@@ -34,6 +35,8 @@ __all__ = ["Call", "Options", "current_call", "running_call"]
 _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED
 
 TRACEPARENT = "traceparent"
+AZURE = "azure.ai.openai"
+DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 EVENT_STREAM_STARTS = (b"data:", b"event:", b":")
 UNSEEN_NOTE = "the response was not seen: tracing was switched off, or failed, while the call ran"
 
@@ -145,6 +148,8 @@ class Call:
             known = _start_attributes(self._client_class, operation.key, operation.name, host, scheme, port)
             if operation.attributes:
                 known = EncodedAttributes({**known.values, **dict(operation.attributes)})
+            if known.values[sc.PROVIDER_NAME] == AZURE and (deployment := _deployment_in(url)) is not None:
+                known = EncodedAttributes({**known.values, sc.REQUEST_MODEL: deployment})
             capture = self._options.capture_content
             if capture is None:
                 capture = span.pipeline.settings.capture_content
@@ -282,7 +287,19 @@ def _start_attributes(
 def _provider(client_class: type) -> str:
     """Return ``gen_ai.provider.name``. Azure's clients, subclassed or not, are recognised by their base class."""
     is_azure = any(base.__name__ == "BaseAzureClient" for base in client_class.__mro__)
-    return "azure.ai.openai" if is_azure else "openai"
+    return AZURE if is_azure else "openai"
+
+
+def _deployment_in(url: Any) -> str | None:
+    """Return the deployment that an Azure URL names; the body may name no model then.
+
+    ::
+
+        >>> _deployment_in(httpx2.URL("https://x.openai.azure.com/openai/deployments/gpt-5/chat/completions"))
+        'gpt-5'
+    """
+    found = None if url is None else DEPLOYMENT.search(url.path)
+    return None if found is None else found[1]
 
 
 def _facts_of(response: Any) -> HttpFacts | None:

@@ -22,8 +22,8 @@ from typing import Any
 from openai import _base_client as sdk
 from openai._streaming import AsyncStream, SSEDecoder, Stream
 
+from tracer.openai._redirect import Patch
 from tracer.openai._stream import end_as_closed
-from tracer.openai._websocket import Patch
 from tracer.spans.guard import guarded
 
 __all__ = ["seam"]

@@ -1,4 +1,4 @@
-"""The seam: seven methods of the SDK's base clients, patched on the class.
+"""The seam: methods of the SDK's base clients, patched where they are.
 
 ==========================================  ==========================================================
 ``SyncAPIClient.request``, async too        sees each logical call once, retries included
@@ -8,8 +8,8 @@
 ``SyncAPIResource.__init__``, async too     notices imports of WebSocket modules (`tracer.openai._websocket`)
 ==========================================  ==========================================================
 
-Patching the class reaches clients, resources and bound methods that exist already (openai-sdk-notes, 2), and leaves
-users the SDK's own return values.
+That reaches clients, resources and bound methods that exist already, also where other tools have put wrappers around
+them (`tracer.openai._redirect`), and leaves users the SDK's own return values.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from openai._compat import model_copy
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
 from tracer.openai import _older, _websocket
+from tracer.openai._bypasses import find_bypasses, notice_bypass, tell_of_bypasses
 from tracer.openai._calls import Call, Options, current_call, running_call
 from tracer.openai._kinds import call_class
 from tracer.openai._operations import find_operation
+from tracer.openai._redirect import Patch, Redirect, Replacement, find_function
 from tracer.spans.guard import guarded, report
 
 __all__ = ["Options", "instrument", "uninstrument"]
 
 _lock = threading.Lock()
-_patched: dict[tuple[type, str], tuple[Any, Any]] = {}  # (owner, name): (what was there, what we put there)
+_patched: dict[tuple[type, str], Redirect | Replacement] = {}  # by class and name of the method
 _options: Options | None = None  # None: switched off
 
 
@@ -44,15 +46,29 @@ def instrument(options: Options) -> None:
         _options = options
         _apply(_SEAM)
         _apply(_older.seam(_pause))
-        _apply(_websocket.seam(_get_options))
+        _apply_to_websockets()
+    tell_of_bypasses(find_bypasses())
 
 
-def _apply(seam: Iterable[_websocket.Patch]) -> None:
+def _apply(seam: Iterable[Patch]) -> None:
     for owner, name, wrap in seam:
-        current = owner.__dict__.get(name)  # older versions of the SDK lack some
-        if current is not None and not _leads_to_ours(current, owner, name):
-            _patched[owner, name] = current, wrap(current)
-            setattr(owner, name, _patched[owner, name][1])
+        if not _is_in_place(owner, name):
+            function = find_function(owner, name)
+            if function is not None:
+                _patched[owner, name] = Redirect(function, wrap)
+            elif name in owner.__dict__:  # older versions of the SDK lack some
+                _patched[owner, name] = Replacement(owner, name, wrap)
+
+
+def _apply_to_websockets() -> None:
+    for owner, name, wrap in _websocket.seam(_get_options):  # a function may have two names here, with two wrappers
+        if name in owner.__dict__ and not _is_in_place(owner, name):
+            _patched[owner, name] = Replacement(owner, name, wrap)
+
+
+def _is_in_place(owner: type, name: str) -> bool:
+    patched = _patched.get((owner, name))
+    return patched is not None and patched.is_in_place
 
 
 def _get_options() -> Options | None:
@@ -60,26 +76,13 @@ def _get_options() -> Options | None:
 
 
 def uninstrument() -> None:
-    """Put the SDK's own methods back.
-
-    If another library has wrapped our wrapper meanwhile, its wrapper stays, and ours below it does nothing.
-    """
+    """Give the SDK's methods back what they were. Wrappers that other libraries have put around them stay."""
     global _options
     with _lock:
         _options = None
-        for (owner, name), (original, ours) in list(_patched.items()):
-            if owner.__dict__.get(name) is ours:
-                setattr(owner, name, original)
-                del _patched[owner, name]
-
-
-def _leads_to_ours(function: Any, owner: type, name: str) -> bool:
-    """Tell whether a method is our wrapper, or another library's around ours."""
-    _, ours = _patched.get((owner, name), (None, None))
-    seen = 0
-    while function is not None and function is not ours and seen < 100:
-        function, seen = getattr(function, "__wrapped__", None), seen + 1
-    return function is not None and function is ours
+        for key, patched in list(_patched.items()):
+            if patched.undo():
+                del _patched[key]
 
 
 # --- calls ----------------------------------------------------------------------------------------------------------
@@ -208,6 +211,8 @@ def _wrap_build_request(original: Callable[..., Any]) -> Callable[..., Any]:
         call = running_call()
         if call is not None:
             call.request_built(request)
+        elif _options is not None and not kwargs.get("retries_taken"):
+            notice_bypass(self, args[0] if args else kwargs.get("options"))
         return request
 
     return _build_request
@@ -291,10 +296,10 @@ def _wrap_resource(original: Callable[..., Any]) -> Callable[..., Any]:
 def _patch_news() -> None:
     with _lock:
         if _options is not None:
-            _apply(_websocket.seam(_get_options))
+            _apply_to_websockets()
 
 
-_SEAM: list[_websocket.Patch] = [
+_SEAM: list[Patch] = [
     (sdk.SyncAPIClient, "request", _wrap_sync_request),
     (sdk.AsyncAPIClient, "request", _wrap_async_request),
     (sdk.SyncAPIClient, "_process_response", _wrap_process_response),

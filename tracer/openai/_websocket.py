@@ -30,16 +30,14 @@ from typing import Any
 
 from tracer.capture.records import Ending
 from tracer.openai._calls import Options
+from tracer.openai._redirect import Patch
 from tracer.openai._websocket_session import Kind, Session
 from tracer.process.imports import imported
 from tracer.spans.context import current_span, is_generator, leave
 from tracer.spans.guard import guarded
 from tracer.spans.live_span import LiveSpan
 
-__all__ = ["Patch", "has_news", "seam"]
-
-Patch = tuple[type, str, Callable[[Any], Any]]
-"""The class, the method's name, and a function that makes the new method from the old one."""
+__all__ = ["has_news", "seam"]
 
 GetOptions = Callable[[], "Options | None"]
 

@@ -79,7 +79,7 @@ class BatchWriter:
 
     def hurry(self, timeout: float) -> None:
         """Keep what comes from now on within `timeout` seconds: what can't be written by then goes into the spool."""
-        self._stop_at = self._store.deadline = time.monotonic() + timeout - min(KEPT_BACK, timeout / 2)
+        self._stop_at = self._store.options.deadline = time.monotonic() + timeout - min(KEPT_BACK, timeout / 2)
 
     @property
     def seconds_left(self) -> float:
@@ -155,7 +155,7 @@ class BatchWriter:
     async def _try(self, batch: Batch, records: int) -> Fate | None:
         """Try to write a batch; None if trying again may help."""
         patience = LOCK_PATIENCE if self.failing_since is not None else float("inf")
-        self._store.deadline = min(self._stop_at, time.monotonic() + patience)
+        self._store.options.deadline = min(self._stop_at, time.monotonic() + patience)
         try:
             await self._store.write(batch)
         except TransientStoreError as error:

@@ -24,7 +24,7 @@ class Expiry:
     """Deletes in short steps, between which batches are written. Belongs to the worker's loop.
 
     Args:
-        store: Knows what to delete (`Store.retention`).
+        store: Knows what to delete (`StoreOptions.retention`).
         is_pressed: The worker can hardly keep up with the records.
         is_failing: The store takes nothing now.
         on_deleted: Called when nothing is due any more, and something was deleted.
@@ -48,7 +48,7 @@ class Expiry:
 
     def look(self) -> None:
         """Something was written, or the settings may be others: look soon. Costs nothing without limits."""
-        if self._store.retention.is_limited:
+        if self._store.options.retention.is_limited:
             self._event.set()
 
     async def run(self) -> None:
@@ -64,7 +64,7 @@ class Expiry:
             if has_deleted:
                 has_deleted = False
                 self._on_deleted()
-            is_limited = self._store.retention.is_limited
+            is_limited = self._store.options.retention.is_limited
             if is_limited:
                 await anyio.sleep(LOOK_EVERY)
             with anyio.move_on_after(IDLE_LOOK_EVERY if is_limited else None):

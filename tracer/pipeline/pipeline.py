@@ -14,7 +14,6 @@ import msgspec
 
 from tracer._config import Settings
 from tracer._exceptions import ClosedError, StoreError
-from tracer.assembly.counts import AssemblyCounts
 from tracer.capture.limits import VALUE_ITEMS
 from tracer.capture.records import (
     Codec,
@@ -156,10 +155,10 @@ class Pipeline:
         self._worker.wake()
 
     def _configure_store(self) -> None:
-        store, settings = self._worker.store, self.settings
-        store.time_limit = settings.read_timeout
-        store.durable = settings.durability == "full"
-        store.retention = Retention(max_age=settings.retention_max_age, max_bytes=settings.retention_max_bytes)
+        options, settings = self._worker.store.options, self.settings
+        options.time_limit = settings.read_timeout
+        options.durable = settings.durability == "full"
+        options.retention = Retention(max_age=settings.retention_max_age, max_bytes=settings.retention_max_bytes)
 
     def push(self, record: Record, rank: Rank, body: Payload | None = None) -> bool:
         """Encode a record and queue it. If it is refused, count it and return False. Never blocks, never raises.
@@ -284,9 +283,14 @@ class Pipeline:
         return self.submit(end_ring, barrier=True)
 
     def submit(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> Answer[T]:
-        """Run a coroutine function on the open store in the worker's loop.
+        """Ask a `question` at once. If Ctrl-C comes before its answer is returned, the job may run to its end."""
+        return self.question(job, barrier=barrier).ask()
 
-        With `barrier` it runs after everything that was accepted so far is written.
+    def question(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> Answer[T]:
+        """Return the answer of a coroutine function that runs on the open store in the worker's loop.
+
+        `Answer.ask`, which `bridge.wait` calls, submits it. With `barrier` it runs after everything that was accepted
+        before that is written.
 
         Raises:
             ClosedError: After `stop`.
@@ -304,7 +308,7 @@ class Pipeline:
             await worker.adoption.adopt_for_reader()
             return await job(worker.store)
 
-        return worker.submit(run)
+        return worker.question(run)
 
     def redact(self, text: str) -> str:
         """Apply the hooks to a text that goes to the store without a record. A failure is counted.
@@ -369,12 +373,10 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Count. Safe in any thread."""
-        counts = (
-            self._worker.writer.counts
-        )  # read before the queue's counts, so that what is settled is always accepted
+        worker = self._worker
+        counts = worker.writer.counts  # read before the queue's, so that what is settled is always accepted
         queue = self.queue.statistics()
-        assembler = self._worker.assembler
-        assembly = assembler.counts if assembler is not None else AssemblyCounts()
+        assembly = worker.settler.assembler.counts
         dropped = {
             **queue.refused,
             "encode": self._encode_failed.value,
@@ -393,17 +395,17 @@ class Pipeline:
             spans=counts.spans,
             batches=counts.batches,
             retries=counts.retries,
-            open_spans=assembler.open_spans if assembler is not None else 0,
+            open_spans=worker.settler.assembler.open_spans,
             given_up=assembly.given_up,
             unsampled=self.unsampled.value,
-            expired=self._worker.store.expired,
+            expired=worker.store.expired,
             truncated=assembly.truncated + self._truncated.value,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
             spooled=counts.spooled,
-            crash_ring=self._worker.crash_ring.place,
+            crash_ring=worker.crash_ring.place,
             unringed=self.queue.unringed,
-            files_moved_aside=self._worker.store.files_moved_aside,
-            slow_hooks=self._worker.hooks.slow,
+            files_moved_aside=worker.store.files_moved_aside,
+            slow_hooks=worker.hooks.slow,
             last_error=self._errors.last,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import logging
 import threading
@@ -23,22 +24,18 @@ from anyio.abc import TaskGroup
 from tracer._config import Settings
 from tracer._exceptions import ClosedError, StoreError, TracerError
 from tracer.capture.own_work import own_work
-from tracer.capture.records import Encoded, LargeRecord
-from tracer.pipeline._batch_writer import RETRY_LAST, BatchWriter, Fate
+from tracer.capture.records import Encoded
+from tracer.pipeline._batch_writer import RETRY_LAST, BatchWriter
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._expiry import Expiry
 from tracer.pipeline._hook_watch import HookWatch
 from tracer.pipeline._jobs import Answer, Jobs
-from tracer.pipeline._losses import Losses
 from tracer.pipeline._queue import RecordQueue
-from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.crash_ring import CrashRing
 from tracer.process.native_threads import is_outdated, new_event_loop, start_thread, wait_for, why_there_are_none
-from tracer.store.base import Batch, Store
-from tracer.store.process import current_process
+from tracer.store.base import Store
 
 if TYPE_CHECKING:
-    from tracer.assembly.assembler import Assembler
     from tracer.pipeline.adoption import Adoption, Reading
 
 __all__ = ["Worker", "import_modules"]
@@ -46,16 +43,14 @@ __all__ = ["Worker", "import_modules"]
 T = TypeVar("T")
 logger = logging.getLogger("tracer")
 
-BATCH_MAX_BYTES = 8 * 1024 * 1024
 BUSY_FOR = 1.0  # seconds without a record after which the worker sleeps until it is woken
-BACKLOG = 1_024  # with this many records in the queue, the worker no longer lets other threads go first
 RESTART_AFTER = 1.0  # seconds from a failure of the worker itself to its next try
 READ_PATIENCE = 30.0  # seconds of failing writes, or of one hook call, after which a waiting reader gets an error
 # What the thread needs, the first for `anyio.run`. `import tracer` takes half of its time without them. We import them
 # before the thread starts, for two reasons. The thread may still run while the interpreter exits. There an import can
 # change the exit code of a KeyboardInterrupt to 1 (`exec`, which dataclasses use, clears CPython's mark of the
 # interrupt). And a module's import lock that the thread holds at a fork is never released in the child.
-MODULES = ("anyio._backends._asyncio", "tracer.assembly.assembler", "tracer.pipeline.adoption", "ctypes")
+MODULES = ("anyio._backends._asyncio", "tracer.pipeline._settler", "tracer.pipeline.adoption", "ctypes")
 # anyio 4.16 imports these names when they are first used; up to CPython 3.10 even that of a loaded module takes a lock.
 ANYIO_NAMES = (
     "CancelScope", "Event", "Lock", "create_task_group", "fail_after", "lowlevel", "move_on_after", "run", "sleep",
@@ -82,6 +77,7 @@ class Worker:
     Attributes:
         writer: Brings batches into the store, and counts.
         hooks: Runs and watches the user's hooks.
+        settler: Makes rows of records.
         store: The store.
     """
 
@@ -93,20 +89,20 @@ class Worker:
         errors: ErrorLog,
     ) -> None:
         import_modules()
-        self.assembler: Assembler | None = None
+        from tracer.pipeline._settler import Settler
+
         self.is_running = False
         self.hooks = HookWatch()
         self.crash_ring = CrashRing(queue, settings)
         self.writer = BatchWriter(store, queue, settings, errors)
         self.store = store
+        self.settler = Settler(queue, self.writer, self.crash_ring, self.hooks, errors)
         self._queue = queue
         self._settings = settings
         self._errors = errors
-        self._jobs = Jobs(self.obstacle)
-        self._losses = Losses(self._count_losses)
+        self._jobs = Jobs()
         self._starting = threading.Lock()
         self._thread_id: int | None = None
-        self._slices = Slices()
         self._ended = threading.Event()
         self._stopping = threading.Event()
         self._retiring = False
@@ -151,23 +147,29 @@ class Worker:
             if NO_THREAD_AT_EXIT not in str(error) and why_there_are_none() is None:
                 self._errors.report("the worker could not be started, records stay queued", error)
 
-    def submit(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
-        """Run a coroutine function in the worker's loop, where the store lives.
+    def question(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
+        """Return the answer of a coroutine function that runs in the worker's loop, where the store lives.
 
-        Raises:
+        `Answer.ask` submits it, and raises:
+
             StoreError: The thread could not be started.
             TracerError: Called from the worker's own thread, for example from a ``redact=`` hook.
         """
+        return Answer(functools.partial(self._submit, job), self.obstacle)
+
+    def submit(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
+        """Ask such a question at once."""
+        return self.question(job).ask()
+
+    def _submit(self, job: Callable[[], Awaitable[T]], answer: Answer[T]) -> None:
         if threading.get_ident() == self._thread_id:
             raise TracerError("tracer's own thread can't wait for itself: call this elsewhere than in a redact= hook")
-        future = self._jobs.add(job)
+        self._jobs.add(job, answer)
         try:
             self.start()
         except RuntimeError as error:
-            future.cancel()
             raise StoreError(f"tracer's worker could not be started: {error}") from error
         self.wake()
-        return future
 
     def wake(self) -> None:
         """Have the worker look at its queue and jobs now. Takes no lock."""
@@ -197,6 +199,11 @@ class Worker:
         """Ask the worker to end when nothing is queued and no span is open any more. False takes this request back."""
         self._retiring = retiring
         self.wake()
+
+    def abandon(self) -> None:
+        """Give up: count what is still queued as lost, and tell those who wait for answers."""
+        self.settler.give_up_queued()
+        self._jobs.fail_waiting(lambda: ClosedError("tracer was shut down"))
 
     def obstacle(self) -> StoreError | None:
         """Return an error if a hook has blocked the worker for half a minute; None otherwise."""
@@ -237,7 +244,7 @@ class Worker:
                 break
             except BaseException as error:
                 self._wake = None
-                self._settle_in_flight(_innermost(error))
+                self.settler.give_up_drained(_innermost(error))
                 if self._stopping.is_set():
                     self.abandon()
                     break
@@ -245,10 +252,6 @@ class Worker:
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
-        if self.assembler is None:
-            from tracer.assembly.assembler import Assembler  # imported already, by `import_modules`
-
-            self.assembler = Assembler(current_process(), self._errors.report)
         self._event = anyio.Event()
         self._job_event = anyio.Event()
         self._settled_event = anyio.Event()
@@ -266,7 +269,7 @@ class Worker:
                 tasks.start_soon(self._adopt_again_and_again)
                 tasks.start_soon(self._serve, tasks)
                 tasks.start_soon(self.expiry.run)
-                await self._pump(self.assembler)
+                await self._pump()
                 with anyio.move_on_after(self.writer.seconds_left):
                     await self._adopt()  # what children left, for example
                 await self.expiry.finish(self.writer.seconds_left)
@@ -285,7 +288,7 @@ class Worker:
             settings = self._settings()
             return self.hooks.redact(settings.redact), self.hooks.prices(settings.prices)
 
-        return Adoption(self.store, reading, self._offer)
+        return Adoption(self.store, reading, self.settler.offer)
 
     async def _adopt_again_and_again(self) -> None:
         """Take over what dead processes left, at the beginning and whenever `_tidy` asks for it."""
@@ -306,25 +309,27 @@ class Worker:
         self._job_event.set()
         self.expiry.look()
 
-    async def _pump(self, assembler: Assembler) -> None:
+    async def _pump(self) -> None:
         last_work = time.monotonic()
         while True:
             self._event = anyio.Event()
             settings = self._settings()
-            records = self._queue.drain(settings.batch_max_records, BATCH_MAX_BYTES)
-            if records or self._losses.are_new:
-                kept = await self._settle(records, settings, assembler)
+            records = self._queue.drain(settings.batch_max_records)
+            if records or self.settler.has_news:
+                kept = await self._settle(records, settings)
                 last_work = time.monotonic()
                 if not kept and self.writer.is_overdue:
                     return self.abandon()
                 if len(records) >= settings.batch_max_records or self._stopping.is_set():
                     await anyio.lowlevel.checkpoint()
                     continue
+                if self._is_outdated:  # a busy queue may never be found empty
+                    return None
             elif self.writer.can_replay:
                 last_work = time.monotonic()
                 if await self.writer.replay():
                     continue
-            elif self._should_end(assembler):
+            elif self._should_end():
                 return None
             busy = self._stopping.is_set() or time.monotonic() - last_work < BUSY_FOR
             if not busy and await self._tidy():
@@ -332,13 +337,25 @@ class Worker:
             interval = settings.batch_interval if self.writer.failing_since is None else RETRY_LAST
             await self._rest(interval if busy else None)
 
-    def _should_end(self, assembler: Assembler) -> bool:
+    async def _settle(self, records: list[Encoded], settings: Settings) -> bool:
+        kept = await self.settler.settle(records, settings)
+        self._settled_event.set()
+        self._settled_event = anyio.Event()
+        self.expiry.look()
+        return kept
+
+    def _should_end(self) -> bool:
         """Tell whether to end, when the queue is empty. Readers that are being served may finish until the deadline."""
         if self._stopping.is_set():
             return not (self._jobs.waiting or self._jobs.running) or self.writer.is_overdue
         if self._jobs.waiting or self._jobs.running:
             return False
-        return is_outdated() or (self._retiring and not assembler.open_spans)
+        return self._is_outdated or (self._retiring and not self.settler.assembler.open_spans)
+
+    @property
+    def _is_outdated(self) -> bool:
+        """Greenlets have taken the place of threads, and nobody waits for an answer."""
+        return is_outdated() and not (self._jobs.waiting or self._jobs.running)
 
     async def _tidy(self) -> bool:
         """Let the store do its own upkeep while there is no other work; return whether there is more to do."""
@@ -358,97 +375,6 @@ class Worker:
             return
         with anyio.move_on_after(interval):
             await self._event.wait()
-
-    # --- records --------------------------------------------------------------------------------------------------
-
-    async def _settle(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> bool:
-        """Assemble records, write the result and new losses, and count them; return False if all of them are lost."""
-        batch: Batch | None
-        ringed = self._queue.take_ringed()
-        try:
-            lost = self._feed(records, settings, assembler)
-            batch = assembler.take_batch(self._offer)
-        except Exception as error:
-            self._errors.report("records could not be assembled", error, len(records))
-            batch, lost = None, len(records)
-        if batch is not None and not self.crash_ring.is_left:
-            batch.sources = {ring.name: sequence for ring, sequence in ringed.items()}
-        fate = Fate.WRITTEN
-        if batch is not None:
-            batch.losses = self._losses.take()
-            if batch.traces or batch.spans or batch.losses:
-                fate = await self.writer.write(batch, len(records) - lost)
-            if fate is Fate.LOST:
-                self._losses.give_back(batch.losses)
-        if fate is Fate.LOST:
-            lost = len(records)
-            if self.writer.is_overdue:
-                self.crash_ring.leave()
-        try:
-            self.crash_ring.settle(ringed, assembler)
-        except Exception as error:
-            self._errors.report("the crash ring failed, and is used no more", error)
-            self.crash_ring.abandon()
-        spooled = len(records) - lost if fate is Fate.SPOOLED else 0
-        self.writer.count(settled=len(records), lost=lost, spooled=spooled)
-        self._settled_event.set()
-        self._settled_event = anyio.Event()
-        self.expiry.look()
-        return lost < len(records) or not records
-
-    def _feed(self, records: list[Encoded], settings: Settings, assembler: Assembler) -> int:
-        """Give the assembler its records, in time slices; return how many of them could not be used."""
-        failed, useless = 0, _useless(assembler)
-        assembler.prices, assembler.max_payload_bytes = self.hooks.prices(settings.prices), settings.max_payload_bytes
-        redact = self.hooks.redact(settings.redact)
-        self._slices.begin()
-        for record in records:
-            try:
-                if isinstance(record, LargeRecord):
-                    self.crash_ring.look_at(record)
-                assembler.feed(record, redact)
-            except Exception as error:
-                self._errors.report("a record could not be interpreted", error)
-                failed += 1
-            self._offer()
-        return failed + _useless(assembler) - useless
-
-    def _offer(self) -> None:
-        """Let the user's threads go first, unless they produce more than we could then write.
-
-        A thread that computes keeps the GIL for 5 ms each time it gets it. If we took turns with such a thread, one
-        short slice of ours for each of its 5 ms, we could not keep up with 300 calls a second. So with a backlog we do
-        not offer the GIL, and keep it until the interpreter takes it from us.
-        """
-        if len(self._queue) < BACKLOG:
-            self._slices.offer()
-
-    def _count_losses(self) -> dict[str, int]:
-        counts = self.writer.counts
-        return {
-            "start": self._queue.statistics().refused["start"],
-            "lost": counts.lost,
-            "spool": counts.shed + counts.shed_of_others,
-        }
-
-    def _settle_in_flight(self, error: BaseException) -> None:
-        """Count what was drained when the loop failed as lost.
-
-        If it was assembled, it may still be written later. So this may count too many records as lost, never too few.
-        """
-        in_flight = self._queue.drained - self.writer.counts.settled
-        self._errors.report("records were lost as the worker failed; it starts again", error, in_flight)
-        self.writer.count(settled=in_flight, lost=in_flight)
-
-    def abandon(self) -> None:
-        """Give up: count what is still queued as lost, and tell those who wait for answers.
-
-        What the crash ring has of it is not lost after all. The next process will find that out.
-        """
-        self.crash_ring.leave()
-        while records := self._queue.drain(1_024, BATCH_MAX_BYTES):
-            self.writer.count(settled=len(records), lost=len(records))
-        self._jobs.fail_waiting(lambda: ClosedError("tracer was shut down"))
 
     # --- jobs: run in the worker's loop ---------------------------------------------------------------------------
 
@@ -492,10 +418,6 @@ def import_modules() -> None:
     for name in ANYIO_NAMES:
         getattr(anyio, name)
     get_async_backend("asyncio")  # `anyio.run` would import it
-
-
-def _useless(assembler: Assembler) -> int:
-    return assembler.counts.undecodable + assembler.counts.orphaned
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -67,7 +67,7 @@ class Source:
         if self._file is not None and self._identity() is None:  # the file is gone: don't create an empty one
             raise StoreError(f"{self.name} is gone: its file was deleted or moved while it was being shown")
         self._store = open_store(self._store.uri)
-        self._store.time_limit = self._time_limit
+        self._store.options.time_limit = self._time_limit
         await self._store.open()
         self._adoption = Adoption(self._store)
         self._is_open, self._file = True, self._identity()

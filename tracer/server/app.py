@@ -50,7 +50,7 @@ def create_app(
 
     Args:
         store_or_uri: A tracking URI, or a store that is open in the event loop that will serve. The caller closes such
-            a store, and sets its `time_limit`.
+            a store, and sets its `options.time_limit`.
         token: The token that a browser or program must send, see `tracer.server._security.Guard`; None requires none.
         hosts: The host names that requests may use, without port: a guard against DNS rebinding.
         read_timeout: Seconds that a read may take. Then it is stopped, and the answer is an error that says so.

@@ -35,6 +35,7 @@ from tracer.store._private import make_private
 from tracer.store._readers import READERS, SEARCHES, SUMMARIES, Readers
 from tracer.store._rescue import OpenedFiles, leave, move_aside, set_free
 from tracer.store._thread import ConnectionThread
+from tracer.store.base import StoreOptions
 from tracer.store.uri import spool_directory
 
 __all__ = ["Database"]
@@ -54,29 +55,30 @@ class Database:
     Args:
         path: The file; None for memory.
         on_open: Called with the new writing connection, in its thread.
+        options: `time_limit` is kept here only where there is no thread; elsewhere the caller keeps it, by cancelling.
         rescues: Move a damaged file aside, and make a new one in its place.
 
     Attributes:
         was_open: It was open at least once, so a problem with opening it again may pass.
         moved_aside: How many damaged files were moved aside.
         opened: Which files are open, or were open last.
-        deadline: The moment (`time.monotonic`) from which on nothing waits for another process's lock.
-        durable: Each commit waits until the disk has it. A change counts from the next `write` on.
-        time_limit: Seconds that a read may take where there is no thread; None for no limit. Elsewhere the caller sets
-            a limit by cancelling.
+        options: As given, or the defaults.
     """
 
     def __init__(
-        self, path: Path | None, on_open: Callable[[sqlite3.Connection], None], *, rescues: bool = False
+        self,
+        path: Path | None,
+        on_open: Callable[[sqlite3.Connection], None],
+        options: StoreOptions | None = None,
+        *,
+        rescues: bool = False,
     ) -> None:
         self.path = path
         self.was_open = False
         self.moved_aside = 0
         self.opened = OpenedFiles(None, None, None)
-        self.deadline = float("inf")
-        self.durable = False
-        self.time_limit: float | None = None
         self._on_open = on_open
+        self.options = options or StoreOptions()
         self._rescues = rescues
         self._gate = Gate(closes=path is not None)
         self._writer: ConnectionThread | None = None
@@ -128,7 +130,7 @@ class Database:
             await self.open()
             assert self._writer is not None
             with contextlib.suppress(GoneError):
-                if self._is_durable is not (durable := self.durable):
+                if self._is_durable is not (durable := self.options.durable):
                     await self._writer.run(set_durability, durable, self.path)
                     self._is_durable = durable
                 return await self._writer.run(function, *args, **kwargs)
@@ -141,7 +143,7 @@ class Database:
         If the calling task is cancelled, the function is stopped.
 
         Raises:
-            TimeoutError: See `time_limit`.
+            TimeoutError: See `options`.
         """
         return await self._read(READERS, function, *args, **kwargs)
 
@@ -192,7 +194,7 @@ class Database:
     async def _open(self) -> None:
         if self._is_connected:
             for thread in self._threads:
-                await thread.revive()
+                thread.revive()
             return
         if self.path is not None and forked_in_use():
             raise StoreError(
@@ -258,7 +260,7 @@ class Database:
     async def _connect_writer(self) -> ConnectionThread:
         path = self.path
         if path is None:
-            return await self._connect(":memory:", WRITER_PRAGMAS)
+            return await self._connect(":memory:", (*CREATION_PRAGMAS, *WRITER_PRAGMAS))
         found = identity(path)
         # This comes before anything is changed: even PRAGMAs would change a newer version's file.
         if (problem := find_problem(path)) is not None:
@@ -300,7 +302,7 @@ class Database:
         return thread
 
     def _thread(self, database: str) -> ConnectionThread:
-        return ConnectionThread(self._gate, database, lambda: self.deadline, lambda: self.time_limit)
+        return ConnectionThread(self._gate, database, self.options)
 
     async def _beside(self, function: Callable[[Q], T], argument: Q) -> T:
         """Run a function that waits for other processes or looks at the file, in a thread that forks know of."""

@@ -32,6 +32,7 @@ __all__ = [
     "Retention",
     "SpanRow",
     "Store",
+    "StoreOptions",
     "TracePatch",
     "TraceQuery",
 ]
@@ -191,6 +192,22 @@ class Retention(msgspec.Struct, kw_only=True, frozen=True):
         return self.max_age is not None or self.max_bytes is not None
 
 
+class StoreOptions(msgspec.Struct):
+    """How a store works. Its owner may change them at any time; a change counts from the next call on.
+
+    Attributes:
+        time_limit: Seconds that a read may take; after that it raises ReadTimeoutError. None for no limit.
+        durable: A write waits until it would survive a power failure.
+        deadline: The moment (`time.monotonic`) from which on nothing waits for another process.
+        retention: What `Store.expire` deletes.
+    """
+
+    time_limit: float | None = None
+    durable: bool = False
+    deadline: float = float("inf")
+    retention: Retention = Retention()
+
+
 class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
     """The arguments of `tracer.search_traces`, validated where they are used."""
 
@@ -222,14 +239,8 @@ class Store(Protocol):
     """
 
     uri: str
-    deadline: float
-    """The moment (`time.monotonic`) from which on nothing waits for another process; infinity at first."""
-    time_limit: float | None
-    """Seconds that a read may take; after that it raises ReadTimeoutError. None, as at first, for no limit."""
-    durable: bool
-    """A write waits until it would survive a power failure. False at first; a change counts from the next write on."""
-    retention: Retention
-    """What `expire` deletes."""
+    options: StoreOptions
+    """May be changed at any time."""
     expired: int
     """How many traces `expire` has deleted."""
 

@@ -31,7 +31,7 @@ from tracer.store._read import TRACE_COLUMNS, read_live_chunks, read_traces
 from tracer.store._schema import migrate
 from tracer.store._text import count_steps, index_text
 from tracer.store._write import write_batch
-from tracer.store.base import Batch, Retention, TraceQuery
+from tracer.store.base import Batch, StoreOptions, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.query import neighbours, search
 from tracer.store.summaries import (
@@ -79,9 +79,9 @@ class SqliteStore:
     def __init__(self, uri: str, *, rescues: bool = False) -> None:
         self.uri = uri
         self._path = None if uri == MEMORY_URI else sqlite_path(uri)
-        self.retention = Retention()
+        self.options = StoreOptions()
         self.expired = 0
-        self._database = Database(self._path, self._prepare, rescues=rescues)
+        self._database = Database(self._path, self._prepare, self.options, rescues=rescues)
         self._process_id: str | None = None
         self._sources: dict[str, int] = {}
         self._carried: Running | None = None
@@ -145,33 +145,6 @@ class SqliteStore:
     def path(self) -> Path | None:
         """The file; None in memory."""
         return self._path
-
-    @property
-    def time_limit(self) -> float | None:
-        """Seconds that a read may take."""
-        return self._database.time_limit
-
-    @time_limit.setter
-    def time_limit(self, seconds: float | None) -> None:
-        self._database.time_limit = seconds
-
-    @property
-    def durable(self) -> bool:
-        """A write waits until it would survive a power failure."""
-        return self._database.durable
-
-    @durable.setter
-    def durable(self, durable: bool) -> None:
-        self._database.durable = durable
-
-    @property
-    def deadline(self) -> float:
-        """The moment from which on nothing waits for another process's lock."""
-        return self._database.deadline
-
-    @deadline.setter
-    def deadline(self, moment: float) -> None:
-        self._database.deadline = moment
 
     async def _write_or_rescue(self, batch: Batch) -> None:
         """Write. If the file is damaged, try again over a new connection; if it still is, write into a new file."""
@@ -256,15 +229,16 @@ class SqliteStore:
         return False
 
     async def expire(self) -> bool:
-        """Delete some of the traces that `retention` no longer keeps; return whether more may be left.
+        """Delete some of the traces that `options.retention` no longer keeps; return whether more may be left.
 
         A file that is no longer at the path, because it was moved to be kept, stays as it is.
         """
-        if not self.retention.is_limited or not self._database.is_open or not self._database.is_current:
+        retention = self.options.retention
+        if not retention.is_limited or not self._database.is_open or not self._database.is_current:
             return False
         with self._translated("expire"):
             await self._sweep()  # the traces of processes that are gone do not run
-            chosen = await self._database.read(choose_expired, self.retention, time.time_ns())
+            chosen = await self._database.read(choose_expired, retention, time.time_ns())
             if chosen is not None:
                 return await self._database.write(self._expire, chosen)
             if await self._database.read(has_much_free):
@@ -371,11 +345,12 @@ class SqliteStore:
     def _reading(self, what: str) -> Iterator[None]:
         """Read in this block, within the time limit: at its end the block is cancelled, which stops the query."""
         try:
-            with self._translated(what), anyio.fail_after(self.time_limit):
+            limit = self.options.time_limit
+            with self._translated(what), anyio.fail_after(limit):
                 yield
         except TimeoutError:
             raise ReadTimeoutError(
-                f"{redact_uri(self.uri)}: the {what} took longer than {self.time_limit:g} s and was stopped; ask for "
+                f"{redact_uri(self.uri)}: the {what} took longer than {limit:g} s and was stopped; ask for "
                 "less (a shorter range of time, fewer conditions) or raise read_timeout"
             ) from None
 
