@@ -9,11 +9,9 @@ from tracer.capture.records import Ending
 from tracer.interpret import Finish, ResponseView
 
 __all__ = [
-    "DECODING_ERROR",
     "Outcome",
     "conclude",
-    "is_undecodable",
-    "raised_by_sdk",
+    "raised_unseen",
 ]
 
 DECODING_ERROR = "DecodingError"  # httpx's, which the SDK wraps as APIConnectionError
@@ -31,6 +29,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     finish: Finish
     code: SpanStatusCode
     description: str = ""
+    error_type: str | None = None  # where the data does not know it
 
 
 def conclude(
@@ -70,8 +69,8 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
     said = view.finish
     if ending is _RAISED:
         return Outcome("failed", _ERROR, failure or view.error or "")
-    if is_undecodable(ending, view):
-        return Outcome("failed", _ERROR, f"{DECODING_ERROR}: {view.damage}")
+    if _is_undecodable(ending, view):
+        return Outcome("failed", _ERROR, f"{DECODING_ERROR}: {view.damage}", DECODING_ERROR)
     if said in ("failed", "cancelled"):
         return Outcome(said, _ERROR, view.error or said)
     if said is not None and (streamed or ending is not _CANCELLED):
@@ -88,7 +87,7 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
     return Outcome("completed", _OK)
 
 
-def is_undecodable(ending: Ending, view: ResponseView) -> bool:
+def _is_undecodable(ending: Ending, view: ResponseView) -> bool:
     """Tell whether the reader of a stream got an error because compressed data was damaged.
 
     httpx raises it above our tap on the bytes, and closes the body as if the reader had left (the generators of httpx2
@@ -97,6 +96,12 @@ def is_undecodable(ending: Ending, view: ResponseView) -> bool:
     return view.damage is not None and (ending is _CLOSED or ending is _COLLECTED)
 
 
-def raised_by_sdk(operation: str | None, view: ResponseView) -> bool:
-    """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
-    return view.finish == "failed" and not view.is_quiet and operation in RAISED_BY_SDK
+def raised_unseen(ending: Ending, operation: str | None, view: ResponseView) -> list[tuple[str, str | None]]:
+    """Return the exception that the SDK raised while it read a stream, where our tap on the bytes can't see it.
+
+    That is an error inside the stream (Responses' errors are events), or damaged data. Type and message; at most one.
+    """
+    if _is_undecodable(ending, view):
+        return [(DECODING_ERROR, view.damage)]
+    is_raised = view.finish == "failed" and not view.is_quiet and operation in RAISED_BY_SDK
+    return [("APIError", view.error)] if is_raised else []

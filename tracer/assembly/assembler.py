@@ -22,9 +22,9 @@ from tracer.assembly._exception_texts import (
     exception_attributes,
     left_out_of,
 )
-from tracer.assembly._finish_and_status import DECODING_ERROR, Outcome, conclude, is_undecodable, raised_by_sdk
+from tracer.assembly._finish_and_status import Outcome, conclude, raised_unseen
 from tracer.assembly._media_rows import take_media, take_media_from_reads
-from tracer.assembly._open_span import Event, OpenSpan
+from tracer.assembly._open_span import Event, OpenSpan, root_of
 from tracer.assembly._payload_views import (
     binary_answer,
     chunk_times,
@@ -60,8 +60,6 @@ from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
 __all__ = ["Assembler", "Hooks"]
 
 GIVEN_UP = f"closed by tracer: {OPEN_SPANS:,} younger spans were open"
-
-ROOT_STEPS = 100  # parents that are looked at on the way to the root
 
 Hooks = tuple[Callable[[str], str], ...]
 
@@ -279,15 +277,8 @@ class Assembler:
 
         The call that began first counts.
         """
-        root: OpenSpan | None = span
-        for _ in range(ROOT_STEPS):
-            if root is None or root.started.experiment is not None:
-                break
-            root = self._open.get(root.started.parent_id or "")
-        moment = span.started.start_ns, asked
-        if root is None or root is span or root.started.experiment is None or root.started.operation is not None:
-            return
-        if root.asked is None or moment < root.asked:
+        root, moment = root_of(span, self._open), (span.started.start_ns, asked)
+        if root is not None and root.started.operation is None and (root.asked is None or moment < root.asked):
             root.asked = moment
             self._trace_of(root)
 
@@ -347,8 +338,6 @@ class Assembler:
         row = self._row(span)
         view, encoding = self._read_outputs(span, ended)
         outcome = self._outcome(span, ended, view)
-        if view is not None and is_undecodable(ended.ending, view):
-            view.error_type = DECODING_ERROR
         self._complete(row, span, ended, view, outcome)
         if span.chunks and span.privacy.keeps_reads(span.chunks):
             reads, encoding, media = take_media_from_reads(row.trace_id, row.span_id, span.chunks, encoding)
@@ -357,10 +346,8 @@ class Assembler:
         elif span.chunks:
             events.extend(chunk_times(span.chunks, encoding))
         if span.chunks and view is not None and ended.failure is None:
-            if is_undecodable(ended.ending, view):
-                events.append((sc.EVENT_EXCEPTION, ended.end_ns, error_attributes(DECODING_ERROR, view.damage)))
-            elif raised_by_sdk(span.started.operation, view):
-                events.append((sc.EVENT_EXCEPTION, ended.end_ns, error_attributes("APIError", view.error)))
+            raised = raised_unseen(ended.ending, span.started.operation, view)
+            events += [(sc.EVENT_EXCEPTION, ended.end_ns, error_attributes(*error)) for error in raised]
         row.events = span.all_events(*events)
         self._batch.spans.append(row)
         if view is not None and view.children:
@@ -447,8 +434,8 @@ class Assembler:
         span.attributes[sc.FINISH] = outcome.finish
         if view is not None:
             span.attributes.update(view.attributes)
-            if view.error_type and outcome.code is _SPAN_ERROR:
-                span.attributes.setdefault(sc.ERROR_TYPE, view.error_type)
+            if outcome.code is _SPAN_ERROR and (error_type := outcome.error_type or view.error_type):
+                span.attributes.setdefault(sc.ERROR_TYPE, error_type)
             if view.first_chunk_ns is not None or view.first_token_ns is not None:
                 moments = (sc.TIME_TO_FIRST_CHUNK, view.first_chunk_ns), (sc.TIME_TO_FIRST_TOKEN, view.first_token_ns)
                 span.attributes.update(seconds_after(row.start_time_ns, moments))
