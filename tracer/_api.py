@@ -6,9 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError, StoreError
+from tracer._models import TraceState
 from tracer._runtime import EXIT_TIMEOUT, runtime
-from tracer.capture.argument_checks import check_bool, check_seconds, check_strings, optional_text
+from tracer.capture.argument_checks import as_text, as_texts, check_bool, check_seconds
 from tracer.pipeline.bridge import wait
 from tracer.pipeline.pipeline import Stats
 from tracer.spans.context import open_current
@@ -113,27 +115,52 @@ def get_last_active_trace_id(thread_local: bool = False) -> str | None:
 
 
 def update_current_trace(
-    tags: Mapping[str, str] | None = None,
-    metadata: Mapping[str, str] | None = None,
+    tags: Mapping[str, object] | None = None,
+    metadata: Mapping[str, object] | None = None,
     session_id: str | None = None,
     user_id: str | None = None,
     name: str | None = None,
+    *,
+    state: str | None = None,
+    request_preview: str | None = None,
+    response_preview: str | None = None,
+    client_request_id: str | None = None,
 ) -> None:
-    """Set tags, metadata, session, user or name of the current trace. If no trace is current, a warning is logged.
+    """Say something of the current trace; None leaves it as it is. If no trace is current, a warning is logged.
 
-    Tags and metadata are merged key by key. MLflow's ``mlflow.trace.session`` and ``mlflow.trace.user`` in `metadata`
-    also set session and user, and MLflow's ``mlflow.traceName`` in `tags` also sets the name. Never blocks.
+    Values that are not text (numbers, UUIDs, …) become text, ``str(value)``. Never blocks.
+
+    Args:
+        tags: Merged key by key. MLflow's ``mlflow.traceName`` also sets the name.
+        metadata: Merged key by key. MLflow's ``mlflow.trace.session`` and ``mlflow.trace.user`` also set session and
+            user.
+        session_id: The conversation that the trace belongs to.
+        user_id: For whom the work is done.
+        name: The name of the trace, instead of its root's.
+        state: ``OK`` or ``ERROR``: the state that the trace gets when its root ends, instead of its root's status.
+        request_preview: One line for lists, instead of the root's inputs. Not stored with ``capture_content=False``.
+        response_preview: Likewise, instead of the root's outputs.
+        client_request_id: What the client calls the request; ``trace.info.client_request_id``, and a field in filters.
 
     Raises:
-        ConfigurationError: A key or value is not a string.
+        ConfigurationError: `tags` or `metadata` is not a mapping, `state` is neither ``OK`` nor ``ERROR``, or a text is
+            empty.
     """
     changes: dict[str, Any] = {
-        "tags": check_strings("tags", tags),
-        "metadata": check_strings("metadata", metadata),
-        "session_id": optional_text("session_id", session_id),
-        "user_id": optional_text("user_id", user_id),
-        "name": optional_text("name", name),
+        "tags": as_texts("tags", tags),
+        "metadata": as_texts("metadata", metadata),
+        "session_id": as_text("session_id", session_id),
+        "user_id": as_text("user_id", user_id),
+        "name": as_text("name", name),
+        "state": as_text("state", state),
+        "request_preview": as_text("request_preview", request_preview),
+        "response_preview": as_text("response_preview", response_preview),
     }
+    if changes["state"] not in (None, TraceState.OK, TraceState.ERROR):
+        raise ConfigurationError(f"state must be 'OK' or 'ERROR', got {state!r}")
+    if client_request_id is not None:
+        request_id = as_text("client_request_id", client_request_id)
+        changes["metadata"] = {**(changes["metadata"] or {}), sc.CLIENT_REQUEST_ID: request_id}
     given = changes["metadata"] or {}
     changes["session_id"] = changes["session_id"] or given.get(MLFLOW_SESSION)
     changes["user_id"] = changes["user_id"] or given.get(MLFLOW_USER)

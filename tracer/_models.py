@@ -238,7 +238,8 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         start_time_ns: Nanoseconds since the epoch.
         duration_ns: None while the trace runs.
-        request_preview: One line of the root's inputs.
+        request_preview: One line of the root's inputs, or what `tracer.update_current_trace` put in its place; likewise
+            `response_preview`.
         token_usage: Summed over the trace's model calls, each counted once; None when no call reported usage.
         cost: US dollars, summed in the same way; None when unknown.
         dropped: How many records of this trace were lost to overload, size limits or failures, by kind; empty when
@@ -271,6 +272,11 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
     time_to_first_token: float | None = None
     chain: list[str] = msgspec.field(default_factory=list)
     feedback: list[Feedback] = msgspec.field(default_factory=list)
+
+    @property
+    def client_request_id(self) -> str | None:
+        """The id that `tracer.update_current_trace` gave the request; it is kept in `metadata`."""
+        return self.metadata.get(sc.CLIENT_REQUEST_ID)
 
 
 class TraceData(msgspec.Struct, frozen=True):

@@ -123,6 +123,7 @@ WEBSOCKET_RECONNECTS = "tracer.websocket.reconnects"
 WEBSOCKET_CLOSE_CODE = "tracer.websocket.close_code"  # 1006: without a close frame
 WEBSOCKET_CLOSE_REASON = "tracer.websocket.close_reason"
 EVENT_RECONNECT = "tracer.reconnect"
+CLIENT_REQUEST_ID = "tracer.client_request_id"  # in a trace's metadata: what its client calls the request
 NOTE = "tracer.note"  # what could not be understood, and why the raw text is kept instead
 TRUNCATED = "tracer.truncated"  # {"inputs"|"outputs"|"chunks"|"attributes"|"exceptions": how much was left out}
 PAYLOAD_DROPPED = "tracer.payload_dropped"  # the queue was over 90 % full: the body was not kept

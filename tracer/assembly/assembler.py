@@ -236,6 +236,7 @@ class Assembler:
         patch.session_id = privacy.redact(record.session_id) or patch.session_id
         patch.user_id = privacy.redact(record.user_id) or patch.user_id
         patch.name_override = privacy.redact(record.name) or patch.name_override
+        _tell(patch, privacy, record.state, record.request_preview, record.response_preview)
         self.counts.redaction_failed += privacy.failures
 
     def _touch(self, span_id: str, hooks: Hooks) -> OpenSpan | None:
@@ -268,7 +269,8 @@ class Assembler:
             patch.true_root = started.parent_id is None
             patch.name = started.name
             patch.state = patch.state or _IN_PROGRESS
-            patch.request_preview = span.preview or patch.request_preview
+            if span.preview_is_new:
+                patch.request_preview, span.preview_is_new = patch.request_preview or span.preview, False
         return patch
 
     def _lose(self, span: OpenSpan, lost: dict[str, int]) -> None:
@@ -287,6 +289,7 @@ class Assembler:
             span.attributes.update(view.attributes)
             span.touch_attributes()
             span.model, span.preview, span.text = view.model, view.preview, view.text
+            span.preview_is_new = True
             if payload.truncated:
                 self._count_truncated(span, "inputs", payload.truncated)
         return SpanRow(
@@ -340,7 +343,7 @@ class Assembler:
             self._batch.spans.extend(child_row(row, child) for child in view.children)
         if ended.lost:
             self._lose(span, ended.lost)
-        self._end_trace(span, row, view)
+        self._end_trace(span, ended, row, view)
 
     def _take_media(self, batch: Batch, offer: Callable[[], None]) -> None:
         for row in batch.spans:
@@ -362,7 +365,7 @@ class Assembler:
         row.events = span.all_events()
         self._complete(row, span, ended, None, outcome)
         self._batch.spans.append(row)
-        self._end_trace(span, row, None)
+        self._end_trace(span, ended, row, None)
 
     def _read_outputs(self, span: OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
         """Read the outputs, and add what the response's head says to the attributes."""
@@ -439,7 +442,7 @@ class Assembler:
             self._report("a call could not be priced", error)
             return None
 
-    def _end_trace(self, span: OpenSpan, row: SpanRow, view: ResponseView | None) -> None:
+    def _end_trace(self, span: OpenSpan, ended: SpanEnded, row: SpanRow, view: ResponseView | None) -> None:
         patch = self._trace_of(span)
         said = view.preview if view is not None else None
         if span.started.experiment is not None:
@@ -450,6 +453,8 @@ class Assembler:
             patch.response_preview = said
         elif self._is_in_session(span):
             patch.request_preview, patch.response_preview = span.preview or patch.request_preview, said
+        if ended.told is not None:
+            _tell(patch, span.privacy, **ended.told)
 
     def _is_in_session(self, span: OpenSpan) -> bool:
         """Tell whether a span is a response in a WebSocket session that stands for the trace.
@@ -465,3 +470,17 @@ class Assembler:
         self.counts.truncated += 1
         span.cut(what, size)
         self._lose(span, {"truncated": 1})
+
+
+def _tell(
+    patch: TracePatch,
+    privacy: Privacy,
+    state: str | None = None,
+    request_preview: str | None = None,
+    response_preview: str | None = None,
+) -> None:
+    """Set what the user said of a trace, over what its spans say."""
+    patch.request_preview = privacy.redact(request_preview) or patch.request_preview
+    patch.response_preview = privacy.redact(response_preview) or patch.response_preview
+    if state is not None:
+        patch.state = TraceState(state)

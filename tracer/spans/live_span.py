@@ -40,6 +40,7 @@ _DETAIL, _START, _END = Rank.DETAIL, Rank.START, Rank.END
 _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED
 
 _STATUS_CODES = frozenset(code.value for code in SpanStatusCode)
+_TOLD = ("state", "request_preview", "response_preview")  # what the end of its first span would say of a trace
 
 
 class TraceContext:
@@ -50,13 +51,15 @@ class TraceContext:
             readings plus this offset. So if somebody sets the clock meanwhile, no duration becomes negative, and spans
             keep their order.
         experiment: The experiment that the trace belongs to; sent with its first span.
+        has_ended: The span that stands for the trace in this process has ended.
         recording: False if sampling left the trace out.
         spans_dropped: Child spans that a full queue refused.
+        told: The state and the previews that the user gave the trace. They are sent with the end of that span.
     """
 
     __slots__ = (
-        "clock_offset", "experiment", "perf_counter_ns", "pipeline", "recording", "spans_dropped", "start_ns",
-        "trace_id",
+        "clock_offset", "experiment", "has_ended", "perf_counter_ns", "pipeline", "recording", "spans_dropped",
+        "start_ns", "told", "trace_id",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, trace_id: str | None = None, *, recording: bool = True) -> None:
@@ -68,6 +71,8 @@ class TraceContext:
         self.clock_offset = self.start_ns - clock.perf_counter_ns()
         self.experiment = runtime.chosen_experiment or runtime.experiment
         self.spans_dropped = 0
+        self.has_ended = False
+        self.told: dict[str, str] | None = None
         rate = pipeline.settings.sample_rate
         self.recording = recording
         if recording and rate < 1.0 and not self._is_sampled(rate):
@@ -358,6 +363,7 @@ class LiveSpan:
             if not self._recording:
                 return
             if self._is_first:
+                trace.has_ended = True
                 runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
                 if trace.spans_dropped:
                     self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
@@ -367,8 +373,9 @@ class LiveSpan:
             elif failure is not None:
                 self._status = SpanStatus(SpanStatusCode.ERROR, f"{failure.type}: {failure.message}")
             record = SpanEnded(
-                self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost, not self._begun
-            )
+                self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost, not self._begun,
+                trace.told if self._is_first else None,
+            )  # fmt: skip
             self.pipeline.push(record, _END if outputs is None else _DETAIL, outputs)
         except BaseException:
             self._finish_again(ending, failure, outputs is not None)
@@ -380,7 +387,10 @@ class LiveSpan:
             self.end_time_ns = self._trace.now_ns()
         if self._recording:
             lost = {"bodies": 1} if has_outputs else None
-            record = SpanEnded(self.span_id, self.end_time_ns, ending, failure=failure, lost=lost, is_repeated=True)
+            told = self._trace.told if self._is_first else None
+            record = SpanEnded(
+                self.span_id, self.end_time_ns, ending, failure=failure, lost=lost, is_repeated=True, told=told
+            )
             self.pipeline.push(record, _END)
 
     def finish_with(self, error: BaseException | None, outputs: Payload | None = None) -> None:
@@ -393,10 +403,16 @@ class LiveSpan:
             self.finish(_RAISED, outputs=outputs, error=error)
 
     def update_trace(self, **changes: Any) -> None:
-        """Put tags, metadata, session, user or name of the trace on the queue."""
-        if self._recording:
-            record = TraceUpdated(self._trace.trace_id, self._trace.start_ns, **changes)
-            self._push(record, _DETAIL)
+        """Put what the user says of the trace on the queue: the fields of `TraceUpdated`; None leaves one unchanged."""
+        if not self._recording:
+            return
+        if not self.settings.capture_content:  # previews quote the texts that must not be stored
+            changes.update(request_preview=None, response_preview=None)
+        trace = self._trace
+        if not trace.has_ended and (told := {key: text for key in _TOLD if (text := changes.get(key)) is not None}):
+            trace.told = {**(trace.told or {}), **told}
+            changes.pop("state", None)  # until then, the trace is running
+        self._push(TraceUpdated(trace.trace_id, trace.start_ns, **changes), _DETAIL)
 
     def snapshot(self, value: object, limit: int | None = None) -> Payload | None:
         """Encode a value as it is now. None if the span is not recorded, or (counted) if the queue is too full.
