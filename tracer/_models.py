@@ -172,7 +172,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         outputs: JSON-like value; for a model call the response, rebuilt from its chunks if it was streamed.
         events: Sorted by time. Stream chunks are events named ``gen_ai.chunk``.
         token_usage: See `TokenUsage`; None when nothing was reported.
-        cost: US dollars; None when unknown.
+        cost: US dollars; None when unknown. See also `cost_parts`.
         feedback: What was logged about this span, the oldest first.
     """
 
@@ -197,6 +197,19 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         """Nanoseconds from start to end; None while the span is open."""
         return None if self.end_time_ns is None else self.end_time_ns - self.start_time_ns
 
+    @property
+    def cost_parts(self) -> dict[str, float] | None:
+        """US dollars: ``total_cost``, which is `cost`, and what input and output cost; None when the cost is unknown.
+
+        ``input_cost`` and ``output_cost`` are missing if only the total is known, as with a function as ``prices``.
+        What is charged by the call, as a web search is, belongs to neither.
+        """
+        if self.cost is None:
+            return None
+        parts = {"input_cost": sc.COST_INPUT, "output_cost": sc.COST_OUTPUT}
+        known = {name: self.attributes[key] for name, key in parts.items() if key in self.attributes}
+        return {**known, "total_cost": self.cost}
+
     def get_attribute(self, key: str) -> Any:
         """Return one attribute, or None. MLflow's documented ``mlflow.*`` keys answer as aliases."""
         if key in self.attributes:
@@ -209,7 +222,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 _MLFLOW_ALIASES: dict[str, Callable[[Span], Any]] = {
     "mlflow.chat.tokenUsage": lambda span: span.token_usage,
     "mlflow.chat.tools": lambda span: span.attributes.get(sc.TOOL_DEFINITIONS),
-    "mlflow.llm.cost": lambda span: span.cost,
+    "mlflow.llm.cost": lambda span: span.cost_parts,
     "mlflow.llm.model": lambda span: span.attributes.get(sc.RESPONSE_MODEL, span.attributes.get(sc.REQUEST_MODEL)),
     "mlflow.llm.provider": lambda span: span.attributes.get(sc.PROVIDER_NAME),
     "mlflow.message.format": lambda span: "openai" if sc.OPERATION in span.attributes else None,

@@ -428,19 +428,25 @@ class Assembler:
             row.outputs, row.usage = view.outputs, view.usage
             row.model = view.model or row.model
             row.text = f"{span.text}\n{view.text}" if view.text else span.text
-            row.cost = self._price(row, span.attributes)
+            self._price(row, span.attributes)
             is_model_call = row.operation is not None or row.span_type in MODEL_CALL_TYPES
             row.counted = is_model_call and (row.usage is not None or row.cost is not None)
             row.counted = row.counted and self._responses.is_new(row.operation, span.attributes.get(sc.RESPONSE_ID))
         row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
 
-    def _price(self, row: SpanRow, attributes: dict[str, Any]) -> float | None:
+    def _price(self, row: SpanRow, attributes: dict[str, Any]) -> None:
+        if row.operation is None:
+            return
         try:
-            return None if row.operation is None else cost_of(row.usage, attributes, row.start_time_ns, self.prices)
+            cost = cost_of(row.usage, attributes, row.start_time_ns, self.prices)
         except Exception as error:  # the user's function failed, or a table has changed
             self._report("a call could not be priced", error)
-            return None
+            return
+        if cost is not None:
+            row.cost = cost.total
+            if cost.input is not None:
+                attributes[sc.COST_INPUT], attributes[sc.COST_OUTPUT] = cost.input, cost.output
 
     def _end_trace(self, span: OpenSpan, ended: SpanEnded, row: SpanRow, view: ResponseView | None) -> None:
         patch = self._trace_of(span)
