@@ -85,6 +85,23 @@ def test_an_attribute_is_found_by_its_key_or_by_mlflows(key: str, value: object)
     assert CALL.get_attribute(key) == value
 
 
+@pytest.mark.parametrize(
+    ("span_type", "attributes", "said"),
+    [
+        ("CHAT_MODEL", {sc.OPERATION: "responses"}, "openai"),
+        ("LLM", {sc.OPERATION: "completions"}, "openai"),
+        ("LLM", {sc.OPERATION: "decisions"}, "openai_decisions"),
+        ("EMBEDDING", {sc.OPERATION: "embeddings"}, None),
+        ("TOOL", {sc.OPERATION: "images"}, None),
+        ("CHAT_MODEL", {sc.OPERATION_NAME: "chat"}, "openai-agent"),
+        ("CHAT_MODEL", {}, None),
+        ("AGENT", {sc.OPERATION_NAME: "invoke_agent"}, None),
+    ],
+)
+def test_only_messages_have_a_format(span_type: str, attributes: dict[str, str], said: str | None) -> None:
+    assert span(1, span_type=span_type, attributes=attributes).get_attribute("mlflow.message.format") == said
+
+
 def test_an_attribute_of_the_users_outweighs_an_alias() -> None:
     assert span(1, attributes={"mlflow.spanType": "mine"}).get_attribute("mlflow.spanType") == "mine"
 

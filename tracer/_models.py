@@ -219,13 +219,31 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
+def _message_format(span: Span) -> str | None:
+    """Return whose form inputs and outputs have, in MLflow's words: only of calls that hold messages."""
+    operation = span.attributes.get(sc.OPERATION)
+    if operation == "decisions":
+        return "openai_decisions"
+    if span.span_type not in (SpanType.CHAT_MODEL, SpanType.LLM):
+        return None
+    if operation is not None:
+        return "openai"
+    # Of the Agents SDK's own model calls, which did not come through the openai package.
+    return "openai-agent" if span.attributes.get(sc.OPERATION_NAME) == "chat" else None
+
+
+def _last_part(name: str | None) -> str | None:
+    return None if name is None else name.rpartition(".")[2]
+
+
 _MLFLOW_ALIASES: dict[str, Callable[[Span], Any]] = {
     "mlflow.chat.tokenUsage": lambda span: span.token_usage,
     "mlflow.chat.tools": lambda span: span.attributes.get(sc.TOOL_DEFINITIONS),
     "mlflow.llm.cost": lambda span: span.cost_parts,
     "mlflow.llm.model": lambda span: span.attributes.get(sc.RESPONSE_MODEL, span.attributes.get(sc.REQUEST_MODEL)),
     "mlflow.llm.provider": lambda span: span.attributes.get(sc.PROVIDER_NAME),
-    "mlflow.message.format": lambda span: "openai" if sc.OPERATION in span.attributes else None,
+    "mlflow.message.format": _message_format,
+    "mlflow.spanFunctionName": lambda span: _last_part(span.attributes.get(sc.CODE_FUNCTION_NAME)),
     "mlflow.spanInputs": lambda span: span.inputs,
     "mlflow.spanOutputs": lambda span: span.outputs,
     "mlflow.spanType": lambda span: span.span_type,

@@ -25,6 +25,7 @@ SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 HTTP_STATUS_CODE = "http.response.status_code"
 ERROR_TYPE = "error.type"
+CODE_FUNCTION_NAME = "code.function.name"  # of a function under @trace: module and qualified name
 
 # --- the request --------------------------------------------------------------------------------------------------
 REQUEST_MODEL = "gen_ai.request.model"

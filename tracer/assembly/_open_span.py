@@ -89,6 +89,8 @@ class OpenSpan(msgspec.Struct, gc=False):
         self.attributes = attributes if started.operation is not None else privacy.clean(attributes)
         if started.operation is None:
             started.name = privacy.redact(started.name)
+            if (function := attributes.get(sc.CODE_FUNCTION_NAME)) is not None and not privacy.capture:
+                self.attributes[sc.CODE_FUNCTION_NAME] = privacy.redact(function)  # a label, as the name is
         self.touch_attributes()
 
     def add_chunk(self, time_ns: int, data: bytes) -> None:

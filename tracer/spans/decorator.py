@@ -12,10 +12,12 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
+from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanType
 from tracer.capture.argument_checks import check_mapping, check_text, optional_text
-from tracer.capture.records import Codec, Ending, Payload
+from tracer.capture.records import Codec, EncodedAttributes, Ending, Payload
+from tracer.capture.text import clean_text
 from tracer.spans._argument_binding import Binder
 from tracer.spans.context import current_span, leave
 from tracer.spans.guard import report
@@ -121,7 +123,8 @@ class _Plan:
         if code is not func and inspect.ismethod(code):  # an object with __call__
             self.name = options.name or type(func).__name__
         self.span_type = options.span_type
-        self.attributes = options.attributes
+        function = {sc.CODE_FUNCTION_NAME: _full_name(code)}
+        self.attributes = {**function, **options.attributes} if options.attributes else EncodedAttributes(function)
         self.reducer = options.reducer
         self.wrap = _wrapper_for(func, code)
         if self.reducer is not None and self.wrap not in (_wrap_generator, _wrap_async_generator):
@@ -160,6 +163,13 @@ def _code_of(func: Any) -> Any:
     while isinstance(func, functools.partial):
         func = func.func
     return func if inspect.isroutine(func) or inspect.isclass(func) else func.__call__
+
+
+def _full_name(code: Any) -> str:
+    """Return module and qualified name of a function, as OpenTelemetry's ``code.function.name`` has them."""
+    name = getattr(code, "__qualname__", None) or type(code).__qualname__
+    module = getattr(code, "__module__", None)
+    return clean_text(f"{module}.{name}" if module else str(name))
 
 
 def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], _Plan], Callable[..., Any]]:

@@ -315,7 +315,7 @@ class LiveSpan:
             trace.spans_dropped += 1
         self._begun = True
 
-    def begin_with(self, attributes: dict[str, Any] | None, inputs: object = None) -> None:
+    def begin_with(self, attributes: dict[str, Any] | EncodedAttributes | None, inputs: object = None) -> None:
         """Put the start of a piece of user code on the queue."""
         self._inputs = inputs if self._recording else None
         payload = None if inputs is None else self.snapshot(inputs)
