@@ -67,7 +67,7 @@ from tracer.interpret.cost import PricedCall
 from tracer.pipeline.pipeline import Stats
 from tracer.spans.decorator import trace
 from tracer.spans.live_span import LiveSpan
-from tracer.spans.opening import start_span
+from tracer.spans.opening import start_span, start_span_no_context
 
 __all__ = [
     "ClosedError",
@@ -117,6 +117,7 @@ __all__ = [
     "set_tracking_uri",
     "shutdown",
     "start_span",
+    "start_span_no_context",
     "stats",
     "sync",
     "to_pandas",

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError, StoreError
-from tracer._models import TraceState
 from tracer._runtime import EXIT_TIMEOUT, runtime
-from tracer.capture.argument_checks import as_text, as_texts, check_bool, check_seconds
+from tracer.capture.argument_checks import check_bool, check_seconds
+from tracer.capture.trace_changes import trace_changes
 from tracer.pipeline.bridge import wait
 from tracer.pipeline.pipeline import Stats
 from tracer.spans.context import open_current
@@ -33,7 +32,6 @@ __all__ = [
 
 logger = logging.getLogger("tracer")
 
-MLFLOW_NAME, MLFLOW_SESSION, MLFLOW_USER = "mlflow.traceName", "mlflow.trace.session", "mlflow.trace.user"
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
@@ -146,25 +144,17 @@ def update_current_trace(
         ConfigurationError: `tags` or `metadata` is not a mapping, `state` is neither ``OK`` nor ``ERROR``, or a text is
             empty.
     """
-    changes: dict[str, Any] = {
-        "tags": as_texts("tags", tags),
-        "metadata": as_texts("metadata", metadata),
-        "session_id": as_text("session_id", session_id),
-        "user_id": as_text("user_id", user_id),
-        "name": as_text("name", name),
-        "state": as_text("state", state),
-        "request_preview": as_text("request_preview", request_preview),
-        "response_preview": as_text("response_preview", response_preview),
-    }
-    if changes["state"] not in (None, TraceState.OK, TraceState.ERROR):
-        raise ConfigurationError(f"state must be 'OK' or 'ERROR', got {state!r}")
-    if client_request_id is not None:
-        request_id = as_text("client_request_id", client_request_id)
-        changes["metadata"] = {**(changes["metadata"] or {}), sc.CLIENT_REQUEST_ID: request_id}
-    given = changes["metadata"] or {}
-    changes["session_id"] = changes["session_id"] or given.get(MLFLOW_SESSION)
-    changes["user_id"] = changes["user_id"] or given.get(MLFLOW_USER)
-    changes["name"] = changes["name"] or (changes["tags"] or {}).get(MLFLOW_NAME)
+    changes = trace_changes(
+        tags=tags,
+        metadata=metadata,
+        session_id=session_id,
+        user_id=user_id,
+        name=name,
+        state=state,
+        request_preview=request_preview,
+        response_preview=response_preview,
+        client_request_id=client_request_id,
+    )
     span = open_current()
     if span is None:
         logger.warning("update_current_trace() did nothing: no trace is current here")

@@ -17,6 +17,7 @@ __all__ = [
     "check_seconds",
     "check_strings",
     "check_text",
+    "optional_moment",
     "optional_text",
 ]
 
@@ -31,6 +32,13 @@ def check_text(parameter: str, value: object) -> str:
 def optional_text(parameter: str, value: object) -> str | None:
     """Return None, or a string that is not empty."""
     return None if value is None else check_text(parameter, value)
+
+
+def optional_moment(parameter: str, value: object) -> int | None:
+    """Return None, or nanoseconds since the epoch."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
+        raise ConfigurationError(f"{parameter} must be nanoseconds since the epoch, a whole number, got {value!r}")
+    return value
 
 
 def check_bool(parameter: str, value: object) -> bool:

@@ -14,7 +14,7 @@ from tracer._config import Settings
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanEvent, SpanStatus, SpanStatusCode
 from tracer._runtime import runtime
-from tracer.capture.argument_checks import check_mapping, check_text
+from tracer.capture.argument_checks import check_mapping, check_text, optional_moment
 from tracer.capture.failures import capture_failure, is_cancellation
 from tracer.capture.records import (
     EncodedAttributes,
@@ -31,7 +31,7 @@ from tracer.capture.records import (
 )
 from tracer.capture.snapshots import snapshot
 from tracer.capture.text import safe_str
-from tracer.pipeline.pipeline import Pipeline
+from tracer.spans.trace_context import TraceContext
 
 __all__ = ["LiveSpan"]
 
@@ -41,51 +41,6 @@ _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLE
 
 _STATUS_CODES = frozenset(code.value for code in SpanStatusCode)
 _TOLD = ("state", "request_preview", "response_preview")  # what the end of its first span would say of a trace
-
-
-class TraceContext:
-    """What the spans of one trace share in this process.
-
-    Attributes:
-        clock_offset: Wall clock minus monotonic clock when the trace began. All times of the trace are monotonic
-            readings plus this offset. So if somebody sets the clock meanwhile, no duration becomes negative, and spans
-            keep their order.
-        experiment: The experiment that the trace belongs to; sent with its first span.
-        has_ended: The span that stands for the trace in this process has ended.
-        recording: False if sampling left the trace out.
-        spans_dropped: Child spans that a full queue refused.
-        told: The state and the previews that the user gave the trace. They are sent with the end of that span.
-    """
-
-    __slots__ = (
-        "clock_offset", "experiment", "has_ended", "perf_counter_ns", "pipeline", "recording", "spans_dropped",
-        "start_ns", "told", "trace_id",
-    )  # fmt: skip
-
-    def __init__(self, pipeline: Pipeline, trace_id: str | None = None, *, recording: bool = True) -> None:
-        clock = pipeline.clock
-        self.pipeline = pipeline
-        self.trace_id = trace_id or pipeline.ids.trace_id()
-        self.perf_counter_ns = clock.perf_counter_ns
-        self.start_ns = clock.time_ns()
-        self.clock_offset = self.start_ns - clock.perf_counter_ns()
-        self.experiment = runtime.chosen_experiment or runtime.experiment
-        self.spans_dropped = 0
-        self.has_ended = False
-        self.told: dict[str, str] | None = None
-        rate = pipeline.settings.sample_rate
-        self.recording = recording
-        if recording and rate < 1.0 and not self._is_sampled(rate):
-            self.recording = False
-            pipeline.unsampled.add()
-
-    def _is_sampled(self, rate: float) -> bool:
-        """Decide by the trace id's last 56 bits, so that every process decides the same (W3C trace context level 2)."""
-        return int(self.trace_id[-14:], 16) < rate * 2**56
-
-    def now_ns(self) -> int:
-        """Nanoseconds since the epoch, never going back within the trace."""
-        return self.clock_offset + self.perf_counter_ns()
 
 
 class LiveSpan:
@@ -264,14 +219,26 @@ class LiveSpan:
         self.set_status("ERROR", f"{failure.type}: {failure.message}")
 
     def end(
-        self, outputs: object = None, attributes: Mapping[str, object] | None = None, status: str | None = None
+        self,
+        outputs: object = None,
+        attributes: Mapping[str, object] | None = None,
+        status: str | SpanStatus | None = None,
+        end_time_ns: int | None = None,
     ) -> None:
-        """End the span; a second end does nothing. ``start_span`` and ``@trace`` do this for you."""
+        """End the span; a second end does nothing. ``start_span`` and ``@trace`` do this for you.
+
+        Args:
+            outputs: As for `set_outputs`; None leaves what was set.
+            attributes: As for `set_attributes`.
+            status: As for `set_status`.
+            end_time_ns: When it ended, nanoseconds since the epoch; now by default.
+        """
+        end_ns = optional_moment("end_time_ns", end_time_ns)
         if attributes is not None:
             self.set_attributes(attributes)
         if status is not None:
             self.set_status(status)
-        self.finish(_RETURNED, outputs=None if outputs is None else self.snapshot(outputs))
+        self.finish(_RETURNED, outputs=None if outputs is None else self.snapshot(outputs), end_ns=end_ns)
 
     # --- what instrumentation does --------------------------------------------------------------------------------
 
@@ -314,6 +281,12 @@ class LiveSpan:
             self._recording = self.is_recording = False
             trace.spans_dropped += 1
         self._begun = True
+
+    def began_at(self, start_ns: int) -> None:
+        """Say before the begin that the span has begun at another time than now."""
+        self.start_time_ns = start_ns
+        if self._is_first:
+            self._trace.start_ns = start_ns
 
     def begin_with(self, attributes: dict[str, Any] | EncodedAttributes | None, inputs: object = None) -> None:
         """Put the start of a piece of user code on the queue."""
