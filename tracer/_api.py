@@ -9,6 +9,7 @@ from typing import Any
 from tracer._exceptions import ConfigurationError, StoreError
 from tracer._runtime import EXIT_TIMEOUT, runtime
 from tracer.capture.argument_checks import check_bool, check_seconds
+from tracer.capture.own_work import own_work
 from tracer.capture.trace_changes import trace_changes
 from tracer.pipeline.bridge import wait
 from tracer.pipeline.pipeline import Stats
@@ -156,6 +157,8 @@ def update_current_trace(
         client_request_id=client_request_id,
     )
     span = open_current()
+    if span is None and own_work.get():  # recording is off here
+        return
     if span is None:
         logger.warning("update_current_trace() did nothing: no trace is current here")
         return

@@ -18,6 +18,7 @@ __all__ = [
     "check_strings",
     "check_text",
     "optional_moment",
+    "optional_share",
     "optional_text",
 ]
 
@@ -39,6 +40,15 @@ def optional_moment(parameter: str, value: object) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
         raise ConfigurationError(f"{parameter} must be nanoseconds since the epoch, a whole number, got {value!r}")
     return value
+
+
+def optional_share(parameter: str, value: object) -> float | None:
+    """Return None, or a number from 0 to 1."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ConfigurationError(f"{parameter} must be a number from 0 to 1, got {value!r}")
+    return float(value)
 
 
 def check_bool(parameter: str, value: object) -> bool:

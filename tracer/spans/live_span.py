@@ -32,6 +32,7 @@ from tracer.capture.records import (
 from tracer.capture.snapshots import snapshot
 from tracer.capture.text import safe_str
 from tracer.spans.trace_context import TraceContext
+from tracer.spans.trace_defaults import trace_defaults
 
 __all__ = ["LiveSpan"]
 
@@ -281,6 +282,8 @@ class LiveSpan:
             self._recording = self.is_recording = False
             trace.spans_dropped += 1
         self._begun = True
+        if self._is_first and (defaults := trace_defaults.get()).changes:
+            self.update_trace(**defaults.changes)
 
     def began_at(self, start_ns: int) -> None:
         """Say before the begin that the span has begun at another time than now."""

@@ -30,7 +30,9 @@ CURRENT: Any = object()  # as a parent: the current span
 _COLLECTED = Ending.COLLECTED
 
 
-def open_span(name: str, span_type: str, parent: LiveSpan | None = CURRENT) -> LiveSpan:
+def open_span(
+    name: str, span_type: str, parent: LiveSpan | None = CURRENT, sample_rate: float | None = None
+) -> LiveSpan:
     """Make a span below the current span, or below `parent`, not yet begun. It only gets ids and a clock reading.
 
     A current span that has ended can't be the parent. Its nearest open ancestor is the parent instead; if there is
@@ -38,12 +40,16 @@ def open_span(name: str, span_type: str, parent: LiveSpan | None = CURRENT) -> L
 
     The parent's pipeline may be closed, because the process was forked, or tracer was shut down and opened again. Then
     the span still belongs to the parent's trace, and is the first span of that trace in the present pipeline. A span of
-    tracer's own work is not recorded.
+    tracer's own work is not recorded, nor one inside ``tracer.context(enabled=False)``. If the span begins a trace,
+    `sample_rate` goes before the setting.
     """
     if not mark[0]:  # a child process whose fork ran no hooks: it must not use its parent's ids
         notice()
     if own_work.get():
-        return LiveSpan(TraceContext(runtime.pipeline_for_spans(), recording=False), None, name, span_type, True)
+        trace = TraceContext(runtime.pipeline_for_spans(), recording=False)
+        span = LiveSpan(trace, open_current(), name, span_type, True)
+        span.discard()  # so it is nobody's parent
+        return span
     if parent is CURRENT:
         parent = current_span.get()
         if parent is not None and parent.has_ended:
@@ -51,7 +57,7 @@ def open_span(name: str, span_type: str, parent: LiveSpan | None = CURRENT) -> L
     if parent is not None and not parent.pipeline.closed:
         return LiveSpan(parent._trace, parent, name, span_type, False)
     pipeline = runtime.current or runtime.pipeline_for_spans()
-    trace = TraceContext(pipeline, None if parent is None else parent.trace_id)
+    trace = TraceContext(pipeline, None if parent is None else parent.trace_id, sample_rate=sample_rate)
     return LiveSpan(trace, parent, name, span_type, True)
 
 

@@ -27,7 +27,14 @@ class TraceContext:
         "start_ns", "told", "trace_id",
     )  # fmt: skip
 
-    def __init__(self, pipeline: Pipeline, trace_id: str | None = None, *, recording: bool = True) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        trace_id: str | None = None,
+        *,
+        recording: bool = True,
+        sample_rate: float | None = None,
+    ) -> None:
         clock = pipeline.clock
         self.pipeline = pipeline
         self.trace_id = trace_id or pipeline.ids.trace_id()
@@ -38,8 +45,9 @@ class TraceContext:
         self.spans_dropped = 0
         self.has_ended = False
         self.told: dict[str, str] | None = None
-        rate = pipeline.settings.sample_rate
-        self.recording = recording
+        settings = pipeline.settings
+        rate = settings.sample_rate if sample_rate is None else sample_rate
+        self.recording = recording = recording and settings.enabled
         if recording and rate < 1.0 and not self._is_sampled(rate):
             self.recording = False
             pipeline.unsampled.add()
