@@ -197,10 +197,13 @@ class LiveSpan:
 
     def add_event(self, name: str | SpanEvent, attributes: Mapping[str, object] | None = None) -> None:
         """Note something that happens now; or a `SpanEvent`, which happened at its own time."""
-        time_ns = None
-        if isinstance(name, SpanEvent):
-            attributes, time_ns, name = name.attributes, name.timestamp_ns, name.name
-        name, attributes = check_text("name", name), check_mapping("attributes", attributes)
+        event: Any = name
+        time_ns = getattr(event, "timestamp_ns", None) or getattr(
+            event, "timestamp", None
+        )  # MLflow's event has the other
+        if time_ns is not None:
+            attributes, event = event.attributes, event.name
+        name, attributes = check_text("name", event), check_mapping("attributes", attributes)
         if self.is_recording:
             self.note(name, self.pipeline.encoded(attributes), time_ns)
 
