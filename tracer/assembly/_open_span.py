@@ -55,7 +55,7 @@ class OpenSpan(msgspec.Struct, gc=False):
         events: Encoded once, when they come.
         items: What a generator yielded; `items_left_out` counts what was not kept of them.
         outputs_changed: The outputs were set since the last row was made.
-        preview_is_new: The trace did not get the preview yet. It gets it once, because the user may replace it.
+        preview_sent: The preview that the trace got. It gets none twice, because the user may have replaced it.
     """
 
     started: SpanStarted
@@ -72,7 +72,7 @@ class OpenSpan(msgspec.Struct, gc=False):
     status: tuple[str, str] | None = None
     model: str | None = None
     preview: str | None = None
-    preview_is_new: bool = False
+    preview_sent: str | None = None
     text: str = ""
     _packed_text: bytes | None = None
     _event_bytes: int = 0

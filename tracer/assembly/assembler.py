@@ -269,8 +269,9 @@ class Assembler:
             patch.true_root = started.parent_id is None
             patch.name = started.name
             patch.state = patch.state or _IN_PROGRESS
-            if span.preview_is_new:
-                patch.request_preview, span.preview_is_new = patch.request_preview or span.preview, False
+            if span.preview != span.preview_sent:
+                span.preview_sent = span.preview
+                patch.request_preview = patch.request_preview if patch.is_told else span.preview
         return patch
 
     def _lose(self, span: OpenSpan, lost: dict[str, int]) -> None:
@@ -289,7 +290,6 @@ class Assembler:
             span.attributes.update(view.attributes)
             span.touch_attributes()
             span.model, span.preview, span.text = view.model, view.preview, view.text
-            span.preview_is_new = True
             if payload.truncated:
                 self._count_truncated(span, "inputs", payload.truncated)
         return SpanRow(
@@ -486,6 +486,7 @@ def _tell(
     response_preview: str | None = None,
 ) -> None:
     """Set what the user said of a trace, over what its spans say."""
+    patch.is_told = patch.is_told or request_preview is not None
     patch.request_preview = privacy.redact(request_preview) or patch.request_preview
     patch.response_preview = privacy.redact(response_preview) or patch.response_preview
     if state is not None:
