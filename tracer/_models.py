@@ -269,8 +269,8 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         start_time_ns: Nanoseconds since the epoch.
         duration_ns: None while the trace runs.
-        request_preview: One line of the root's inputs, or what `tracer.update_current_trace` put in its place; likewise
-            `response_preview`.
+        request_preview: One line of the root's inputs; if a function has none, what its first model call was asked. Or
+            what `tracer.update_current_trace` put in its place; likewise `response_preview`.
         token_usage: Summed over the trace's model calls, each counted once; None when no call reported usage.
         cost: US dollars, summed in the same way; None when unknown.
         dropped: How many records of this trace were lost to overload, size limits or failures, by kind; empty when

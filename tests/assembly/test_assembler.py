@@ -83,7 +83,7 @@ def test_a_span_is_there_as_soon_as_it_starts() -> None:
         ROOT,
         True,
     )
-    assert patch.request_preview == '{"q":"hi"}'
+    assert patch.request_preview == "hi"
 
 
 def test_an_update_is_seen_before_the_end() -> None:

@@ -91,7 +91,7 @@ def test_a_body_comes_back_however_it_was_cut(coding: tuple[str, Compress], size
     encoding, compress = coding
     body = b"x" * 300_000
     packed = compress(body)
-    reads, note = decompress(in_reads(packed, size), encoding)
+    reads, note, _ = decompress(in_reads(packed, size), encoding)
     assert note is None
     assert b"".join(data for _, data in reads) == body
     assert [time_ns for time_ns, _ in reads] == [*range(len(in_reads(packed, size)))]
@@ -109,7 +109,7 @@ def test_a_bomb_stops_at_the_limit(
     limit = MIB
     monkeypatch.setattr(_decompress, "MAX_DECODED_BYTES", limit)
     encoding, compress = coding
-    reads, note = decompress(in_reads(compress(b"x" * (limit + over)), size), encoding)
+    reads, note, _ = decompress(in_reads(compress(b"x" * (limit + over)), size), encoding)
     assert b"".join(data for _, data in reads) == b"x" * limit
     assert note == (f"decompressed to more than {limit} bytes: the rest is left out" if over else None)
 
@@ -143,6 +143,6 @@ def test_a_bomb_takes_no_more_memory_than_the_limit_allows(
 def test_a_bomb_within_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_decompress, "MAX_DECODED_BYTES", MIB)
     bomb = gzip.compress(gzip.compress(b"x" * (50 * MIB)))
-    reads, note = decompress([(0, bomb)], "gzip, gzip")
+    reads, note, _ = decompress([(0, bomb)], "gzip, gzip")
     assert sum(len(data) for _, data in reads) == MIB
     assert "the rest is left out" in (note or "")

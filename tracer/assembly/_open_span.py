@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,11 +14,12 @@ from tracer.capture.limits import ATTRIBUTES, EVENTS, LIVE_BYTES, LIVE_MAX_BYTES
 from tracer.capture.records import Payload, SpanStarted
 from tracer.interpret import encode_value
 
-__all__ = ["Event", "OpenSpan"]
+__all__ = ["Event", "OpenSpan", "root_of"]
 
 T = TypeVar("T")
 Event = tuple[str, int, dict[str, Any]]
 
+ROOT_STEPS = 100  # parents that are looked at on the way to the root
 MIN_PACKED = 1_000  # characters from which on it is worth to compress a text
 
 
@@ -56,6 +57,7 @@ class OpenSpan(msgspec.Struct, gc=False):
         items: What a generator yielded; `items_left_out` counts what was not kept of them.
         outputs_changed: The outputs were set since the last row was made.
         preview_sent: The preview that the trace got. It gets none twice, because the user may have replaced it.
+        asked: When the first model call below it began, and what was asked there; for a root without a preview.
     """
 
     started: SpanStarted
@@ -73,6 +75,7 @@ class OpenSpan(msgspec.Struct, gc=False):
     model: str | None = None
     preview: str | None = None
     preview_sent: str | None = None
+    asked: tuple[int, str] | None = None
     text: str = ""
     _packed_text: bytes | None = None
     _event_bytes: int = 0
@@ -185,3 +188,13 @@ def _with(some: list[T] | tuple[()], item: T) -> list[T]:
         return [item]
     some.append(item)
     return some
+
+
+def root_of(span: OpenSpan, open_spans: Mapping[str, OpenSpan]) -> OpenSpan | None:
+    """Return the open span that stands for the trace of a span below it; None if there is none."""
+    for _ in range(ROOT_STEPS):
+        above = open_spans.get(span.started.parent_id or "")
+        if above is None or above.started.experiment is not None:
+            return above
+        span = above
+    return None

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracer.process import forks
 
-__all__ = ["MAX_DECODED_BYTES", "decompress"]
+__all__ = ["MAX_DECODED_BYTES", "Decompressed", "decompress"]
 
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 """The most that a compressed body may grow to, also within one read: a few kilobytes can inflate to gigabytes."""
@@ -25,30 +25,38 @@ Step = Callable[[bytes, int], bytes]
 """Decode what comes next. It makes so many bytes at most, or a little more; whoever gets them all must not go on."""
 
 
-def decompress(
-    chunks: Sequence[tuple[int, bytes]], encoding: str | None
-) -> tuple[Sequence[tuple[int, bytes]], str | None]:
-    """Return the decompressed reads, and what went wrong; if something did, only the reads before it.
+class Decompressed(NamedTuple):
+    """Decompressed reads.
 
-    Reads that are not compressed, although the header says so, are returned unchanged.
+    Attributes:
+        reads: If something went wrong, only the reads before it. Reads that are not compressed, although the header
+            says so, are unchanged.
+        note: What went wrong.
+        damage: What the decoder said of a read that it could not decode. The SDK's decoder says the same, and raises.
     """
+
+    reads: Sequence[tuple[int, bytes]]
+    note: str | None = None
+    damage: str | None = None
+
+
+def decompress(chunks: Sequence[tuple[int, bytes]], encoding: str | None) -> Decompressed:
+    """Undo the encodings that the HTTP header names."""
     codings = [
         coding for part in (encoding or "").lower().split(",") if (coding := part.strip()) not in ("", "identity")
     ]
     if not codings:
-        return chunks, None
+        return Decompressed(chunks)
     steps: list[Step] = []
     for coding in reversed(codings):
         step = _STEPS.get(coding, _unknown)()
         if step is None:
-            return [], f"content-encoding {coding}: no decoder is installed"
+            return Decompressed([], f"content-encoding {coding}: no decoder is installed")
         steps.append(step)
     return _run(chunks, steps, codings)
 
 
-def _run(
-    chunks: Sequence[tuple[int, bytes]], steps: list[Step], codings: list[str]
-) -> tuple[Sequence[tuple[int, bytes]], str | None]:
+def _run(chunks: Sequence[tuple[int, bytes]], steps: list[Step], codings: list[str]) -> Decompressed:
     decoded: list[tuple[int, bytes]] = []
     room = MAX_DECODED_BYTES
     for time_ns, data in chunks:
@@ -59,12 +67,13 @@ def _run(
                 is_over = is_over or len(data) > room
         except Exception as exc:  # zlib.error, brotli.error, zstd's: their packages may not be installed
             note = f"content-encoding {', '.join(codings)}: {exc}"
-            return (decoded, note) if room < MAX_DECODED_BYTES else (chunks, note)
+            damage = str(exc) or type(exc).__name__
+            return Decompressed(decoded if room < MAX_DECODED_BYTES else chunks, note, damage)
         decoded.append((time_ns, data[:room]))
         room -= len(data)
         if is_over:
-            return decoded, f"decompressed to more than {MAX_DECODED_BYTES} bytes: the rest is left out"
-    return decoded, None
+            return Decompressed(decoded, f"decompressed to more than {MAX_DECODED_BYTES} bytes: the rest is left out")
+    return Decompressed(decoded)
 
 
 def _inflate(window: int) -> Step:

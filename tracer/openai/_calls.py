@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
+from tracer.capture.error_bodies import error_body
 from tracer.capture.failures import is_cancellation
 from tracer.capture.records import EncodedAttributes, Ending, HttpFacts, Payload
 from tracer.capture.response_heads import kept_head
@@ -206,10 +207,10 @@ class Call:
     def _raised(self, error: BaseException) -> None:
         if not self._begun:  # no request was built: a bad argument, or an auth hook that failed
             self._begin(_unsent(self.span, getattr(self.request_options, "json_data", None)))
-        response = getattr(error, "response", None)
+        response, outputs = getattr(error, "response", None), None
         if self._http is None and response is not None:
-            self._http = _facts_of(response)
-        self._finish(_CANCELLED if is_cancellation(error) else _RAISED, error)
+            self._http, outputs = _facts_of(response), error_body(error)
+        self._finish(_CANCELLED if is_cancellation(error) else _RAISED, error, outputs=outputs)
 
     # --- the body of a stream -------------------------------------------------------------------------------------
 
@@ -226,11 +227,18 @@ class Call:
         waited = ending in (_RAISED, _CANCELLED)
         self._finish(ending, error, end_ns=None if waited or reads is None else reads.last_ns)
 
-    def _finish(self, ending: Ending, error: BaseException | None = None, end_ns: int | None = None) -> None:
+    def _finish(
+        self,
+        ending: Ending,
+        error: BaseException | None = None,
+        end_ns: int | None = None,
+        outputs: Payload | None = None,
+    ) -> None:
         if not self._begun:
             self._begin_unseen()
         body, self._body = self._body, None
-        outputs = None if body is None else self._payload_of(body)
+        if body is not None:
+            outputs = self._payload_of(body)
         reads, http = self.reads, self._http
         attributes: dict[str, Any] = {}
         if reads is not None and reads.room < 0:
