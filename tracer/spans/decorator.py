@@ -279,6 +279,7 @@ class _Steps:
         if self._span is not None:
             self._room = self._span.settings.max_payload_bytes // 2  # an item is stored as an event, and in the outputs
             self._plan.begin(self._span, args, kwargs)
+            self._span.pipeline.unfinished.add(self)
 
     def enter(self) -> None:
         """Make the span current for one step."""
@@ -327,20 +328,36 @@ class _Steps:
         self.step = self._over
         self.leave()
         span = self._span
-        if span is None or span.has_ended:
+        if span is None:
+            return
+        span.pipeline.unfinished.discard(self)
+        if span.has_ended:
             return
         try:
             raised = sys.exc_info()[1]
             error = None if isinstance(raised, self._stop) else raised
-            # If the span gets no outputs here, the worker uses the items, which it knows already.
-            own = self._plan.reducer is not None or not self._count
-            outputs = self._plan.reduced(span, self._items) if own else None
+            outputs = self._outputs(span)
             if self._closing and (error is None or isinstance(error, GeneratorExit)):
                 span.finish(Ending.CLOSED, outputs=outputs)
             else:
                 span.finish_with(error, outputs)
         except Exception:
             report(f"tracing the end of {self._plan.name}")
+
+    def abandon(self) -> None:
+        """The process ends, and with it the span. A thread may still be in the middle of a step."""
+        span = self._span
+        if span is None or span.has_ended:
+            return
+        try:
+            span.finish(Ending.COLLECTED, outputs=self._outputs(span))
+        except Exception:
+            report(f"tracing the end of {self._plan.name}")
+
+    def _outputs(self, span: LiveSpan) -> Payload | None:
+        """Return the span's outputs. If there are none of its own, the worker uses the items, which it knows."""
+        own = self._plan.reducer is not None or not self._count
+        return self._plan.reduced(span, self._items) if own else None
 
     @staticmethod
     def _over() -> Any: ...
