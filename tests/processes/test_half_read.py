@@ -179,10 +179,11 @@ def test_traced_generators_keep_their_items(tmp_path: Path) -> None:
         loop.run_until_complete(step(kept[2]))
         loop.close()
         unstarted = count()
+        unread = tracer.trace(lambda: (number for number in range(9)), name="unread")()
         """,
     )
     ended = [("count", "abandoned", "[0,1]"), ("reduced", "abandoned", "1"), ("async_count", "abandoned", "[0,1]")]
-    assert spans(tmp_path) == ended
+    assert spans(tmp_path) == [*ended, ("unread", "abandoned", None)]
 
 
 def test_threads_that_go_on_reading_while_the_process_ends(server: FakeOpenAI, tmp_path: Path) -> None:
