@@ -30,7 +30,7 @@ async def run(source: str, page: str, namespace: dict[str, Any]) -> None:
         await result
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/cost.md", "docs/privacy.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/cost.md", "docs/privacy.md", "docs/servers.md"])
 async def test_page_runs_from_top_to_bottom(
     page: str, server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,7 +41,8 @@ async def test_page_runs_from_top_to_bottom(
     assert blocks(page)
     for source in blocks(page):
         await run(source, page, namespace)
-    await namespace["client"].close()
+    if "client" in namespace:
+        await namespace["client"].close()
 
 
 def test_every_public_name_is_documented() -> None:
