@@ -1,4 +1,4 @@
-"""An asyncio service: each request is a trace of its own, with the user and the session it belongs to.
+"""An ASGI service: each request is a trace, to its last byte, with the user and the session it belongs to.
 
 Sends itself twenty concurrent requests, then looks at what was recorded. Needs ``pip install starlette httpx``. As a
 server, in this folder and with OPENAI_API_KEY set: ``uvicorn service:app``.
@@ -10,12 +10,14 @@ import httpx
 from _server import MODEL, openai_or_fake
 from openai import AsyncOpenAI
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import tracer
 from tracer import SpanType
+from tracer.asgi import TraceMiddleware
 
 tracer.autolog()
 tracer.set_experiment("service")
@@ -36,7 +38,7 @@ async def ask(request: Request) -> JSONResponse:
     return JSONResponse({"answer": await answer(body["question"], body["session"], body["user"])})
 
 
-app = Starlette(routes=[Route("/ask", ask, methods=["POST"])])
+app = Starlette(routes=[Route("/ask", ask, methods=["POST"])], middleware=[Middleware(TraceMiddleware)])
 
 
 async def main() -> None:
@@ -51,7 +53,7 @@ async def main() -> None:
     page = await tracer.search_traces(experiment="service", session_id="s1")
     print(f"{len(page)} traces in session s1:")
     for trace in page:
-        print(f"  {trace.info.state}  {trace.info.user_id}  {trace.info.request_preview}")
+        print(f"  {trace.info.state}  {trace.info.user_id}  {' > '.join(span.name for span in trace.data.spans)}")
     stats = tracer.stats()
     print(f"{stats.written} records written, {sum(stats.dropped.values())} dropped")
 

@@ -328,6 +328,8 @@ class Runtime:
             call_before_child_exits(self._flush_at_exit)
 
     def _flush_at_exit(self) -> None:
+        for pipeline in self._pipelines():
+            pipeline.unfinished.abandon_all()
         self.flush_running(EXIT_TIMEOUT, ends=True)
 
     def flush_running(self, timeout: float, *, ends: bool) -> None:
@@ -348,13 +350,15 @@ class Runtime:
         _report_left(running, sum(pipeline.stats().queued for pipeline in running), timeout)
 
     def _at_exit(self) -> None:
-        """Write what is queued, within a deadline, and log how many records could not be written.
+        """End what is half read, write what is queued, within a deadline, and log how many records were left.
 
         At ``atexit`` a daemon thread with its loop and connection still works, but new threads and executors do not.
         So this method starts none.
         """
         running = [pipeline for pipeline in self._pipelines() if pipeline.is_running]
         try:
+            for pipeline in running:
+                pipeline.unfinished.abandon_all()
             left = self._stop_all(running, EXIT_TIMEOUT)
         except KeyboardInterrupt:  # a user who presses Ctrl+C again doesn't want to wait
             for pipeline in running:

@@ -27,6 +27,14 @@ HTTP_STATUS_CODE = "http.response.status_code"
 ERROR_TYPE = "error.type"
 CODE_FUNCTION_NAME = "code.function.name"  # of a function under @trace: module and qualified name
 
+# --- a request to your own service (`tracer.asgi`) ----------------------------------------------------------------
+HTTP_REQUEST_METHOD = "http.request.method"
+HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original"
+HTTP_ROUTE = "http.route"
+URL_PATH = "url.path"
+URL_SCHEME = "url.scheme"
+NETWORK_PROTOCOL_VERSION = "network.protocol.version"
+
 # --- the request --------------------------------------------------------------------------------------------------
 REQUEST_MODEL = "gen_ai.request.model"
 REQUEST_TEMPERATURE = "gen_ai.request.temperature"

@@ -28,7 +28,7 @@ EXPECTED = {
     "images": ["In the trace: media://sha256/", "?type=image/png&bytes=", "bytes, the same: True"],
     "disable": ["not traced: True"],
     "realtime": ["You said: And of Peru?", "├── AsyncRealtime_1  CHAT_MODEL", "AsyncRealtime.connect: 6240 bytes"],
-    "service": ["5 traces in session s1:", "0 dropped"],
+    "service": ["5 traces in session s1:", "ann  POST /ask > answer > AsyncResponses", "0 dropped"],
 }
 
 

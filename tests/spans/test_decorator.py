@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import gc
 import inspect
@@ -11,19 +12,27 @@ import logging
 import math
 import pickle
 import traceback
+import types
+import warnings
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
 import tracer
 from tests.reading import last_span, last_spans, last_trace
 from tracer.pipeline.throttle import Throttle
 from tracer.spans import guard
 from tracer.spans._argument_binding import Binder
+from tracer.testing import FakeOpenAI
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -786,6 +795,265 @@ async def test_a_wrong_call_of_a_generator_leaves_no_open_span() -> None:
         next(echo())  # type: ignore[call-arg]
     assert tracer.stats().open_spans == 0
     assert tracer.get_last_active_trace_id() is None
+
+
+# --- who a generator belongs to ---------------------------------------------------------------------------------------
+
+
+@tracer.trace
+async def async_words() -> AsyncGenerator[str, None]:
+    with tracer.start_span("inside"):
+        yield "one"
+
+
+@tracer.trace
+def words() -> Generator[str, None, None]:
+    with tracer.start_span("inside"):
+        yield "one"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["generator", "async generator"])
+async def test_a_generator_belongs_to_the_span_that_was_current_when_it_was_called(is_async: bool) -> None:
+    with tracer.start_span("endpoint"):
+        steps = async_words() if is_async else words()
+    with tracer.start_span("another"):
+        if isinstance(steps, AsyncGenerator):
+            assert [item async for item in steps] == ["one"]
+        else:
+            assert list(steps) == ["one"]
+    page = await tracer.search_traces()
+    trees = {trace.data.spans[0].name: [span.name for span in trace.data.spans] for trace in page}
+    assert trees == {"another": ["another"], "endpoint": ["endpoint", "async_words" if is_async else "words", "inside"]}
+    endpoint = next(trace for trace in page if len(trace.data.spans) == 3)
+    assert endpoint.info.state == "OK"
+    assert [span.parent_id for span in endpoint.data.spans[1:]] == [span.span_id for span in endpoint.data.spans[:2]]
+
+
+async def test_a_response_that_is_streamed_after_its_endpoint_has_returned_is_one_tree() -> None:
+    @tracer.trace
+    async def endpoint(_request: Request) -> StreamingResponse:
+        return StreamingResponse(async_words())
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service") as browser:
+        assert (await browser.get("/")).text == "one"
+    [trace] = await tracer.search_traces()
+    assert [span.name for span in trace.data.spans] == ["endpoint", "async_words", "inside"]
+    assert {span.get_attribute("tracer.finish") for span in trace.data.spans} == {"completed"}
+
+
+async def test_a_generator_that_was_called_outside_of_spans_belongs_to_its_first_reader() -> None:
+    steps = words()
+    with tracer.start_span("reader"):
+        assert list(steps) == ["one"]
+    assert [span.name for span in (await last_trace()).data.spans] == ["reader", "words", "inside"]
+
+
+class Speaker:
+    @tracer.trace
+    def method(self, x: int = 1) -> Generator[object, None, None]:
+        """Speak."""
+        yield self, x
+
+    @tracer.trace
+    @classmethod
+    def above_class(cls, x: int = 1) -> Generator[object, None, None]:
+        yield cls, x
+
+    @classmethod
+    @tracer.trace
+    def below_class(cls, x: int = 1) -> Generator[object, None, None]:
+        yield cls, x
+
+    @staticmethod
+    @tracer.trace
+    async def static(x: int = 1) -> AsyncGenerator[object, None]:
+        yield x
+
+
+async def test_a_traced_generator_function_binds_and_looks_as_a_function() -> None:
+    speaker = Speaker()
+    assert list(speaker.method(2)) == [(speaker, 2)]
+    assert (await last_span()).inputs == {"x": 2}
+    assert list(Speaker.method(speaker, x=3)) == [(speaker, 3)]
+    assert list(speaker.above_class()) == list(Speaker.below_class()) == [(Speaker, 1)]
+    assert [item async for item in speaker.static(4)] == [4]
+    for bound in (speaker.method, Speaker.above_class, speaker.below_class, Speaker.method):
+        assert inspect.isgeneratorfunction(bound)
+    assert inspect.isasyncgenfunction(speaker.static)
+    assert inspect.ismethod(speaker.method)
+    assert str(inspect.signature(speaker.method)) == "(x: 'int' = 1) -> 'Generator[object, None, None]'"
+    assert (speaker.method.__qualname__, speaker.method.__doc__) == ("Speaker.method", "Speak.")
+    assert "def method" in inspect.getsource(Speaker.method)
+    assert next(speaker.method()) == (speaker, 1)
+    assert list(functools.partial(speaker.method, x=5)()) == [(speaker, 5)]
+    assert list(functools.partial(words)()) == ["one"]
+    with contextlib.contextmanager(words)() as word:
+        assert word == "one"
+    assert list(tracer.trace(words, name="again")()) == ["one"]
+    assert [span.name for span in (await last_trace()).data.spans] == ["again", "words", "inside"]
+
+
+@pytest.mark.parametrize("func", [words, async_words, Speaker.method])
+def test_a_traced_generator_function_is_pickled_by_name_and_copied_as_itself(func: object) -> None:
+    assert pickle.loads(pickle.dumps(func)) is func
+    assert copy.deepcopy(func) is copy.copy(func) is func
+
+
+# --- functions that return what has not run yet -----------------------------------------------------------------------
+
+
+@tracer.trace
+def returns_coroutine(x: int) -> Coroutine[Any, Any, int]:
+    return async_function(x)
+
+
+@tracer.trace
+def returns_generator(x: int) -> Generator[int, None, None]:
+    return generator(x)
+
+
+@tracer.trace
+def returns_async_generator(x: int) -> AsyncGenerator[int, None]:
+    return async_generator(x)
+
+
+def returning(make: Callable[[], Any], name: str) -> Callable[[], Any]:
+    """Make a traced function that returns what `make` returns."""
+
+    def call() -> Any:
+        return make()
+
+    return tracer.trace(call, name=name)
+
+
+async def test_the_span_of_a_function_that_returns_a_coroutine_ends_with_the_awaited_value() -> None:
+    coroutine = returns_coroutine(3)
+    assert inspect.iscoroutine(coroutine)
+    assert (coroutine.__name__, coroutine.__qualname__) == ("async_function", "async_function")
+    assert tracer.get_last_active_trace_id() is None
+    assert await coroutine == 3
+    span = await last_span()
+    assert (span.name, span.inputs, span.outputs) == ("returns_coroutine", {"x": 3}, 3)
+
+
+async def test_the_span_of_a_function_that_returns_a_generator_ends_with_it() -> None:
+    steps = returns_generator(3)
+    assert inspect.isgenerator(steps)
+    assert steps.__name__ == "generator"
+    assert list(steps) == [3]
+    span = await last_span()
+    assert (span.outputs, span.get_attribute("tracer.finish")) == ([3], "completed")
+    async_steps = returns_async_generator(4)
+    assert inspect.isasyncgen(async_steps)
+    assert async_steps.__name__ == "async_generator"
+    assert [item async for item in async_steps] == [4]
+    assert (await last_span()).outputs == [4]
+    send = returning(lambda: echo("a"), "wrapper")()
+    assert (next(send), send.send("b")) == ("a", "B")
+    send.close()
+    spans = await last_spans()
+    assert spans["echo"].parent_id == spans["wrapper"].span_id
+    assert [span.get_attribute("tracer.finish") for span in spans.values()] == ["abandoned"] * 2
+
+
+async def test_what_a_returned_coroutine_does_is_inside_the_span() -> None:
+    @tracer.trace
+    async def inner() -> tracer.LiveSpan | None:
+        await anyio.lowlevel.checkpoint()
+        return tracer.get_current_active_span()
+
+    @tracer.trace
+    def wrapper() -> Coroutine[Any, Any, object]:
+        return inner()
+
+    @tracer.trace
+    def wrapper_of_wrapper() -> Coroutine[Any, Any, object]:
+        return wrapper()
+
+    coroutine = wrapper_of_wrapper()
+    assert tracer.get_current_active_span() is None
+    await coroutine
+    assert tracer.get_current_active_span() is None
+    trace = await last_trace()
+    assert [span.name for span in trace.data.spans] == ["wrapper_of_wrapper", "wrapper", "inner"]
+    assert [span.parent_id for span in trace.data.spans[1:]] == [span.span_id for span in trace.data.spans[:2]]
+
+
+async def test_an_sdk_method_is_traced_although_it_is_a_plain_function(server: FakeOpenAI) -> None:
+    async with server.async_client() as client:
+        create = tracer.trace(client.chat.completions.create, name="ask")
+        answer = await create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
+    assert answer.choices[0].message.content
+    span = await last_span()
+    assert (span.name, span.outputs["choices"][0]["message"]["role"]) == ("ask", "assistant")
+
+
+async def test_a_returned_coroutine_may_fail_or_be_cancelled() -> None:
+    async def fail() -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        await returning(fail, "fails")()
+    assert (await last_span()).status.description == "ValueError: wrong"
+    with anyio.move_on_after(0):
+        await returning(anyio.sleep_forever, "sleeps")()
+    assert (await last_span()).get_attribute("tracer.finish") == "cancelled"
+
+
+@pytest.mark.parametrize("call", [returns_coroutine, returns_generator, returns_async_generator])
+async def test_what_is_returned_and_dropped_ends_as_abandoned(call: Callable[[int], object]) -> None:
+    warns = call is returns_coroutine
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        call(1)
+        gc.collect()
+    names = ["coroutine 'async_function' was never awaited"] if warns else []
+    assert [str(warning.message) for warning in told] == names, "as without tracer: once"
+    told.clear()  # each warning holds its coroutine
+    gc.collect()
+    assert (await last_span()).get_attribute("tracer.finish") == "abandoned"
+
+
+async def test_what_somebody_else_holds_stays_the_same_object() -> None:
+    shared = generator(1)
+    running = returning(lambda: shared, "shared")()
+    assert running is shared
+    assert (await last_span()).get_attribute("tracer.finish") == "completed"
+
+    @types.coroutine
+    def old() -> Generator[Any, Any, int]:
+        yield from anyio.lowlevel.checkpoint().__await__()
+        return 5
+
+    assert await returning(old, "old")() == 5
+
+
+async def test_a_task_is_an_output_like_any_other(anyio_backend: str) -> None:
+    if anyio_backend != "asyncio":
+        return
+    task = returning(lambda: asyncio.ensure_future(async_function(1)), "starts")()
+    assert (await last_span()).name == "starts"
+    assert await task == 1
+
+
+async def test_a_dropped_coroutine_is_not_kept_alive_by_its_span() -> None:
+    class State:
+        coroutine: object
+
+    @tracer.trace
+    def start(state: State) -> Coroutine[Any, Any, int]:
+        return async_function(state)  # type: ignore[arg-type]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = State()
+        state.coroutine = start(state)
+        gone = weakref.ref(state)
+        del state
+        gc.collect()
+    assert gone() is None
+    assert (await last_span()).get_attribute("tracer.finish") == "abandoned"
 
 
 # --- misuse -----------------------------------------------------------------------------------------------------------

@@ -123,6 +123,7 @@ class TappedCall(Protocol):
     """The call that a body belongs to (`tracer.openai._calls.Call`)."""
 
     reads: Reads | None
+    span: LiveSpan
 
     def stream_ended(self, ending: Ending, error: BaseException | None = None) -> None:
         """Note that the body has ended, and how."""
@@ -164,6 +165,7 @@ class _Tap:
         self._stream = stream
         self._call = call
         self._is_read = False
+        call.span.pipeline.unfinished.add(self)
 
     def __getattr__(self, name: str) -> Any:
         # httpx reads `elapsed` off its own stream class; transports may add more.
@@ -185,6 +187,7 @@ class _Tap:
         call = self._call
         if call is not None:
             call.stream_ended(ending, error)
+            call.span.pipeline.unfinished.discard(self)
             self._call = None  # last: if Ctrl-C comes before this, the close or the garbage collector ends it
 
     def _end_by(self, error: BaseException) -> None:
@@ -222,6 +225,10 @@ class _Tap:
         except Exception:
             report("Tap.close")
         return False
+
+    def abandon(self) -> None:
+        """The process ends. A thread may still be reading; what it reads from now on is not recorded."""
+        self._end(Ending.COLLECTED)
 
     def __del__(self) -> None:
         # Dropped unread or half-read. Runs inside the garbage collector: takes no lock, makes one queue append.

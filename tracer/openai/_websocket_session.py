@@ -148,6 +148,7 @@ class Session:
         )
         self._begun = True
         self._records = span.is_recording
+        span.pipeline.unfinished.add(self)
 
     def _attributes(self, operation: str) -> dict[str, Any]:
         return {sc.PROVIDER_NAME: provider_of(self._client_class), sc.OPERATION: operation, **self._server}
@@ -202,10 +203,15 @@ class Session:
         left, error = self._left
         self._end(left if ending is None else ending, error)
 
+    def abandon(self) -> None:
+        """The process ends while the connection is open."""
+        self.end(Ending.COLLECTED)
+
     def _end(self, ending: Ending, error: BaseException | None = None) -> None:
         if self._ended:
             return
         self._ended = True
+        self.span.pipeline.unfinished.discard(self)
         self._let_go()
         end_ns = None
         if self._cut is not None and ending is not _CANCELLED:

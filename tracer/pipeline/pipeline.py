@@ -33,6 +33,7 @@ from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._hook_watch import RunningHook
 from tracer.pipeline._jobs import Answer
 from tracer.pipeline._queue import RecordQueue, Tally
+from tracer.pipeline._unfinished import Unfinished
 from tracer.pipeline.clock import Clock, Ids
 from tracer.pipeline.ring import MAX_RECORD
 from tracer.pipeline.skeletons import encode_skeleton, quotes_a_key
@@ -134,6 +135,7 @@ class Pipeline:
         self.settings = settings
         self.queue = RecordQueue(settings.queue_max_records, settings.queue_max_bytes)
         self.unsampled = Tally()
+        self.unfinished = Unfinished()
         self.closed = False
         self._encode_failed = Tally()
         self._after_close = Tally()

@@ -11,6 +11,7 @@ before the first line of an ``__exit__``. `leave` needs only values known before
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from types import FrameType
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tracer.spans.live_span import LiveSpan
 
-__all__ = ["current_span", "format_traceparent", "is_generator", "leave", "open_current"]
+__all__ = ["current_span", "format_traceparent", "is_generator", "leave", "open_current", "read_traceparent"]
 
 current_span: ContextVar[LiveSpan | None] = ContextVar("tracer_current_span", default=None)
 """The span that was made current last in this task or thread. It may have ended: see `open_current`."""
@@ -61,3 +62,20 @@ def is_generator(frame: FrameType) -> bool:
 def format_traceparent(trace_id: str, span_id: str, *, sampled: bool) -> str:
     """Return a ``traceparent`` header's value (https://www.w3.org/TR/trace-context/#traceparent-header)."""
     return f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}"
+
+
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.ASCII)
+
+
+def read_traceparent(value: str) -> tuple[str, str] | None:
+    """Return the ids of the trace and of the parent span that a ``traceparent`` header names; None if it is malformed.
+
+    A later version of the header may have more at its end (https://www.w3.org/TR/trace-context/#versioning-of-traceparent).
+    """
+    match = _TRACEPARENT.fullmatch(value.strip())
+    if match is None:
+        return None
+    version, trace_id, span_id, more = match.groups()
+    if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(span_id, 16):
+        return None
+    return trace_id, span_id

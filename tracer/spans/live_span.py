@@ -195,6 +195,12 @@ class LiveSpan:
         if self.is_recording:
             self._update(span_type=self.span_type)
 
+    def rename(self, name: str) -> None:
+        """Replace the span's name."""
+        self.name = check_text("name", name)
+        if self.is_recording:
+            self._update(name=self.name)
+
     def add_event(self, name: str | SpanEvent, attributes: Mapping[str, object] | None = None) -> None:
         """Note something that happens now; or a `SpanEvent`, which happened at its own time."""
         event: Any = name

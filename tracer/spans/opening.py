@@ -21,7 +21,7 @@ from tracer.spans.live_span import LiveSpan
 from tracer.spans.trace_context import TraceContext
 from tracer.spans.unrecorded_span import UnrecordedSpan
 
-__all__ = ["CURRENT", "SpanScope", "open_span", "start_span", "start_span_no_context"]
+__all__ = ["CURRENT", "SpanScope", "open_root", "open_span", "start_span", "start_span_no_context"]
 
 
 CURRENT: Any = object()  # as a parent: the current span
@@ -59,6 +59,24 @@ def open_span(
     pipeline = runtime.current or runtime.pipeline_for_spans()
     trace = TraceContext(pipeline, None if parent is None else parent.trace_id, sample_rate=sample_rate)
     return LiveSpan(trace, parent, name, span_type, True)
+
+
+def open_root(name: str, span_type: str, remote: tuple[str, str] | None) -> LiveSpan:
+    """Make the first span of a trace, whatever span is current. With `remote`, the trace began in another process.
+
+    Args:
+        name: As in `open_span`.
+        span_type: As in `open_span`.
+        remote: The ids of the other process's trace and span, the parent of this one.
+    """
+    if remote is None or own_work.get():
+        return open_span(name, span_type, None)
+    if not mark[0]:
+        notice()
+    trace_id, parent_id = remote
+    span = LiveSpan(TraceContext(runtime.pipeline_for_spans(), trace_id), None, name, span_type, True)
+    span.parent_id = parent_id
+    return span
 
 
 def _open(name: str, span_type: str, parent: LiveSpan | None = CURRENT) -> LiveSpan:
