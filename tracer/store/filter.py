@@ -231,12 +231,15 @@ def _compare(field: Field, comparator: str, bound: list[Any]) -> Condition:
     comparator = _NEGATED[comparator] if negated else comparator
     if field.sql == "state" and comparator in ("=", "!="):
         return Condition.state(comparator, bound[0])
-    sql = field.sql
-    if field.as_text and any(isinstance(value, str) for value in bound):
-        sql, bound = field.as_text, [str(value) for value in bound]
-    elif field.as_number:
-        sql = field.as_number
-    return _exists(field, f"{sql} {_operator(comparator, len(bound))}", tuple(bound), negated=negated)
+    texts = [value for value in bound if isinstance(value, str)]
+    numbers = [value for value in bound if not isinstance(value, str)]
+    # Texts are compared with texts, numbers with numbers; a list may hold both.
+    parts = [(field.as_text or field.sql, texts), (field.as_number or field.sql, numbers)]
+    tests = [f"{sql} {_operator(comparator, len(values))}" for sql, values in parts if values]
+    if len(tests) == 2:  # what is no number is in no list of numbers
+        word, unlike = ("AND", 1) if comparator == "NOT IN" else ("OR", 0)
+        tests = [f"({tests[0]} {word} ifnull({tests[1]}, {unlike}))"]
+    return _exists(field, tests[0], (*texts, *numbers), negated=negated)
 
 
 def _operator(comparator: str, count: int) -> str:
@@ -283,9 +286,10 @@ def _as_stored(name: str, field: Field, comparator: str, value: _Value) -> Any:
     if comparator.endswith("LIKE") and isinstance(value.value, str):
         return _glob(value.value) if comparator == "LIKE" else value.value
     if field.words:
-        if (word := str(value.value).upper()) not in field.words:
+        stored = {word.upper(): word for word in field.words}
+        if (word := str(value.value).upper()) not in stored:
             raise ValueError(f"{name} is one of {', '.join(field.words)}")
-        return word
+        return stored[word]
     if isinstance(value.value, str):
         return value.value
     if not field.as_text or comparator.endswith("LIKE"):
