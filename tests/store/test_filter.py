@@ -326,6 +326,30 @@ except ImportError as error:
     assert "pip install 'openai-tracer[search]'" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("stored", "pattern", "hit"),
+    [
+        ("ÉCOLE", "école%", True),
+        ("ÉCOLE", "ecole%", False),
+        ("Die Straße", "%STRASSE", True),
+        ("DIE STRASSE", "%straße", True),
+        ("Москва", "МОСК%", True),
+        ("e\u0301cole", "ÉCOLE", True),
+        ("１００％", "１００％", True),
+        ("１００x", "１００％", False),
+        ("chess", "CHE__", True),
+        ("天気ABC", "天気a_c", True),
+    ],
+)
+async def test_ilike_ignores_the_case_of_all_letters(store: SqliteStore, stored: str, pattern: str, hit: bool) -> None:
+    attributes = msgspec.json.encode({"k": stored, "other": 5})
+    await store.write(simple(1, name=stored, attributes=attributes))
+    for field in ("name", "span.name", "span.attributes.k"):
+        page = await store.search_traces(TraceQuery(filter_string=f"{field} ILIKE '{pattern}'"))
+        assert bool(page) is hit, field
+    assert not await store.search_traces(TraceQuery(filter_string=f"span.attributes.none ILIKE '{pattern}'"))
+
+
 async def test_half_a_surrogate_pair_is_found_nowhere(store: SqliteStore) -> None:
     assert await store.search_traces(TraceQuery(filter_string="name = 'x\ud800'")) == []
 
@@ -419,7 +443,7 @@ async def test_what_mlflows_keys_mean_is_found_or_refused(store: SqliteStore, al
     value = (await store.get_trace(trace_id(1))).data.spans[0].get_attribute(alias)
     assert value is not None
     if alias == "mlflow.chat.tokenUsage":
-        with pytest.raises(ConfigurationError, match="write usage.input_tokens"):
+        with pytest.raises(ConfigurationError, match=r"write usage\.input_tokens"):
             parse_filter(f"{field} = 'x'")
         return
     query = TraceQuery(filter_string=f"{field} = {value if isinstance(value, float) else _quoted(value)}")
