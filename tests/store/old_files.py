@@ -74,6 +74,17 @@ def make_old_file(path: Path, version: int) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
+def undo_version_9(connection: sqlite3.Connection) -> None:
+    """Bring the full-text index back to what it was before version 9."""
+    for trigger in ("spans_text_changed", "spans_text_deleted"):
+        connection.execute(f"DROP TRIGGER {trigger}")
+    connection.execute("ALTER TABLE text_index DROP COLUMN plain_to")
+    connection.execute("ALTER TABLE text_changes DROP COLUMN attributes")
+    for statement in _statements(_MIGRATIONS[0]):
+        if statement.lstrip().startswith("CREATE TRIGGER"):
+            connection.execute(statement)
+
+
 def rows_of(path: Path, like: dict[str, tuple[str, list[Any]]] | None = None) -> dict[str, tuple[str, list[Any]]]:
     """Return each table's columns and rows.
 

@@ -66,10 +66,11 @@ WHERE key <= plain_to AND text IS NOT NULL
 _PLAIN_TEXTS = "SELECT key, text AS words FROM spans, text_index WHERE key BETWEEN ? AND plain_to AND text IS NOT NULL"
 _ANEW = f"SELECT key, {_SPAN_WORDS} FROM spans, text_index WHERE key BETWEEN ? AND plain_to"
 
-_ADD = "INSERT INTO span_text (rowid, text) SELECT key, words FROM ({})"
-_REMOVE = "INSERT INTO span_text (span_text, rowid, text) SELECT 'delete', key, words FROM ({})"
+# With a LIMIT, SQLite works out the words of a row once, and not wherever they are named.
+_ADD = "INSERT INTO span_text (rowid, text) SELECT key, words FROM ({} LIMIT -1)"
+_REMOVE = "INSERT INTO span_text (span_text, rowid, text) SELECT 'delete', key, words FROM ({} LIMIT -1)"
 _IS_ASCII = "length(words) = length(CAST(words AS BLOB))"
-_OTHERS = f"SELECT CAST(json_group_array(json_array(key, words)) AS BLOB) FROM ({{}}) WHERE NOT {_IS_ASCII}"
+_OTHERS = f"SELECT CAST(json_group_array(json_array(key, words)) AS BLOB) FROM ({{}} LIMIT -1) WHERE NOT {_IS_ASCII}"
 _GIVEN = "SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS words FROM json_each(?)"
 
 
