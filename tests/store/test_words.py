@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from tracer.store._words import match_expression, spaced, trace_id_range
 from tracer.store.sqlite import SqliteStore
 
 from .old_files import TRACES, make_old_file, words_of
-from .rows import START, batch, patch, simple, span, span_id, trace_id
+from .rows import START, batch, patch, query_plan, simple, span, span_id, trace_id
 
 RESPONSE = "resp_68af4030592c81938ec0a5fbab4a3e9f05438e46b5f69a3b"
 CHAT = "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT"
@@ -258,3 +259,25 @@ async def test_a_large_older_file_is_indexed_anew_in_small_steps(path: Path, mon
         left.append(await store._database.read(lambda reader: reader.execute(_PLAIN).fetchone()[0]))
     await store.aclose()
     assert left == [4, 2, 0, 0]  # of the six that were indexed
+
+
+async def test_a_step_of_the_index_reads_its_own_spans_only(path: Path) -> None:
+    """With 100,000 traces, a step that looked at the others took up to a second."""
+    make_old_file(path, 8)
+    store = SqliteStore(f"sqlite:///{path}")
+    await store.open()
+    seen: list[str] = []
+    await store._database.write(sqlite3.Connection.set_trace_callback, seen.append)
+    while await store.index_text(4):
+        pass
+    await store._database.write(sqlite3.Connection.set_trace_callback, None)
+    statements = [sql.strip() for sql in seen if "text_index" in sql and "EXISTS" not in sql]
+    assert sum("LIMIT 4" in sql for sql in statements) >= 2
+    assert sum("BETWEEN" in sql for sql in statements) >= 6
+    for statement in statements:
+        plan = [row[3] for row in await store._database.write(query_plan, statement)]
+        read = [step for step in plan if re.match(r"(SCAN|SEARCH) spans\b", step)]
+        assert not [step for step in read if step.startswith("SCAN")], (statement, plan)
+        bounded = re.search(r"ORDER BY|min\(indexed_to", statement) is not None
+        assert bounded or all("rowid=?" in step or "rowid<?" in step for step in read), (statement, plan)
+    await store.aclose()

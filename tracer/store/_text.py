@@ -48,14 +48,15 @@ _FOLLOWED = (
     )""",
 )
 _NEW = "SELECT count(*) FROM spans, text_index WHERE key > indexed_to"
-_LAST = "SELECT max(key) FROM (SELECT key FROM spans, text_index WHERE key > indexed_to ORDER BY key LIMIT ?)"
+# Subqueries here and below, since SQLite would otherwise read all spans, and compare each with the limit.
+_LAST = """
+SELECT max(key) FROM (SELECT key FROM spans WHERE key > (SELECT indexed_to FROM text_index) ORDER BY key LIMIT ?)
+"""
 _ADVANCE = f"SELECT key, {_SPAN_WORDS} FROM spans, text_index WHERE key > indexed_to AND key <= ?"
 
 # Before version 9 the text alone was indexed, as it is. Such spans are indexed anew, the newest first.
 _PLAIN = "SELECT plain_to FROM text_index"
-_FIRST_PLAIN = (
-    "SELECT min(key) FROM (SELECT key FROM spans, text_index WHERE key <= plain_to ORDER BY key DESC LIMIT ?)"
-)
+_FIRST_PLAIN = f"SELECT min(key) FROM (SELECT key FROM spans WHERE key <= ({_PLAIN}) ORDER BY key DESC LIMIT ?)"
 _PLAIN_OUTDATED = """
 SELECT key, indexed_text AS words FROM text_changes, text_index WHERE key <= plain_to AND indexed_text IS NOT NULL
 """
@@ -63,8 +64,8 @@ _PLAIN_CHANGED = """
 SELECT key, text AS words FROM text_changes CROSS JOIN spans USING (key), text_index
 WHERE key <= plain_to AND text IS NOT NULL
 """
-_PLAIN_TEXTS = "SELECT key, text AS words FROM spans, text_index WHERE key BETWEEN ? AND plain_to AND text IS NOT NULL"
-_ANEW = f"SELECT key, {_SPAN_WORDS} FROM spans, text_index WHERE key BETWEEN ? AND plain_to"
+_PLAIN_TEXTS = f"SELECT key, text AS words FROM spans WHERE key BETWEEN ? AND ({_PLAIN}) AND text IS NOT NULL"
+_ANEW = f"SELECT key, {_SPAN_WORDS} FROM spans WHERE key BETWEEN ? AND ({_PLAIN})"
 
 # With a LIMIT, SQLite works out the words of a row once, and not wherever they are named.
 _ADD = "INSERT INTO span_text (rowid, text) SELECT key, words FROM ({} LIMIT -1)"
