@@ -52,6 +52,8 @@ CALL = span(
         sc.FINISH: "completed",
         sc.REQUEST_MODEL: "gpt-5",
         sc.PROVIDER_NAME: "openai",
+        sc.COST_INPUT: 0.1,
+        sc.COST_OUTPUT: 0.4,
         sc.TOOL_DEFINITIONS: [{"type": "function"}],
     },
     events=[tracer.SpanEvent(sc.EVENT_CHUNK, 3, {"data": {"n": 0}}), tracer.SpanEvent("other", 4)],
@@ -64,7 +66,7 @@ CALL = span(
         ("gen_ai.request.model", "gpt-5"),
         ("mlflow.chat.tokenUsage", CALL.token_usage),
         ("mlflow.chat.tools", [{"type": "function"}]),
-        ("mlflow.llm.cost", 0.5),
+        ("mlflow.llm.cost", {"input_cost": 0.1, "output_cost": 0.4, "total_cost": 0.5}),
         ("mlflow.llm.model", "gpt-5"),
         ("mlflow.llm.provider", "openai"),
         ("mlflow.message.format", "openai"),
@@ -81,6 +83,23 @@ CALL = span(
 )
 def test_an_attribute_is_found_by_its_key_or_by_mlflows(key: str, value: object) -> None:
     assert CALL.get_attribute(key) == value
+
+
+@pytest.mark.parametrize(
+    ("span_type", "attributes", "said"),
+    [
+        ("CHAT_MODEL", {sc.OPERATION: "responses"}, "openai"),
+        ("LLM", {sc.OPERATION: "completions"}, "openai"),
+        ("LLM", {sc.OPERATION: "decisions"}, "openai_decisions"),
+        ("EMBEDDING", {sc.OPERATION: "embeddings"}, None),
+        ("TOOL", {sc.OPERATION: "images"}, None),
+        ("CHAT_MODEL", {sc.OPERATION_NAME: "chat"}, "openai-agent"),
+        ("CHAT_MODEL", {}, None),
+        ("AGENT", {sc.OPERATION_NAME: "invoke_agent"}, None),
+    ],
+)
+def test_only_messages_have_a_format(span_type: str, attributes: dict[str, str], said: str | None) -> None:
+    assert span(1, span_type=span_type, attributes=attributes).get_attribute("mlflow.message.format") == said
 
 
 def test_an_attribute_of_the_users_outweighs_an_alias() -> None:

@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         retention_max_bytes: Bytes that the database may have in use. Beyond that, the oldest traces are deleted. The
             least is 1 MiB; None sets no limit. Of two limits, whichever is reached first deletes. Running traces are
             never deleted.
+        enabled: False records no trace that begins from now on. Traces that run go on, and so do reading and writing.
         sample_rate: Share of traces that are recorded, 0 to 1. It is decided once, at the root span, for the whole
             trace.
         capture_content: True stores texts; False stores only structure, model, usage and times.
@@ -87,6 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = "normal"
     retention_max_age: float | None = None
     retention_max_bytes: int | None = None
+    enabled: bool = True
     sample_rate: float = 1.0
     capture_content: bool = True
     redact: tuple[Redactor, ...] = ()
@@ -130,7 +132,7 @@ def _parse(name: str, variable: str, text: str) -> Any:
         return [_import(variable, path.strip()) for path in text.split(",")]
     if name == "prices":
         return _prices_of(variable, text)
-    if name in ("capture_content", "propagate_to_threads"):
+    if name in ("capture_content", "enabled", "propagate_to_threads"):
         word = text.strip().lower()
         if word not in _BOOLEANS:
             raise ConfigurationError(f"{variable} must be true or false, got {text!r}")
@@ -252,6 +254,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "durability": _durability,
     "retention_max_age": _age,
     "retention_max_bytes": _retained_bytes,
+    "enabled": _boolean,
     "sample_rate": _number(0, 1),
     "capture_content": _boolean,
     "redact": _redactors,

@@ -25,6 +25,7 @@ SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 HTTP_STATUS_CODE = "http.response.status_code"
 ERROR_TYPE = "error.type"
+CODE_FUNCTION_NAME = "code.function.name"  # of a function under @trace: module and qualified name
 
 # --- the request --------------------------------------------------------------------------------------------------
 REQUEST_MODEL = "gen_ai.request.model"
@@ -64,6 +65,7 @@ EXCEPTION_STACKTRACE = "exception.stacktrace"
 # --- what the conventions lack ------------------------------------------------------------------------------------
 FINISH = "tracer.finish"  # completed | incomplete | failed | cancelled | abandoned
 STREAM = "tracer.request.stream"
+BASE64_VECTORS = "tracer.request.base64_vectors"  # the caller asked for vectors as base64, and got them so
 PREVIOUS_RESPONSE_ID = "tracer.request.previous_response_id"
 MCP_SERVER_LABEL = "tracer.mcp.server_label"  # of a tool call that OpenAI ran on an MCP server
 MCP_APPROVAL_REQUESTS = "tracer.mcp.approval_requests"  # [{"id", "name", "arguments", "server_label"}] to be approved
@@ -90,6 +92,8 @@ OUTPUT_IMAGE_TOKENS = "tracer.usage.output_image_tokens"
 AUDIO_SECONDS = "tracer.usage.audio_seconds"  # of audio that is billed by duration and not by tokens
 INPUT_CHARACTERS = "tracer.usage.input_characters"  # of a text to be spoken; some models are billed by characters
 SVG_USAGE = "tracer.usage.svg"  # tokens of the model that drew vectors; not included in the call's own
+COST_INPUT = "tracer.cost.input"  # US dollars: the parts of a span's cost, where they are known
+COST_OUTPUT = "tracer.cost.output"
 OUTPUT_BYTES = "tracer.output_bytes"  # of a binary answer
 OUTPUT_CONTENT_TYPE = "tracer.output_content_type"
 MODERATION_FLAGGED = "tracer.moderation.flagged"
@@ -124,6 +128,7 @@ WEBSOCKET_RECONNECTS = "tracer.websocket.reconnects"
 WEBSOCKET_CLOSE_CODE = "tracer.websocket.close_code"  # 1006: without a close frame
 WEBSOCKET_CLOSE_REASON = "tracer.websocket.close_reason"
 EVENT_RECONNECT = "tracer.reconnect"
+CLIENT_REQUEST_ID = "tracer.client_request_id"  # in a trace's metadata: what its client calls the request
 NOTE = "tracer.note"  # what could not be understood, and why the raw text is kept instead
 TRUNCATED = "tracer.truncated"  # {"inputs"|"outputs"|"chunks"|"attributes"|"exceptions": how much was left out}
 PAYLOAD_DROPPED = "tracer.payload_dropped"  # the queue was over 90 % full: the body was not kept

@@ -30,7 +30,17 @@ async def run(source: str, page: str, namespace: dict[str, Any]) -> None:
         await result
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/cost.md", "docs/privacy.md", "docs/threads.md"])
+PAGES = [
+    "README.md",
+    "docs/api.md",
+    "docs/cost.md",
+    "docs/mlflow.md",
+    "docs/privacy.md",
+    "docs/threads.md",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 async def test_page_runs_from_top_to_bottom(
     page: str, server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,8 @@ def plain_completion(usage: Usage) -> Any:
 
 
 def cost(view: Any, prices: Any = PRICES) -> float | None:
-    return cost_of(view.usage, view.attributes, 0, prices)
+    charged = cost_of(view.usage, view.attributes, 0, prices)
+    return None if charged is None else charged.total
 
 
 def tokens(view: Any) -> tuple[int, int, int]:

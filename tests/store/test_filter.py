@@ -459,7 +459,7 @@ CALL = {
     "inputs": b'{"messages":[{"role":"user","content":"hi"}]}',
     "outputs": b'"yes"',
     "attributes": b'{"gen_ai.request.model":"gpt-5","gen_ai.provider.name":"openai","tracer.operation":"chat",'
-    b'"gen_ai.tool.definitions":[{"name":"look_up"}]}',
+    b'"gen_ai.tool.definitions":[{"name":"look_up"}],"code.function.name":"app.Agent.ask"}',
     "usage": {"total_tokens": 5},
 }
 
@@ -476,7 +476,8 @@ async def test_what_mlflows_keys_mean_is_found_or_refused(store: SqliteStore, al
         with pytest.raises(ConfigurationError, match=r"write usage\.input_tokens"):
             parse_filter(f"{field} = 'x'")
         return
-    query = TraceQuery(filter_string=f"{field} = {value if isinstance(value, float) else _quoted(value)}")
+    wanted = value["total_cost"] if alias == "mlflow.llm.cost" else _quoted(value)
+    query = TraceQuery(filter_string=f"{field} = {wanted}")
     assert [trace.info.trace_id for trace in await store.search_traces(query)] == [trace_id(1)]
     query = TraceQuery(filter_string=f"{field} = 'something else' OR {field} > 100")
     assert await store.search_traces(query) == []
@@ -484,6 +485,23 @@ async def test_what_mlflows_keys_mean_is_found_or_refused(store: SqliteStore, al
 
 def _quoted(value: Any) -> str:
     return f"'{value if isinstance(value, str) else msgspec.json.encode(value).decode()}'"
+
+
+@pytest.mark.parametrize(
+    ("span_type", "attributes"),
+    [
+        ("CHAT_MODEL", b'{"gen_ai.operation.name":"chat"}'),
+        ("UNKNOWN", b'{"tracer.operation":"decisions","code.function.name":"ask"}'),
+        ("EMBEDDING", b'{"tracer.operation":"embeddings"}'),
+        ("TOOL", b'{"gen_ai.operation.name":"chat","code.function.name":"a.a.b"}'),
+    ],
+)
+async def test_forms_and_functions_are_those_of_the_span(store: SqliteStore, span_type: str, attributes: bytes) -> None:
+    await store.write(simple(1, span_type=span_type, attributes=attributes))
+    for alias in ("mlflow.message.format", "mlflow.spanFunctionName"):
+        value = (await store.get_trace(trace_id(1))).data.spans[0].get_attribute(alias)
+        test = "IS NULL" if value is None else f"= '{value}'"
+        assert await store.search_traces(TraceQuery(filter_string=f"span.attributes.{alias} {test}")), (alias, value)
 
 
 async def test_a_key_of_mlflows_that_was_set_is_found_as_it_was_set(store: SqliteStore) -> None:

@@ -56,6 +56,7 @@ class OpenSpan(msgspec.Struct, gc=False):
         events: Encoded once, when they come.
         items: What a generator yielded; `items_left_out` counts what was not kept of them.
         outputs_changed: The outputs were set since the last row was made.
+        preview_sent: The preview that the trace got. It gets none twice, because the user may have replaced it.
         asked: When the first model call below it began, and what was asked there; for a root without a preview.
     """
 
@@ -73,6 +74,7 @@ class OpenSpan(msgspec.Struct, gc=False):
     status: tuple[str, str] | None = None
     model: str | None = None
     preview: str | None = None
+    preview_sent: str | None = None
     asked: tuple[int, str] | None = None
     text: str = ""
     _packed_text: bytes | None = None
@@ -90,6 +92,8 @@ class OpenSpan(msgspec.Struct, gc=False):
         self.attributes = attributes if started.operation is not None else privacy.clean(attributes)
         if started.operation is None:
             started.name = privacy.redact(started.name)
+            if (function := attributes.get(sc.CODE_FUNCTION_NAME)) is not None and not privacy.capture:
+                self.attributes[sc.CODE_FUNCTION_NAME] = privacy.redact(function)  # a label, as the name is
         self.touch_attributes()
 
     def add_chunk(self, time_ns: int, data: bytes) -> None:

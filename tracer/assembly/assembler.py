@@ -237,6 +237,7 @@ class Assembler:
         patch.session_id = privacy.redact(record.session_id) or patch.session_id
         patch.user_id = privacy.redact(record.user_id) or patch.user_id
         patch.name_override = privacy.redact(record.name) or patch.name_override
+        _tell(patch, privacy, record.state, record.request_preview, record.response_preview)
         self.counts.redaction_failed += privacy.failures
 
     def _touch(self, span_id: str, hooks: Hooks) -> OpenSpan | None:
@@ -269,7 +270,10 @@ class Assembler:
             patch.true_root = started.parent_id is None
             patch.name = started.name
             patch.state = patch.state or _IN_PROGRESS
-            patch.request_preview = span.preview or (span.asked and span.asked[1]) or patch.request_preview
+            preview = span.preview or (span.asked and span.asked[1])
+            if preview and preview != span.preview_sent:
+                span.preview_sent = preview
+                patch.request_preview = patch.request_preview if patch.is_told else preview
         return patch
 
     def _tell_root(self, span: OpenSpan, asked: str) -> None:
@@ -354,7 +358,7 @@ class Assembler:
             self._batch.spans.extend(child_row(row, child) for child in view.children)
         if ended.lost:
             self._lose(span, ended.lost)
-        self._end_trace(span, row, view)
+        self._end_trace(span, ended, row, view)
 
     def _take_media(self, batch: Batch, offer: Callable[[], None]) -> None:
         for row in batch.spans:
@@ -376,7 +380,7 @@ class Assembler:
         row.events = span.all_events()
         self._complete(row, span, ended, None, outcome)
         self._batch.spans.append(row)
-        self._end_trace(span, row, None)
+        self._end_trace(span, ended, row, None)
 
     def _read_outputs(self, span: OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
         """Read the outputs, and add what the response's head says to the attributes."""
@@ -442,21 +446,27 @@ class Assembler:
             row.outputs, row.usage = view.outputs, view.usage
             row.model = view.model or row.model
             row.text = f"{span.text}\n{view.text}" if view.text else span.text
-            row.cost = self._price(row, span.attributes)
+            self._price(row, span.attributes)
             is_model_call = row.operation is not None or row.span_type in MODEL_CALL_TYPES
             row.counted = is_model_call and (row.usage is not None or row.cost is not None)
             row.counted = row.counted and self._responses.is_new(row.operation, span.attributes.get(sc.RESPONSE_ID))
         row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
 
-    def _price(self, row: SpanRow, attributes: dict[str, Any]) -> float | None:
+    def _price(self, row: SpanRow, attributes: dict[str, Any]) -> None:
+        if row.operation is None:
+            return
         try:
-            return None if row.operation is None else cost_of(row.usage, attributes, row.start_time_ns, self.prices)
+            cost = cost_of(row.usage, attributes, row.start_time_ns, self.prices)
         except Exception as error:  # the user's function failed, or a table has changed
             self._report("a call could not be priced", error)
-            return None
+            return
+        if cost is not None:
+            row.cost = cost.total
+            if cost.input is not None:
+                attributes[sc.COST_INPUT], attributes[sc.COST_OUTPUT] = cost.input, cost.output
 
-    def _end_trace(self, span: OpenSpan, row: SpanRow, view: ResponseView | None) -> None:
+    def _end_trace(self, span: OpenSpan, ended: SpanEnded, row: SpanRow, view: ResponseView | None) -> None:
         patch = self._trace_of(span)
         said = view.preview if view is not None else None
         if span.started.experiment is not None:
@@ -467,6 +477,8 @@ class Assembler:
             patch.response_preview = said
         elif self._is_in_session(span):
             patch.request_preview, patch.response_preview = span.preview or patch.request_preview, said
+        if ended.told is not None:
+            _tell(patch, span.privacy, **ended.told)
 
     def _is_in_session(self, span: OpenSpan) -> bool:
         """Tell whether a span is a response in a WebSocket session that stands for the trace.
@@ -482,3 +494,18 @@ class Assembler:
         self.counts.truncated += 1
         span.cut(what, size)
         self._lose(span, {"truncated": 1})
+
+
+def _tell(
+    patch: TracePatch,
+    privacy: Privacy,
+    state: str | None = None,
+    request_preview: str | None = None,
+    response_preview: str | None = None,
+) -> None:
+    """Set what the user said of a trace, over what its spans say."""
+    patch.is_told = patch.is_told or request_preview is not None
+    patch.request_preview = privacy.redact(request_preview) or patch.request_preview
+    patch.response_preview = privacy.redact(response_preview) or patch.response_preview
+    if state is not None:
+        patch.state = TraceState(state)

@@ -167,7 +167,8 @@ class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
     """A span ended. `lost` counts the parts of it that the queue did not accept (chunks, bodies, child spans).
 
     `is_repeated`: the push of its start or of an earlier end was interrupted, so it is unknown whether that record is
-    on the queue.
+    on the queue. `told`: for the span that stands for the trace, what the user said of the trace (``state``,
+    ``request_preview``, ``response_preview``). It goes before what the span itself says.
     """
 
     span_id: str
@@ -180,10 +181,11 @@ class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
     attributes: dict[str, Any] | None = None
     lost: dict[str, int] | None = None
     is_repeated: bool = False
+    told: dict[str, str] | None = None
 
 
 class TraceUpdated(msgspec.Struct, array_like=True, gc=False, tag="t"):
-    """Tags, metadata, session, user or name, set while the trace runs."""
+    """What the user said of a trace. `state` is set only if the span that stands for the trace has ended."""
 
     trace_id: str
     start_ns: int
@@ -192,6 +194,9 @@ class TraceUpdated(msgspec.Struct, array_like=True, gc=False, tag="t"):
     session_id: str | None = None
     user_id: str | None = None
     name: str | None = None
+    request_preview: str | None = None
+    response_preview: str | None = None
+    state: str | None = None
 
 
 Record = SpanStarted | SpanChunk | SpanNoted | SpanUpdated | SpanEnded | TraceUpdated

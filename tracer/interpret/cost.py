@@ -17,7 +17,7 @@ import msgspec
 
 from tracer import _semconv as sc
 from tracer.interpret._json import as_dict, as_dicts, as_text
-from tracer.interpret.rates import UNITS, PriceList, Rate, charge
+from tracer.interpret.rates import UNITS, Charge, PriceList, Rate, charge
 
 __all__ = ["PriceFunction", "PricedCall", "Prices", "billed_searches", "cost_of", "load_table", "price"]
 
@@ -52,8 +52,8 @@ Prices = PriceList | PriceFunction
 
 def cost_of(
     usage: Mapping[str, int] | None, attributes: Mapping[str, Any], time_ns: int, prices: Prices | None = None
-) -> float | None:
-    """Return what a call cost in US dollars; None where the usage, or a price for it, is not known.
+) -> Charge | None:
+    """Return what a call cost; None where the usage, or a price for it, is not known.
 
     What the server says it charged wins over all prices: it is a fact, and they are estimates.
 
@@ -64,7 +64,7 @@ def cost_of(
         prices: The user's prices, which go first.
     """
     if type(charged := attributes.get(sc.COST_CHARGED)) is float:
-        return charged
+        return Charge(charged)
     counts = _counts(usage, attributes)
     if not counts:
         return None
@@ -131,8 +131,8 @@ def _tier(attributes: Mapping[str, Any]) -> str | None:
     return None if tier == "auto" else tier
 
 
-def price(call: PricedCall, prices: Prices | None = None) -> float | None:
-    """Return what a call cost in US dollars, by the user's prices or else by the shipped table; None if unknown.
+def price(call: PricedCall, prices: Prices | None = None) -> Charge | None:
+    """Return what a call cost, by the user's prices or else by the shipped table; None if unknown.
 
     Raises:
         ValueError: The user's function returned something that is not a price.
@@ -144,7 +144,7 @@ def price(call: PricedCall, prices: Prices | None = None) -> float | None:
     elif prices is not None:
         cost = prices(call)
         if cost is not None:
-            return _checked(cost)
+            return Charge(_checked(cost))
     return _list_price(
         call.model, call.requested_model, call.provider, call.server, call.tier, call.usage, call.time_ns
     )
@@ -220,7 +220,7 @@ def _list_price(
     tier: str | None,
     usage: Mapping[str, float],
     time_ns: int,
-) -> float | None:
+) -> Charge | None:
     """Return the cost of a call by the shipped table; `alias` is the model as the request names it."""
     minute = time_ns // 60_000_000_000  # some prices hold only for a part of the day
     rates = _rates(model, provider, server, tier, minute)

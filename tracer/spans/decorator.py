@@ -12,15 +12,17 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
+from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanType
-from tracer.capture.argument_checks import check_mapping, check_text, optional_text
-from tracer.capture.records import Codec, Ending, Payload
+from tracer.capture.argument_checks import check_mapping, check_text, optional_share, optional_text
+from tracer.capture.records import Codec, EncodedAttributes, Ending, Payload
+from tracer.capture.text import clean_text
 from tracer.spans._argument_binding import Binder
 from tracer.spans.context import current_span, leave
 from tracer.spans.guard import report
 from tracer.spans.live_span import LiveSpan
-from tracer.spans.opening import open_span
+from tracer.spans.opening import CURRENT, open_span
 
 __all__ = ["trace"]
 
@@ -39,6 +41,7 @@ def trace(
     span_type: str = SpanType.UNKNOWN,
     attributes: Mapping[str, object] | None = None,
     output_reducer: Reducer | None = None,
+    sample_rate: float | None = None,
 ) -> Callable[P, R]: ...
 @overload
 def trace(
@@ -47,6 +50,7 @@ def trace(
     span_type: str = SpanType.UNKNOWN,
     attributes: Mapping[str, object] | None = None,
     output_reducer: Reducer | None = None,
+    sample_rate: float | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def trace(
     func: Any = None,
@@ -54,6 +58,7 @@ def trace(
     span_type: str = SpanType.UNKNOWN,
     attributes: Mapping[str, object] | None = None,
     output_reducer: Reducer | None = None,
+    sample_rate: float | None = None,
 ) -> Any:
     """Trace every call of a function, as ``@trace`` or ``@trace(name=…, span_type=…)``.
 
@@ -75,22 +80,29 @@ def trace(
         output_reducer: For generators: a function that makes the span's outputs from the list of items. All items are
             then kept in memory until the generator ends. Without a reducer the items are the outputs, and none is kept
             in memory.
+        sample_rate: Share of the calls that are recorded, 0 to 1, of those that begin a trace; in place of the setting
+            `sample_rate`. A call inside a trace follows that trace.
 
     Raises:
         ConfigurationError: `func` is not a function, `output_reducer` was given for a function that is not a generator,
             or an argument has the wrong type.
     """
     if func is None:
-        options = _Options(name, span_type, attributes, output_reducer)
+        options = _Options(name, span_type, attributes, output_reducer, sample_rate)
         return functools.partial(_decorate, options=options)
-    return _decorate(func, options=_Options(name, span_type, attributes, output_reducer))
+    return _decorate(func, options=_Options(name, span_type, attributes, output_reducer, sample_rate))
 
 
 class _Options:
     """The arguments of ``@trace``, checked."""
 
     def __init__(
-        self, name: str | None, span_type: str, attributes: Mapping[str, object] | None, reducer: Reducer | None
+        self,
+        name: str | None,
+        span_type: str,
+        attributes: Mapping[str, object] | None,
+        reducer: Reducer | None,
+        sample_rate: float | None,
     ) -> None:
         self.name = optional_text("name", name)
         self.span_type = check_text("span_type", span_type)
@@ -98,6 +110,7 @@ class _Options:
         self.reducer = reducer
         if reducer is not None and not callable(reducer):
             raise ConfigurationError(f"output_reducer must be a function of a list, got {reducer!r}")
+        self.sample_rate = optional_share("sample_rate", sample_rate)
 
 
 def _decorate(func: Any, *, options: _Options) -> Any:
@@ -121,8 +134,10 @@ class _Plan:
         if code is not func and inspect.ismethod(code):  # an object with __call__
             self.name = options.name or type(func).__name__
         self.span_type = options.span_type
-        self.attributes = options.attributes
+        function = {sc.CODE_FUNCTION_NAME: _full_name(code)}
+        self.attributes = {**function, **options.attributes} if options.attributes else EncodedAttributes(function)
         self.reducer = options.reducer
+        self.sample_rate = options.sample_rate
         self.wrap = _wrapper_for(func, code)
         if self.reducer is not None and self.wrap not in (_wrap_generator, _wrap_async_generator):
             raise ConfigurationError(f"output_reducer is for generators; {self.name!r} is none")
@@ -131,7 +146,7 @@ class _Plan:
     def open(self) -> LiveSpan | None:
         """Make a span for one call, not yet begun. If that fails, log it and return None."""
         try:
-            return open_span(self.name, self.span_type)
+            return open_span(self.name, self.span_type, CURRENT, self.sample_rate)
         except Exception:
             report(f"tracing a call of {self.name}")
             return None
@@ -162,6 +177,13 @@ def _code_of(func: Any) -> Any:
     return func if inspect.isroutine(func) or inspect.isclass(func) else func.__call__
 
 
+def _full_name(code: Any) -> str:
+    """Return module and qualified name of a function, as OpenTelemetry's ``code.function.name`` has them."""
+    name = getattr(code, "__qualname__", None) or type(code).__qualname__
+    module = getattr(code, "__module__", None)
+    return clean_text(f"{module}.{name}" if module else str(name))
+
+
 def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], _Plan], Callable[..., Any]]:
     for is_kind, wrap in (
         (inspect.isasyncgenfunction, _wrap_async_generator),
@@ -176,7 +198,8 @@ def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], _Plan], 
 def _finish(span: LiveSpan, error: BaseException | None = None, result: object = None) -> None:
     """End the span of a call. An error in here is logged, never raised."""
     try:
-        span.finish_with(error, None if error is not None else span.snapshot(result))
+        own = error is None and span.outputs is None  # what the function has set by itself stays
+        span.finish_with(error, span.snapshot(result) if own else None)
     except Exception:
         report(f"tracing the end of {span.name}")
 

@@ -127,6 +127,9 @@ _TRACE_FIELDS = {
     "span_type": _SPAN_FIELDS["type"],
     "finish": _SPAN_FIELDS["finish"],
     "time_to_first_token": Field("time_to_first_token", Unit(1, "a number of seconds")),
+    "client_request_id": Field(
+        "value", rows="json_each(traces.metadata) WHERE key = ?", parameters=(sc.CLIENT_REQUEST_ID,)
+    ),
     **{name: _id_field(attribute) for name, attribute in _IDS.items()},
     **{key: Field(key, _TOKENS) for key in USAGE_KEYS},
 }
@@ -145,18 +148,25 @@ def _json_of(attribute: str) -> str:
     return f"json_quote(json_extract(attributes, '$.\"{attribute}\"'))"
 
 
+_OPERATION = f"json_extract(attributes, '$.\"{sc.OPERATION}\"')"
+_FUNCTION = f"json_extract(attributes, '$.\"{sc.CODE_FUNCTION_NAME}\"')"
+_FUNCTION_PATH = f"rtrim({_FUNCTION}, replace({_FUNCTION}, '.', ''))"  # up to the last dot
+_MESSAGE_FORMAT = f"""CASE WHEN {_OPERATION} = 'decisions' THEN '"openai_decisions"'
+    WHEN span_type NOT IN ('CHAT_MODEL', 'LLM') THEN NULL WHEN {_OPERATION} IS NOT NULL THEN '"openai"'
+    WHEN json_extract(attributes, '$."{sc.OPERATION_NAME}"') = 'chat' THEN '"openai-agent"' END"""
 _MLFLOW_ATTRIBUTES = {
     "mlflow.chat.tools": _json_of(sc.TOOL_DEFINITIONS),
     "mlflow.llm.cost": "json_quote(spans.cost)",
     "mlflow.llm.model": f"ifnull(nullif({_json_of(sc.RESPONSE_MODEL)}, 'null'), {_json_of(sc.REQUEST_MODEL)})",
     "mlflow.llm.provider": _json_of(sc.PROVIDER_NAME),
-    "mlflow.message.format": f"CASE WHEN json_type(attributes, '$.\"{sc.OPERATION}\"') NOTNULL THEN '\"openai\"' END",
+    "mlflow.message.format": _MESSAGE_FORMAT,
+    "mlflow.spanFunctionName": f"json_quote(replace({_FUNCTION}, {_FUNCTION_PATH}, ''))",
     "mlflow.spanInputs": "CASE WHEN json_valid(inputs) THEN inputs END",
     "mlflow.spanOutputs": "CASE WHEN json_valid(outputs) THEN outputs END",
     "mlflow.spanType": "json_quote(span_type)",
     "mlflow.traceRequestId": "json_quote(traces.trace_id)",
 }
-"""What MLflow's keys mean, as SQL that gives JSON: the same as `tracer.Span.get_attribute` answers."""
+"""What MLflow's keys mean, as SQL that gives JSON: as `tracer.Span.get_attribute` answers; of the cost, the total."""
 _MLFLOW_REFUSED = {
     "mlflow.chat.tokenUsage": "write usage.input_tokens or usage.total_tokens, which are sums over the trace",
     "mlflow.chunk.item": "the chunks of a stream can't be searched; write span.text LIKE '%…%'",
