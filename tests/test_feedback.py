@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import tracer
+from tests.store.old_files import undo_version_9
 from tests.store.rows import simple, trace_id
 from tracer.store import TraceQuery, open_store
 from tracer.store.sqlite import SqliteStore
@@ -192,6 +193,7 @@ async def test_a_database_of_the_version_before_feedback_is_brought_forward(tmp_
     await store.write(simple(1))
     await store.aclose()
     with closing(sqlite3.connect(path)) as old:
+        undo_version_9(old)
         old.executescript(
             "DROP TABLE feedback; DROP TABLE taken_over; DROP TABLE loss; DROP INDEX traces_in_sessions;"
             "DROP INDEX traces_with_losses;"

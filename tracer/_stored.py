@@ -81,6 +81,7 @@ async def search_traces(
     name: str | None = None,
     model: str | None = None,
     text: str | None = None,
+    text_prefix: bool = False,
     tags: Mapping[str, str] | None = None,
     session_id: str | None = None,
     user_id: str | None = None,
@@ -106,7 +107,9 @@ async def search_traces(
         status: ``OK``, ``ERROR``, ``IN_PROGRESS`` or ``INTERRUPTED``.
         name: The trace's exact name.
         model: A model that one of the trace's calls asked for or got.
-        text: Words that occur in the trace's inputs or outputs.
+        text: Words, ``"a phrase"`` or ``prefix*``: one of the trace's spans has all of them in its inputs, outputs,
+            name or error. Or an id, or its first 8 characters: of a trace, a span, a request, a response, a tool call.
+        text_prefix: Each word of `text` may be the beginning of a longer one.
         tags: Tags the trace must have, with these values.
         session_id: The trace's session.
         user_id: The trace's user.
@@ -141,6 +144,7 @@ async def search_traces(
         name=name,
         model=model,
         text=text,
+        text_prefix=text_prefix,
         tags=check_strings("tags", tags),
         session_id=session_id,
         user_id=user_id,

@@ -206,3 +206,12 @@ async def test_the_description_names_every_operation(client: httpx.AsyncClient, 
     names = set(description["components"]["schemas"])
     assert all(f'"#/components/schemas/{name}"' in text for name in ("TraceInfo", "Span", "Error"))
     assert {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]} <= names
+
+
+async def test_a_text_may_be_searched_by_beginnings(client: httpx.AsyncClient, store: SqliteStore) -> None:
+    await store.write(simple(1_000, text="please reimburse"))
+    for given, count in (({}, 0), ({"text_prefix": "false"}, 0), ({"text_prefix": "true"}, 1)):
+        answer = (await client.get("/api/traces", params={"text": "reimb", **given})).json()
+        assert len(answer["traces"]) == count
+    wrong = await client.get("/api/traces", params={"text": "reimb", "text_prefix": "yes"})
+    assert wrong.json()["error"]["message"] == "text_prefix must be true or false, got 'yes'"

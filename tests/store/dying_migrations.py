@@ -4,7 +4,7 @@
 
 With EVERY, only every so many steps. One process forks all the others, because a new interpreter for each would take
 minutes. It has no thread and keeps no connection open. It fails at the first fault, else prints how many processes died
-at a statement, and how many in a write.
+at a statement, how many in a write, and how many while they indexed the texts anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from tests.store.old_files import make_old_file, rows_of
+from tests.store.old_files import make_old_file, rows_of, words_of
 from tests.store.rows import simple, trace_id
 from tracer.pipeline.worker import import_modules
 from tracer.process.native_threads import sleep
@@ -29,6 +29,8 @@ from tracer.store import _thread as thread_module
 from tracer.store import open_store
 from tracer.store import sqlite as store_module
 from tracer.store._schema import SCHEMA_VERSION, migrate
+from tracer.store._text import index_text
+from tracer.store.sqlite import SqliteStore
 
 FRAME = 4_120  # bytes: a page in the write-ahead log, with its header
 
@@ -43,7 +45,8 @@ def main(version: int, directory: Path, every: int) -> None:
     migrations.race()
     migrations.kill_one_while_another_waits()
     migrations.write()
-    print(at_a_statement, in_a_write)  # noqa: T201  it is a command
+    while_indexing = migrations.die_while_indexing(steps)
+    print(at_a_statement, in_a_write, while_indexing)  # noqa: T201  it is a command
 
 
 class Migrations:
@@ -120,6 +123,36 @@ class Migrations:
 
         assert wait_for(start(lambda: asyncio.run(write()))) == 0
 
+    def die_while_indexing(self, steps: range) -> int:
+        """Let a process die at each statement of the indexing that follows a migration; return how many died."""
+        self._begin_anew()
+        assert wait_for(start(self._index)) == 0
+        expected = words_of(self.path)
+        for died, step in enumerate(steps):
+            self._begin_anew()
+            ended_by = wait_for(start(self._index, kill_indexing_before_statement, step))
+            self._check(indexed=True)
+            assert wait_for(start(self._index)) == 0
+            assert words_of(self.path) == expected
+            if not ended_by:
+                return died
+        raise AssertionError("no process came to its end")
+
+    def _index(self, prepare: Callable[..., object] | None = None, *arguments: object) -> None:
+        """Open the store, index what is to be indexed, a few spans a step, and close it."""
+        if prepare is not None:
+            prepare(*arguments)
+
+        async def index() -> None:
+            store = open_store(f"sqlite:///{self.path}")
+            assert isinstance(store, SqliteStore)
+            await store.open()
+            while await store.index_text(4):
+                pass
+            await store.aclose()
+
+        asyncio.run(index())
+
     def _begin_anew(self) -> None:
         for file in self.path.parent.glob("t.db*"):
             file.unlink()
@@ -137,14 +170,21 @@ class Migrations:
 
         asyncio.run(use())
 
-    def _check(self) -> None:
-        """Open the file as the next process would: it is whole, of the newest version, and has all rows."""
+    def _check(self, *, indexed: bool = False) -> None:
+        """Open the file as the next process would: it is whole, of the newest version, and has all rows.
+
+        Args:
+            indexed: The full-text index has changed, and its tables are not looked at.
+        """
         assert wait_for(start(self._use)) == 0
         with closing(sqlite3.connect(self.path)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
             assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        assert rows_of(self.path) == self._expected
+        found = rows_of(self.path)
+        assert found.keys() == self._expected.keys()
+        for table, rows in found.items():
+            assert rows == self._expected[table] or (indexed and table.startswith(("text_", "span_text_"))), table
         assert not list(self.path.parent.glob("*.damaged-*"))
 
 
@@ -160,6 +200,21 @@ def kill_before_statement(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     watch_migration(count)
+
+
+def kill_indexing_before_statement(number: int) -> None:
+    """Have SIGKILL end this process before the statement of this number on the connection that fills the text index."""
+    left = iter(range(number))
+
+    def count(statement: str) -> None:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(connection: sqlite3.Connection, limit: int) -> bool:
+        connection.set_trace_callback(count)
+        return index_text(connection, limit)
+
+    setattr(store_module, "index_text", watched)  # noqa: B010  mypy: the name is imported there
 
 
 def die_in_write(number: int) -> None:

@@ -29,7 +29,7 @@ _ROWS = {
         SELECT value, printf('%016x', value), 'Responses', 'CHAT_MODEL', 'responses', {start} + value * {second},
             {start} + value * {second} + 5, 'gpt-5', 1,
             json_object('gen_ai.response.id', 'resp_' || value, 'tracer.time_to_first_token', 0.25),
-            printf('word%d ', value) || hex(randomblob(200))
+            printf('word%d 東京都の天気 ', value) || hex(randomblob(200))
         FROM json_each(?)
         """,
         "INSERT INTO tags SELECT value, 'number', value FROM json_each(?)",
@@ -74,6 +74,17 @@ def make_old_file(path: Path, version: int) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
+def undo_version_9(connection: sqlite3.Connection) -> None:
+    """Bring the full-text index back to what it was before version 9."""
+    for trigger in ("spans_text_changed", "spans_text_deleted"):
+        connection.execute(f"DROP TRIGGER {trigger}")
+    connection.execute("ALTER TABLE text_index DROP COLUMN plain_to")
+    connection.execute("ALTER TABLE text_changes DROP COLUMN attributes")
+    for statement in _statements(_MIGRATIONS[0]):
+        if statement.lstrip().startswith("CREATE TRIGGER"):
+            connection.execute(statement)
+
+
 def rows_of(path: Path, like: dict[str, tuple[str, list[Any]]] | None = None) -> dict[str, tuple[str, list[Any]]]:
     """Return each table's columns and rows.
 
@@ -94,3 +105,11 @@ def rows_of(path: Path, like: dict[str, tuple[str, list[Any]]] | None = None) ->
             table: (names, sorted(connection.execute(f"SELECT {names} FROM {table}").fetchall(), key=repr))
             for table, names in columns.items()
         }
+
+
+def words_of(path: Path) -> list[tuple[Any, ...]]:
+    """Check the full-text index, and return what it holds: each word with its span and its place."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO span_text (span_text) VALUES ('integrity-check')")
+        connection.execute("CREATE VIRTUAL TABLE temp.places USING fts5vocab (main, span_text, instance)")
+        return sorted(connection.execute("SELECT term, doc, offset FROM temp.places").fetchall())

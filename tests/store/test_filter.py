@@ -7,19 +7,21 @@ import string
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracer._exceptions import ConfigurationError
-from tracer._models import SpanStatusCode, TraceState
+from tracer._models import _MLFLOW_ALIASES, Feedback, SpanStatusCode, TraceState
 from tracer.store import TraceQuery
 from tracer.store._regexp import checked_pattern, install
 from tracer.store.filter import parse_filter
 from tracer.store.sqlite import SqliteStore
 
-from .rows import SECOND, START, batch, patch, running, simple, span, span_id
+from .rows import SECOND, START, batch, patch, running, simple, span, span_id, trace_id
 
 pytest.importorskip("lark")
 
@@ -354,6 +356,30 @@ except ImportError as error:
     assert "pip install 'openai-tracer[search]'" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("stored", "pattern", "hit"),
+    [
+        ("ÉCOLE", "école%", True),
+        ("ÉCOLE", "ecole%", False),
+        ("Die Straße", "%STRASSE", True),
+        ("DIE STRASSE", "%straße", True),
+        ("Москва", "МОСК%", True),
+        ("e\u0301cole", "ÉCOLE", True),
+        ("１００％", "１００％", True),
+        ("１００x", "１００％", False),
+        ("chess", "CHE__", True),
+        ("天気ABC", "天気a_c", True),
+    ],
+)
+async def test_ilike_ignores_the_case_of_all_letters(store: SqliteStore, stored: str, pattern: str, hit: bool) -> None:
+    attributes = msgspec.json.encode({"k": stored, "other": 5})
+    await store.write(simple(1, name=stored, attributes=attributes))
+    for field in ("name", "span.name", "span.attributes.k"):
+        page = await store.search_traces(TraceQuery(filter_string=f"{field} ILIKE '{pattern}'"))
+        assert bool(page) is hit, field
+    assert not await store.search_traces(TraceQuery(filter_string=f"span.attributes.none ILIKE '{pattern}'"))
+
+
 async def test_half_a_surrogate_pair_is_found_nowhere(store: SqliteStore) -> None:
     assert await store.search_traces(TraceQuery(filter_string="name = 'x\ud800'")) == []
 
@@ -381,3 +407,167 @@ async def test_a_pattern_that_can_be_slow_finds_what_any_other_finds(pattern: st
         install(connection, lambda: False)
         found = connection.execute("SELECT ? REGEXP ?", (text, pattern)).fetchone()[0]
     assert bool(found) == bool(re.search(pattern, text))
+
+
+MIXED = (0.9, 0.1, "n/a", "", "0.95", [1], True, None, {"a": 1}, 5)
+
+
+@pytest.mark.parametrize(
+    ("compared", "values"),
+    [
+        ("> 0.5", [0.9, 5]),
+        (">= 0.1", [0.9, 0.1, 5]),
+        ("< 100", [0.9, 0.1, 5]),
+        ("= 1", []),
+        ("= 5.0", [5]),
+        ("!= 5", [0.9, 0.1]),
+        ("IN (1, 0.9, 5.0)", [0.9, 5]),
+        ("NOT IN (1, 0.9)", [0.1, 5]),
+        ("= '0.95'", ["0.95"]),
+        ("= '0.9'", [0.9]),
+        ("IN ('n/a', 5.0)", ["n/a", 5]),
+        ("NOT IN ('n/a', 5.0, true, 0.95)", [0.9, 0.1, "", "0.95", [1], {"a": 1}]),
+        ("= true", [True]),
+        ("LIKE '%1%'", [0.1, [1], {"a": 1}]),
+    ],
+)
+async def test_numbers_are_compared_with_numbers_only(store: SqliteStore, compared: str, values: list[Any]) -> None:
+    for number, value in enumerate(MIXED):
+        await store.write(simple(number, attributes=msgspec.json.encode({"score": value})))
+    page = await store.search_traces(
+        TraceQuery(filter_string=f"span.attributes.score {compared}", order_by="start_time")
+    )
+    assert [MIXED[int(trace.info.trace_id, 16)] for trace in page] == values
+
+
+async def test_feedback_compares_numbers_with_numbers_only(store: SqliteStore) -> None:
+    values: tuple[bool | float | str, ...] = (0.9, 0.1, "n/a", "0.95", True, 5)
+    for number, value in enumerate(values):
+        await store.write(simple(number))
+        told = Feedback(id=f"f{number}", trace_id=trace_id(number), name="score", value=value, created_ns=1)
+        await store.add_feedback(told)
+    for compared, expected in (("> 0.5", [0.9, 5]), ("IN ('n/a', 5.0)", ["n/a", 5]), ("= '0.95'", ["0.95"])):
+        query = TraceQuery(filter_string=f"feedback.score {compared}", order_by="start_time")
+        found = [values[int(trace.info.trace_id, 16)] for trace in await store.search_traces(query)]
+        assert found == expected, compared
+
+
+CALL = {
+    "span_type": "CHAT_MODEL",
+    "cost": 0.25,
+    "counted": True,
+    "inputs": b'{"messages":[{"role":"user","content":"hi"}]}',
+    "outputs": b'"yes"',
+    "attributes": b'{"gen_ai.request.model":"gpt-5","gen_ai.provider.name":"openai","tracer.operation":"chat",'
+    b'"gen_ai.tool.definitions":[{"name":"look_up"}],"code.function.name":"app.Agent.ask"}',
+    "usage": {"total_tokens": 5},
+}
+
+
+@pytest.mark.parametrize("alias", sorted(_MLFLOW_ALIASES))
+async def test_what_mlflows_keys_mean_is_found_or_refused(store: SqliteStore, alias: str) -> None:
+    """Each alias of `Span.get_attribute`: a filter finds what it answers, or says what to write instead."""
+    await store.write(simple(1, **CALL))
+    await store.write(simple(2, span_type="TOOL"))
+    field = f"span.attributes.{alias}"
+    value = (await store.get_trace(trace_id(1))).data.spans[0].get_attribute(alias)
+    assert value is not None
+    if alias == "mlflow.chat.tokenUsage":
+        with pytest.raises(ConfigurationError, match=r"write usage\.input_tokens"):
+            parse_filter(f"{field} = 'x'")
+        return
+    wanted = value["total_cost"] if alias == "mlflow.llm.cost" else _quoted(value)
+    query = TraceQuery(filter_string=f"{field} = {wanted}")
+    assert [trace.info.trace_id for trace in await store.search_traces(query)] == [trace_id(1)]
+    query = TraceQuery(filter_string=f"{field} = 'something else' OR {field} > 100")
+    assert await store.search_traces(query) == []
+
+
+def _quoted(value: Any) -> str:
+    return f"'{value if isinstance(value, str) else msgspec.json.encode(value).decode()}'"
+
+
+@pytest.mark.parametrize(
+    ("span_type", "attributes"),
+    [
+        ("CHAT_MODEL", b'{"gen_ai.operation.name":"chat"}'),
+        ("UNKNOWN", b'{"tracer.operation":"decisions","code.function.name":"ask"}'),
+        ("EMBEDDING", b'{"tracer.operation":"embeddings"}'),
+        ("TOOL", b'{"gen_ai.operation.name":"chat","code.function.name":"a.a.b"}'),
+    ],
+)
+async def test_forms_and_functions_are_those_of_the_span(store: SqliteStore, span_type: str, attributes: bytes) -> None:
+    await store.write(simple(1, span_type=span_type, attributes=attributes))
+    for alias in ("mlflow.message.format", "mlflow.spanFunctionName"):
+        value = (await store.get_trace(trace_id(1))).data.spans[0].get_attribute(alias)
+        test = "IS NULL" if value is None else f"= '{value}'"
+        assert await store.search_traces(TraceQuery(filter_string=f"span.attributes.{alias} {test}")), (alias, value)
+
+
+async def test_a_key_of_mlflows_that_was_set_is_found_as_it_was_set(store: SqliteStore) -> None:
+    await store.write(simple(1, span_type="TOOL", attributes=b'{"mlflow.spanType":"MINE"}'))
+    await store.write(simple(2, span_type="TOOL"))
+    for value, number in (("MINE", 1), ("TOOL", 2)):
+        page = await store.search_traces(TraceQuery(filter_string=f"span.attributes.mlflow.spanType = '{value}'"))
+        assert [trace.info.trace_id for trace in page] == [trace_id(number)]
+
+
+@pytest.mark.parametrize(
+    "key", ["mlflow.chat.tokenUsage", "mlflow.chat.tokenUsage.total_tokens", "mlflow.chunk.item.0"]
+)
+def test_a_key_of_mlflows_that_cant_be_compared_is_refused(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"position 1: span.attributes.{key} can't be compared: .*write "):
+        parse_filter(f"span.attributes.`{key}` > 0")
+
+
+@pytest.mark.parametrize(
+    ("filter_string", "numbers"),
+    [
+        ("error = 'RateLimitError'", [1]),
+        ("error LIKE '%slow down%'", [1]),
+        ("error ILIKE '%ratelimit%'", [1]),
+        ("error IS NOT NULL", [2, 1]),
+        ("error IS NULL", [4, 3]),
+        ("error != 'RateLimitError'", [4, 3, 2]),
+        ("trace.error RLIKE '^Rate'", [1]),
+        ("finish = 'failed'", [2, 1]),
+        ("finish IN ('Incomplete', 'abandoned')", [3]),
+        ("span.finish != 'failed'", [4, 3]),
+        ("time_to_first_token > 0.5", [3]),
+        ("time_to_first_token IS NULL AND trace.time_to_first_token IS NULL", [4, 2, 1]),
+        ("span_type = 'TOOL'", [4]),
+        ("trace.span_type != 'TOOL'", [3, 2, 1]),
+        ("tool = 'get_weather'", [4, 3]),
+        ("tool = 'weather'", [4]),
+        ("tool LIKE 'get%' AND tool IN ('look_up')", [3]),
+        ("tool IS NULL", [2, 1]),
+        ("tool != 'get_weather'", [2, 1]),
+    ],
+)
+async def test_what_a_trace_met_with_is_a_field_of_it(
+    store: SqliteStore, filter_string: str, numbers: list[int]
+) -> None:
+    failed: dict[str, Any] = {"status_code": SpanStatusCode.ERROR, "finish": "failed", "state": TraceState.ERROR}
+    told = "RateLimitError: please slow down"
+    await store.write(simple(1, **failed, status_description=told, attributes=b'{"error.type":"RateLimitError"}'))
+    await store.write(simple(2, **failed))
+    asked = b'{"tracer.time_to_first_token":0.75,"tracer.tool_calls":[{"name":"get_weather"},{"name":"look_up"}]}'
+    await store.write(simple(3, model="gpt-5", finish="incomplete", status_description="cut off", attributes=asked))
+    tool = {"span_type": "TOOL", "attributes": b'{"gen_ai.tool.name":"get_weather"}'}
+    await store.write(batch([span(4, name="weather", finish="completed", **tool)], [patch(4)]))
+    page = await store.search_traces(TraceQuery(filter_string=filter_string))
+    assert [int(trace.info.trace_id, 16) for trace in page] == numbers
+
+
+@pytest.mark.parametrize(
+    ("filter_string", "words"),
+    [
+        ("finish = 'stop'", "finish is one of completed, incomplete, failed, cancelled, abandoned, got 'stop'"),
+        ("finish > 'failed'", "finish has no order"),
+        ("time_to_first_token > '1'", "time_to_first_token is a number of seconds: write it without quotes"),
+        ("eror = 'x'", "did you mean 'error'"),
+    ],
+)
+def test_a_wrong_value_of_such_a_field_is_refused(filter_string: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        parse_filter(filter_string)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 import tracer
+from tests.store.old_files import undo_version_9
 from tests.store.rows import batch, patch, simple, span, trace_id
 from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
@@ -110,6 +111,7 @@ async def test_a_file_of_version_1_is_migrated_and_its_traces_linked(
         for index in ("traces_in_sessions", "traces_with_losses", "traces_numbers"):
             connection.execute(f"DROP INDEX {index}")
         connection.execute("ALTER TABLE traces DROP COLUMN time_to_first_token")
+        undo_version_9(connection)
         connection.execute("PRAGMA user_version = 1")
     store = open_store(f"sqlite:///{path}")
     await store.open()

@@ -112,7 +112,7 @@ async def test_all_that_belongs_to_a_trace_goes_with_it(store: SqliteStore) -> N
         assert await ask(store, f"SELECT count(*) FROM {table}") == [(1,)], table
     assert await ask(store, "SELECT hash FROM media ORDER BY hash") == [(f"{2:064x}",), ("f" * 64,)]
     assert await ask(store, "SELECT count(*) FROM text_changes") == [(0,)]
-    await ask(store, "INSERT INTO span_text (span_text, rank) VALUES ('integrity-check', 1)")
+    await ask(store, "INSERT INTO span_text (span_text, rank) VALUES ('integrity-check', 0)")
 
 
 async def test_the_database_shrinks_to_its_size_limit_oldest_first(store: SqliteStore, path: Path) -> None:

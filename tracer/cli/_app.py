@@ -28,6 +28,7 @@ _OPTIONS = {
     "since": "--since",
     "status": "--status",
     "text": "--text",
+    "text_prefix": "--text-prefix",
     "tracking_uri": "--uri",
     "uri": "--uri",
     "until": "--until",

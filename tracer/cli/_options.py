@@ -90,7 +90,10 @@ _CONDITIONS = (
     click.option("--status", help="OK, ERROR, IN_PROGRESS or INTERRUPTED."),
     click.option("--name", help="The trace's name."),
     click.option("--model", help="A model that one of its calls asked for or got."),
-    click.option("--text", help='Words of its inputs or outputs; "a phrase"; prefix*.'),
+    click.option(
+        "--text", help='Words of inputs, outputs, names, errors; "a phrase"; prefix*; an id or its beginning.'
+    ),
+    click.option("--text-prefix", is_flag=True, help="Each word of --text may be the beginning of a longer one."),
     click.option("--tag", "tags", type=Pair(), multiple=True, help="A tag it has; may be repeated."),
     click.option("--session-id", help="Its session."),
     click.option("--user-id", help="Its user."),

@@ -69,7 +69,18 @@ _PER_SEARCH = ("page_token", "limit")
 _PATHS = ("/", "/sessions", "/overview")
 _IN_FORM = ("text", "filter", "since")
 _EQUATED = ("status", "name", "model", "experiment", "session_id", "user_id")
-_CHIPS = ("status", "name", "model", "experiment", "session_id", "user_id", "tag", "linked_to", "min_duration")
+_CHIPS = (
+    "status",
+    "name",
+    "model",
+    "experiment",
+    "session_id",
+    "user_id",
+    "tag",
+    "linked_to",
+    "min_duration",
+    "text_prefix",
+)
 
 
 class View:

@@ -16,7 +16,8 @@ __all__ = ["LIST_PARAMETERS", "check_known", "read_query", "whole_number"]
 
 LIST_PARAMETERS = {
     "filter": "A filter, as in `search_traces(filter_string=…)`: `status = 'ERROR' AND duration > 2`.",
-    "text": 'Full-text search: all words, "a phrase", prefix*.',
+    "text": 'Full-text search: all words, "a phrase", prefix*; or an id, or its first 8 characters.',
+    "text_prefix": "`true`: each word of `text` may be the beginning of a longer one.",
     "status": "OK, ERROR, IN_PROGRESS or INTERRUPTED.",
     "name": "The trace's name.",
     "model": "A model that one of its calls used.",
@@ -47,6 +48,7 @@ def read_query(
     values: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
     return TraceQuery(
         filter_string=given.get("filter"),
+        text_prefix=_truth("text_prefix", given.get("text_prefix", "false")),
         tags=_tags(parameters.getlist("tag")),
         since=_moment("since", given.get("since")),
         until=_moment("until", given.get("until")),
@@ -96,6 +98,12 @@ def _moment(name: str, text: str | None) -> Any:
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     return text  # ISO: the store parses it, and reports errors in it
+
+
+def _truth(name: str, text: str) -> bool:
+    if text.strip().lower() not in ("true", "false"):
+        raise ConfigurationError(f"{name} must be true or false, got {text[:40]!r}")
+    return text.strip().lower() == "true"
 
 
 def _number(name: str, text: str | None) -> float | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tracer._exceptions import StoreError, TransientStoreError
 from tracer.store._lock import exclusive_if_free
 from tracer.store._regexp import install as install_regexp
+from tracer.store._words import install as install_folded
 
 try:
     import fcntl
@@ -235,3 +236,4 @@ def prepare(
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchone()  # some answer with a row, and run only when it is fetched
     install_regexp(connection, must_stop)
+    install_folded(connection)

@@ -34,8 +34,8 @@ class Field(NamedTuple):
         words: The only values that the field can have.
         each: ``!=`` means that some row has another value, as in MLflow. If False, it means that no row has this value.
         as_text: The expression to compare with text, if values may be of any type; otherwise None.
-        as_number: The expression to compare with numbers, if texts must be left out of that comparison (to SQLite any
-            text is above any number).
+        as_number: The expression to compare with numbers, if values may be of any type: NULL for what is no number (to
+            SQLite any text is above any number, and true is 1).
         keys: A SELECT of ``trace_key`` from the same rows of all traces, which an index answers; see
             `Condition.chosen`.
     """
@@ -69,8 +69,27 @@ def _id_field(attribute: str) -> Field:
     return Field(value, rows=f"spans WHERE trace_key = traces.key AND {value} IS NOT NULL", each=False)
 
 
+# The type and the message of each error; an error of neither is '' and not NULL.
+_ERROR_TEXTS = f"json_array(ifnull(status_description, ''), json_extract(attributes, '$.\"{sc.ERROR_TYPE}\"'))"
+# The names of a tool span; of a model call, the tools that the model asked for.
+_TOOLS = (
+    f"CASE WHEN span_type = 'TOOL' THEN json_array(name, json_extract(attributes, '$.\"{sc.TOOL_NAME}\"')) "
+    f"WHEN instr(attributes, '{sc.TOOL_CALLS}') THEN json_extract(attributes, '$.\"{sc.TOOL_CALLS}\"') END"
+)
+_FINISHES = ("completed", "incomplete", "failed", "cancelled", "abandoned")
 _MODEL_KEYS = "SELECT trace_key FROM spans WHERE model IS NOT NULL"
 _STATES = tuple(state.value for state in TraceState)
+_SPANS = "spans WHERE trace_key = traces.key"
+_SPAN_FIELDS = {
+    "name": Field("name", rows=_SPANS),
+    "type": Field("span_type", rows=_SPANS),
+    "status": Field("ifnull(status_code, 'UNSET')", rows=_SPANS, words=tuple(code.value for code in SpanStatusCode)),
+    "finish": Field("finish", rows=_SPANS, words=_FINISHES),
+    "model": Field("model", rows=_SPANS, keys=_MODEL_KEYS),
+    "content": Field("ifnull(inputs, '') || ' ' || ifnull(outputs, '')", rows=_SPANS),
+    "text": Field("text", rows=_SPANS),
+    "duration": Field("end_time_ns - start_time_ns", _SECONDS, rows=_SPANS),
+}
 _TRACE_FIELDS = {
     "status": Field("state", words=_STATES),
     "state": Field("state", words=_STATES),
@@ -95,6 +114,19 @@ _TRACE_FIELDS = {
         "model", rows="spans WHERE trace_key = traces.key AND model IS NOT NULL", each=False, keys=_MODEL_KEYS
     ),
     "text": Field("text", rows="spans WHERE trace_key = traces.key", each=False),
+    "error": Field(
+        "told.value",
+        rows=f"spans, json_each({_ERROR_TEXTS}) AS told WHERE trace_key = traces.key AND status_code = 'ERROR'",
+        each=False,
+    ),
+    "tool": Field(
+        "CASE told.type WHEN 'object' THEN json_extract(told.value, '$.name') ELSE told.value END",
+        rows=f"spans, json_each({_TOOLS}) AS told WHERE trace_key = traces.key",
+        each=False,
+    ),
+    "span_type": _SPAN_FIELDS["type"],
+    "finish": _SPAN_FIELDS["finish"],
+    "time_to_first_token": Field("time_to_first_token", Unit(1, "a number of seconds")),
     "client_request_id": Field(
         "value", rows="json_each(traces.metadata) WHERE key = ?", parameters=(sc.CLIENT_REQUEST_ID,)
     ),
@@ -102,22 +134,58 @@ _TRACE_FIELDS = {
     **{key: Field(key, _TOKENS) for key in USAGE_KEYS},
 }
 _USAGE_FIELDS = {f"usage.{key}": _TRACE_FIELDS[key] for key in USAGE_KEYS}
-_SPANS = "spans WHERE trace_key = traces.key"
-_SPAN_FIELDS = {
-    "name": Field("name", rows=_SPANS),
-    "type": Field("span_type", rows=_SPANS),
-    "status": Field("ifnull(status_code, 'UNSET')", rows=_SPANS, words=tuple(code.value for code in SpanStatusCode)),
-    "model": Field("model", rows=_SPANS, keys=_MODEL_KEYS),
-    "content": Field("ifnull(inputs, '') || ' ' || ifnull(outputs, '')", rows=_SPANS),
-    "text": Field("text", rows=_SPANS),
-    "duration": Field("end_time_ns - start_time_ns", _SECONDS, rows=_SPANS),
-}
+_ATTRIBUTE_ROWS = "spans, json_each({}) AS attribute WHERE trace_key = traces.key AND attribute.key = ?"
 _SPAN_ATTRIBUTE = Field(
     "attribute.value",
-    rows="spans, json_each(spans.attributes) AS attribute WHERE trace_key = traces.key AND attribute.key = ?",
+    rows=_ATTRIBUTE_ROWS.format("attributes"),
     # json_each gives 1 and 0 for true and false
     as_text="CASE WHEN attribute.type IN ('true', 'false') THEN attribute.type ELSE CAST(attribute.value AS TEXT) END",
+    as_number="CASE WHEN attribute.type IN ('integer', 'real') THEN attribute.value END",
 )
+
+
+def _json_of(attribute: str) -> str:
+    return f"json_quote(json_extract(attributes, '$.\"{attribute}\"'))"
+
+
+_OPERATION = f"json_extract(attributes, '$.\"{sc.OPERATION}\"')"
+_FUNCTION = f"json_extract(attributes, '$.\"{sc.CODE_FUNCTION_NAME}\"')"
+_FUNCTION_PATH = f"rtrim({_FUNCTION}, replace({_FUNCTION}, '.', ''))"  # up to the last dot
+_MESSAGE_FORMAT = f"""CASE WHEN {_OPERATION} = 'decisions' THEN '"openai_decisions"'
+    WHEN span_type NOT IN ('CHAT_MODEL', 'LLM') THEN NULL WHEN {_OPERATION} IS NOT NULL THEN '"openai"'
+    WHEN json_extract(attributes, '$."{sc.OPERATION_NAME}"') = 'chat' THEN '"openai-agent"' END"""
+_MLFLOW_ATTRIBUTES = {
+    "mlflow.chat.tools": _json_of(sc.TOOL_DEFINITIONS),
+    "mlflow.llm.cost": "json_quote(spans.cost)",
+    "mlflow.llm.model": f"ifnull(nullif({_json_of(sc.RESPONSE_MODEL)}, 'null'), {_json_of(sc.REQUEST_MODEL)})",
+    "mlflow.llm.provider": _json_of(sc.PROVIDER_NAME),
+    "mlflow.message.format": _MESSAGE_FORMAT,
+    "mlflow.spanFunctionName": f"json_quote(replace({_FUNCTION}, {_FUNCTION_PATH}, ''))",
+    "mlflow.spanInputs": "CASE WHEN json_valid(inputs) THEN inputs END",
+    "mlflow.spanOutputs": "CASE WHEN json_valid(outputs) THEN outputs END",
+    "mlflow.spanType": "json_quote(span_type)",
+    "mlflow.traceRequestId": "json_quote(traces.trace_id)",
+}
+"""What MLflow's keys mean, as SQL that gives JSON: as `tracer.Span.get_attribute` answers; of the cost, the total."""
+_MLFLOW_REFUSED = {
+    "mlflow.chat.tokenUsage": "write usage.input_tokens or usage.total_tokens, which are sums over the trace",
+    "mlflow.chunk.item": "the chunks of a stream can't be searched; write span.text LIKE '%…%'",
+}
+
+
+def _span_attribute(key: str) -> Field:
+    """Return the field of an attribute. An attribute that was set under a key of MLflow's comes before its meaning."""
+    for refused, remedy in _MLFLOW_REFUSED.items():
+        if key == refused or key.startswith(f"{refused}."):
+            raise ValueError(f"span.attributes.{key} can't be compared: {remedy}")
+    field = _SPAN_ATTRIBUTE._replace(parameters=(key,))
+    if (meant := _MLFLOW_ATTRIBUTES.get(key)) is None:
+        return field
+    is_unset = f"json_type(attributes, '$.\"{key}\"') IS NULL"
+    source = f"CASE WHEN {is_unset} THEN '{{\"{key}\":' || {meant} || '}}' ELSE attributes END"
+    return field._replace(rows=_ATTRIBUTE_ROWS.format(source))
+
+
 _KEYED = {
     "tag": Field(
         "value", rows="tags WHERE trace_key = traces.key AND key = ?", keys="SELECT trace_key FROM tags WHERE key = ?"
@@ -179,7 +247,7 @@ def find_field(keys: list[str]) -> Field:
     if prefix in _KEYED:
         return _KEYED[prefix]._replace(parameters=(key,))
     if prefix == "span" and rest[1].lower() in ("attributes", "attribute") and len(rest) > 2:
-        return _SPAN_ATTRIBUTE._replace(parameters=(".".join(rest[2:]),))
+        return _span_attribute(".".join(rest[2:]))
     name = ".".join(rest).lower()
     if field := _SPAN_FIELDS.get(key.lower()) if prefix else _TRACE_FIELDS.get(name) or _USAGE_FIELDS.get(name):
         return field

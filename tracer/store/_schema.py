@@ -13,6 +13,8 @@ Why it has this shape:
   the full-text index, except those in ``text_changes``. The triggers only note changes, since with ``trusted_schema``
   off a trigger may not write to a virtual table. They use NOT IN instead of OR IGNORE, because the conflict clause of
   the upsert that fires them would override their OR IGNORE (https://sqlite.org/lang_createtrigger.html).
+- Since version 9 a span is found by its name, ids and error, too: see `tracer.store._text`. Spans up to
+  ``text_index.plain_to`` are still indexed as before: their ``text`` alone, as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from tracer._exceptions import StoreError
 from tracer._models import USAGE_KEYS
 from tracer.store._connection import transaction
 
-__all__ = ["APPLICATION_ID", "FIRST_TOKEN", "SCHEMA_VERSION", "migrate", "newer_schema_message"]
+__all__ = ["APPLICATION_ID", "FIRST_TOKEN", "INDEXED_TEXT", "SCHEMA_VERSION", "migrate", "newer_schema_message"]
 
 APPLICATION_ID = 0x74726163
 """``trac`` in the file's header: tells our files from other programs' (https://sqlite.org/fileformat.html)."""
@@ -229,7 +231,35 @@ CREATE TABLE loss (
 ) WITHOUT ROWID;
 """
 
-_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7, _V8)
+# To be taken out of the index again, words must be noted as they were indexed. JSON functions count as unsafe in a
+# trigger, so those that stand in the attributes are picked out later. This text must never change.
+INDEXED_TEXT = (
+    "ifnull({row}.text || ' ', '') || {row}.name || ' ' || {row}.span_id || ifnull(' ' || {row}.status_description, '')"
+)
+"""SQL: by what a span is found, beside some of its attributes."""
+
+_NOTE_CHANGE = f"""
+INSERT INTO text_changes (key, indexed_text, attributes)
+    SELECT OLD.key, CASE WHEN OLD.key <= plain_to THEN OLD.text ELSE {INDEXED_TEXT.format(row="OLD")} END,
+        OLD.attributes
+    FROM text_index WHERE OLD.key NOT IN (SELECT key FROM text_changes);
+"""
+_V9 = f"""
+ALTER TABLE text_index ADD COLUMN plain_to INTEGER NOT NULL DEFAULT 0;
+UPDATE text_index SET plain_to = indexed_to;
+ALTER TABLE text_changes ADD COLUMN attributes TEXT;
+DROP TRIGGER spans_text_changed;
+DROP TRIGGER spans_text_deleted;
+CREATE TRIGGER spans_text_changed AFTER UPDATE OF text, name, status_description, attributes ON spans
+WHEN OLD.key <= (SELECT indexed_to FROM text_index) AND (
+    OLD.text IS NOT NEW.text OR OLD.name IS NOT NEW.name OR OLD.status_description IS NOT NEW.status_description
+    OR OLD.attributes IS NOT NEW.attributes
+) BEGIN {_NOTE_CHANGE} END;
+CREATE TRIGGER spans_text_deleted AFTER DELETE ON spans WHEN OLD.key <= (SELECT indexed_to FROM text_index)
+BEGIN {_NOTE_CHANGE} END;
+"""
+
+_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7, _V8, _V9)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

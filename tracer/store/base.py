@@ -219,6 +219,7 @@ class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
     name: str | None = None
     model: str | None = None
     text: str | None = None
+    text_prefix: bool = False
     tags: dict[str, str] | None = None
     session_id: str | None = None
     user_id: str | None = None

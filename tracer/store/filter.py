@@ -17,6 +17,7 @@ from tracer._exceptions import ConfigurationError, MissingDependencyError
 from tracer.store._fields import Field, Unit, find_field
 from tracer.store._regexp import checked_pattern
 from tracer.store._sql import Condition
+from tracer.store._words import folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,19 +232,33 @@ def _compare(field: Field, comparator: str, bound: list[Any]) -> Condition:
     comparator = _NEGATED[comparator] if negated else comparator
     if field.sql == "state" and comparator in ("=", "!="):
         return Condition.state(comparator, bound[0])
-    sql = field.sql
-    if field.as_text and any(isinstance(value, str) for value in bound):
-        sql, bound = field.as_text, [str(value) for value in bound]
-    elif field.as_number:
-        sql = field.as_number
-    return _exists(field, f"{sql} {_operator(comparator, len(bound))}", tuple(bound), negated=negated)
+    texts = [value for value in bound if isinstance(value, str)]
+    numbers = [value for value in bound if not isinstance(value, str)]
+    # Texts are compared with texts, numbers with numbers; a list may hold both.
+    parts = [(field.as_text or field.sql, texts), (field.as_number or field.sql, numbers)]
+    tests = [_test(sql, comparator, values) for sql, values in parts if values]
+    if len(tests) == 2:  # what is no number is in no list of numbers
+        word, unlike = ("AND", 1) if comparator == "NOT IN" else ("OR", 0)
+        tests = [f"({tests[0]} {word} ifnull({tests[1]}, {unlike}))"]
+    return _exists(field, tests[0], (*texts, *numbers), negated=negated)
 
 
-def _operator(comparator: str, count: int) -> str:
-    """MLflow's LIKE minds the case, so it becomes GLOB; ILIKE doesn't, so it becomes SQLite's LIKE (ASCII only)."""
+def _test(sql: str, comparator: str, values: list[Any]) -> str:
+    """MLflow's LIKE minds the case, so it becomes GLOB; ILIKE doesn't, so it becomes SQLite's LIKE.
+
+    SQLite knows the case of ASCII only. Other texts go through Python, if the pattern can need it: `_needs_folding`.
+    """
     if comparator in ("IN", "NOT IN"):
-        return f"{comparator} ({', '.join('?' * count)})"
-    return {"LIKE": "GLOB ?", "ILIKE": "LIKE ?", "RLIKE": "REGEXP ?"}.get(comparator, f"{comparator} ?")
+        return f"{sql} {comparator} ({', '.join('?' * len(values))})"
+    if comparator == "ILIKE" and _needs_folding(values[0]):
+        sql = f"CASE WHEN length({sql}) = length(CAST({sql} AS BLOB)) THEN {sql} ELSE folded({sql}) END"
+    operator = {"LIKE": "GLOB", "ILIKE": "LIKE", "RLIKE": "REGEXP"}.get(comparator, comparator)
+    return f"{sql} {operator} ?"
+
+
+def _needs_folding(pattern: str) -> bool:
+    """Tell whether case beyond ASCII matters to a pattern: ``ss`` is also the upper case of ``ß``."""
+    return not pattern.isascii() or "ss" in pattern.lower()
 
 
 def _exists(field: Field, test: str, bound: tuple[Any, ...], *, negated: bool = False) -> Condition:
@@ -281,11 +296,12 @@ def _as_stored(name: str, field: Field, comparator: str, value: _Value) -> Any:
     if comparator == "RLIKE" and isinstance(value.value, str):
         return checked_pattern(value.value)
     if comparator.endswith("LIKE") and isinstance(value.value, str):
-        return _glob(value.value) if comparator == "LIKE" else value.value
+        return _glob(value.value) if comparator == "LIKE" else folded(value.value)
     if field.words:
-        if (word := str(value.value).upper()) not in field.words:
+        stored = {word.upper(): word for word in field.words}
+        if (word := str(value.value).upper()) not in stored:
             raise ValueError(f"{name} is one of {', '.join(field.words)}")
-        return word
+        return stored[word]
     if isinstance(value.value, str):
         return value.value
     if not field.as_text or comparator.endswith("LIKE"):

@@ -24,6 +24,7 @@ from tracer.store._connection import transaction
 from tracer.store._links import LINKED_KEYS
 from tracer.store._read import TRACE_COLUMNS, read_traces
 from tracer.store._sql import Condition, did_you_mean
+from tracer.store._words import match_expression, trace_id_range
 from tracer.store.base import TraceQuery
 from tracer.store.summaries import Neighbours
 
@@ -224,11 +225,10 @@ def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
         yield Condition.of_keys(LINKED_KEYS, (_checked_text("linked_to", query.linked_to),))
     for key, value in _checked_tags(query.tags).items():
         yield Condition.of_keys("SELECT trace_key FROM tags WHERE key = ? AND value = ?", (key, value))
-    if query.text is not None and (match := _match_expression(_checked_text("text", query.text))):
-        by_text = "SELECT trace_key FROM span_text JOIN spans ON spans.key = span_text.rowid WHERE span_text MATCH ?"
-        span_keys = "SELECT rowid FROM span_text WHERE span_text MATCH ?"
-        has_prefix = '"*' in match  # each time, FTS5 merges the lists of all words with this prefix
-        yield Condition.of_keys(by_text, (match,))._replace(span_keys=span_keys, lists=has_prefix)
+    if not isinstance(query.text_prefix, bool):
+        raise ConfigurationError(f"text_prefix must be True or False, got {query.text_prefix!r}")
+    if query.text is not None:
+        yield from _text_conditions(_checked_text("text", query.text), query.text_prefix)
     yield from _time_conditions(query, now_ns)
     if query.filter_string is not None and _checked_text("filter_string", query.filter_string).strip():
         with forks.delayed():  # this imports, and imports take locks
@@ -262,20 +262,28 @@ def _state_is(status: str) -> Condition:
     return Condition.state("=", state)
 
 
-def _match_expression(text: str) -> str | None:
-    """Turn what a user typed into an FTS5 query: all words, ``"a phrase"``, and ``prefix*``; None if blank.
-
-    Each word becomes a quoted string, so no character of it is query syntax
-    (https://sqlite.org/fts5.html#full_text_query_syntax). A word of punctuation alone has no token to look for.
-    """
-    terms = []
-    for phrase, word in re.findall(r'"([^"]*)"|([^\s"]+)', text.replace("\0", " ")):
-        star = "*" if word.endswith("*") else ""
-        if re.search(r"[^\W_]", phrase or word):
-            terms.append('"{}"{}'.format((phrase or word.rstrip("*")).replace('"', '""'), star))
-    if not terms and text.strip():
-        raise ConfigurationError(f"text must hold a word to look for, got {text!r}")
-    return " AND ".join(terms) or None
+def _text_conditions(text: str, prefixes: bool) -> Iterator[Condition]:
+    """Yield the condition that a span has all these words, or that the trace has this id; nothing for a blank text."""
+    match = match_expression(text, prefixes=prefixes)
+    if match is None:
+        if text.strip():
+            raise ConfigurationError(f"text must hold a word to look for, got {text!r}")
+        return
+    keys = "SELECT trace_key FROM span_text JOIN spans ON spans.key = span_text.rowid WHERE span_text MATCH ?"
+    span_keys = "SELECT rowid FROM span_text WHERE span_text MATCH ?"
+    has_prefix = '"*' in match  # each time, FTS5 merges the lists of all words with this prefix
+    found = Condition.of_keys(keys, (match,))._replace(span_keys=span_keys, lists=has_prefix)
+    if (ids := trace_id_range(text)) is None:
+        yield found
+        return
+    has_id = "trace_id >= ? AND trace_id < ?"
+    yield Condition(
+        f"{found.sql} OR {has_id}",
+        (match, *ids),
+        f"{keys} UNION ALL SELECT key FROM traces WHERE {has_id}",
+        f"{span_keys} UNION ALL SELECT spans.key FROM traces JOIN spans ON trace_key = traces.key WHERE {has_id}",
+        lists=True,
+    )
 
 
 def _nanoseconds(parameter: str, value: Any, now_ns: int) -> int:
