@@ -52,6 +52,8 @@ CALL = span(
         sc.FINISH: "completed",
         sc.REQUEST_MODEL: "gpt-5",
         sc.PROVIDER_NAME: "openai",
+        sc.COST_INPUT: 0.1,
+        sc.COST_OUTPUT: 0.4,
         sc.TOOL_DEFINITIONS: [{"type": "function"}],
     },
     events=[tracer.SpanEvent(sc.EVENT_CHUNK, 3, {"data": {"n": 0}}), tracer.SpanEvent("other", 4)],
@@ -64,7 +66,7 @@ CALL = span(
         ("gen_ai.request.model", "gpt-5"),
         ("mlflow.chat.tokenUsage", CALL.token_usage),
         ("mlflow.chat.tools", [{"type": "function"}]),
-        ("mlflow.llm.cost", 0.5),
+        ("mlflow.llm.cost", {"input_cost": 0.1, "output_cost": 0.4, "total_cost": 0.5}),
         ("mlflow.llm.model", "gpt-5"),
         ("mlflow.llm.provider", "openai"),
         ("mlflow.message.format", "openai"),
@@ -81,6 +83,23 @@ CALL = span(
 )
 def test_an_attribute_is_found_by_its_key_or_by_mlflows(key: str, value: object) -> None:
     assert CALL.get_attribute(key) == value
+
+
+@pytest.mark.parametrize(
+    ("span_type", "attributes", "said"),
+    [
+        ("CHAT_MODEL", {sc.OPERATION: "responses"}, "openai"),
+        ("LLM", {sc.OPERATION: "completions"}, "openai"),
+        ("LLM", {sc.OPERATION: "decisions"}, "openai_decisions"),
+        ("EMBEDDING", {sc.OPERATION: "embeddings"}, None),
+        ("TOOL", {sc.OPERATION: "images"}, None),
+        ("CHAT_MODEL", {sc.OPERATION_NAME: "chat"}, "openai-agent"),
+        ("CHAT_MODEL", {}, None),
+        ("AGENT", {sc.OPERATION_NAME: "invoke_agent"}, None),
+    ],
+)
+def test_only_messages_have_a_format(span_type: str, attributes: dict[str, str], said: str | None) -> None:
+    assert span(1, span_type=span_type, attributes=attributes).get_attribute("mlflow.message.format") == said
 
 
 def test_an_attribute_of_the_users_outweighs_an_alias() -> None:
@@ -142,6 +161,19 @@ def test_a_span_whose_parent_is_missing_is_shown_at_the_top() -> None:
 def test_a_deep_trace_prints_without_recursion() -> None:
     deep = trace(*(span(number, number - 1 or None) for number in range(1, 2_001)))
     assert deep.format_tree().count("\n") == 2_000
+
+
+def test_the_repr_of_a_trace_is_its_tree() -> None:
+    one = trace(span(1))
+    assert repr(one) == str(one) == one.format_tree()
+
+
+def test_a_tree_moves_no_cursor_and_stays_on_its_lines() -> None:
+    hostile = "name\x1b[2J\r\nnext\u202eline" + "x" * 200
+    shown = trace(span(1, name=hostile, span_type=hostile)).format_tree()
+    assert not set(shown) & set("\x1b\r\u202e")
+    assert shown.count("\n") == 1
+    assert max(map(len, shown.splitlines())) < 500
 
 
 def test_a_notebook_gets_escaped_html() -> None:

@@ -67,7 +67,8 @@ from tracer.interpret.cost import PricedCall
 from tracer.pipeline.pipeline import Stats
 from tracer.spans.decorator import trace
 from tracer.spans.live_span import LiveSpan
-from tracer.spans.opening import start_span
+from tracer.spans.opening import start_span, start_span_no_context
+from tracer.spans.trace_defaults import context
 
 __all__ = [
     "ClosedError",
@@ -96,6 +97,7 @@ __all__ = [
     "TracerError",
     "autolog",
     "configure",
+    "context",
     "delete_feedback",
     "delete_trace_tag",
     "delete_traces",
@@ -117,6 +119,7 @@ __all__ = [
     "set_tracking_uri",
     "shutdown",
     "start_span",
+    "start_span_no_context",
     "stats",
     "sync",
     "to_pandas",

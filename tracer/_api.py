@@ -8,10 +8,13 @@ from typing import Any
 
 from tracer._exceptions import ConfigurationError, StoreError
 from tracer._runtime import EXIT_TIMEOUT, runtime
-from tracer.capture.argument_checks import check_bool, check_seconds, check_strings, optional_text
+from tracer.capture.argument_checks import check_bool, check_seconds
+from tracer.capture.own_work import own_work
+from tracer.capture.trace_changes import trace_changes
 from tracer.pipeline.bridge import wait
 from tracer.pipeline.pipeline import Stats
 from tracer.spans.context import open_current
+from tracer.spans.executors import propagate_to_threads
 from tracer.spans.live_span import LiveSpan
 
 __all__ = [
@@ -30,7 +33,6 @@ __all__ = [
 
 logger = logging.getLogger("tracer")
 
-MLFLOW_NAME, MLFLOW_SESSION, MLFLOW_USER = "mlflow.traceName", "mlflow.trace.session", "mlflow.trace.user"
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
@@ -88,6 +90,8 @@ def configure(**limits: Any) -> None:
         ConfigurationError: Unknown name, wrong type or value out of range. Then nothing is changed.
     """
     runtime.configure(limits)
+    if "propagate_to_threads" in limits:
+        propagate_to_threads(runtime.settings.propagate_to_threads)
 
 
 # --- the running trace ------------------------------------------------------------------------------------------------
@@ -110,32 +114,51 @@ def get_last_active_trace_id(thread_local: bool = False) -> str | None:
 
 
 def update_current_trace(
-    tags: Mapping[str, str] | None = None,
-    metadata: Mapping[str, str] | None = None,
+    tags: Mapping[str, object] | None = None,
+    metadata: Mapping[str, object] | None = None,
     session_id: str | None = None,
     user_id: str | None = None,
     name: str | None = None,
+    *,
+    state: str | None = None,
+    request_preview: str | None = None,
+    response_preview: str | None = None,
+    client_request_id: str | None = None,
 ) -> None:
-    """Set tags, metadata, session, user or name of the current trace. If no trace is current, a warning is logged.
+    """Say something of the current trace; None leaves it as it is. If no trace is current, a warning is logged.
 
-    Tags and metadata are merged key by key. MLflow's ``mlflow.trace.session`` and ``mlflow.trace.user`` in `metadata`
-    also set session and user, and MLflow's ``mlflow.traceName`` in `tags` also sets the name. Never blocks.
+    Values that are not text (numbers, UUIDs, …) become text, ``str(value)``. Never blocks.
+
+    Args:
+        tags: Merged key by key. MLflow's ``mlflow.traceName`` also sets the name.
+        metadata: Merged key by key. MLflow's ``mlflow.trace.session`` and ``mlflow.trace.user`` also set session and
+            user.
+        session_id: The conversation that the trace belongs to.
+        user_id: For whom the work is done.
+        name: The name of the trace, instead of its root's.
+        state: ``OK`` or ``ERROR``: the state that the trace gets when its root ends, instead of its root's status.
+        request_preview: One line for lists, instead of the root's inputs. Not stored with ``capture_content=False``.
+        response_preview: Likewise, instead of the root's outputs.
+        client_request_id: What the client calls the request; ``trace.info.client_request_id``, and a field in filters.
 
     Raises:
-        ConfigurationError: A key or value is not a string.
+        ConfigurationError: `tags` or `metadata` is not a mapping, `state` is neither ``OK`` nor ``ERROR``, or a text is
+            empty.
     """
-    changes: dict[str, Any] = {
-        "tags": check_strings("tags", tags),
-        "metadata": check_strings("metadata", metadata),
-        "session_id": optional_text("session_id", session_id),
-        "user_id": optional_text("user_id", user_id),
-        "name": optional_text("name", name),
-    }
-    given = changes["metadata"] or {}
-    changes["session_id"] = changes["session_id"] or given.get(MLFLOW_SESSION)
-    changes["user_id"] = changes["user_id"] or given.get(MLFLOW_USER)
-    changes["name"] = changes["name"] or (changes["tags"] or {}).get(MLFLOW_NAME)
+    changes = trace_changes(
+        tags=tags,
+        metadata=metadata,
+        session_id=session_id,
+        user_id=user_id,
+        name=name,
+        state=state,
+        request_preview=request_preview,
+        response_preview=response_preview,
+        client_request_id=client_request_id,
+    )
     span = open_current()
+    if span is None and own_work.get():  # recording is off here
+        return
     if span is None:
         logger.warning("update_current_trace() did nothing: no trace is current here")
         return

@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         retention_max_bytes: Bytes that the database may have in use. Beyond that, the oldest traces are deleted. The
             least is 1 MiB; None sets no limit. Of two limits, whichever is reached first deletes. Running traces are
             never deleted.
+        enabled: False records no trace that begins from now on. Traces that run go on, and so do reading and writing.
         sample_rate: Share of traces that are recorded, 0 to 1. It is decided once, at the root span, for the whole
             trace.
         capture_content: True stores texts; False stores only structure, model, usage and times.
@@ -72,6 +73,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             (`tracer.interpret.rates.UNITS` lists all names; ``*`` in a model's name matches anything;
             ``"tiers": {"flex": {…}}`` gives prices of service tiers), or a function from `tracer.PricedCall` to US
             dollars or None. In the environment: JSON, or ``module:name``.
+        propagate_to_threads: Work that is handed to a ``ThreadPoolExecutor``, or to ``loop.run_in_executor``, belongs
+            to the span that was current there. `autolog` with ``disable=True`` ends that. If False, each call in such a
+            thread is a trace of its own.
     """
 
     queue_max_records: int = 16_384
@@ -84,11 +88,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = "normal"
     retention_max_age: float | None = None
     retention_max_bytes: int | None = None
+    enabled: bool = True
     sample_rate: float = 1.0
     capture_content: bool = True
     redact: tuple[Redactor, ...] = ()
     read_timeout: float = 60.0
     prices: Prices | None = None
+    propagate_to_threads: bool = False
 
 
 def updated(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -126,7 +132,7 @@ def _parse(name: str, variable: str, text: str) -> Any:
         return [_import(variable, path.strip()) for path in text.split(",")]
     if name == "prices":
         return _prices_of(variable, text)
-    if name == "capture_content":
+    if name in ("capture_content", "enabled", "propagate_to_threads"):
         word = text.strip().lower()
         if word not in _BOOLEANS:
             raise ConfigurationError(f"{variable} must be true or false, got {text!r}")
@@ -248,9 +254,11 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "durability": _durability,
     "retention_max_age": _age,
     "retention_max_bytes": _retained_bytes,
+    "enabled": _boolean,
     "sample_rate": _number(0, 1),
     "capture_content": _boolean,
     "redact": _redactors,
     "read_timeout": _number(0.001, 86_400),
     "prices": _prices,
+    "propagate_to_threads": _boolean,
 }

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._format import format_duration
+from tracer._format import clean, format_duration
 
 __all__ = [
     "Feedback",
@@ -96,6 +96,8 @@ class SpanType:
     UNKNOWN = "UNKNOWN"
 
 
+MAX_ROWS = 100  # traces of a page that are shown
+MAX_NAME = 120  # characters of a name that are shown
 MODEL_CALL_TYPES = frozenset({SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING})
 
 
@@ -170,7 +172,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         outputs: JSON-like value; for a model call the response, rebuilt from its chunks if it was streamed.
         events: Sorted by time. Stream chunks are events named ``gen_ai.chunk``.
         token_usage: See `TokenUsage`; None when nothing was reported.
-        cost: US dollars; None when unknown.
+        cost: US dollars; None when unknown. See also `cost_parts`.
         feedback: What was logged about this span, the oldest first.
     """
 
@@ -195,6 +197,19 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         """Nanoseconds from start to end; None while the span is open."""
         return None if self.end_time_ns is None else self.end_time_ns - self.start_time_ns
 
+    @property
+    def cost_parts(self) -> dict[str, float] | None:
+        """US dollars: ``total_cost``, which is `cost`, and what input and output cost; None when the cost is unknown.
+
+        ``input_cost`` and ``output_cost`` are missing if only the total is known, as with a function as ``prices``.
+        What is charged by the call, as a web search is, belongs to neither.
+        """
+        if self.cost is None:
+            return None
+        parts = {"input_cost": sc.COST_INPUT, "output_cost": sc.COST_OUTPUT}
+        known = {name: self.attributes[key] for name, key in parts.items() if key in self.attributes}
+        return {**known, "total_cost": self.cost}
+
     def get_attribute(self, key: str) -> Any:
         """Return one attribute, or None. MLflow's documented ``mlflow.*`` keys answer as aliases."""
         if key in self.attributes:
@@ -204,13 +219,31 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
+def _message_format(span: Span) -> str | None:
+    """Return whose form inputs and outputs have, in MLflow's words: only of calls that hold messages."""
+    operation = span.attributes.get(sc.OPERATION)
+    if operation == "decisions":
+        return "openai_decisions"
+    if span.span_type not in (SpanType.CHAT_MODEL, SpanType.LLM):
+        return None
+    if operation is not None:
+        return "openai"
+    # Of the Agents SDK's own model calls, which did not come through the openai package.
+    return "openai-agent" if span.attributes.get(sc.OPERATION_NAME) == "chat" else None
+
+
+def _last_part(name: str | None) -> str | None:
+    return None if name is None else name.rpartition(".")[2]
+
+
 _MLFLOW_ALIASES: dict[str, Callable[[Span], Any]] = {
     "mlflow.chat.tokenUsage": lambda span: span.token_usage,
     "mlflow.chat.tools": lambda span: span.attributes.get(sc.TOOL_DEFINITIONS),
-    "mlflow.llm.cost": lambda span: span.cost,
+    "mlflow.llm.cost": lambda span: span.cost_parts,
     "mlflow.llm.model": lambda span: span.attributes.get(sc.RESPONSE_MODEL, span.attributes.get(sc.REQUEST_MODEL)),
     "mlflow.llm.provider": lambda span: span.attributes.get(sc.PROVIDER_NAME),
-    "mlflow.message.format": lambda span: "openai" if sc.OPERATION in span.attributes else None,
+    "mlflow.message.format": _message_format,
+    "mlflow.spanFunctionName": lambda span: _last_part(span.attributes.get(sc.CODE_FUNCTION_NAME)),
     "mlflow.spanInputs": lambda span: span.inputs,
     "mlflow.spanOutputs": lambda span: span.outputs,
     "mlflow.spanType": lambda span: span.span_type,
@@ -236,7 +269,8 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         start_time_ns: Nanoseconds since the epoch.
         duration_ns: None while the trace runs.
-        request_preview: One line of the root's inputs.
+        request_preview: One line of the root's inputs; if a function has none, what its first model call was asked. Or
+            what `tracer.update_current_trace` put in its place; likewise `response_preview`.
         token_usage: Summed over the trace's model calls, each counted once; None when no call reported usage.
         cost: US dollars, summed in the same way; None when unknown.
         dropped: How many records of this trace were lost to overload, size limits or failures, by kind; empty when
@@ -269,6 +303,11 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
     time_to_first_token: float | None = None
     chain: list[str] = msgspec.field(default_factory=list)
     feedback: list[Feedback] = msgspec.field(default_factory=list)
+
+    @property
+    def client_request_id(self) -> str | None:
+        """The id that `tracer.update_current_trace` gave the request; it is kept in `metadata`."""
+        return self.metadata.get(sc.CLIENT_REQUEST_ID)
 
 
 class TraceData(msgspec.Struct, frozen=True):
@@ -330,9 +369,15 @@ class Trace(msgspec.Struct, frozen=True):
 
     def format_tree(self) -> str:
         """Return what `print_tree` prints."""
+        return "\n".join([self._head(), *(f"{bar}{_describe(span)}" for bar, span in self._walk())])
+
+    def _head(self) -> str:
         info = self.info
-        head = f"{info.name or info.trace_id}  [{info.state}]  {format_duration(info.duration_ns)}  {info.trace_id}"
-        return "\n".join([head, *(f"{bar}{_describe(span)}" for bar, span in self._walk())])
+        name = clean(info.name or info.trace_id)[:MAX_NAME]
+        return f"{name}  [{info.state}]  {format_duration(info.duration_ns)}  {info.trace_id}"
+
+    def __repr__(self) -> str:
+        return self.format_tree()
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the trace's page as one file that needs nothing else, so that you can send it to someone.
@@ -377,12 +422,20 @@ class TracePage(list[Trace]):
         super().__init__(traces)
         self.next_page_token = next_page_token
 
+    def format_list(self) -> str:
+        """Return a line for each trace, for the first hundred at most: name, state, duration, id."""
+        lines = [one._head() for one in self[:MAX_ROWS]]
+        if (more := len(self) - MAX_ROWS) > 0:
+            lines.append(f"… and {more:,} more")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        token = "" if self.next_page_token is None else f", next_page_token={self.next_page_token!r}"
+        return "\n".join([f"<TracePage of {len(self):,} traces{token}>", *self.format_list().splitlines()])
+
     def _repr_html_(self) -> str:
-        """Show the list in a notebook; each trace can be opened. Without the extra `ui`, show one line for each."""
-        return _in_notebook(
-            lambda: services.show_list(self),
-            lambda: "\n".join(one.format_tree().partition("\n")[0] for one in self),
-        )
+        """Show the list in a notebook. Without the extra `ui`, show `format_list`."""
+        return _in_notebook(lambda: services.show_list(self), self.format_list)
 
 
 def _in_notebook(draw: Callable[[], str], text: Callable[[], str]) -> str:
@@ -409,11 +462,11 @@ def number_model_calls(spans: list[Span]) -> list[Span]:
 
 
 def _describe(span: Span) -> str:
-    parts = [span.name, span.span_type, format_duration(span.duration_ns), str(span.status)]
+    parts = [clean(span.name)[:MAX_NAME], clean(span.span_type), format_duration(span.duration_ns), str(span.status)]
     if finish := span.attributes.get(sc.FINISH):
-        parts.append(str(finish))
+        parts.append(clean(str(finish)))
     if usage := span.token_usage:
         parts.append(f"{usage.get('input_tokens', 0)} → {usage.get('output_tokens', 0)} tokens")
     if span.status.description:
-        parts.append(span.status.description.splitlines()[0][:120])
+        parts.append(clean(span.status.description.strip().partition("\n")[0])[:MAX_NAME])
     return "  ".join(parts)

@@ -90,8 +90,10 @@ records: dict[str, st.SearchStrategy[Any]] = {
         st.booleans(),
         maybe(attributes),
         counts,
+        st.booleans(),
+        strings,
     ),
-    "trace": st.builds(TraceUpdated, texts, numbers, strings, strings, maybe(texts), maybe(texts), maybe(texts)),
+    "trace": st.builds(TraceUpdated, texts, numbers, strings, strings, *[maybe(texts)] * 6),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from tracer import _semconv as sc
 from tracer.interpret import cost
 from tracer.interpret.cost import PricedCall, billed_searches, cost_of, price
-from tracer.interpret.rates import PriceList, charge, read_price_list
+from tracer.interpret.rates import Charge, PriceList, charge, read_price_list
 
 genai_prices = pytest.importorskip("genai_prices")
 
@@ -27,7 +27,11 @@ USAGE = {
 def listed(model: str, usage: dict[str, int], **facts: Any) -> float | None:
     """Price by the shipped table alone."""
     known = {"provider": "openai", "server": "api.openai.com", "time_ns": NOW, **facts}
-    return price(PricedCall(model=model, usage=usage, **known))
+    return total(price(PricedCall(model=model, usage=usage, **known)))
+
+
+def total(charged: Charge | None) -> float | None:
+    return None if charged is None else charged.total
 
 
 def by_package(model: str, usage: dict[str, int], provider: str = "openai", tier: str = "default") -> Decimal:
@@ -119,9 +123,9 @@ def test_embeddings_images_transcriptions_and_legacy_completions(model: str, usa
 
 
 def test_seconds_and_characters() -> None:
-    assert charge({"audio_hour": ((-1.0, 0.36 / 3600),)}, {"audio_seconds": 60}) == pytest.approx(0.006)
+    assert charge({"audio_hour": ((-1.0, 0.36 / 3600),)}, {"audio_seconds": 60}) == pytest.approx((0.006, 0.006, 0))
     assert listed("whisper-1", {"audio_seconds": 60}) == pytest.approx(0.006)
-    assert charge({"characters": ((-1.0, 15 / 1e6),)}, {"characters": 1_000}) == pytest.approx(0.015)
+    assert charge({"characters": ((-1.0, 15 / 1e6),)}, {"characters": 1_000}) == pytest.approx((0.015, 0.015, 0))
 
 
 def test_searches_are_charged_by_the_call() -> None:
@@ -172,7 +176,7 @@ def test_prices_of_the_day_of_the_call_hold() -> None:
 
 
 def own(prices: dict[str, Any], model: str = "mine", usage: dict[str, int] | None = None, **facts: Any) -> float | None:
-    return price(PricedCall(model=model, usage=usage or USAGE, time_ns=NOW, **facts), read_price_list(prices))
+    return total(price(PricedCall(model=model, usage=usage or USAGE, time_ns=NOW, **facts), read_price_list(prices)))
 
 
 def test_a_users_prices_are_dollars_per_million_tokens() -> None:
@@ -220,6 +224,14 @@ def test_calls_and_searches_can_be_charged() -> None:
     assert own(prices, usage={**USAGE, "web_searches": 2}) == pytest.approx(0.021)
 
 
+def test_a_charge_says_what_input_and_output_cost() -> None:
+    prices = read_price_list({"mine": {"input": 1, "output": 2, "input_audio": 4, "reasoning": 8, "web_search": 10}})
+    usage = {"input_tokens": 9, "input_audio_tokens": 2, "cache_read_input_tokens": 3, "output_tokens": 5}
+    usage |= {"reasoning_tokens": 4, "web_searches": 1}
+    charged = price(PricedCall(model="mine", usage=usage, time_ns=NOW), prices)
+    assert charged == pytest.approx(((15 + 34) / 1e6 + 0.01, 15 / 1e6, 34 / 1e6))
+
+
 def test_a_function_is_asked_about_the_whole_call() -> None:
     seen: list[PricedCall] = []
 
@@ -228,10 +240,10 @@ def test_a_function_is_asked_about_the_whole_call() -> None:
         return 1.5 if call.model == "mine" else None
 
     call = PricedCall(model="mine", usage=USAGE, tier="flex", server="here", provider="openai", time_ns=NOW)
-    assert price(call, ask) == 1.5
+    assert price(call, ask) == Charge(1.5)
     assert seen == [call]
     other = PricedCall(model="gpt-5", usage=USAGE, time_ns=NOW)
-    assert price(other, ask) == listed("gpt-5", USAGE)
+    assert total(price(other, ask)) == listed("gpt-5", USAGE)
 
 
 @pytest.mark.parametrize("answer", [-1, float("nan"), float("inf"), "1", True], ids=str)
@@ -269,24 +281,25 @@ def test_the_models_and_tier_of_the_response_go_before_the_requests() -> None:
         sc.REQUEST_SERVICE_TIER: "priority",
         sc.RESPONSE_SERVICE_TIER: "flex",
     }
-    assert cost_of(USAGE, attributes, NOW) == listed("gpt-5", USAGE, tier="flex")
+    assert total(cost_of(USAGE, attributes, NOW)) == listed("gpt-5", USAGE, tier="flex")
     del attributes[sc.RESPONSE_MODEL], attributes[sc.RESPONSE_SERVICE_TIER]
     attributes[sc.REQUEST_MODEL] = "gpt-5"
-    assert cost_of(USAGE, attributes, NOW) == listed("gpt-5", USAGE, tier="priority")
+    assert total(cost_of(USAGE, attributes, NOW)) == listed("gpt-5", USAGE, tier="priority")
 
 
 def test_what_stands_beside_the_usage_counts_too() -> None:
     usage = {"input_tokens": 90, "output_tokens": 4_000, "total_tokens": 4_090}
     attributes = {sc.RESPONSE_MODEL: "gpt-image-1.5", sc.INPUT_IMAGE_TOKENS: 50, sc.OUTPUT_IMAGE_TOKENS: 3_900}
     images = {**usage, "input_image_tokens": 50, "output_image_tokens": 3_900}
-    assert cost_of(usage, attributes, NOW) == listed("gpt-image-1.5", images)
+    assert total(cost_of(usage, attributes, NOW)) == listed("gpt-image-1.5", images)
 
 
 def test_without_tokens_seconds_and_characters_are_charged() -> None:
     spoken = read_price_list({"my-voice": {"characters": 15.0}})  # table versions for Python 3.10 have no such price
     heard = {sc.REQUEST_MODEL: "whisper-1", sc.AUDIO_SECONDS: 60.0}
     said = {sc.REQUEST_MODEL: "my-voice", sc.INPUT_CHARACTERS: 1_000}
-    assert [cost_of(None, attributes, NOW, spoken) for attributes in (heard, said)] == pytest.approx([0.006, 0.015])
+    costs = [total(cost_of(None, attributes, NOW, spoken)) for attributes in (heard, said)]
+    assert costs == pytest.approx([0.006, 0.015])
     unpriced = {sc.REQUEST_MODEL: "gpt-4o-mini-tts", sc.INPUT_CHARACTERS: 1_000}
     assert cost_of(None, unpriced, NOW) is None
     assert cost_of({"input_tokens": 10, "output_tokens": 10}, unpriced, NOW) is not None

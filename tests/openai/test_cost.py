@@ -30,7 +30,32 @@ async def test_a_call_costs_its_tokens_at_the_models_price(caller: Caller) -> No
     trace = await only_trace()
     assert trace.data.spans[0].cost == pytest.approx(GPT_5)
     assert trace.info.cost == pytest.approx(GPT_5)
-    assert trace.data.spans[0].get_attribute("mlflow.llm.cost") == trace.info.cost
+
+
+async def test_the_parts_of_a_cost_stand_beside_it(caller: Caller) -> None:
+    caller.server.enqueue(answer())
+    await caller.chat()
+    span = await only_span()
+    parts = {"input_cost": 1_000 * 1.25 / 1e6, "output_cost": 200 * 10 / 1e6, "total_cost": GPT_5}
+    assert isinstance(span.cost, float)
+    assert span.cost_parts == pytest.approx(parts)
+    assert span.get_attribute("mlflow.llm.cost") == span.cost_parts
+    [found] = await tracer.search_traces(filter_string="span.attributes.tracer.cost.input < 0.002")
+    assert found.info.trace_id == span.trace_id
+
+
+async def test_of_a_price_that_a_function_gave_only_the_total_is_known(caller: Caller) -> None:
+    tracer.configure(prices=lambda call: 0.25)
+    await caller.chat()
+    span = await only_span()
+    assert (span.cost, span.cost_parts) == (0.25, {"total_cost": 0.25})
+
+
+async def test_a_call_without_a_cost_has_no_parts(caller: Caller) -> None:
+    caller.server.enqueue(answer("my-own-model"))
+    await caller.chat(model="my-own-model")
+    span = await only_span()
+    assert (span.cost_parts, span.get_attribute("mlflow.llm.cost")) == (None, None)
 
 
 async def test_the_tier_that_was_served_sets_the_price(caller: Caller) -> None:

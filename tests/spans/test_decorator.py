@@ -178,14 +178,69 @@ async def test_name_type_and_attributes_are_set() -> None:
     def find() -> None:
         span = tracer.get_current_active_span()
         assert span is not None
-        assert span.attributes == {"k": [1]}
+        assert span.get_attribute("k") == [1]
         span.set_attribute("k2", 2)
 
     find()
     find()
     span = await last_span()
     assert (span.name, span.span_type) == ("search", "RETRIEVER")
-    assert span.attributes == {"k": [1], "k2": 2, "tracer.finish": "completed"}
+    function = f"{__name__}.test_name_type_and_attributes_are_set.<locals>.find"
+    assert span.attributes == {
+        "code.function.name": function,
+        "k": [1],
+        "k2": 2,
+        "tracer.finish": "completed",
+    }
+
+
+class Named:
+    def method(self) -> None:
+        pass
+
+    @tracer.trace
+    @classmethod
+    def of_class(cls) -> None:
+        pass
+
+    def __call__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (tracer.trace(Named().method, name="renamed"), "Named.method"),
+        (Named.of_class, "Named.of_class"),
+        (tracer.trace(Named()), "Named.__call__"),
+        (tracer.trace(functools.partial(Named.method, Named())), "Named.method"),
+        (tracer.trace(lambda: None), "<lambda>"),
+        (tracer.trace(math.factorial), None),
+    ],
+    ids=["method", "class method", "callable object", "partial", "lambda", "builtin"],
+)
+async def test_a_span_knows_the_function_that_it_stands_for(call: Callable[..., object], name: str | None) -> None:
+    call(*([3] if name is None else []))
+    span = await last_span()
+    full = "math.factorial" if name is None else f"{__name__}.{name}"
+    assert span.get_attribute("code.function.name") == full
+    assert span.get_attribute("mlflow.spanFunctionName") == full.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("attributes", [None, {"mine": "secret"}])
+async def test_the_functions_name_is_a_label(attributes: dict[str, str] | None) -> None:
+    @tracer.trace(attributes=attributes)
+    def secret() -> None: ...
+
+    tracer.configure(capture_content=False)
+    secret()
+    span = await last_span()
+    assert span.name == span.get_attribute("mlflow.spanFunctionName") == "secret"
+    assert span.get_attribute("mine") != "secret"
+    tracer.configure(redact=[lambda text: text.replace("secret", "[hidden]")])
+    secret()
+    span = await last_span()
+    assert span.name == span.get_attribute("mlflow.spanFunctionName") == "[hidden]"
 
 
 async def test_mlflows_documented_forms_run() -> None:

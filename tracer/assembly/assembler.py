@@ -18,16 +18,17 @@ from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
 from tracer.assembly._counted_responses import CountedResponses
 from tracer.assembly._exception_texts import (
     describe_failure,
+    error_attributes,
     exception_attributes,
     left_out_of,
-    stream_error_attributes,
 )
-from tracer.assembly._finish_and_status import Outcome, conclude, raised_by_sdk
+from tracer.assembly._finish_and_status import Outcome, conclude, raised_unseen
 from tracer.assembly._media_rows import take_media, take_media_from_reads
-from tracer.assembly._open_span import Event, OpenSpan
+from tracer.assembly._open_span import Event, OpenSpan, root_of
 from tracer.assembly._payload_views import (
     binary_answer,
     chunk_times,
+    read_error_body,
     read_request,
     read_response,
     read_stream,
@@ -160,7 +161,7 @@ class Assembler:
 
     def _on_chunk(self, record: SpanChunk, hooks: Hooks) -> None:
         if span := self._touch(record.span_id, hooks):
-            span.chunks.append((record.time_ns, record.data))
+            span.add_chunk(record.time_ns, record.data)
 
     def _on_noted(self, record: SpanNoted, hooks: Hooks) -> None:
         span = self._touch(record.span_id, hooks)
@@ -181,7 +182,7 @@ class Assembler:
         if not span.add_event((span.privacy.redact(record.name), record.time_ns, attributes), self.max_payload_bytes):
             self._lose_event(span)
         elif payload is not None and payload.data:
-            span.items.append(attributes["value"])
+            span.add_item(attributes["value"])
 
     def _lose_event(self, span: OpenSpan) -> None:
         self.counts.events += 1
@@ -236,6 +237,7 @@ class Assembler:
         patch.session_id = privacy.redact(record.session_id) or patch.session_id
         patch.user_id = privacy.redact(record.user_id) or patch.user_id
         patch.name_override = privacy.redact(record.name) or patch.name_override
+        _tell(patch, privacy, record.state, record.request_preview, record.response_preview)
         self.counts.redaction_failed += privacy.failures
 
     def _touch(self, span_id: str, hooks: Hooks) -> OpenSpan | None:
@@ -268,8 +270,21 @@ class Assembler:
             patch.true_root = started.parent_id is None
             patch.name = started.name
             patch.state = patch.state or _IN_PROGRESS
-            patch.request_preview = span.preview or patch.request_preview
+            preview = span.preview or (span.asked and span.asked[1])
+            if preview and preview != span.preview_sent:
+                span.preview_sent = preview
+                patch.request_preview = patch.request_preview if patch.is_told else preview
         return patch
+
+    def _tell_root(self, span: OpenSpan, asked: str) -> None:
+        """Let the root know what a model call below it was asked: the trace's preview if its function has no arguments.
+
+        The call that began first counts.
+        """
+        root, moment = root_of(span, self._open), (span.started.start_ns, asked)
+        if root is not None and root.started.operation is None and (root.asked is None or moment < root.asked):
+            root.asked = moment
+            self._trace_of(root)
 
     def _lose(self, span: OpenSpan, lost: dict[str, int]) -> None:
         dropped = self._patch(span.started.trace_id, span.started.start_ns).dropped
@@ -287,6 +302,8 @@ class Assembler:
             span.attributes.update(view.attributes)
             span.touch_attributes()
             span.model, span.preview, span.text = view.model, view.preview, view.text
+            if view.preview and started.span_type in MODEL_CALL_TYPES:
+                self._tell_root(span, view.preview)
             if payload.truncated:
                 self._count_truncated(span, "inputs", payload.truncated)
         return SpanRow(
@@ -313,7 +330,7 @@ class Assembler:
         self._batch.spans.append(row)
         new_chunks = span.chunks[span.chunks_written :]
         if new_chunks and span.privacy.keeps_reads(span.chunks[max(0, span.chunks_written - 1) :]):
-            self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, new_chunks))
+            self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, list(new_chunks)))
         span.chunks_written = len(span.chunks)
         self._trace_of(span)
 
@@ -332,15 +349,16 @@ class Assembler:
             self._batch.media += media
         elif span.chunks:
             events.extend(chunk_times(span.chunks, encoding))
-        if span.chunks and view is not None and ended.failure is None and raised_by_sdk(span.started.operation, view):
-            events.append((sc.EVENT_EXCEPTION, ended.end_ns, stream_error_attributes(view)))
+        if span.chunks and view is not None and ended.failure is None:
+            raised = raised_unseen(ended.ending, span.started.operation, view)
+            events += [(sc.EVENT_EXCEPTION, ended.end_ns, error_attributes(*error)) for error in raised]
         row.events = span.all_events(*events)
         self._batch.spans.append(row)
         if view is not None and view.children:
             self._batch.spans.extend(child_row(row, child) for child in view.children)
         if ended.lost:
             self._lose(span, ended.lost)
-        self._end_trace(span, row, view)
+        self._end_trace(span, ended, row, view)
 
     def _take_media(self, batch: Batch, offer: Callable[[], None]) -> None:
         for row in batch.spans:
@@ -362,7 +380,7 @@ class Assembler:
         row.events = span.all_events()
         self._complete(row, span, ended, None, outcome)
         self._batch.spans.append(row)
-        self._end_trace(span, row, None)
+        self._end_trace(span, ended, row, None)
 
     def _read_outputs(self, span: OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
         """Read the outputs, and add what the response's head says to the attributes."""
@@ -381,13 +399,16 @@ class Assembler:
         if operation == "speech" and ended.outputs is not None and span.chunks:
             whole = encoding is None and "chunks" not in (ended.lost or {})
             payload = binary_answer(ended.outputs, span.chunks) if whole else ended.outputs
-            span.chunks = []
+            span.chunks = ()
         if span.chunks and operation is not None:
             view: ResponseView | None = read_stream(
                 operation, span.chunks, span.privacy, content_type=content_type, content_encoding=encoding
             )
         elif payload is not None:
-            view = read_response(operation, payload, span.privacy, content_type=content_type)
+            if ended.failure is not None and ended.http is not None and ended.http.status_code >= 400:
+                view = read_error_body(payload, span.privacy, content_type=content_type)
+            else:
+                view = read_response(operation, payload, span.privacy, content_type=content_type)
             if payload.truncated:
                 self._count_truncated(span, "outputs", payload.truncated)
         else:
@@ -417,29 +438,35 @@ class Assembler:
         span.attributes[sc.FINISH] = outcome.finish
         if view is not None:
             span.attributes.update(view.attributes)
-            if view.error_type and outcome.code is _SPAN_ERROR:
-                span.attributes.setdefault(sc.ERROR_TYPE, view.error_type)
+            if outcome.code is _SPAN_ERROR and (error_type := outcome.error_type or view.error_type):
+                span.attributes.setdefault(sc.ERROR_TYPE, error_type)
             if view.first_chunk_ns is not None or view.first_token_ns is not None:
                 moments = (sc.TIME_TO_FIRST_CHUNK, view.first_chunk_ns), (sc.TIME_TO_FIRST_TOKEN, view.first_token_ns)
                 span.attributes.update(seconds_after(row.start_time_ns, moments))
             row.outputs, row.usage = view.outputs, view.usage
             row.model = view.model or row.model
             row.text = f"{span.text}\n{view.text}" if view.text else span.text
-            row.cost = self._price(row, span.attributes)
+            self._price(row, span.attributes)
             is_model_call = row.operation is not None or row.span_type in MODEL_CALL_TYPES
             row.counted = is_model_call and (row.usage is not None or row.cost is not None)
             row.counted = row.counted and self._responses.is_new(row.operation, span.attributes.get(sc.RESPONSE_ID))
         row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
 
-    def _price(self, row: SpanRow, attributes: dict[str, Any]) -> float | None:
+    def _price(self, row: SpanRow, attributes: dict[str, Any]) -> None:
+        if row.operation is None:
+            return
         try:
-            return None if row.operation is None else cost_of(row.usage, attributes, row.start_time_ns, self.prices)
+            cost = cost_of(row.usage, attributes, row.start_time_ns, self.prices)
         except Exception as error:  # the user's function failed, or a table has changed
             self._report("a call could not be priced", error)
-            return None
+            return
+        if cost is not None:
+            row.cost = cost.total
+            if cost.input is not None:
+                attributes[sc.COST_INPUT], attributes[sc.COST_OUTPUT] = cost.input, cost.output
 
-    def _end_trace(self, span: OpenSpan, row: SpanRow, view: ResponseView | None) -> None:
+    def _end_trace(self, span: OpenSpan, ended: SpanEnded, row: SpanRow, view: ResponseView | None) -> None:
         patch = self._trace_of(span)
         said = view.preview if view is not None else None
         if span.started.experiment is not None:
@@ -450,6 +477,8 @@ class Assembler:
             patch.response_preview = said
         elif self._is_in_session(span):
             patch.request_preview, patch.response_preview = span.preview or patch.request_preview, said
+        if ended.told is not None:
+            _tell(patch, span.privacy, **ended.told)
 
     def _is_in_session(self, span: OpenSpan) -> bool:
         """Tell whether a span is a response in a WebSocket session that stands for the trace.
@@ -465,3 +494,18 @@ class Assembler:
         self.counts.truncated += 1
         span.cut(what, size)
         self._lose(span, {"truncated": 1})
+
+
+def _tell(
+    patch: TracePatch,
+    privacy: Privacy,
+    state: str | None = None,
+    request_preview: str | None = None,
+    response_preview: str | None = None,
+) -> None:
+    """Set what the user said of a trace, over what its spans say."""
+    patch.is_told = patch.is_told or request_preview is not None
+    patch.request_preview = privacy.redact(request_preview) or patch.request_preview
+    patch.response_preview = privacy.redact(response_preview) or patch.response_preview
+    if state is not None:
+        patch.state = TraceState(state)

@@ -7,9 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracer._exceptions import ConfigurationError
-from tracer.capture.text import clean_text
+from tracer.capture.text import clean_text, safe_str
 
-__all__ = ["check_bool", "check_mapping", "check_seconds", "check_strings", "check_text", "optional_text"]
+__all__ = [
+    "as_text",
+    "as_texts",
+    "check_bool",
+    "check_mapping",
+    "check_seconds",
+    "check_strings",
+    "check_text",
+    "optional_moment",
+    "optional_share",
+    "optional_text",
+]
 
 
 def check_text(parameter: str, value: object) -> str:
@@ -22,6 +33,22 @@ def check_text(parameter: str, value: object) -> str:
 def optional_text(parameter: str, value: object) -> str | None:
     """Return None, or a string that is not empty."""
     return None if value is None else check_text(parameter, value)
+
+
+def optional_moment(parameter: str, value: object) -> int | None:
+    """Return None, or nanoseconds since the epoch."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
+        raise ConfigurationError(f"{parameter} must be nanoseconds since the epoch, a whole number, got {value!r}")
+    return value
+
+
+def optional_share(parameter: str, value: object) -> float | None:
+    """Return None, or a number from 0 to 1."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ConfigurationError(f"{parameter} must be a number from 0 to 1, got {value!r}")
+    return float(value)
 
 
 def check_bool(parameter: str, value: object) -> bool:
@@ -52,6 +79,24 @@ def check_strings(parameter: str, value: object) -> dict[str, str] | None:
         if not isinstance(item, str):
             raise ConfigurationError(f"{parameter} must map strings to strings, got {key!r}: {item!r}; use str(…)")
     return {clean_text(key): clean_text(item) for key, item in strings.items()}
+
+
+def as_text(parameter: str, value: object) -> str | None:
+    """Return None for None, and the text of any other value, which must not be empty."""
+    return None if value is None else check_text(parameter, _text_of(value))
+
+
+def as_texts(parameter: str, value: object) -> dict[str, str] | None:
+    """Return a mapping as a new dict with the texts of its keys and values; None for None."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{parameter} must be a mapping of names to texts, got {value!r}")
+    return {_text_of(key): _text_of(item) for key, item in value.items()}
+
+
+def _text_of(value: object) -> str:
+    return clean_text(value) if isinstance(value, str) else safe_str(value)
 
 
 def check_seconds(parameter: str, value: object) -> float | None:

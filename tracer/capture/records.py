@@ -167,7 +167,8 @@ class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
     """A span ended. `lost` counts the parts of it that the queue did not accept (chunks, bodies, child spans).
 
     `is_repeated`: the push of its start or of an earlier end was interrupted, so it is unknown whether that record is
-    on the queue.
+    on the queue. `told`: for the span that stands for the trace, what the user said of the trace (``state``,
+    ``request_preview``, ``response_preview``). It goes before what the span itself says.
     """
 
     span_id: str
@@ -180,10 +181,11 @@ class SpanEnded(msgspec.Struct, array_like=True, gc=False, tag="e"):
     attributes: dict[str, Any] | None = None
     lost: dict[str, int] | None = None
     is_repeated: bool = False
+    told: dict[str, str] | None = None
 
 
 class TraceUpdated(msgspec.Struct, array_like=True, gc=False, tag="t"):
-    """Tags, metadata, session, user or name, set while the trace runs."""
+    """What the user said of a trace. `state` is set only if the span that stands for the trace has ended."""
 
     trace_id: str
     start_ns: int
@@ -192,6 +194,9 @@ class TraceUpdated(msgspec.Struct, array_like=True, gc=False, tag="t"):
     session_id: str | None = None
     user_id: str | None = None
     name: str | None = None
+    request_preview: str | None = None
+    response_preview: str | None = None
+    state: str | None = None
 
 
 Record = SpanStarted | SpanChunk | SpanNoted | SpanUpdated | SpanEnded | TraceUpdated
@@ -219,7 +224,7 @@ encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
 
 
-def decode(encoded: Encoded) -> Record:
+def decode(encoded: Encoded | memoryview) -> Record:
     """Decode one record. Raises `msgspec.DecodeError` or `UnicodeDecodeError` for bytes that `encode` did not make."""
     record: Record = _decode(encoded.encoded if isinstance(encoded, LargeRecord) else encoded)
     if not isinstance(encoded, LargeRecord):
@@ -242,7 +247,7 @@ _decode_text = msgspec.msgpack.Decoder(str).decode
 _BY_TAG: dict[str, type[Record]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Record)}
 
 
-def subject(encoded: bytes) -> tuple[type[Record], str]:
+def subject(encoded: bytes | memoryview) -> tuple[type[Record], str]:
     """Return of which kind a record is, and the id of its span (of the trace for `TraceUpdated`), without decoding it.
 
     Raises what `decode` raises, and KeyError, for what is no record.

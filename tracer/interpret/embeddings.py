@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import sys
+from array import array
 from typing import Any
 
 import msgspec
@@ -12,8 +15,9 @@ from tracer.interpret._params import read_params
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import read_head
 from tracer.interpret.completions import prompt_texts
+from tracer.interpret.usage import usage_attributes
 
-__all__ = ["decode_response", "read_request", "read_response"]
+__all__ = ["decode_response", "read_request", "read_response", "with_floats"]
 
 _FLOAT32_BYTES = 4
 
@@ -29,6 +33,9 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
     """Fill in what a response says: how many vectors of how many dimensions."""
     read_head(body, view)
+    if view.usage is not None and not view.usage["input_tokens"]:  # Voyage, Jina: only the total, which is all input
+        view.usage["input_tokens"] = view.usage["total_tokens"]
+        view.attributes.update(usage_attributes(view.usage))
     vectors = as_dicts(body.get("data"))
     if not vectors:
         return
@@ -76,3 +83,28 @@ def decode_response(data: bytes) -> dict[str, Any]:
     body = {name: getattr(found, name) for name in ("model", "usage", "id", "object", "error")}
     first = [{"embedding": msgspec.json.decode(vector.embedding)} for vector in found.data[:1]]
     return {**body, "data": first + [{}] * (len(found.data) - 1)}
+
+
+def with_floats(outputs: Any) -> Any:
+    """Return a response with its vectors as lists of floats, as the SDK hands them to callers.
+
+    They are stored as base64, as they came, because floats as JSON take three times the room. Whatever is not base64 of
+    32-bit floats stays.
+    """
+    vectors = outputs.get("data") if type(outputs) is dict else None
+    if type(vectors) is not list:
+        return outputs
+    return {**outputs, "data": [_with_floats(vector) for vector in vectors]}
+
+
+def _with_floats(vector: Any) -> Any:
+    text = vector.get("embedding") if type(vector) is dict else None
+    if type(text) is not str:
+        return vector
+    try:
+        floats = array("f", base64.b64decode(text, validate=True))
+    except ValueError:  # no base64, or no whole number of floats
+        return vector
+    if sys.byteorder == "big":
+        floats.byteswap()
+    return {**vector, "embedding": floats.tolist()}

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["UNITS", "ModelRates", "PriceList", "Rate", "charge", "read_price_list"]
+__all__ = ["UNITS", "Charge", "ModelRates", "PriceList", "Rate", "charge", "read_price_list"]
 
 Rate = tuple[tuple[float, float], ...]
 """(more than this many input tokens, US dollars for one), ascending. The last step that applies is charged for all."""
@@ -71,6 +71,20 @@ _PARTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 _EXTRAS = frozenset({"web_search", "file_search", "request"})
 
 
+_OUTPUT = frozenset({"output", "reasoning", "output_audio", "output_image"})
+
+
+class Charge(NamedTuple):
+    """US dollars, and how much of them input and output cost; None where only the sum is known.
+
+    What is charged by the call (a search) is neither input nor output.
+    """
+
+    total: float
+    input: float | None = None
+    output: float | None = None
+
+
 class ModelRates(msgspec.Struct, frozen=True):
     """One model's rates by service tier; ``""`` holds the rates of all other tiers."""
 
@@ -97,14 +111,14 @@ class PriceList(msgspec.Struct, frozen=True):
 # --- charging ---------------------------------------------------------------------------------------------------------
 
 
-def charge(rates: Mapping[str, Rate], usage: Mapping[str, float]) -> float | None:
-    """Return what a usage costs in US dollars; None if a part of it has no rate.
+def charge(rates: Mapping[str, Rate], usage: Mapping[str, float]) -> Charge | None:
+    """Return what a usage costs; None if a part of it has no rate.
 
     Args:
         rates: Keyed by the names in `UNITS`.
         usage: Its keys are those of `_PARTS`, and ``input_tokens`` and ``output_tokens``.
     """
-    total = 0.0
+    input_cost = output_cost = total = 0.0
     for part, count in _parts(usage):
         if count <= 0:
             continue
@@ -114,8 +128,13 @@ def charge(rates: Mapping[str, Rate], usage: Mapping[str, float]) -> float | Non
                 continue
             if (rate := _rate_of_whole(part, rates)) is None:
                 return None
-        total += count * (rate[0][1] if len(rate) == 1 else _step(rate, usage.get("input_tokens", 0)))
-    return total
+        cost = count * (rate[0][1] if len(rate) == 1 else _step(rate, usage.get("input_tokens", 0)))
+        total += cost
+        if part in _OUTPUT:
+            output_cost += cost
+        elif part not in _EXTRAS:
+            input_cost += cost
+    return Charge(total, input_cost, output_cost)
 
 
 def _step(rate: Rate, size: float) -> float:
@@ -140,7 +159,7 @@ def _parts(usage: Mapping[str, float]) -> list[tuple[str, float]]:
         if side:
             for other in held:
                 count -= usage.get(other, 0)
-            count = max(0, count)
+            count = min(max(0, count), rest[side])  # a part is never larger than what it is a part of
             rest[side] -= count
         parts.append((part, count))
     parts += rest.items()

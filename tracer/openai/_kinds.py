@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tracer.openai._calls import Call
+from tracer.openai._embeddings import EmbeddingsCall
 from tracer.openai._jobs import JobCall, Poll
 from tracer.openai._media import MediaCall
 from tracer.openai._operations import Kind, Operation
@@ -17,6 +18,7 @@ _CLASSES: dict[Kind, type[Call]] = {
     "job": JobCall,
     "media": MediaCall,
     "poll": Poll,
+    "vectors": EmbeddingsCall,
 }
 
 

@@ -23,11 +23,12 @@ from tracer._models import SpanType
 
 __all__ = ["Kind", "Operation", "find_operation"]
 
-Kind = Literal["call", "background", "job", "poll", "media"]
+Kind = Literal["call", "background", "job", "poll", "media", "vectors"]
 """How a call is watched (`tracer.openai._kinds`).
 
 ``background``: the call starts a job if the request says so. ``job``: the call always starts one. ``poll``: the call
-asks for a job's status, unless it streams. ``media``: the call's answer is binary.
+asks for a job's status, unless it streams. ``media``: the call's answer is binary. ``vectors``: the SDK may decode the
+answer for the caller.
 """
 
 
@@ -61,7 +62,7 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/responses/compact"): _RESPONSES,
     ("get", "/responses/{response_id}"): _RETRIEVED,
     ("post", "/completions"): Operation("completions", "Completions", SpanType.LLM, "text_completion"),
-    ("post", "/embeddings"): Operation("embeddings", "Embeddings", SpanType.EMBEDDING, "embeddings"),
+    ("post", "/embeddings"): Operation("embeddings", "Embeddings", SpanType.EMBEDDING, "embeddings", "vectors"),
     ("post", "/decisions"): Operation("decisions", "Decisions", SpanType.LLM, None),
     ("post", "/moderations"): Operation("moderations", "Moderations", SpanType.GUARDRAIL, None),
     ("post", "/images/generations"): _IMAGES,

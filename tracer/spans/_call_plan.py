@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
-from tracer.capture.records import Ending, Payload
+from tracer.capture.records import EncodedAttributes, Ending, Payload
 from tracer.spans._argument_binding import Binder
 from tracer.spans.guard import report
 from tracer.spans.live_span import LiveSpan
@@ -23,19 +23,21 @@ class Plan:
         func: Callable[..., Any],
         name: str,
         span_type: str,
-        attributes: dict[str, Any],
+        attributes: dict[str, Any] | EncodedAttributes,
         reducer: Callable[[list[Any]], Any] | None,
+        sample_rate: float | None,
     ) -> None:
         self.name = name
         self.span_type = span_type
         self.attributes = attributes
         self.reducer = reducer
+        self.sample_rate = sample_rate
         self._binder = Binder(func)
 
     def open(self, parent: LiveSpan | None = CURRENT) -> LiveSpan | None:
         """Make a span for one call, not yet begun. If that fails, log it and return None."""
         try:
-            return open_span(self.name, self.span_type, parent)
+            return open_span(self.name, self.span_type, parent, self.sample_rate)
         except Exception:
             report(f"tracing a call of {self.name}")
             return None

@@ -13,9 +13,12 @@ from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, ParamSpec, TypeVar, overload
 
+from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanType
-from tracer.capture.argument_checks import check_mapping, check_text, optional_text
+from tracer.capture.argument_checks import check_mapping, check_text, optional_share, optional_text
+from tracer.capture.records import EncodedAttributes
+from tracer.capture.text import clean_text
 from tracer.spans._call_plan import Plan, UnopenedCall
 from tracer.spans._generators import wrap_async_generator, wrap_generator
 from tracer.spans.context import current_span, leave
@@ -36,6 +39,7 @@ def trace(
     span_type: str = SpanType.UNKNOWN,
     attributes: Mapping[str, object] | None = None,
     output_reducer: Reducer | None = None,
+    sample_rate: float | None = None,
 ) -> Callable[P, R]: ...
 @overload
 def trace(
@@ -44,6 +48,7 @@ def trace(
     span_type: str = SpanType.UNKNOWN,
     attributes: Mapping[str, object] | None = None,
     output_reducer: Reducer | None = None,
+    sample_rate: float | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def trace(
     func: Any = None,
@@ -51,6 +56,7 @@ def trace(
     span_type: str = SpanType.UNKNOWN,
     attributes: Mapping[str, object] | None = None,
     output_reducer: Reducer | None = None,
+    sample_rate: float | None = None,
 ) -> Any:
     """Trace every call of a function, as ``@trace`` or ``@trace(name=…, span_type=…)``.
 
@@ -77,22 +83,29 @@ def trace(
         output_reducer: For generators: a function that makes the span's outputs from the list of items. All items are
             then kept in memory until the generator ends. Without a reducer the items are the outputs, and none is kept
             in memory.
+        sample_rate: Share of the calls that are recorded, 0 to 1, of those that begin a trace; in place of the setting
+            `sample_rate`. A call inside a trace follows that trace.
 
     Raises:
         ConfigurationError: `func` is not a function, `output_reducer` was given for a function that is not a generator,
             or an argument has the wrong type.
     """
     if func is None:
-        options = _Options(name, span_type, attributes, output_reducer)
+        options = _Options(name, span_type, attributes, output_reducer, sample_rate)
         return functools.partial(_decorate, options=options)
-    return _decorate(func, options=_Options(name, span_type, attributes, output_reducer))
+    return _decorate(func, options=_Options(name, span_type, attributes, output_reducer, sample_rate))
 
 
 class _Options:
     """The arguments of ``@trace``, checked."""
 
     def __init__(
-        self, name: str | None, span_type: str, attributes: Mapping[str, object] | None, reducer: Reducer | None
+        self,
+        name: str | None,
+        span_type: str,
+        attributes: Mapping[str, object] | None,
+        reducer: Reducer | None,
+        sample_rate: float | None,
     ) -> None:
         self.name = optional_text("name", name)
         self.span_type = check_text("span_type", span_type)
@@ -100,6 +113,7 @@ class _Options:
         self.reducer = reducer
         if reducer is not None and not callable(reducer):
             raise ConfigurationError(f"output_reducer must be a function of a list, got {reducer!r}")
+        self.sample_rate = optional_share("sample_rate", sample_rate)
 
 
 def _decorate(func: Any, *, options: _Options) -> Any:
@@ -115,7 +129,9 @@ def _decorate(func: Any, *, options: _Options) -> Any:
     wrap = _wrapper_for(func, code)
     if options.reducer is not None and wrap not in (wrap_generator, wrap_async_generator):
         raise ConfigurationError(f"output_reducer is for generators; {name!r} is none")
-    return wrap(func, Plan(func, name, options.span_type, options.attributes, options.reducer))
+    function = {sc.CODE_FUNCTION_NAME: _full_name(code)}
+    attributes = {**function, **options.attributes} if options.attributes else EncodedAttributes(function)
+    return wrap(func, Plan(func, name, options.span_type, attributes, options.reducer, options.sample_rate))
 
 
 def _code_of(func: Any) -> Any:
@@ -129,6 +145,13 @@ def _name_of(func: Any, code: Any) -> str:
     if code is not func and inspect.ismethod(code):  # an object with __call__
         return type(func).__name__
     return getattr(code, "__name__", None) or type(func).__name__
+
+
+def _full_name(code: Any) -> str:
+    """Return module and qualified name of a function, as OpenTelemetry's ``code.function.name`` has them."""
+    name = getattr(code, "__qualname__", None) or type(code).__qualname__
+    module = getattr(code, "__module__", None)
+    return clean_text(f"{module}.{name}" if module else str(name))
 
 
 def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], Plan], Callable[..., Any]]:
@@ -145,7 +168,8 @@ def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], Plan], C
 def _finish(span: LiveSpan, error: BaseException | None = None, result: object = None) -> None:
     """End the span of a call. An error in here is logged, never raised."""
     try:
-        span.finish_with(error, None if error is not None else span.snapshot(result))
+        own = error is None and span.outputs is None  # what the function has set by itself stays
+        span.finish_with(error, span.snapshot(result) if own else None)
     except Exception:
         report(f"tracing the end of {span.name}")
 

@@ -14,7 +14,7 @@ from tracer._config import Settings
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanEvent, SpanStatus, SpanStatusCode
 from tracer._runtime import runtime
-from tracer.capture.argument_checks import check_mapping, check_text
+from tracer.capture.argument_checks import check_mapping, check_text, optional_moment
 from tracer.capture.failures import capture_failure, is_cancellation
 from tracer.capture.records import (
     EncodedAttributes,
@@ -31,7 +31,8 @@ from tracer.capture.records import (
 )
 from tracer.capture.snapshots import snapshot
 from tracer.capture.text import safe_str
-from tracer.pipeline.pipeline import Pipeline
+from tracer.spans.trace_context import TraceContext
+from tracer.spans.trace_defaults import trace_defaults
 
 __all__ = ["LiveSpan"]
 
@@ -40,47 +41,7 @@ _DETAIL, _START, _END = Rank.DETAIL, Rank.START, Rank.END
 _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED
 
 _STATUS_CODES = frozenset(code.value for code in SpanStatusCode)
-
-
-class TraceContext:
-    """What the spans of one trace share in this process.
-
-    Attributes:
-        clock_offset: Wall clock minus monotonic clock when the trace began. All times of the trace are monotonic
-            readings plus this offset. So if somebody sets the clock meanwhile, no duration becomes negative, and spans
-            keep their order.
-        experiment: The experiment that the trace belongs to; sent with its first span.
-        recording: False if sampling left the trace out.
-        spans_dropped: Child spans that a full queue refused.
-    """
-
-    __slots__ = (
-        "clock_offset", "experiment", "perf_counter_ns", "pipeline", "recording", "spans_dropped", "start_ns",
-        "trace_id",
-    )  # fmt: skip
-
-    def __init__(self, pipeline: Pipeline, trace_id: str | None = None, *, recording: bool = True) -> None:
-        clock = pipeline.clock
-        self.pipeline = pipeline
-        self.trace_id = trace_id or pipeline.ids.trace_id()
-        self.perf_counter_ns = clock.perf_counter_ns
-        self.start_ns = clock.time_ns()
-        self.clock_offset = self.start_ns - clock.perf_counter_ns()
-        self.experiment = runtime.chosen_experiment or runtime.experiment
-        self.spans_dropped = 0
-        rate = pipeline.settings.sample_rate
-        self.recording = recording
-        if recording and rate < 1.0 and not self._is_sampled(rate):
-            self.recording = False
-            pipeline.unsampled.add()
-
-    def _is_sampled(self, rate: float) -> bool:
-        """Decide by the trace id's last 56 bits, so that every process decides the same (W3C trace context level 2)."""
-        return int(self.trace_id[-14:], 16) < rate * 2**56
-
-    def now_ns(self) -> int:
-        """Nanoseconds since the epoch, never going back within the trace."""
-        return self.clock_offset + self.perf_counter_ns()
+_TOLD = ("state", "request_preview", "response_preview")  # what the end of its first span would say of a trace
 
 
 class LiveSpan:
@@ -242,10 +203,13 @@ class LiveSpan:
 
     def add_event(self, name: str | SpanEvent, attributes: Mapping[str, object] | None = None) -> None:
         """Note something that happens now; or a `SpanEvent`, which happened at its own time."""
-        time_ns = None
-        if isinstance(name, SpanEvent):
-            attributes, time_ns, name = name.attributes, name.timestamp_ns, name.name
-        name, attributes = check_text("name", name), check_mapping("attributes", attributes)
+        event: Any = name
+        time_ns = getattr(event, "timestamp_ns", None) or getattr(
+            event, "timestamp", None
+        )  # MLflow's event has the other
+        if time_ns is not None:
+            attributes, event = event.attributes, event.name
+        name, attributes = check_text("name", event), check_mapping("attributes", attributes)
         if self.is_recording:
             self.note(name, self.pipeline.encoded(attributes), time_ns)
 
@@ -265,14 +229,26 @@ class LiveSpan:
         self.set_status("ERROR", f"{failure.type}: {failure.message}")
 
     def end(
-        self, outputs: object = None, attributes: Mapping[str, object] | None = None, status: str | None = None
+        self,
+        outputs: object = None,
+        attributes: Mapping[str, object] | None = None,
+        status: str | SpanStatus | None = None,
+        end_time_ns: int | None = None,
     ) -> None:
-        """End the span; a second end does nothing. ``start_span`` and ``@trace`` do this for you."""
+        """End the span; a second end does nothing. ``start_span`` and ``@trace`` do this for you.
+
+        Args:
+            outputs: As for `set_outputs`; None leaves what was set.
+            attributes: As for `set_attributes`.
+            status: As for `set_status`.
+            end_time_ns: When it ended, nanoseconds since the epoch; now by default.
+        """
+        end_ns = optional_moment("end_time_ns", end_time_ns)
         if attributes is not None:
             self.set_attributes(attributes)
         if status is not None:
             self.set_status(status)
-        self.finish(_RETURNED, outputs=None if outputs is None else self.snapshot(outputs))
+        self.finish(_RETURNED, outputs=None if outputs is None else self.snapshot(outputs), end_ns=end_ns)
 
     # --- what instrumentation does --------------------------------------------------------------------------------
 
@@ -315,8 +291,16 @@ class LiveSpan:
             self._recording = self.is_recording = False
             trace.spans_dropped += 1
         self._begun = True
+        if self._is_first and (defaults := trace_defaults.get()).changes:
+            self.update_trace(**defaults.changes)
 
-    def begin_with(self, attributes: dict[str, Any] | None, inputs: object = None) -> None:
+    def began_at(self, start_ns: int) -> None:
+        """Say before the begin that the span has begun at another time than now."""
+        self.start_time_ns = start_ns
+        if self._is_first:
+            self._trace.start_ns = start_ns
+
+    def begin_with(self, attributes: dict[str, Any] | EncodedAttributes | None, inputs: object = None) -> None:
         """Put the start of a piece of user code on the queue."""
         self._inputs = inputs if self._recording else None
         payload = None if inputs is None else self.snapshot(inputs)
@@ -364,6 +348,7 @@ class LiveSpan:
             if not self._recording:
                 return
             if self._is_first:
+                trace.has_ended = True
                 runtime.last_trace_id = runtime.of_thread.last_trace_id = trace.trace_id
                 if trace.spans_dropped:
                     self._lost = {**(self._lost or {}), "spans": trace.spans_dropped}
@@ -373,8 +358,9 @@ class LiveSpan:
             elif failure is not None:
                 self._status = SpanStatus(SpanStatusCode.ERROR, f"{failure.type}: {failure.message}")
             record = SpanEnded(
-                self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost, not self._begun
-            )
+                self.span_id, end_ns, ending, outputs, failure, http, streamed, attributes, self._lost, not self._begun,
+                trace.told if self._is_first else None,
+            )  # fmt: skip
             self.pipeline.push(record, _END if outputs is None else _DETAIL, outputs)
         except BaseException:
             self._finish_again(ending, failure, outputs is not None)
@@ -386,7 +372,10 @@ class LiveSpan:
             self.end_time_ns = self._trace.now_ns()
         if self._recording:
             lost = {"bodies": 1} if has_outputs else None
-            record = SpanEnded(self.span_id, self.end_time_ns, ending, failure=failure, lost=lost, is_repeated=True)
+            told = self._trace.told if self._is_first else None
+            record = SpanEnded(
+                self.span_id, self.end_time_ns, ending, failure=failure, lost=lost, is_repeated=True, told=told
+            )
             self.pipeline.push(record, _END)
 
     def finish_with(self, error: BaseException | None, outputs: Payload | None = None) -> None:
@@ -399,10 +388,16 @@ class LiveSpan:
             self.finish(_RAISED, outputs=outputs, error=error)
 
     def update_trace(self, **changes: Any) -> None:
-        """Put tags, metadata, session, user or name of the trace on the queue."""
-        if self._recording:
-            record = TraceUpdated(self._trace.trace_id, self._trace.start_ns, **changes)
-            self._push(record, _DETAIL)
+        """Put what the user says of the trace on the queue: the fields of `TraceUpdated`; None leaves one unchanged."""
+        if not self._recording:
+            return
+        if not self.settings.capture_content:  # previews quote the texts that must not be stored
+            changes.update(request_preview=None, response_preview=None)
+        trace = self._trace
+        if not trace.has_ended and (told := {key: text for key in _TOLD if (text := changes.get(key)) is not None}):
+            trace.told = {**(trace.told or {}), **told}
+            changes.pop("state", None)  # until then, the trace is running
+        self._push(TraceUpdated(trace.trace_id, trace.start_ns, **changes), _DETAIL)
 
     def snapshot(self, value: object, limit: int | None = None) -> Payload | None:
         """Encode a value as it is now. None if the span is not recorded, or (counted) if the queue is too full.

@@ -95,6 +95,9 @@ _TRACE_FIELDS = {
         "model", rows="spans WHERE trace_key = traces.key AND model IS NOT NULL", each=False, keys=_MODEL_KEYS
     ),
     "text": Field("text", rows="spans WHERE trace_key = traces.key", each=False),
+    "client_request_id": Field(
+        "value", rows="json_each(traces.metadata) WHERE key = ?", parameters=(sc.CLIENT_REQUEST_ID,)
+    ),
     **{name: _id_field(attribute) for name, attribute in _IDS.items()},
     **{key: Field(key, _TOKENS) for key in USAGE_KEYS},
 }

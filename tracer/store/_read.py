@@ -111,6 +111,7 @@ def _span(connection: sqlite3.Connection, trace_id: str, row: tuple[Any, ...]) -
     elif end is None:
         raw = read_live_chunks(connection, trace_id, span_id)  # empty unless the span is a stream
         partial = _partial_outputs(operation, raw)
+    known = _json(attributes) or {}
     return Span(
         trace_id=trace_id,
         span_id=span_id,
@@ -121,12 +122,21 @@ def _span(connection: sqlite3.Connection, trace_id: str, row: tuple[Any, ...]) -
         end_time_ns=end,
         status=SpanStatus(SpanStatusCode(status or "UNSET"), description or ""),
         inputs=_json(inputs),
-        outputs=_json(outputs) if outputs is not None else partial,
-        attributes=_json(attributes) or {},
+        outputs=_outputs(operation, _json(outputs), known) if outputs is not None else partial,
+        attributes=known,
         events=_events(_json(events) or [], raw, encoding),
         token_usage=_usage(row[17:]),
         cost=cost,
     )
+
+
+def _outputs(operation: str | None, outputs: Any, attributes: dict[str, Any]) -> Any:
+    """Return outputs as the caller got them."""
+    if operation != "embeddings" or sc.BASE64_VECTORS in attributes:
+        return outputs
+    from tracer.interpret.embeddings import with_floats  # needed only to read vectors
+
+    return with_floats(outputs)
 
 
 def unpack_chunks(packed: bytes) -> RawChunks:

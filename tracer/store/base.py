@@ -122,6 +122,7 @@ class TracePatch(msgspec.Struct, kw_only=True, gc=False):
             (`true_root`) wins over a span whose parent lives in another process. Between two of the same kind, the one
             that was written first stays.
         name: The root's name; `name_override` is the user's (``update_current_trace(name=…)``) and wins.
+        is_told: `request_preview` is the user's, and not the root's.
         tags: Merged key by key, as `metadata` is. The counts in `dropped` are added up.
     """
 
@@ -137,6 +138,7 @@ class TracePatch(msgspec.Struct, kw_only=True, gc=False):
     end_time_ns: int | None = None
     request_preview: str | None = None
     response_preview: str | None = None
+    is_told: bool = False
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     session_id: str | None = None

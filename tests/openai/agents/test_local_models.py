@@ -57,6 +57,7 @@ async def test_model_call_without_http_is_a_span_with_its_usage(emits: str, name
 
 async def test_generation_holds_what_was_sent_and_said() -> None:
     call = span_named(await answer(LocalModel(says("Hello"))), "Generation")
+    assert call.get_attribute("mlflow.message.format") == "openai-agent"
     assert call.inputs["messages"][0] == {"role": "system", "content": "Be brief"}
     assert call.inputs["model"] == "local-1"
     assert "base_url" not in call.inputs

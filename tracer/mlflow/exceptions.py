@@ -1,0 +1,37 @@
+"""MLflow's exception: what `tracer.mlflow` raises."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from tracer._exceptions import MissingDependencyError, TracerError
+
+__all__ = ["MlflowException", "UnsupportedError"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class MlflowException(TracerError):  # noqa: N818  MLflow's name
+    """Something is wrong with a call of `tracer.mlflow`; tracer's own error is chained as ``__cause__``."""
+
+
+class UnsupportedError(MlflowException, AttributeError, NotImplementedError):
+    """MLflow has this and tracer has not; the message says what to use."""
+
+
+def raises_mlflow(function: Callable[P, R]) -> Callable[P, R]:
+    """Raise tracer's errors as `MlflowException`, which is what code that was written for MLflow catches."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (MlflowException, MissingDependencyError):
+            raise
+        except TracerError as error:
+            raise MlflowException(str(error)) from error
+
+    return call
