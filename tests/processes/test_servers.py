@@ -6,6 +6,7 @@ Needs the extra `servers`; what is not installed is skipped.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,8 @@ import pytest
 from tests.processes.script import LIMIT, assert_intact, needs, query, run_bare, states
 from tests.scripted_store import eventually
 from tracer.testing import FakeOpenAI
+
+DOCS = Path(__file__).parent.parent.parent / "docs/servers.md"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -286,11 +289,15 @@ def work(number):
 """
 
 
+RQ_HOOK = re.findall(r"^```python\n(# hooks.py\n.*?)^```", DOCS.read_text(), re.DOTALL | re.MULTILINE)[0]
+
+
 @needs("rq")
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
-@pytest.mark.parametrize("worker", ["rq.worker.Worker", "rq.worker.SpawnWorker"])
+@pytest.mark.parametrize("worker", ["rq.worker.Worker", "rq.worker.SpawnWorker", "hooks.FlushingWorker"])
 def test_rq(worker: str, server: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(RQ_JOBS)
+    (tmp_path / "hooks.py").write_text(RQ_HOOK)
     path = tmp_path / "redis"
     redis = subprocess.Popen(
         ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", tmp_path],
@@ -314,6 +321,7 @@ def test_rq(worker: str, server: FakeOpenAI, tmp_path: Path) -> None:
     finally:
         redis.kill()
         redis.wait()
-    run_bare(tmp_path, "import tracer; tracer.sync.search_traces()")  # takes over what the jobs left
+    if worker != "hooks.FlushingWorker":
+        run_bare(tmp_path, "import tracer; tracer.sync.search_traces()")  # takes over what the jobs left
     assert questions(tmp_path) == [f"{job}.{call}" for job in range(2) for call in range(3)]
     assert_intact(tmp_path)
