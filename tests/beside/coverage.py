@@ -2,11 +2,13 @@
 
 ``python -m tests.beside.coverage`` tries all of ``libraries/``, ``python -m tests.beside.coverage litellm dspy`` only
 these, and leaves the other rows as they are. Each library is installed with uv in an environment of its own, below a
-temporary directory. A library that does not install or run within the limits gets a row that says so.
+temporary directory or the one given with ``--environments``. A library that does not install or run within the limits
+gets a row that says so.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import os
@@ -69,22 +71,24 @@ def parse_rows(page: str) -> dict[str, str]:
     return {row.split("|")[1].split("`")[1]: row for row in table.splitlines()}
 
 
-def try_library(library: Library) -> str:
+def try_library(library: Library, environments: Path) -> str:
     """Install a library, run its program, and return its row."""
-    with tempfile.TemporaryDirectory() as directory:
-        python = f"{directory}/bin/python"
-        try:
-            _run([_uv(), "venv", "--quiet", "--python", sys.executable, "--clear", directory], INSTALL_LIMIT)
-            install = [_uv(), "pip", "install", "--quiet", "--python", python]
-            _run([*install, "--editable", f"{ROOT}[testing]", *library.needs], INSTALL_LIMIT)
-            printed = _run([python, "-m", "tests.beside.program", library.name], RUN_LIMIT)
-        except subprocess.SubprocessError as error:
-            print(library.title, error, getattr(error, "stderr", ""), file=sys.stderr)  # noqa: T201
-            return _row(library, "", "not tried: does not install or run here", "", "")
-        versions = _versions(python, library.package)
+    python = str(environments / library.name / "bin" / "python")
+    try:
+        if not Path(python).exists():
+            _run(
+                [_uv(), "venv", "--quiet", "--python", sys.executable, str(environments / library.name)], INSTALL_LIMIT
+            )
+        install = [_uv(), "pip", "install", "--quiet", "--python", python]
+        _run([*install, "--editable", f"{ROOT}[testing]", *library.needs], INSTALL_LIMIT)
+        printed = _run([python, "-m", "tests.beside.program", library.name], RUN_LIMIT)
+    except subprocess.SubprocessError as error:
+        print(library.title, error, getattr(error, "stderr", ""), file=sys.stderr)  # noqa: T201
+        return _row(library, "", "not tried: does not install or run here", "", "")
+    versions = _versions(python, library.package)
     ways = [json.loads(line) for line in printed.splitlines() if line.startswith('{"way"')]
     for way in ways:
-        print(library.title, way)  # noqa: T201
+        print(library.title, way, flush=True)  # noqa: T201
     return _row(library, versions, *judge(ways), library.remark)
 
 
@@ -133,18 +137,27 @@ def _run(command: list[str], limit: float) -> str:
     ).stdout
 
 
-def main(names: list[str]) -> None:
-    """Try these libraries, or all, and write their rows."""
+def main() -> None:
+    """Try the libraries that the command names, or all, and write their rows."""
+    parser = argparse.ArgumentParser(prog="python -m tests.beside.coverage", description=__doc__)
+    parser.add_argument("names", nargs="*", help="programs in libraries/, or what the page calls them")
+    parser.add_argument("--environments", type=Path, help="a directory where the environments stay for the next time")
+    options = parser.parse_args()
     libraries = find_libraries()
-    wanted = [library for library in libraries.values() if not names or {library.name, library.title} & {*names}]
-    for library in wanted:
-        row = try_library(library)
-        page = PAGE.read_text(encoding="utf-8")
-        rows = {title: old for title, old in parse_rows(page).items() if title in libraries} | {library.title: row}
-        before, _, rest = page.partition(BEGIN)
-        table = "".join(f"{rows[title]}\n" for title in sorted(rows, key=str.lower))
-        PAGE.write_text(f"{before}{BEGIN}{HEAD}{table}{END}{rest.partition(END)[2]}", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as temporary:
+        for library in libraries.values():
+            if not options.names or {library.name, library.title} & {*options.names}:
+                row = try_library(library, options.environments or Path(temporary))
+                _write_row(library, row, libraries)
+
+
+def _write_row(library: Library, row: str, libraries: dict[str, Library]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows = {title: old for title, old in parse_rows(page).items() if title in libraries} | {library.title: row}
+    before, _, rest = page.partition(BEGIN)
+    table = "".join(f"{rows[title]}\n" for title in sorted(rows, key=str.lower))
+    PAGE.write_text(f"{before}{BEGIN}{HEAD}{table}{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

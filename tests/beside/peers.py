@@ -172,7 +172,8 @@ def datadog() -> Peer:
 
 def all_at_once() -> Peer:
     """Those that patch classes, all of them; some can't be switched off below another one."""
-    peers = [openinference(), logfire(), langfuse(), sentry(), datadog(), traceloop(), opentelemetry()]
+    # Logfire silences OpenInference where that is below it.
+    peers = [logfire(), openinference(), langfuse(), sentry(), datadog(), traceloop(), opentelemetry()]
 
     def on(clients: Clients) -> None:
         for peer in peers:
