@@ -84,12 +84,19 @@ def try_library(library: Library, environments: Path) -> str:
         printed = _run([python, "-m", "tests.beside.program", library.name], RUN_LIMIT)
     except subprocess.SubprocessError as error:
         print(library.title, error, getattr(error, "stderr", ""), file=sys.stderr)  # noqa: T201
-        return _row(library, "", "not tried: does not install or run here", "", "")
+        return _row(library, "", f"not tried: {_reason(error)}", "", "")
     versions = _versions(python, library.package)
     ways = [json.loads(line) for line in printed.splitlines() if line.startswith('{"way"')]
     for way in ways:
         print(library.title, way, flush=True)  # noqa: T201
     return _row(library, versions, *judge(ways), library.remark)
+
+
+def _reason(error: subprocess.SubprocessError) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return "it takes too long here"
+    lines = str(getattr(error, "stderr", "")).strip().splitlines() or [str(error)]
+    return f"`{lines[-1].partition(' (/')[0].replace('|', ' ')[:120]}`"
 
 
 def judge(ways: Iterable[dict[str, Any]]) -> tuple[str, str]:
