@@ -104,7 +104,7 @@ def judge(ways: Iterable[dict[str, Any]]) -> tuple[str, str]:
     ways = list(ways)
     seen, made = sum(way["spans"] for way in ways), sum(way["calls"] for way in ways)
     traced = "whole" if seen == made else "in part" if seen else "no"
-    return f"**{traced}**", ", ".join(map(_described, ways))
+    return f"**{traced}**", "; ".join(map(_described, ways))
 
 
 def _described(way: dict[str, Any]) -> str:

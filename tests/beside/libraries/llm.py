@@ -1,9 +1,7 @@
 # /// script
 # dependencies = ["llm"]
 # ///
-"""The command `llm` runs no code of yours that could call `tracer.autolog()`. Start it from Python as done here:
-`import tracer; tracer.autolog(); from llm.cli import cli; cli()`.
-"""
+"""The command runs no code of yours that could call `tracer.autolog()`: start it with `tracer run -- llm …`."""
 
 import contextlib
 import io
