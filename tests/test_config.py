@@ -74,6 +74,7 @@ def test_a_bad_setting_is_told_by_name_value_and_remedy_and_changes_nothing(
     [
         ("queue_max_records", 1, 1),
         ("batch_interval", 1, 1.0),
+        ("propagate_to_threads", True, True),
         ("sample_rate", 0, 0.0),
         ("sample_rate", 1, 1.0),
         ("durability", "full", "full"),
@@ -101,6 +102,7 @@ def test_good_settings_are_kept(name: str, value: object, kept: object) -> None:
         ("queue_max_bytes", "65536", 65536),
         ("batch_max_records", "5", 5),
         ("batch_interval", "0.5", 0.5),
+        ("propagate_to_threads", "yes", True),
         ("max_payload_bytes", "1000", 1000),
         ("sample_rate", "0.25", 0.25),
         ("read_timeout", "120", 120.0),

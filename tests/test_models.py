@@ -144,6 +144,19 @@ def test_a_deep_trace_prints_without_recursion() -> None:
     assert deep.format_tree().count("\n") == 2_000
 
 
+def test_the_repr_of_a_trace_is_its_tree() -> None:
+    one = trace(span(1))
+    assert repr(one) == str(one) == one.format_tree()
+
+
+def test_a_tree_moves_no_cursor_and_stays_on_its_lines() -> None:
+    hostile = "name\x1b[2J\r\nnext\u202eline" + "x" * 200
+    shown = trace(span(1, name=hostile, span_type=hostile)).format_tree()
+    assert not set(shown) & set("\x1b\r\u202e")
+    assert shown.count("\n") == 1
+    assert max(map(len, shown.splitlines())) < 500
+
+
 def test_a_notebook_gets_escaped_html() -> None:
     shown = trace(span(1, name="<script>alert('x')</script>"))._repr_html_()
     assert "<script>alert" not in shown

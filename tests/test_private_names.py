@@ -16,7 +16,7 @@ NAMES = re.findall(r"^\| (?:openai|aiosqlite|anyio|uvicorn) \| `([^`]+)`", TABLE
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_private_name_is_still_there(name: str) -> None:
-    assert callable(pkgutil.resolve_name(name))
+    assert pkgutil.resolve_name(name) is not None
 
 
 def test_the_table_is_read() -> None:
@@ -40,10 +40,8 @@ def test_every_private_import_is_in_the_table(path: str) -> None:
 
 
 async def test_aiosqlite_takes_work_as_we_give_it() -> None:
-    connection = await aiosqlite.Connection(lambda: sqlite3.connect(":memory:"), 64)
-    try:
-        assert connection._tx.empty()  # and it has `put_nowait`
-        assert hasattr(connection, "_connection")
-        assert getattr(connection, "_thread", connection).is_alive()  # type: ignore[union-attr]
-    finally:
-        await connection.close()
+    """How it answers is seen by the tests of `tracer.store._thread`."""
+    connection = aiosqlite.Connection(lambda: sqlite3.connect(":memory:"), 0)
+    assert connection._tx.empty()  # and it has `put_nowait`
+    assert connection._connection is None  # so that it never warns that it was not closed
+    assert not getattr(connection, "_thread", connection).is_alive()  # type: ignore[union-attr]

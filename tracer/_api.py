@@ -12,6 +12,7 @@ from tracer.capture.argument_checks import check_bool, check_seconds, check_stri
 from tracer.pipeline.bridge import wait
 from tracer.pipeline.pipeline import Stats
 from tracer.spans.context import open_current
+from tracer.spans.executors import propagate_to_threads
 from tracer.spans.live_span import LiveSpan
 
 __all__ = [
@@ -88,6 +89,8 @@ def configure(**limits: Any) -> None:
         ConfigurationError: Unknown name, wrong type or value out of range. Then nothing is changed.
     """
     runtime.configure(limits)
+    if "propagate_to_threads" in limits:
+        propagate_to_threads(runtime.settings.propagate_to_threads)
 
 
 # --- the running trace ------------------------------------------------------------------------------------------------

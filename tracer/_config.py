@@ -72,6 +72,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             (`tracer.interpret.rates.UNITS` lists all names; ``*`` in a model's name matches anything;
             ``"tiers": {"flex": {…}}`` gives prices of service tiers), or a function from `tracer.PricedCall` to US
             dollars or None. In the environment: JSON, or ``module:name``.
+        propagate_to_threads: Work that is handed to a ``ThreadPoolExecutor``, or to ``loop.run_in_executor``, belongs
+            to the span that was current there. `autolog` with ``disable=True`` ends that. If False, each call in such a
+            thread is a trace of its own.
     """
 
     queue_max_records: int = 16_384
@@ -89,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redact: tuple[Redactor, ...] = ()
     read_timeout: float = 60.0
     prices: Prices | None = None
+    propagate_to_threads: bool = False
 
 
 def updated(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -126,7 +130,7 @@ def _parse(name: str, variable: str, text: str) -> Any:
         return [_import(variable, path.strip()) for path in text.split(",")]
     if name == "prices":
         return _prices_of(variable, text)
-    if name == "capture_content":
+    if name in ("capture_content", "propagate_to_threads"):
         word = text.strip().lower()
         if word not in _BOOLEANS:
             raise ConfigurationError(f"{variable} must be true or false, got {text!r}")
@@ -253,4 +257,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "redact": _redactors,
     "read_timeout": _number(0.001, 86_400),
     "prices": _prices,
+    "propagate_to_threads": _boolean,
 }

@@ -1,11 +1,18 @@
-"""Durations, prices and sizes in a form for people: for the tree, the terminal, the page and the notebook."""
+"""Durations, prices, sizes and texts in a form for people: for the tree, the terminal, the page and the notebook."""
 
 from __future__ import annotations
 
-__all__ = ["format_bytes", "format_cost", "format_duration"]
+import re
+
+__all__ = ["clean", "format_bytes", "format_cost", "format_duration"]
 
 NANOSECONDS = 1_000_000_000
 _UNITS = ("bytes", "KB", "MB", "GB")
+# C0 except tab and newline, C1, line separators, and characters that reorder text (bidirectional controls): a model's
+# answer must not move the cursor, set the window's title, or look like a different text.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def format_duration(nanoseconds: int | None) -> str:
@@ -49,3 +56,9 @@ def format_bytes(size: int) -> str:
             break
         scaled /= 1024
     return f"{size} bytes" if unit == "bytes" else f"{scaled:.1f} {unit}"
+
+
+def clean(text: str, *, keep_lines: bool = False) -> str:
+    """Return text that a terminal shows as it is; on one line unless `keep_lines` is set."""
+    safe = _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+    return safe if keep_lines else re.sub(r"[\t\n ]+", " ", safe).strip()

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._format import format_duration
+from tracer._format import clean, format_duration
 
 __all__ = [
     "Feedback",
@@ -96,6 +96,8 @@ class SpanType:
     UNKNOWN = "UNKNOWN"
 
 
+MAX_ROWS = 100  # traces of a page that are shown
+MAX_NAME = 120  # characters of a name that are shown
 MODEL_CALL_TYPES = frozenset({SpanType.LLM, SpanType.CHAT_MODEL, SpanType.EMBEDDING})
 
 
@@ -236,7 +238,7 @@ class TraceInfo(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         start_time_ns: Nanoseconds since the epoch.
         duration_ns: None while the trace runs.
-        request_preview: One line of the root's inputs.
+        request_preview: One line of the root's inputs; if a function has none, what its first model call was asked.
         token_usage: Summed over the trace's model calls, each counted once; None when no call reported usage.
         cost: US dollars, summed in the same way; None when unknown.
         dropped: How many records of this trace were lost to overload, size limits or failures, by kind; empty when
@@ -330,9 +332,15 @@ class Trace(msgspec.Struct, frozen=True):
 
     def format_tree(self) -> str:
         """Return what `print_tree` prints."""
+        return "\n".join([self._head(), *(f"{bar}{_describe(span)}" for bar, span in self._walk())])
+
+    def _head(self) -> str:
         info = self.info
-        head = f"{info.name or info.trace_id}  [{info.state}]  {format_duration(info.duration_ns)}  {info.trace_id}"
-        return "\n".join([head, *(f"{bar}{_describe(span)}" for bar, span in self._walk())])
+        name = clean(info.name or info.trace_id)[:MAX_NAME]
+        return f"{name}  [{info.state}]  {format_duration(info.duration_ns)}  {info.trace_id}"
+
+    def __repr__(self) -> str:
+        return self.format_tree()
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the trace's page as one file that needs nothing else, so that you can send it to someone.
@@ -377,12 +385,20 @@ class TracePage(list[Trace]):
         super().__init__(traces)
         self.next_page_token = next_page_token
 
+    def format_list(self) -> str:
+        """Return a line for each trace, for the first hundred at most: name, state, duration, id."""
+        lines = [one._head() for one in self[:MAX_ROWS]]
+        if (more := len(self) - MAX_ROWS) > 0:
+            lines.append(f"… and {more:,} more")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        token = "" if self.next_page_token is None else f", next_page_token={self.next_page_token!r}"
+        return "\n".join([f"<TracePage of {len(self):,} traces{token}>", *self.format_list().splitlines()])
+
     def _repr_html_(self) -> str:
-        """Show the list in a notebook; each trace can be opened. Without the extra `ui`, show one line for each."""
-        return _in_notebook(
-            lambda: services.show_list(self),
-            lambda: "\n".join(one.format_tree().partition("\n")[0] for one in self),
-        )
+        """Show the list in a notebook. Without the extra `ui`, show `format_list`."""
+        return _in_notebook(lambda: services.show_list(self), self.format_list)
 
 
 def _in_notebook(draw: Callable[[], str], text: Callable[[], str]) -> str:
@@ -409,11 +425,11 @@ def number_model_calls(spans: list[Span]) -> list[Span]:
 
 
 def _describe(span: Span) -> str:
-    parts = [span.name, span.span_type, format_duration(span.duration_ns), str(span.status)]
+    parts = [clean(span.name)[:MAX_NAME], clean(span.span_type), format_duration(span.duration_ns), str(span.status)]
     if finish := span.attributes.get(sc.FINISH):
-        parts.append(str(finish))
+        parts.append(clean(str(finish)))
     if usage := span.token_usage:
         parts.append(f"{usage.get('input_tokens', 0)} → {usage.get('output_tokens', 0)} tokens")
     if span.status.description:
-        parts.append(span.status.description.splitlines()[0][:120])
+        parts.append(clean(span.status.description.strip().partition("\n")[0])[:MAX_NAME])
     return "  ".join(parts)

@@ -79,6 +79,7 @@ TOOL_CALLS = "tracer.tool_calls"  # [{"id", "name", "arguments"}] the model aske
 CITATIONS = "tracer.citations"  # [{"type": "url_citation", "url", "title", "start_index", …}] of the answer
 REASONING = "tracer.reasoning"  # summary of the model's reasoning, or all of it if the server sends it; may be cut
 TOTAL_TOKENS = "tracer.usage.total_tokens"
+COST_CHARGED = "tracer.cost.charged"  # US dollars that the server says it charged for the call
 REASONING_TOKENS = "tracer.usage.reasoning_tokens"
 INPUT_AUDIO_TOKENS = "tracer.usage.input_audio_tokens"
 OUTPUT_AUDIO_TOKENS = "tracer.usage.output_audio_tokens"

@@ -49,7 +49,7 @@ async def get_trace(trace_id: str) -> Trace:
         ClosedError: After `shutdown`.
     """
     wanted = check_text("trace_id", trace_id)
-    return await wait(runtime.pipeline.submit(lambda store: store.get_trace(wanted), barrier=True))
+    return await wait(runtime.pipeline.question(lambda store: store.get_trace(wanted), barrier=True))
 
 
 async def get_media(reference: str) -> Media:
@@ -70,7 +70,7 @@ async def get_media(reference: str) -> Media:
     wanted = media_hash(check_text("reference", reference))
     if wanted is None:
         raise MediaNotFoundError(f"{reference[:200]!r} is no reference to media, and no SHA-256 in hex")
-    return await wait(runtime.pipeline.submit(lambda store: store.get_media(wanted), barrier=True))
+    return await wait(runtime.pipeline.question(lambda store: store.get_media(wanted), barrier=True))
 
 
 async def search_traces(
@@ -153,7 +153,7 @@ async def search_traces(
         page_token=page_token,
         include_spans=include_spans,
     )
-    return await wait(runtime.pipeline.submit(lambda store: store.search_traces(query), barrier=True))
+    return await wait(runtime.pipeline.question(lambda store: store.search_traces(query), barrier=True))
 
 
 # --- changing what is stored ------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ async def set_trace_tag(trace_id: str, key: str, value: str) -> None:
         raise ConfigurationError(f"value must be a string, got {value!r}; use str(…)")
     text = clean_text(value)
     pipeline = runtime.pipeline
-    await wait(pipeline.submit(lambda store: store.set_trace_tag(wanted, tag, pipeline.redact(text)), barrier=True))
+    await wait(pipeline.question(lambda store: store.set_trace_tag(wanted, tag, pipeline.redact(text)), barrier=True))
 
 
 async def delete_trace_tag(trace_id: str, key: str) -> None:
@@ -183,7 +183,7 @@ async def delete_trace_tag(trace_id: str, key: str) -> None:
         StoreError: The database could not be written.
     """
     wanted, tag = check_text("trace_id", trace_id), check_text("key", key)
-    await wait(runtime.pipeline.submit(lambda store: store.delete_trace_tag(wanted, tag), barrier=True))
+    await wait(runtime.pipeline.question(lambda store: store.delete_trace_tag(wanted, tag), barrier=True))
 
 
 async def log_feedback(
@@ -232,7 +232,7 @@ async def log_feedback(
         await store.add_feedback(feedback)
         return feedback
 
-    return await wait(pipeline.submit(add, barrier=True))
+    return await wait(pipeline.question(add, barrier=True))
 
 
 async def delete_feedback(feedback_id: str) -> bool:
@@ -243,7 +243,7 @@ async def delete_feedback(feedback_id: str) -> bool:
         StoreError: The database could not be written.
     """
     wanted = check_text("feedback_id", feedback_id)
-    return await wait(runtime.pipeline.submit(lambda store: store.delete_feedback(wanted), barrier=True))
+    return await wait(runtime.pipeline.question(lambda store: store.delete_feedback(wanted), barrier=True))
 
 
 async def list_feedback(
@@ -263,7 +263,7 @@ async def list_feedback(
     wanted, named = optional_text("trace_id", trace_id), optional_text("name", name)
     _check_whole("max_results", max_results, 1)
     return await wait(
-        runtime.pipeline.submit(
+        runtime.pipeline.question(
             lambda store: store.list_feedback(trace_id=wanted, name=named, max_results=max_results), barrier=True
         )
     )
@@ -306,7 +306,7 @@ async def delete_traces(
             trace_ids=ids, experiment=experiment, max_timestamp_ms=max_timestamp_ms, max_traces=max_traces
         )
 
-    deleted: int = await wait(runtime.pipeline.submit(delete, barrier=True))
+    deleted: int = await wait(runtime.pipeline.question(delete, barrier=True))
     return deleted
 
 

@@ -118,17 +118,28 @@ def test_a_value_nested_too_deep_to_read_is_replaced() -> None:
     assert "could not be read" in read_value(Payload(Codec.VALUE, deep), Privacy())
 
 
+CLIENT = "<openai.AsyncOpenAI object at 0x7f3a>"
+
+
 @pytest.mark.parametrize(
     ("value", "preview"),
     [
-        ({"client": "<openai.AsyncOpenAI object at 0x7f3a>", "question": "Why?"}, '{"question":"Why?"}'),
-        ({"client": "<openai.AsyncOpenAI object at 0x7f3a>"}, '{"client":"<openai.AsyncOpenAI object at 0x7f3a>"}'),
-        ({"html": "<b>an object</b>"}, '{"html":"<b>an object</b>"}'),
+        ({"client": CLIENT, "question": "Why?"}, "Why?"),
+        ({"client": CLIENT, "question": "Why\nnot?", "limit": None}, "Why not?"),
+        ({"client": CLIENT, "question": "Why?", "limit": 3}, '{"question":"Why?","limit":3}'),
+        ({"kwargs": {"client": CLIENT, "tools": None}, "question": "Why?"}, "Why?"),
+        ({"kwargs": {"client": CLIENT, "limit": 3}}, '{"kwargs":{"limit":3}}'),
+        ({"then": "<function <lambda> at 0x7f3a>", "numbers": [1, 2]}, '{"numbers":[1,2]}'),
+        ({"options": {}}, '{"options":{}}'),
+        ({"client": CLIENT}, None),
+        ({"limit": None}, None),
+        ({}, None),
+        ({"html": "<b>an object</b>"}, "<b>an object</b>"),
         ("What is up?\nSay!", "What is up? Say!"),
         (["a", 1], '["a",1]'),
     ],
 )
-def test_preview_of_a_users_value_tells_what_is_worth_telling(value: Any, preview: str) -> None:
+def test_preview_of_a_users_value_tells_what_is_worth_telling(value: Any, preview: str | None) -> None:
     payload = snapshot(value, 1_000)
     assert payload is not None
     view = read_request(None, payload, Privacy())

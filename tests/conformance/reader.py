@@ -220,7 +220,8 @@ def _thoughts(message: Json) -> str:
 
 def _conclude_choices(answer: Answer, choices: list[Json], finish: str | None) -> None:
     answer.finish_reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    answer.finish = "incomplete" if finish and "length" in answer.finish_reasons else finish
+    is_cut = {"length", "content_filter"} & set(answer.finish_reasons)
+    answer.finish = "incomplete" if finish and is_cut else finish
 
 
 def _read_chunks(operation: str, chunks: list[Json], done: bool) -> Answer:

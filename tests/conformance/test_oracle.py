@@ -51,12 +51,16 @@ _ACCUMULATORS = {"chat": _accumulate, "responses": _last_response}
 def _said(record: Record, outputs: Any) -> Any:
     """Return what can be compared: a whole response; for a chat, only what the model said.
 
-    The SDK takes a chat's other fields from the first chunk alone, which is empty at Azure.
+    The SDK takes a chat's other fields from the first chunk alone, which is empty at Azure. A role that no chunk has is
+    the assistant's.
     """
     if record.operation == "responses":
         return outputs
     kept = ("index", "message", "finish_reason", "logprobs")
-    return [{key: choice.get(key) for key in kept} for choice in outputs["choices"]]
+    said = [{key: choice.get(key) for key in kept} for choice in outputs["choices"]]
+    for choice in said:
+        choice["message"] = {**choice["message"], "role": choice["message"].get("role") or "assistant"}
+    return said
 
 
 def _differences(got: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:

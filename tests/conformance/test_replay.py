@@ -11,7 +11,7 @@ from typing import Any
 from tests.conformance.corpus import Record
 from tests.conformance.more_reader import expected_form
 from tests.conformance.reader import Answer, server_sent_data
-from tests.conformance.traced import Failures, Run, answer_of, expected_answer, plain_outputs
+from tests.conformance.traced import Failures, Run, answer_of, expected_answer, plain_outputs, refusal_of
 from tracer import Span
 from tracer import _semconv as sc
 
@@ -105,7 +105,7 @@ def test_outputs_are_the_response_itself_or_the_stream_put_together(traced: Run)
     failures = Failures()
     for record, span in traced.spans():
         if record.status >= 400:
-            failures.compare(record, outputs=(span.outputs, None))
+            failures.compare(record, outputs=(span.outputs, refusal_of(record)))
         elif not record.is_event_stream:
             failures.compare(record, outputs=(span.outputs, _without_credentials(plain_outputs(record))))
         else:

@@ -21,6 +21,7 @@ from tests.conformance.replay import Outcome, Replay
 from tracer import _semconv as sc
 from tracer.interpret.media import restore_media
 from tracer.openai._jobs import jobs
+from tracer.redact import api_keys
 from tracer.testing._isolation import isolated
 
 __all__ = ["Failures", "Run", "answer_of", "expected_answer", "plain_outputs", "run"]
@@ -127,6 +128,15 @@ def plain_outputs(record: Record) -> Any:
         return record.body.decode()
     data = base64.b64encode(record.body).decode()
     return {"content_type": record.response_content_type, "size": len(record.body), "data": data}
+
+
+def refusal_of(record: Record) -> Any:
+    """What the body of a failed call must leave: JSON as it is, anything else as text; keys are hidden."""
+    text = api_keys(record.body.decode("utf-8", "replace"))
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text or None
 
 
 def answer_of(record: Record, outputs: Any) -> Answer:

@@ -31,7 +31,7 @@ async def run(source: str, page: str, namespace: dict[str, Any]) -> None:
         await result
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/cost.md", "docs/privacy.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/cost.md", "docs/privacy.md", "docs/threads.md"])
 async def test_page_runs_from_top_to_bottom(
     page: str, server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,7 +42,9 @@ async def test_page_runs_from_top_to_bottom(
     assert blocks(page)
     for source in blocks(page):
         await run(source, page, namespace)
-    await namespace["client"].close()
+    closing = namespace["client"].close()
+    if inspect.isawaitable(closing):
+        await closing
 
 
 def test_every_public_name_is_documented() -> None:

@@ -52,7 +52,11 @@ MATRIX = (
         ),
         "the 99th percentile of a push is measured by `python -m benchmarks.overhead`, not asserted",
     ),
-    Row(9, "four processes create one file and write to it", (P + "sharing.py::test_processes_that_race",)),
+    Row(
+        9,
+        "four processes create one file and write to it",
+        (P + "sharing.py::test_what_finds", P + "sharing.py::test_processes_that_race"),
+    ),
     Row(
         10,
         "another process locks the database",

@@ -23,12 +23,15 @@ def rebuilt(chunks):
 
 
 def sdk_builds(chunks):
-    """Feed the chunks to the SDK's accumulator; None where it fails."""
+    """Feed the chunks to the SDK's accumulator; None where it fails. A role that no chunk has is the assistant's."""
     state: Any = ChatCompletionStreamState()
     try:
         for chunk in chunks:
             state.handle_chunk(construct_type(type_=ChatCompletionChunk, value=chunk))
-        return state.current_completion_snapshot.to_dict(mode="json", exclude_unset=True)
+        built = state.current_completion_snapshot.to_dict(mode="json", exclude_unset=True)
+        for choice in built["choices"]:
+            choice["message"]["role"] = choice["message"].get("role") or "assistant"
+        return built
     except (RuntimeError, TypeError, AssertionError, AttributeError, IndexError):
         return None
 
@@ -175,12 +178,15 @@ def test_role_repeated_in_each_chunk_stays_one_word():
 
 
 def test_delta_null_is_harmless():
-    assert message([chat_chunk({"content": "a"}), chat_chunk(None, finish="stop")]) == {"content": "a"}
+    assert message([chat_chunk({"content": "a"}), chat_chunk(None, finish="stop")]) == {
+        "role": "assistant",
+        "content": "a",
+    }
 
 
 def test_content_as_lists_of_text_parts_is_joined():
     chunks = [chat_chunk({"content": [{"type": "text", "text": "a"}]}), chat_chunk({"content": "b"})]
-    assert message(chunks) == {"content": "ab"}
+    assert message(chunks) == {"role": "assistant", "content": "ab"}
 
 
 def test_content_with_thinking_parts_keeps_them_merged():
@@ -225,7 +231,6 @@ AZURE_OPENING = {"id": "", "object": "", "created": 0, "model": "", "choices": [
 
 def test_azures_annotation_chunks_are_left_out():
     body = rebuilt(sse([AZURE_OPENING, chat_chunk({"content": "a"}, finish="stop"), AZURE_OPENING]))
-    assert "prompt_filter_results" not in body
     assert (body["id"], body["model"], body["created"]) == ("chatcmpl-1", "gpt-4o-2024-08-06", 1)
 
 
@@ -275,6 +280,23 @@ def test_stream_with_an_unfinished_choice_does_not_say_how_it_ended():
     assert loads(view.outputs)["choices"][0]["message"]["content"] == "ab"
 
 
+@pytest.mark.parametrize("operation", ["chat", "completions"])
+def test_a_stream_whose_chunks_promise_a_finish_reason_lacks_its_end(operation):
+    def lacks(*choices, done=False):
+        chunks = [{"id": "c", "choices": [choice]} for choice in choices]
+        view = interpret_stream(operation, sse(chunks, done=done))
+        assert (view.finish, view.error) == (("completed", None) if done else (None, None))
+        return view.lacks_end
+
+    piece = {"index": 0, "delta": {"content": "Hi"}, "text": "Hi"}
+    assert lacks({**piece, "finish_reason": None})
+    assert lacks({**piece, "finish_reason": ""})
+    assert lacks({**piece, "finish_reason": "stop"}, {**piece, "index": 1, "finish_reason": None})
+    assert not lacks({**piece, "finish_reason": None}, done=True)
+    assert not lacks(piece)  # some servers never say how they ended
+    assert interpret_stream(operation, [], content_type=SSE).lacks_end
+
+
 def test_token_limit_makes_it_incomplete():
     view = view_of(STREAMS["two choices, interleaved"], done=True)
     assert view.finish == "incomplete"
@@ -286,7 +308,7 @@ def test_error_mid_stream_fails_and_keeps_the_partial_answer():
     error = {"error": {"message": "Overloaded", "type": "server_error", "code": None}}
     view = view_of([chat_chunk({"content": "par"}), error], done=False)
     assert (view.finish, view.error, view.error_type) == ("failed", "Overloaded", "server_error")
-    assert loads(view.outputs)["choices"][0]["message"] == {"content": "par"}
+    assert loads(view.outputs)["choices"][0]["message"] == {"role": "assistant", "content": "par"}
     assert view.preview == "par"
 
 
@@ -328,3 +350,61 @@ def test_usage_of_the_whole_wins_over_that_of_a_choice():
 def test_field_that_was_filled_once_keeps_its_value_when_it_comes_empty_later():
     events = [chat_chunk({"content": "hi"}, model=model) for model in ("gpt-5", "", None)]
     assert interpret_stream("chat", sse(events)).model == "gpt-5"
+
+
+# --- servers that bend the format ------------------------------------------------------------------------------------
+
+
+def test_chunks_without_id_and_object_are_part_of_the_answer_if_they_say_something():
+    def blank(*choices):
+        return {"id": "", "object": "", "choices": [{"index": 0, **choice} for choice in choices]}
+
+    chunks = [
+        blank({"delta": {"role": "assistant", "content": ""}}),
+        blank({"delta": {"content": "H"}}),
+        blank({"delta": {"content": "i"}}),
+        blank({"delta": {}, "finish_reason": "length"}),
+    ]
+    view = view_of(chunks, done=False)
+    assert (view.preview, view.finish) == ("Hi", "incomplete")
+    assert message(chunks) == {"role": "assistant", "content": "Hi"}
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+    assert message([blank({"delta": {"tool_calls": [call]}})])["tool_calls"] == [call]
+    text = interpret_stream("completions", sse([blank({"text": "Hi"})]))
+    assert text.preview == "Hi"
+
+
+FILTER = {"hate": {"filtered": False, "severity": "safe"}}
+AZURE_LATER = {
+    "id": "",
+    "object": "",
+    "created": 0,
+    "model": "",
+    "choices": [{"index": 0, "finish_reason": None, "content_filter_results": FILTER, "content_filter_offsets": {}}],
+}
+
+
+@pytest.mark.parametrize(("operation", "said"), [("chat", {"delta": {"content": "a"}}), ("completions", {"text": "a"})])
+def test_what_azures_filter_says_of_the_prompt_survives_a_stream(operation, said):
+    chunk = {"id": "c", "created": 7, "model": "m", "object": "chunk", "choices": [{"index": 0, **said}]}
+    body = loads(interpret_stream(operation, sse([AZURE_OPENING, chunk, AZURE_LATER])).outputs)
+    assert body["prompt_filter_results"] == [{"x": 1}]
+    assert (body["id"], body["model"], body["created"]) == ("c", "m", 7)
+    assert len(body["choices"]) == 1
+
+
+@pytest.mark.parametrize("delta", [{"content": "Hi"}, {"role": None, "content": "Hi"}, {"role": "", "content": "Hi"}])
+def test_a_message_without_role_is_the_assistants(delta):
+    assert message([chat_chunk(delta)]) == {"role": "assistant", "content": "Hi"}
+
+
+def test_content_that_is_a_json_object_is_rebuilt_and_found():
+    fruit = {"fruit": "quince", "count": 3}
+    chunks = [
+        chat_chunk({"role": "assistant", "content": ""}),
+        chat_chunk({"content": fruit}),
+        chat_chunk({"content": ""}),
+    ]
+    assert message(chunks)["content"] == fruit
+    view = view_of(chunks, done=True)
+    assert view.preview == view.text == '{"fruit":"quince","count":3}'

@@ -207,7 +207,7 @@ def test_items_stand_in_the_order_of_their_index():
 def test_nonsense_indexes_are_harmless():
     events = [event("output_text.delta", content_index=10**12, delta="a"), event("output_text.delta", "x", delta="b")]
     assert output_of(events) == [
-        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ab"}]}
     ]
 
 
@@ -326,3 +326,107 @@ def test_part_that_is_done_leaves_the_text_of_another():
     part = {"type": "output_text", "text": "b"}
     done = {"type": "response.content_part.done", "output_index": 0, "content_index": 1, "part": part}
     assert texts(output_of([text_delta("a"), text_delta("x", content=1), done])) == [["a", "b"]]
+
+
+# --- servers that leave the index out, or repeat it --------------------------------------------------------------
+
+
+def message_item(item_id, text=None):
+    content = [] if text is None else [{"type": "output_text", "text": text, "annotations": []}]
+    return {"id": item_id, "type": "message", "role": "assistant", "content": content}
+
+
+def bare(kind, **fields):
+    return {"type": f"response.{kind}", **fields}
+
+
+def told(item_id, *pieces, **place):
+    """The events of one message whose text comes in pieces; `place` is the index that they all have."""
+    deltas = [bare("output_text.delta", item_id=item_id, content_index=0, delta=piece, **place) for piece in pieces]
+    return [bare("output_item.added", item=message_item(item_id), **place), *deltas]
+
+
+def words(events):
+    """What each message says; other items by their kind."""
+    output = loads(view_of([lifecycle("created"), *events]).outputs)["output"]
+    return ["".join(p["text"] for p in i["content"]) if i["type"] == "message" else i["type"] for i in output]
+
+
+COMPLETED = lifecycle("completed", status="completed", output=[])
+
+
+@pytest.mark.parametrize("end", [[], [COMPLETED]], ids=["cut", "completed without output"])
+@pytest.mark.parametrize("place", [{}, {"output_index": None}, {"output_index": 0}, {"output_index": -1}], ids=str)
+def test_items_without_an_index_or_with_the_same_one_are_told_by_their_id(place, end):
+    one, two = told("a", "Hel", "lo", **place), told("b", "Wor", "ld", **place)
+    assert words([*one, *two, *end]) == ["Hello", "World"]
+    assert words([one[0], two[0], one[1], two[1], one[2], two[2], *end]) == ["Hello", "World"]
+
+
+@pytest.mark.parametrize("place", [{}, {"output_index": 0}], ids=str)
+def test_items_of_different_kinds_under_one_index_are_all_there(place):
+    thought = {"id": "rs", "type": "reasoning", "summary": []}
+    call = {"id": "fc", "type": "function_call", "name": "f", "arguments": "", "call_id": "c"}
+    events = [
+        bare("output_item.added", item=thought, **place),
+        bare("reasoning_summary_text.delta", item_id="rs-1", summary_index=0, delta="Hm", **place),
+        *told("a", "Hel", "lo", **place),
+        bare("output_item.added", item=call, **place),
+        bare("function_call_arguments.delta", item_id="fc", delta="{}", **place),
+    ]
+    view = view_of([lifecycle("created"), *events])
+    assert view.preview == "Hello"
+    assert view.attributes[sc.REASONING] == "Hm"
+    assert view.attributes[sc.TOOL_CALLS] == [{"id": "c", "name": "f", "arguments": "{}"}]
+
+
+@pytest.mark.parametrize("place", [{}, {"output_index": 0}], ids=str)
+def test_events_of_one_item_that_all_have_another_id_are_one_item(place):
+    events = [
+        bare("output_item.added", item=message_item("x1"), **place),
+        bare("output_text.delta", item_id="x2", content_index=0, delta="Hel", **place),
+        bare("output_text.delta", item_id="x3", content_index=0, delta="lo", **place),
+        bare("output_item.done", item=message_item("x4", "Hello"), **place),
+    ]
+    assert words(events) == words(events[:-1]) == ["Hello"]
+
+
+def test_deltas_without_any_item_are_a_message():
+    events = [bare("output_text.delta", delta="Hel"), bare("output_text.delta", delta="lo")]
+    assert words(events) == ["Hello"]
+    assert words([*events, bare("output_text.done", text="Hello!"), COMPLETED]) == ["Hello!"]
+
+
+def test_done_items_without_an_index_keep_their_order():
+    done = [bare("output_item.done", item=message_item(None, text)) for text in ("a", "b")]
+    assert words([*done, COMPLETED]) == ["a", "b"]
+
+
+def test_an_item_that_never_was_done_is_kept_beside_one_that_was():
+    events = [*told("a", "Hello", output_index=1), event("output_item.done", 0, item={"type": "reasoning"}), COMPLETED]
+    assert words(events) == ["reasoning", "Hello"]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        [{"type": "reasoning", "summary": []}],
+        [message_item("a")],
+        [{"type": "reasoning", "summary": []}, message_item("a", ""), {"type": "function_call", "name": "f"}],
+    ],
+    ids=["no message", "an empty message", "more items"],
+)
+def test_what_was_said_is_there_though_the_last_event_leaves_it_out(output):
+    end = lifecycle("completed", status="completed", output=output)
+    view = view_of([lifecycle("created"), *told("a", "Hel", "lo", output_index=0), end])
+    assert (view.preview, view.finish) == ("Hello", "completed")
+    kinds = [item["type"] for item in loads(view.outputs)["output"]]
+    assert [kind for kind in kinds if kind == "function_call"] == [i["type"] for i in output if "name" in i]
+
+
+def test_tools_without_an_index_have_their_times():
+    search = {"id": "ws", "type": "web_search_call", "status": "completed"}
+    code = {"id": "ci", "type": "code_interpreter_call", "status": "completed"}
+    events = [bare(f"output_item.{phase}", item=item) for item in (search, code) for phase in ("added", "done")]
+    children = view_of([*events, lifecycle("completed", output=[search, code])]).children
+    assert [(c.start_time_ns, c.end_time_ns) for c in children] == [(100, 200), (300, 400)]

@@ -340,8 +340,98 @@ def test_body_that_is_no_json_is_kept_as_text():
     view = interpret_response("chat", b"<html>Bad gateway</html>", content_type="text/html")
     assert loads(view.outputs) == "<html>Bad gateway</html>"
     assert view.attributes[sc.NOTE].startswith("text/html: no JSON, kept as text")
-    assert view.finish is None
+    assert view.finish == "failed"
 
 
 def test_empty_body_is_nothing():
     assert interpret_response("chat", b"").outputs is None
+
+
+# --- what is no answer ---------------------------------------------------------------------------------------------
+
+PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+JSON_OPERATIONS = ["chat", "completions", "responses", "embeddings"]
+
+
+@pytest.mark.parametrize("operation", JSON_OPERATIONS)
+@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "text/plain", "application/json", None])
+def test_a_page_in_place_of_an_answer_is_a_failure(operation, content_type):
+    view = interpret_response(operation, PAGE, content_type=content_type)
+    assert (view.finish, loads(view.outputs)) == ("failed", PAGE.decode())
+    assert (content_type or "text").partition(";")[0] in (view.error or "")
+
+
+@pytest.mark.parametrize("operation", JSON_OPERATIONS)
+@pytest.mark.parametrize("content_type", ["text/html", "text/event-stream", None])
+def test_a_page_in_place_of_a_stream_is_a_failure(operation, content_type):
+    view = interpret_stream(operation, [(1, PAGE[:30]), (2, PAGE[30:])], content_type=content_type)
+    assert (view.finish, loads(view.outputs)) == ("failed", PAGE.decode())
+
+
+REFUSALS = {
+    "FastAPI": ({"detail": "Not Found"}, "Not Found", None),
+    "a proxy": ({"code": 500, "msg": "404 NOT_FOUND", "success": False}, "404 NOT_FOUND", "500"),
+    "MiniMax": (
+        {"id": "1", "object": "", "choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail"}},
+        "login fail",
+        "1004",
+    ),
+    "nothing": ({}, "the server sent no answer of this API", None),
+}
+
+
+@pytest.mark.parametrize("operation", JSON_OPERATIONS)
+@pytest.mark.parametrize(("answer", "error", "error_type"), REFUSALS.values(), ids=REFUSALS)
+def test_a_body_without_any_field_of_an_answer_is_a_failure(operation, answer, error, error_type):
+    view = interpret_response(operation, body(answer))
+    assert (view.finish, view.error, view.error_type) == ("failed", error, error_type)
+
+
+def test_a_body_that_was_cut_is_no_failure():
+    assert interpret_response("chat", body({"id": "c", "choices": []})[:9], truncated=20).finish is None
+    assert interpret_response("chat", PAGE, truncated=20).finish is None
+    assert chat({"content": "Hi"}, base_resp={"status_code": 0, "status_msg": ""}).finish == "completed"
+
+
+def test_a_stream_that_begins_with_an_id_or_a_retry_is_one():
+    chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+    for start in (b"id: 1\n", b"retry: 3000\n\n", b": hello\n\n"):
+        view = interpret_stream("chat", [(1, start + chunk)], content_type="text/plain")
+        assert (view.preview, view.finish) == ("Hi", "completed")
+
+
+# --- content that is no text ---------------------------------------------------------------------------------------
+
+FRUIT = {"fruit": "quince", "count": 3}
+
+
+@pytest.mark.parametrize("content", [FRUIT, [FRUIT], {**FRUIT, "text": "round"}], ids=["object", "list", "with a text"])
+def test_content_that_is_a_json_object_is_shown_and_found(content):
+    view = chat({"role": "assistant", "content": content})
+    assert "quince" in view.preview
+    assert "quince" in view.text
+    if isinstance(content, dict):
+        assert responses({"type": "message", "content": content}).preview == view.preview
+
+
+def test_a_text_part_that_is_a_json_object_is_shown_and_found():
+    view = responses({"type": "message", "content": [{"type": "output_text", "text": FRUIT}]})
+    assert view.preview == view.text == '{"fruit":"quince","count":3}'
+    assert responses({"type": "message", "content": "Hello"}).preview == "Hello"
+
+
+def test_a_part_without_words_is_no_json():
+    for part in ({"type": "image_url", "image_url": {"url": "u"}}, {"image_url": {"url": "u"}}, {}, {"refusal": None}):
+        assert chat({"role": "assistant", "content": [part]}).preview is None
+        assert chat({"role": "assistant", "content": part}).preview is None
+
+
+def test_an_answer_that_is_only_a_picture_has_the_preview_of_a_picture():
+    picture = {"type": "image_generation_call", "id": "ig", "result": "AAAA", "size": "1024x1024", "quality": "high"}
+    assert responses(picture).preview == "1 image 1024x1024 high"
+    assert responses(picture, picture).preview == "2 images 1024x1024 high"
+    drawn = responses({"type": "reasoning", "summary": []}, {**picture, "revised_prompt": "A grey cat"})
+    assert (drawn.preview, drawn.text) == ("A grey cat", "A grey cat")
+    said = {"type": "message", "content": [{"type": "output_text", "text": "Here it is."}]}
+    assert responses(picture, said).preview == "Here it is."
+    assert responses({**picture, "result": None}).preview is None

@@ -34,6 +34,16 @@ async def test_azure_calls_are_known_as_such(caller: Caller, stream: bool) -> No
     assert said(span) == "You said: Hi"
 
 
+async def test_an_azure_call_whose_body_names_no_model_has_that_of_its_deployment(caller: Caller) -> None:
+    make = openai.AsyncAzureOpenAI if caller.is_async else openai.AzureOpenAI
+    azure = make(azure_endpoint=caller.server.url, azure_deployment="my-gpt", api_key="k", api_version="2024-10-21")
+    client: Any = caller.keep(azure)
+    await caller.settle(client.chat.completions.create, **{**CHAT, "model": None})
+    span = await only_span()
+    assert span.attributes[sc.REQUEST_MODEL] == "my-gpt"
+    assert said(span) == "You said: Hi"
+
+
 async def test_the_address_of_the_server_is_recorded(caller: Caller) -> None:
     await caller.chat()
     span = await only_span()

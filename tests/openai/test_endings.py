@@ -102,7 +102,8 @@ async def test_a_failed_call_is_recorded_and_raises_what_it_would_without_tracin
     assert span.status.status_code == "ERROR"
     assert span.status.description == f"{kind.__name__}: {error}"
     assert span.attributes[sc.ERROR_TYPE] == kind.__name__
-    assert span.outputs is None
+    has_answered = isinstance(error, openai.APIStatusError)
+    assert (span.outputs is not None) == has_answered
     assert span.inputs["messages"] == CHAT["messages"]
     [event] = [event for event in span.events if event.name == sc.EVENT_EXCEPTION]
     assert event.attributes[sc.EXCEPTION_TYPE] == kind.__name__
@@ -246,3 +247,42 @@ class TestCancelled:
     async def test_a_coroutine_that_is_never_awaited_opens_no_span(self, caller: Caller) -> None:
         caller.chat().close()
         assert await traces() == []
+
+
+LOST = {"finish_reason": "error", "error": {"code": 502, "message": "Upstream lost"}}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_an_error_on_a_choice_fails_the_call_that_the_sdk_lets_pass(caller: Caller, stream: bool) -> None:
+    said = {"role": "assistant", "content": "The cap"}
+    if stream:
+        choice = {"index": 0, "delta": said, "finish_reason": None}
+        chunks = [{"id": "c", "object": "chat.completion.chunk", "choices": [{**choice, **end}]} for end in ({}, LOST)]
+        caller.server.enqueue(reply.sse([*chunks, "[DONE]"]))
+    else:
+        caller.server.enqueue(reply.json_body(200, {"id": "c", "choices": [{"index": 0, "message": said, **LOST}]}))
+    answer = await caller.chat(stream=stream)
+    if stream:
+        await caller.items(answer)
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert (finish(span), trace.info.state) == ("failed", "ERROR")
+    assert (span.status.status_code, span.status.description) == ("ERROR", "Upstream lost")
+    assert span.attributes[sc.ERROR_TYPE] == "502"
+    assert sc.EVENT_EXCEPTION not in [event.name for event in span.events]  # nothing was raised
+    assert span.outputs["choices"][0]["message"]["content"].startswith("The cap")
+
+
+PAGE = "<html><head><title>502 Bad Gateway</title></head></html>"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_page_under_200_is_no_completion(caller: Caller, stream: bool) -> None:
+    caller.server.enqueue(reply.raw(PAGE.encode(), "text/html"))
+    answer = await caller.chat(stream=stream)  # the SDK hands the page out as a text, or as a stream without events
+    if stream:
+        assert await caller.items(answer) == []
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert (finish(span), trace.info.state, span.outputs) == ("failed", "ERROR", PAGE)
+    assert "text/html" in span.status.description

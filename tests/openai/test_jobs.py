@@ -127,6 +127,41 @@ async def test_failing_poll_leaves_nothing_and_raises_what_it_did(caller: Caller
     assert len(await spans()) == 1
 
 
+def unechoed(status: str, **fields: Any) -> Any:
+    """A response of a server that does not echo ``background``."""
+    answer = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Done."}]}
+    usage = {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17}
+    whole: dict[str, Any] = (
+        {"output": [answer], "usage": usage} if status == "completed" else {"output": [], "usage": None}
+    )
+    body = {"id": "resp_1", "object": "response", "model": "m", "created_at": 1, "status": status, **whole, **fields}
+    return reply.json_body(200, body)
+
+
+@pytest.mark.parametrize("echo", [{}, {"background": None}, {"background": False}], ids=str)
+async def test_job_of_a_server_that_does_not_echo_it_is_one(caller: Caller, echo: dict[str, Any]) -> None:
+    states = ("queued", "queued", "in_progress", "completed", "completed")
+    caller.server.enqueue(*(unechoed(status, **echo) for status in states))
+    await poll(caller, (await start(caller)).id, 4)
+    trace = await only_trace()
+    create, last = trace.data.spans
+    assert create.get_attribute(sc.RESPONSE_STATUS) == "queued"
+    assert last.get_attribute(sc.RESPONSE_STATUS) == "completed"
+    assert last.outputs["output"][0]["content"][0]["text"] == "Done."
+    assert last.get_attribute(sc.JOB_SPAN_ID) == create.span_id
+    assert last.get_attribute(sc.JOB_POLLS) == 3
+    assert trace.info.response_preview == "Done."
+    assert (trace.info.token_usage or {})["total_tokens"] == 17
+
+
+@pytest.mark.parametrize("status", ["failed", "incomplete", "cancelled"])
+async def test_job_of_such_a_server_may_end_badly(caller: Caller, status: str) -> None:
+    caller.server.enqueue(unechoed("pending"), unechoed("processing"), unechoed(status))
+    await poll(caller, (await start(caller)).id, 2)
+    _, last = (await only_trace()).data.spans
+    assert (finish(last), last.get_attribute(sc.RESPONSE_STATUS)) == (status, status)
+
+
 async def test_response_that_was_not_made_in_the_background_is_merely_read_again(caller: Caller) -> None:
     response = await caller.settle(caller.client.responses.create, model="gpt-5", input="Hi")
     await poll(caller, response.id, 2)

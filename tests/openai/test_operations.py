@@ -137,7 +137,7 @@ async def test_refused_call_fails_with_the_apis_words_and_keeps_what_was_sent(ca
     span = await only_span()
     assert span.name == f"{caller.prefix}{case.resource}"
     assert span.inputs == sent(caller)
-    assert span.outputs is None
+    assert span.outputs["error"]["code"] == "bad_voice"
     assert (finish(span), span.status.status_code) == ("failed", "ERROR")
     assert "No such voice" in span.status.description
 

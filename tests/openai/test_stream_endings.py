@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,7 @@ from tests.openai.test_endings import described
 from tests.sdk import READ_FAILED, READ_TIMED_OUT
 from tracer import _semconv as sc
 from tracer.testing import FakeOpenAI, Reply, reply
+from tracer.testing._wire import Payload
 
 WORDS = reply.text("one two three four")
 
@@ -228,10 +230,113 @@ async def test_a_stream_without_the_end_mark_is_complete_if_the_model_said_so(ca
     assert (finish(span), said(span)) == ("completed", "Hey")
 
 
+CUT = [{"id": "c", "choices": [{**chunk["choices"][0], "finish_reason": None}]} for chunk in (
+    {"choices": [{"index": 0, "delta": {"content": word}}]} for word in ("one ", "two "))]  # fmt: skip
+
+
+async def test_a_stream_that_ends_without_the_finish_reason_that_it_promised_is_incomplete(caller: Caller) -> None:
+    caller.server.enqueue(reply.sse(CUT))
+    await read_all(caller)
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert (finish(span), said(span), trace.info.state) == ("incomplete", "one two ", "OK")
+    assert span.status.description == "the stream ended without a finish reason"
+
+
+async def test_a_stream_that_never_said_how_it_ends_is_complete(caller: Caller) -> None:
+    caller.server.enqueue(reply.sse([{"id": "c", "choices": [{"index": 0, "delta": {"content": "Hey"}}]}]))
+    await read_all(caller)
+    assert finish(await only_span()) == "completed"
+
+
+async def test_a_stream_left_before_its_end_mark_is_abandoned_and_after_it_complete(caller: Caller) -> None:
+    ended = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    caller.server.enqueue(reply.sse(CUT).held(after_events=2), reply.sse([*CUT, ended, "[DONE]"]))
+    for count in (1, 3):
+        async with caller.entered(await caller.chat(stream=True)) as stream:
+            await caller.first(aiter(stream) if caller.is_async else iter(stream), count)
+    caller.server.release()
+    assert [finish(trace.data.spans[0]) for trace in await traces()] == ["abandoned", "completed"]
+
+
 async def test_a_streamed_answer_cut_at_the_token_limit_is_incomplete(caller: Caller) -> None:
     caller.server.enqueue(reply.text("Once upon", truncated=True))
     await read_all(caller)
     assert finish(await only_span()) == "incomplete"
+
+
+def compressed(*events: Any, rest: bytes = b"") -> Reply:
+    """A compressed stream, in which each event is a piece of its own, and then the rest as it is."""
+    packer = zlib.compressobj(wbits=31)
+    lines = [b"data: %b\n\n" % (event if isinstance(event, bytes) else json.dumps(event).encode()) for event in events]
+    pieces = [packer.compress(line) + packer.flush(zlib.Z_SYNC_FLUSH) for line in lines]
+    content = Payload((*pieces, *([rest] if rest else [])), "text/event-stream", streamed=True)
+    return Reply(content=content).with_headers({"content-encoding": "gzip"})
+
+
+PIECES = [{"id": "c", "choices": [{"index": 0, "delta": {"content": word}}]} for word in ("one ", "two ", "three")]
+TEXT_PIECES = [{"id": "c", "choices": [{"index": 0, "text": word}]} for word in ("one ", "two ", "three")]
+DELTAS = [
+    {"type": "response.output_text.delta", "output_index": 0, "delta": word} for word in ("one ", "two ", "three")
+]
+GARBAGE = b"\xff" * 200
+
+
+async def read_chat(caller: Caller) -> None:
+    await read_all(caller)
+
+
+async def read_completion(caller: Caller) -> None:
+    await caller.items(await caller.settle(caller.client.completions.create, model="m", prompt="Hi", stream=True))
+
+
+async def read_response(caller: Caller) -> None:
+    await caller.items(await caller.settle(caller.client.responses.create, model="m", input="Hi", stream=True))
+
+
+@pytest.mark.parametrize(
+    ("read", "events"),
+    [(read_chat, PIECES), (read_completion, TEXT_PIECES), (read_response, DELTAS)],
+    ids=["chat", "completions", "responses"],
+)
+async def test_a_compressed_stream_that_is_damaged_is_a_failure(caller: Caller, read: Any, events: list[Any]) -> None:
+    caller.server.enqueue(compressed(*events, rest=GARBAGE))
+    with pytest.raises((openai.APIConnectionError, *READ_FAILED)):
+        await read(caller)
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert (finish(span), trace.info.state) == ("failed", "ERROR")
+    assert span.status.description.startswith("DecodingError: ")
+    assert span.attributes[sc.ERROR_TYPE] == "DecodingError"
+    [raised] = [event for event in span.events if event.name == sc.EVENT_EXCEPTION]
+    assert raised.attributes[sc.EXCEPTION_TYPE] == "DecodingError"
+    assert "decompress" in raised.attributes[sc.EXCEPTION_MESSAGE]
+    assert "one two three" in json.dumps(span.outputs)
+
+
+async def test_a_stream_that_only_claims_to_be_compressed_is_a_failure(caller: Caller) -> None:
+    plain = WORDS.with_headers({"content-encoding": "gzip"})
+    caller.server.enqueue(plain)
+    with pytest.raises((openai.APIConnectionError, *READ_FAILED)):
+        await read_all(caller)
+    assert finish(await only_span()) == "failed"
+
+
+async def test_damage_after_the_end_mark_was_not_read(caller: Caller) -> None:
+    ended = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    caller.server.enqueue(compressed(*PIECES, ended, b"[DONE]", rest=GARBAGE))
+    with suppress(Exception):  # some versions of the SDK read on after the mark
+        await read_all(caller)
+    assert (finish(await only_span()), said(await only_span())) == ("completed", "one two three")
+
+
+async def test_a_compressed_stream_left_half_way_is_abandoned(caller: Caller) -> None:
+    caller.server.enqueue(compressed(*PIECES, rest=GARBAGE).held(after_events=2))
+    stream = await caller.chat(stream=True)
+    async with caller.entered(stream):
+        await caller.first(aiter(stream) if caller.is_async else iter(stream), 2)
+    caller.server.release()
+    assert finish(await only_span()) == "abandoned"
 
 
 async def test_a_responses_stream_whose_body_ends_early_is_incomplete(caller: Caller) -> None:

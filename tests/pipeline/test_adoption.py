@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import logging
 import os
 import threading
@@ -9,6 +12,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import anyio
+import msgspec
 import pytest
 
 from tests.pipeline.children import in_a_child
@@ -29,10 +34,10 @@ from tracer.capture.records import (
     TraceUpdated,
     encode,
 )
-from tracer.pipeline import _ring_file, adoption
+from tracer.pipeline import _left_rings, _ring_file, adoption
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._ring_file import find_rings
-from tracer.pipeline.adoption import Adoption
+from tracer.pipeline.adoption import Adoption, find_left
 from tracer.pipeline.ring import Ring
 from tracer.pipeline.skeletons import encode_skeleton
 from tracer.store import TraceQuery, open_store
@@ -180,6 +185,26 @@ async def test_what_the_database_has_of_a_stream_is_not_lost_to_a_ring_that_has_
     assert trace.info.dropped == ({} if late else {"chunks": 1})
 
 
+async def test_the_rings_of_one_process_are_taken_over_in_the_order_in_which_they_were_made(
+    store: SqliteStore, database: Path
+) -> None:
+    """A ring comes to its end when settings change. The next one has the ends of spans that began in the first."""
+
+    def work() -> None:
+        rings = [Ring(database, current_process(), 64 * 1024) for _ in range(8)]
+        rings[0].append(started(1, operation="chat"), deque())
+        for ring in rings[1:]:
+            ring.keep(started(1, operation="chat", body_dropped=True))
+            ring.append(encode(SpanChunk(f"{1:016x}", START + 1, said("x"))), deque())
+        rings[-1].append(ended(1, streamed=True), deque())
+
+    in_a_child(work)
+    assert await Adoption(store).adopt() == 9
+    (trace,) = await store.search_traces(TraceQuery())
+    assert trace.info.state is TraceState.OK
+    assert await store.live_chunks(f"{1:032x}", f"{1:016x}") == []
+
+
 async def test_of_a_stream_whose_answer_was_not_kept_it_is_not_said_how_it_ended(
     store: SqliteStore, database: Path
 ) -> None:
@@ -198,10 +223,10 @@ async def test_a_ring_that_can_not_be_used_does_not_keep_others_out(
     in_a_child(lambda: Ring(database, current_process(), 1024 * 1024).append(started(2), deque()))
     bad = find_rings(database)[0]
 
-    def read_owner(memory: Any) -> Any:
+    def read_owner(descriptor: int) -> Any:
         if len(find_rings(database)) == 2 and not tracer_log:
             raise ValueError("bad")
-        return _ring_file.read_owner(memory)
+        return _left_rings.read_owner(descriptor)
 
     monkeypatch.setattr(adoption, "read_owner", read_owner)
     assert await Adoption(store).adopt() == 1
@@ -238,12 +263,17 @@ async def test_tags_come_too(store: SqliteStore, database: Path) -> None:
 
 @pytest.mark.parametrize("written", [0, 1, 2])
 @pytest.mark.parametrize("is_stored", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("late", [0, 3, 9], ids=["in order", "a start is late", "a start comes last"])
 async def test_who_fails_in_between_takes_nothing_over_twice(
-    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, written: int, is_stored: bool
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, written: int, is_stored: bool, late: int
 ) -> None:
-    """Before a transaction, or behind it: the ring itself does not know of it yet."""
+    """Before a transaction, or behind it: the ring itself does not know of it yet.
+
+    A start is late in the ring if it found the ring busy, and is taken over before the rest of its span all the same.
+    """
     monkeypatch.setattr(adoption, "BATCH_RECORDS", 4)
     records = [record for number in range(6) for record in (started(number, body_dropped=True), ended(number))]
+    records.insert(2 + late, records.pop(2))
     die_with(database, *records)
     batches: list[Batch] = []
 
@@ -257,12 +287,78 @@ async def test_who_fails_in_between_takes_nothing_over_twice(
 
     write = store.write
     monkeypatch.setattr(store, "write", failing)
-    with pytest.raises(StoreError):
+    with contextlib.suppress(StoreError):
         await Adoption(store).adopt()
     monkeypatch.setattr(store, "write", write)
-    assert await Adoption(store).adopt() == len(records) - 4 * (written + is_stored)
+    taken = await Adoption(store).adopt()
+    assert taken == len(records) - 4 * (written + is_stored) or late
     traces = await store.search_traces(TraceQuery())
     assert [(trace.info.state, trace.info.dropped) for trace in traces] == [(TraceState.OK, {"bodies": 1})] * 6
+
+
+@pytest.mark.parametrize("by", ["task", "scope"])  # a scope cancels each further wait, too
+async def test_who_is_cancelled_waits_for_the_batch_that_is_being_written(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Until then nobody else may have the ring: it would not know whether that batch is committed."""
+    monkeypatch.setattr(adoption, "BATCH_RECORDS", 4)
+    records = [record for number in range(6) for record in (started(number, body_dropped=True), ended(number))]
+    path = die_with(database, *records)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    written: list[Batch] = []
+
+    async def slow(batch: Batch) -> None:
+        begun.set()
+        await go_on.wait()
+        await write(batch)
+        written.append(batch)
+
+    write = store.write
+    monkeypatch.setattr(store, "write", slow)
+    scope = anyio.CancelScope()
+
+    async def adopt() -> None:
+        with scope:
+            await Adoption(store).adopt()
+
+    task = asyncio.ensure_future(adopt())
+    await begun.wait()
+    if by == "task":
+        task.cancel()
+    else:
+        scope.cancel()
+    await asyncio.wait([task], timeout=0.05)
+    assert not task.done()
+    with _left_rings.owned(path) as content:
+        assert content is None, "somebody else can have the ring"
+    go_on.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert len(written) == 1, "the next batch was begun all the same"
+    assert path.exists()
+    monkeypatch.setattr(store, "write", write)
+    assert await Adoption(store).adopt() == len(records) - 4
+    traces = await store.search_traces(TraceQuery())
+    assert [(trace.info.state, trace.info.dropped) for trace in traces] == [(TraceState.OK, {"bodies": 1})] * 6
+
+
+async def test_a_batch_that_fails_ends_the_adoption_and_leaves_the_ring(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written while the next one is assembled, which is then not written."""
+    monkeypatch.setattr(adoption, "BATCH_RECORDS", 4)
+    path = die_with(database, *(record for number in range(6) for record in (started(number), ended(number))))
+    tried: list[Batch] = []
+
+    async def failing(batch: Batch) -> None:
+        tried.append(batch)
+        raise TransientStoreError("locked")
+
+    monkeypatch.setattr(store, "write", failing)
+    with pytest.raises(TransientStoreError):
+        await Adoption(store).adopt()
+    assert len(tried) == 1
+    assert path.exists()
 
 
 async def test_the_owners_own_transactions_count(store: SqliteStore, database: Path) -> None:
@@ -328,6 +424,60 @@ async def test_a_record_that_found_the_ring_busy_is_not_stored_twice(store: Sqli
     assert trace.info.dropped == {"bodies": 1}
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("held", ["before a record", "in a record"])
+async def test_with_a_backlog_a_record_that_found_the_ring_busy_is_not_stored_twice(
+    store: SqliteStore, database: Path, most: int, held: str
+) -> None:
+    """The process is killed after it has stored a batch that ends just there."""
+    start = started(1, operation="chat", body_dropped=True)
+    reads = [encode(SpanChunk(f"{1:016x}", START + number, said(str(number)))) for number in range(5)]
+    drained, reached = database.with_name("drained"), database.with_name("reached")
+
+    def work() -> None:
+        queue = RecordQueue(100, 2**20)
+        ring = Ring(database, current_process(), 1024 * 1024)
+        queue.set_ring(ring)
+
+        def push_busy() -> None:
+            other = threading.Thread(target=lambda: [queue.push(read, Rank.CHUNK) for read in reads[1:3]])
+            other.start()
+            other.join()
+
+        def write(*arguments: Any) -> bool:
+            ring._write = usual  # type: ignore[method-assign]
+            push_busy()
+            return usual(*arguments)
+
+        queue.push(start, Rank.START)
+        usual = ring._write
+        if held == "in a record":
+            ring._write = write  # type: ignore[assignment,method-assign]
+            queue.push(reads[0], Rank.CHUNK)
+        else:
+            queue.push(reads[0], Rank.CHUNK)
+            with ring._lock:
+                push_busy()
+        for read in reads[3:]:
+            queue.push(read, Rank.CHUNK)
+        drained.write_bytes(msgspec.msgpack.encode(queue.drain(most, 2**20)))
+        (sequence,) = queue.take_ringed().values()
+        reached.write_text(str(sequence))
+
+    in_a_child(work)
+    (path,) = find_rings(database)
+    assembler = Assembler(current_process())
+    for record in msgspec.msgpack.decode(drained.read_bytes(), type=list[bytes]):
+        assembler.feed(record)
+    batch = assembler.take_batch()
+    batch.sources[path.name] = int(reached.read_text())
+    await store.write(batch)
+    await Adoption(store).adopt()
+    (trace,) = await store.search_traces(TraceQuery())
+    assert len(await store.live_chunks(f"{1:032x}", f"{1:016x}")) == len(reads)
+    assert trace.info.dropped == {"bodies": 1}
+
+
 async def test_what_can_not_be_taken_over_yet_stays(
     store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, tracer_log: list[logging.LogRecord]
 ) -> None:
@@ -362,6 +512,61 @@ async def test_garbage_costs_nothing_but_itself(store: SqliteStore, database: Pa
     die_with(database, started(1), b"\xc1 no record", ended(1))
     assert await Adoption(store).adopt() == 3
     assert await found(store) == {"span 1": TraceState.OK}
+
+
+def watch_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how many bytes are read at once from now on."""
+    sizes: list[int] = []
+
+    def counted(read: Any) -> Any:
+        def reading(*arguments: Any) -> Any:
+            result = read(*arguments)
+            sizes.append(result if isinstance(result, int) else len(result))
+            return result
+
+        return reading
+
+    monkeypatch.setattr(os, "pread", counted(os.pread))
+    monkeypatch.setattr(os, "preadv", counted(os.preadv))
+    return sizes
+
+
+async def test_who_only_looks_reads_no_more_than_the_header(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = die_with(database, *[started(number, inputs=Payload(Codec.WIRE, b"x" * 10_000)) for number in range(50)])
+    monkeypatch.setattr(_left_rings, "_ORPHANED_AFTER", -1.0)
+    sizes = watch_reads(monkeypatch)
+    assert find_left(database) == [path]
+    _left_rings.delete_orphans(database)
+    assert sum(sizes) <= _ring_file.HEADER
+
+
+async def test_a_ring_of_the_same_path_elsewhere_is_not_read(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die_with(database, *[started(number, inputs=Payload(Codec.WIRE, b"x" * 10_000)) for number in range(50)])
+    monkeypatch.setattr(adoption, "directory_identity", lambda _: (0, 0))
+    sizes = watch_reads(monkeypatch)
+    assert await Adoption(store).adopt() == 0
+    assert sum(sizes) <= _ring_file.HEADER
+
+
+async def test_other_threads_may_go_first_between_all_steps(
+    store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is done for each record, and each read, is followed by an offer to other threads."""
+    die_with(database, *[started(number, inputs=Payload(Codec.WIRE, b"x" * 10_000)) for number in range(90)])
+    sizes = watch_reads(monkeypatch)
+    read_before_offers: list[int] = []
+
+    def offer() -> None:
+        read_before_offers.append(sum(sizes))
+
+    assert await Adoption(store, offer=offer).adopt() == 90
+    assert sum(sizes) > 900_000
+    assert max(sizes) <= 256 * 1024
+    steps = [after - before for before, after in itertools.pairwise([0, *read_before_offers])]
+    assert max(steps) <= 256 * 1024 + _ring_file.HEADER
+    assert len(read_before_offers) >= 90 * 4  # found, put in order (twice), assembled
 
 
 async def test_memory_has_no_rings() -> None:

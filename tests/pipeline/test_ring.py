@@ -33,9 +33,11 @@ from tracer.capture.records import (
     decode,
     encode,
 )
-from tracer.pipeline import _ring_file, ring
+from tracer.pipeline import _left_rings, _ring_file, ring
+from tracer.pipeline._contended import Contended
+from tracer.pipeline._left_rings import Content, owned, read_content, read_frames, read_owner, read_progress
 from tracer.pipeline._queue import RecordQueue
-from tracer.pipeline._ring_file import FRAME, HEADER, STORED, find_rings, owned, read_frames, read_owner, read_progress
+from tracer.pipeline._ring_file import FRAME, HEADER, SLOTS, STORED, find_rings
 from tracer.pipeline.crash_ring import CrashRing
 from tracer.pipeline.ring import Ring
 from tracer.pipeline.skeletons import quotes_a_key
@@ -65,12 +67,12 @@ class Frame(NamedTuple):
         return self.sequence >= STORED
 
 
-def read(content: bytes) -> list[Frame]:
-    return sorted(Frame(frame.sequence, content[frame.begin : frame.end]) for frame in read_frames(content))
+def read(content: Content) -> list[Frame]:
+    return sorted(Frame(frame.sequence, bytes(content[frame.begin : frame.end])) for frame in read_frames(content))
 
 
 def frames(made: Ring) -> list[Frame]:
-    return read(bytes(made._memory))
+    return read(made._memory)
 
 
 def chunk(span_id: str, size: int = 1000) -> bytes:
@@ -292,15 +294,15 @@ def test_a_note_of_progress_that_was_torn_leaves_the_one_before(made: Ring) -> N
     append(made, b"a", b"b")
     made.settle(1)
     made.settle(2)
-    slot = _ring_file._SLOTS[made._notes % 2]
+    slot = SLOTS[made._notes % 2]
     made._memory[slot + 17] ^= 1
     assert read_progress(made._memory).committed == 1
 
 
 def test_the_ring_of_a_living_process_is_left_alone(made: Ring, database: Path) -> None:
     def look() -> None:
-        with owned(made.path) as memory:
-            Path(f"{database}.seen").write_text(str(memory is None))
+        with owned(made.path) as descriptor:
+            Path(f"{database}.seen").write_text(str(descriptor is None))
 
     in_a_child(look)
     assert Path(f"{database}.seen").read_text() == "True"
@@ -308,9 +310,9 @@ def test_the_ring_of_a_living_process_is_left_alone(made: Ring, database: Path) 
 
 def test_the_owner_itself_looks_at_its_ring_and_keeps_the_lock(made: Ring, database: Path) -> None:
     """A POSIX lock goes when its process closes any descriptor of the file."""
-    with owned(made.path) as memory:
-        assert memory is None
-    _ring_file.delete_orphans(database)
+    with owned(made.path) as descriptor:
+        assert descriptor is None
+    _left_rings.delete_orphans(database)
     test_the_ring_of_a_living_process_is_left_alone(made, database)
 
 
@@ -327,10 +329,10 @@ def test_what_was_killed_as_it_was_made_is_deleted_a_day_later(
 ) -> None:
     unfinished = made.path.with_name("0.new")
     unfinished.touch(0o600)
-    _ring_file.delete_orphans(database)
+    _left_rings.delete_orphans(database)
     assert unfinished.exists()
-    monkeypatch.setattr(_ring_file, "_ORPHANED_AFTER", -1.0)
-    _ring_file.delete_orphans(database)
+    monkeypatch.setattr(_left_rings, "_ORPHANED_AFTER", -1.0)
+    _left_rings.delete_orphans(database)
     assert not unfinished.exists()
     assert made.path.exists()
 
@@ -340,12 +342,12 @@ def test_rings_of_a_directory_that_is_not_there_yet_are_no_orphans(
 ) -> None:
     database = tmp_path / "not" / "yet" / "t.db"
     in_a_child(lambda: append(Ring(database, current_process(), SMALL), b"a"))
-    _ring_file.delete_orphans(database)
+    _left_rings.delete_orphans(database)
     assert len(find_rings(database)) == 1
-    monkeypatch.setattr(_ring_file, "_ORPHANED_AFTER", -1.0)
-    _ring_file.delete_orphans(database)
+    monkeypatch.setattr(_left_rings, "_ORPHANED_AFTER", -1.0)
+    _left_rings.delete_orphans(database)
     assert len(find_rings(database)) == 1  # seen for the first time
-    _ring_file.delete_orphans(database)
+    _left_rings.delete_orphans(database)
     assert find_rings(database) == []
 
 
@@ -373,12 +375,12 @@ def test_the_ring_of_a_dead_process_can_be_had_though_its_child_lives(database: 
 
     in_a_child(die)
     (path,) = find_rings(database)
-    with owned(path) as memory:
-        assert memory is not None
-        owner = read_owner(memory)
+    with owned(path) as descriptor:
+        assert descriptor is not None
+        owner = read_owner(descriptor)
         assert owner is not None
         assert owner.database == str(database)
-        assert read(memory) == [Frame(1, b"a")]
+        assert read(read_content(descriptor)) == [Frame(1, b"a")]
     os.write(writer, b"x")
 
 
@@ -386,14 +388,14 @@ def test_the_ring_of_a_dead_process_can_be_had_though_its_child_lives(database: 
 def test_what_is_no_ring_is_no_ring(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.ring"
     path.write_bytes(content)
-    with owned(path) as memory:
-        assert memory is None or read_owner(memory) is None
+    with owned(path) as descriptor:
+        assert descriptor is None or read_owner(descriptor) is None
 
 
 def test_another_users_file_is_not_opened(made: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    with owned(made.path) as memory:
-        assert memory is None
+    with owned(made.path) as descriptor:
+        assert descriptor is None
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -435,6 +437,32 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, database: Path
 # --- writers ----------------------------------------------------------------------------------------------------------
 
 
+def sequence_of(place: int | Contended) -> int:
+    sequence = place.sequence if isinstance(place, Contended) else place
+    assert sequence is not None
+    return sequence
+
+
+def test_what_the_worker_takes_before_anybody_has_written_it_is_written_once(made: Ring) -> None:
+    """Its thread found the ring busy, and has just put it into the queue."""
+    late = Contended(b"late")
+    assert made.place(late) == 1
+    made._contended.append(late)
+    assert append(made, b"next") == [True]
+    assert [frame.record for frame in frames(made)] == [b"late", b"next"]
+    assert made.place(late) == 1
+
+
+def test_what_the_worker_takes_from_a_ring_that_stays_busy_is_counted(made: Ring) -> None:
+    late = Contended(b"late")
+    with held(made):
+        assert [made.place(late), made.place(late)] == [0, 0]
+    assert made.left_out == 1
+    made._contended.append(late)
+    assert append(made, b"next") == [True]
+    assert [frame.record for frame in frames(made)] == [b"next"]
+
+
 def test_who_finds_the_ring_busy_does_not_wait_and_is_kept_all_the_same(made: Ring) -> None:
     queue: deque[Any] = deque()
     with held(made):
@@ -443,7 +471,7 @@ def test_who_finds_the_ring_busy_does_not_wait_and_is_kept_all_the_same(made: Ri
     assert frames(made) == []
     assert made.append(b"c", queue)
     assert [frame.record for frame in frames(made)] == [b"a", b"b", b"c"]
-    assert [(sequence, record) for _, sequence, record in queue] == [(0, b"a"), (0, b"b"), (3, b"c")]
+    assert [(sequence_of(place), record) for _, place, record in queue] == [(1, b"a"), (2, b"b"), (3, b"c")]
     with held(made):
         assert made.append(b"last", queue)
     assert made.reached_when_empty() == 4
@@ -464,9 +492,10 @@ def test_many_threads_keep_the_order_of_their_queue(made: Ring) -> None:
     for thread in threads:
         thread.join()
     assert len(queue) == 1600
-    sequences = [sequence for _, sequence, _ in queue if sequence]
-    assert sequences == sorted(set(sequences))
+    at_once = [place for _, place, _ in queue if not isinstance(place, Contended)]
+    assert at_once == sorted(set(at_once))
     assert made.reached_when_empty() == 1600
+    assert sorted(sequence_of(place) for _, place, _ in queue) == list(range(1, 1601))
     assert [frame.sequence for frame in frames(made)] == list(range(1, 1601))
 
 

@@ -291,15 +291,8 @@ tracer.sync.flush()
 tracer.sync.search_traces(max_results=1)
 readers = runtime.pipeline._worker.store._database._readers
 
-def is_waiting():
-    # The main thread waits for its answer. A moment earlier, Ctrl-C would not withdraw the question.
-    frame = sys._current_frames()[threading.main_thread().ident]
-    while frame is not None and frame.f_code.co_name != "wait_for_all":
-        frame = frame.f_back
-    return frame is not None
-
 def press():
-    while not (readers.taken and is_waiting()):
+    while not readers.taken:
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -313,4 +306,40 @@ except KeyboardInterrupt:
 else:
     raise AssertionError("nobody pressed Ctrl-C")
 """,
+    )
+
+
+def test_an_interrupt_at_any_point_of_a_blocking_read_leaves_no_query(tmp_path: Path) -> None:
+    run_quietly(
+        tmp_path,
+        WORK
+        + AT_EVERY_POINT
+        + """
+from tracer._runtime import runtime
+from tracer.pipeline.bridge import blocking, wait
+
+FILES = {"bridge.py", "pipeline.py", "worker.py", "_jobs.py"}
+record("any")
+tracer.sync.flush()
+pipeline = runtime.pipeline
+jobs = pipeline._worker._jobs
+
+async def endless(store):
+    await asyncio.sleep(3_600)
+
+async def ask():
+    return await wait(pipeline.question(endless, barrier=True))
+
+points, where = 0, ""
+while "in _wait_in_thread" not in where:
+    points += 1
+    where = interrupt(blocking(ask), points)
+    tracer.sync.flush()  # wakes the worker: nobody else may do that once the question is withdrawn
+    give_up_at = time.monotonic() + 20
+    while jobs.running or jobs.waiting:
+        assert time.monotonic() < give_up_at, f"a query goes on after an interrupt {where}"
+        time.sleep(0.001)
+assert points > 10
+"""
+        + END,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,40 @@ def test_processes_that_race_to_create_one_file_and_write_to_it(processes: int, 
     counts = dict(query(tmp_path, "SELECT name, count(*) FROM traces GROUP BY name"))
     assert counts == {str(number): 500 for number in range(processes)}
     assert states(tmp_path) == {"OK": 500 * processes}
+    assert_intact(tmp_path)
+
+
+def test_what_finds_the_database_locked_is_tried_again(tmp_path: Path) -> None:
+    """The other process lets go only once it was found in the way."""
+    script = Script(
+        tmp_path,
+        """
+        from tracer.store import _thread
+
+        _thread.LOCK_PATIENCE = 0.0  # so that a try is one look at the lock
+        record("before")
+        assert tracer.sync.flush(20)
+        print("open", flush=True)
+        sys.stdin.readline()
+        record("while it is locked")
+        while not tracer.stats().retries and not tracer.stats().dropped["lost"]:
+            time.sleep(0.001)
+        print("tried", flush=True)
+        sys.stdin.readline()
+        assert tracer.sync.flush(20)
+        assert tracer.stats().dropped["lost"] == 0, tracer.stats()
+        """,
+    )
+    script.wait_for("open")
+    with contextlib.closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None, timeout=20)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        script.answer()
+        script.wait_for("tried")
+        other.execute("ROLLBACK")
+    script.answer()
+    ended = script.end()
+    assert ended.code == 0, ended.err
+    assert states(tmp_path) == {"OK": 2}
     assert_intact(tmp_path)
 
 

@@ -40,13 +40,22 @@ def test_the_script_beside_the_frame_is_the_same_for_any_trace() -> None:
     assert len(scripts) == 1
 
 
-def test_a_page_of_traces_is_a_list_that_opens() -> None:
+def test_a_page_of_traces_is_a_row_for_each() -> None:
     page = TracePage([agent_trace(), make_trace(chat_span(1))], next_page_token="x")
     document = read(framed(page._repr_html_()))
-    items = document.all("details", css="tv-item")
-    assert [item.one("b").words for item in [item.all("summary")[0] for item in items]] == ["answer_customer", "answer"]
-    assert len(items[0].all("article")) == 8
+    items = document.all("div", css="tv-item")
+    assert [item.one("b").words for item in items] == ["answer_customer", "answer"]
+    assert [item.one("code").words for item in items] == [trace.info.trace_id for trace in page]
     assert "0 traces" in read(framed(TracePage()._repr_html_())).words
+
+
+def test_a_page_of_traces_is_small_however_much_they_hold() -> None:
+    page = TracePage([agent_trace(), wide_trace(300)] * 500)
+    assert len(page._repr_html_()) < 200_000
+    assert "1000 traces, the first 100 of them" in read(framed(page._repr_html_())).words
+    assert len(repr(page)) < 20_000
+    assert repr(page).startswith("<TracePage of 1,000 traces>\nanswer_customer  [ERROR]")
+    assert repr(page).endswith("… and 900 more")
 
 
 def test_a_big_trace_makes_an_output_of_bounded_size() -> None:

@@ -180,6 +180,20 @@ def test_messages_are_shown_by_role_and_long_instructions_are_folded() -> None:
     assert shown[1].tag == "div"
 
 
+@pytest.mark.parametrize("role", [{}, {"role": None}, {"role": ""}], ids=str)
+def test_an_answer_without_role_is_the_assistants(role: dict[str, None]) -> None:
+    trace = make_trace(chat_span(1, outputs=chat_answer({**role, "content": {"fruit": "quince"}})))
+    shown = panel(span_of(1, trace), "main").words
+    assert "assistant" in shown
+    assert "?" not in shown.replace("France?", "")  # the word for an unknown role
+    assert "quince" in shown
+
+
+def test_a_charged_cost_says_so() -> None:
+    charged = chat_span(1, cost=1.23, attributes={sc.COST_CHARGED: 1.23})
+    assert "$1.23, charged by the server" in span_of(1, make_trace(charged)).words
+
+
 def test_markdown_is_rendered_with_its_line_breaks_tables_and_coloured_code() -> None:
     user, answer = messages(span_of(4))[1], messages(span_of(4))[-1]
     assert user.one("p").all("br")

@@ -58,7 +58,7 @@ class SimulatedThread:
     def is_connected(self) -> bool:
         return self._connection is not None and self._generation == self._gate.generation
 
-    async def revive(self) -> None: ...
+    def revive(self) -> None: ...
 
     async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._database.count_try()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
@@ -32,9 +33,10 @@ from tests.simulation.database import SimulatedDatabase
 from tracer._config import Settings
 from tracer._exceptions import StoreError, TransientStoreError
 from tracer.capture.records import Ending, Rank, SpanChunk, SpanEnded, SpanNoted, SpanStarted, SpanUpdated
-from tracer.pipeline import adoption
+from tracer.pipeline import _ring_file, adoption
 from tracer.pipeline import worker as worker_module
-from tracer.pipeline._ring_file import FRAME, FRAME_BYTES, HEADER, find_rings, give_back
+from tracer.pipeline._ring_file import FRAME, FRAME_BYTES, HEADER, SHARED_MEMORY, find_rings, give_back
+from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.clock import RandomIds, SystemClock
 from tracer.pipeline.pipeline import Pipeline
 from tracer.pipeline.ring import Ring
@@ -42,6 +44,7 @@ from tracer.pipeline.spool import find_spool_files
 from tracer.process import forks
 from tracer.process.native_threads import new_lock
 from tracer.store import _gate
+from tracer.store._connection import transaction
 from tracer.store._schema import migrate
 from tracer.store.base import Batch
 from tracer.store.sqlite import SqliteStore
@@ -119,7 +122,8 @@ class Life:
         for _ in range(spans):
             if self.database.is_dead or task.done():
                 break
-            self._record()
+            with self._busy_ring() if self.world.chance.random() < 0.05 else contextlib.nullcontext():
+                self._record()
             if self.world.chance.random() < 0.01:  # the ring comes to its end, and there is another one later
                 size = self.world.chance.choice([0, 64 * 1024])
                 self.pipeline.configure(msgspec.structs.replace(self.pipeline.settings, crash_ring_bytes=size))
@@ -138,6 +142,19 @@ class Life:
         await self.worker.adoption.adopt()
         await self.worker.settle_accepted()
         await self._kill(task)
+
+    @contextlib.contextmanager
+    def _busy_ring(self) -> Iterator[None]:
+        """What is recorded meanwhile finds the ring's lock taken, as if another thread were writing just then."""
+        ring = self.worker.crash_ring._ring
+        if ring is None:
+            yield
+            return
+        with ring._lock:
+            ring._inside = True
+            yield
+            ring._write_contended()  # as whoever was writing does
+            ring._inside = False
 
     def _record(self) -> None:
         world, chance = self.world, self.world.chance
@@ -235,8 +252,7 @@ class World:
     def __init__(self, seed: int, directory: Path) -> None:
         self.chance = random.Random(seed)
         self.path = directory / "t.db"
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        _template().backup(self.connection)
+        self.connection = _empty_database()
         self.made: set[int] = set()
         self.recorded: set[int] = set()
         self.lost = self.unringed = 0
@@ -277,15 +293,27 @@ class World:
         assert not find_rings(self.path), "rings are left"
 
 
-_made: list[sqlite3.Connection] = []
+@functools.cache
+def _database() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=1_024)
+    migrate(connection)
+    return connection
 
 
-def _template() -> sqlite3.Connection:
-    if not _made:
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        migrate(connection)
-        _made.append(connection)
-    return _made[0]
+def _empty_database() -> sqlite3.Connection:
+    """Return a database as it is when it is new: the same for each seed, as it takes long to prepare statements."""
+    connection = _database()
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '%text%'")
+    with transaction(connection):
+        connection.execute("UPDATE text_index SET indexed_to = -1")  # so that what is deleted leaves no text to forget
+        for (name,) in tables.fetchall():
+            connection.execute(f"DELETE FROM {name}")
+        connection.execute("DELETE FROM text_changes")
+        connection.execute("INSERT INTO span_text (span_text) VALUES ('delete-all')")
+        connection.execute("UPDATE text_index SET indexed_to = 0")
+    return connection
 
 
 @contextlib.contextmanager
@@ -302,6 +330,7 @@ def _virtual_time() -> Iterator[VirtualLoop]:
             patch.object(_gate, "STEP", 0.5),
             patch.object(worker_module, "READ_PATIENCE", float("inf")),
             patch.object(adoption, "BATCH_RECORDS", 8),
+            patch.object(Slices, "offer", lambda _: None),  # there is no other thread to let go first
         ):
             yield loop
     finally:
@@ -311,14 +340,16 @@ def _virtual_time() -> Iterator[VirtualLoop]:
 
 def simulate(seed: int) -> None:
     """Let one seed's world live. Raises AssertionError with the seed if a law is broken."""
-    with tempfile.TemporaryDirectory(prefix="tracer-simulation-") as directory, _virtual_time() as loop:
+    # A directory for this seed alone, in memory: the rings of all others would be looked at again and again.
+    memory = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    with (
+        tempfile.TemporaryDirectory(prefix="tracer-simulation-", dir=memory) as directory,
+        patch.object(_ring_file, "SHARED_MEMORY", Path(directory)),
+        _virtual_time() as loop,
+    ):
         world = World(seed, Path(directory))
         try:
             loop.run_until_complete(world.live())
             world.judge()
         except AssertionError as error:
             raise AssertionError(f"python -m tests.simulation --seed {seed}: {error}") from error
-        finally:
-            world.connection.close()
-            for ring in find_rings(world.path):
-                ring.unlink()

@@ -57,7 +57,6 @@ async def database(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[
 
 
 async def test_a_function_runs_whole_in_the_connections_thread(database: Database) -> None:
-    """Guards the use of aiosqlite's internals: a new version of it that changes them fails here."""
     assert await database.write(add, 1) != threading.current_thread().name
     assert await database.read(values) == [1]
     with pytest.raises(ZeroDivisionError):

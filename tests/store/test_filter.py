@@ -245,6 +245,36 @@ def test_a_wrong_filter_is_marked_where_it_is_wrong(filter_string: str, place: s
     assert filter_string[int(message.split("position ")[1].split(":")[0]) - 1 :].startswith(place)
 
 
+@pytest.mark.parametrize(
+    ("filter_string", "words"),
+    [
+        ("(" * 17 + "cost = 1" + ")" * 17, "at most 16 parentheses and NOTs, got 17"),
+        ("NOT " * 16 + "(cost = 1)", "at most 16 parentheses and NOTs, got 17"),
+        (" OR ".join(["cost = 1"] * 201), "at most 200 comparisons, got 201"),
+        (" and ".join(["cost = 1"] * 201), "at most 200 comparisons, got 201"),
+        ("name = '" + "x" * (10_001 - len("name = ''")) + "'", "at most 10,000 characters, got 10,001"),
+        ("total_tokens > -9223372036854775808", "the number is too large"),
+    ],
+)
+def test_a_filter_just_beyond_a_limit_is_refused(filter_string: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        parse_filter(filter_string)
+
+
+@pytest.mark.parametrize("number", ["9223372036854775807", "-9223372036854775807", "1234567890123456789", "0.5", "2."])
+def test_a_number_is_bound_as_it_was_written(number: str) -> None:
+    (bound,) = parse_filter(f"cost = {number}").parameters
+    assert (bound, type(bound)) == ((float if "." in number else int)(number), float if "." in number else int)
+
+
+def test_the_line_around_a_mistake_has_60_characters_on_both_sides() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_filter("name = '" + "x" * 100 + "' AND statu = '" + "y" * 100 + "'")
+    _, line, mark = str(caught.value).split("\n")
+    assert mark == " " * 64 + "^"
+    assert line == "    " + "x" * 54 + "' AND " + "statu = '" + "y" * 51
+
+
 def test_of_a_long_filter_the_part_around_the_mistake_is_shown() -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_filter("name = 'a' OR " * 100 + "statu = 'OK'" + " OR name = 'a'" * 50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 
 from tracer._models import TraceState
 from tracer.store import ProcessRow, TraceQuery, current_process, open_store
+from tracer.store._connection import create_file
 from tracer.store.process import is_alive
 from tracer.store.sqlite import SqliteStore
 
@@ -139,3 +141,63 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), {here!r} != before)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "0 True\n"
+
+
+HOLDER = """
+import sqlite3, sys
+
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute(sys.argv[2])
+print("locked", flush=True)
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+"""
+
+
+@contextmanager
+def held_by_another(path: Path, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Another process has the write lock meanwhile, as in a long migration, vacuum or deletion."""
+    command = [sys.executable, "-c", HOLDER, str(path), begin]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout.readline() == "locked\n"
+        yield
+        child.stdin.write("\n")
+        child.stdin.close()
+        assert child.wait(60) == 0
+
+
+@pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+async def test_who_only_reads_opens_a_database_that_another_process_writes_to(path: Path, begin: str) -> None:
+    store = SqliteStore(f"sqlite:///{path}")
+    await store.write(simple(1, text="word"))
+    await store.index_text()
+    await store.aclose()
+    with held_by_another(path, begin):
+        await store.open()
+        assert len(await store.search_traces(TraceQuery())) == 1
+        assert len(await store.search_traces(TraceQuery(text="word"))) == 1
+        await store.get_trace(trace_id(1))
+    await store.aclose()
+
+
+async def test_traces_of_a_dead_process_can_be_read_while_another_process_writes(path: Path) -> None:
+    """They are marked as interrupted later: reading does not wait for that."""
+    with process(STARTER, path) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "written\n"
+    store = open_store(f"sqlite:///{path}")
+    with held_by_another(path):
+        await store.open()
+        assert len(await store.search_traces(TraceQuery())) == 1
+    await store.aclose()
+
+
+async def test_an_empty_file_gives_room_back_once_it_is_ours(path: Path) -> None:
+    create_file(path)
+    store = open_store(f"sqlite:///{path}")
+    await store.write(simple(1))
+    await store.aclose()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)

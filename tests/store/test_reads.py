@@ -23,9 +23,6 @@ from tracer.store.sqlite import SqliteStore
 
 from .rows import simple
 
-# A thread of aiosqlite that has connected only when its test, and so its loop, is over can't tell anybody, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 PATIENCE = 60.0  # seconds after which something counts as hanging
 
@@ -208,9 +205,8 @@ async def test_a_fork_closes_all_connections_and_waits_for_no_read(database: Dat
     assert await database.read(values) == [1]
 
 
-async def test_a_new_event_loop_finds_connections(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_event_loop_finds_connections(path: Path) -> None:
     """The last loop ended in the middle of reads, which gave back no connection."""
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # aiosqlite's threads die: they answer a closed loop
     database, slow = Database(path, make_table), [Slow() for _ in range(READERS)]
 
     async def begin() -> None:

@@ -9,10 +9,9 @@ from typing import Any
 from tracer import _semconv as sc
 from tracer.assembly._privacy import Privacy
 from tracer.capture.records import Failure
-from tracer.interpret import ResponseView
 from tracer.redact import api_keys
 
-__all__ = ["describe_failure", "exception_attributes", "format_failure", "left_out_of", "stream_error_attributes"]
+__all__ = ["describe_failure", "error_attributes", "exception_attributes", "format_failure", "left_out_of"]
 
 
 def format_failure(failure: Failure) -> str:
@@ -65,9 +64,10 @@ def describe_failure(failure: Failure, privacy: Privacy) -> str:
     return f"{failure.type}: {privacy.redact(api_keys(failure.message))}"
 
 
-def stream_error_attributes(view: ResponseView) -> dict[str, Any]:
-    """Return the ``exception`` event's attributes for an error that came inside a stream.
+def error_attributes(kind: str, message: str | None) -> dict[str, Any]:
+    """Return the ``exception`` event's attributes for an error that the SDK raised while it read a stream.
 
-    The SDK raises this error as `openai.APIError` (``openai/_streaming.py``), where our tap on the bytes can't see it.
+    Our tap on the bytes can't see this exception: an error inside the stream (`openai.APIError`,
+    ``openai/_streaming.py``), or compressed data that was damaged.
     """
-    return {sc.EXCEPTION_TYPE: "APIError", sc.EXCEPTION_MESSAGE: view.error or "", sc.EXCEPTION_STACKTRACE: ""}
+    return {sc.EXCEPTION_TYPE: kind, sc.EXCEPTION_MESSAGE: message or "", sc.EXCEPTION_STACKTRACE: ""}

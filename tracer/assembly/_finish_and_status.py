@@ -11,9 +11,10 @@ from tracer.interpret import Finish, ResponseView
 __all__ = [
     "Outcome",
     "conclude",
-    "raised_by_sdk",
+    "raised_unseen",
 ]
 
+DECODING_ERROR = "DecodingError"  # httpx's, which the SDK wraps as APIConnectionError
 RAISED_BY_SDK = frozenset({"audio_text", "chat", "completions", "images"})  # errors inside their streams
 
 
@@ -28,6 +29,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     finish: Finish
     code: SpanStatusCode
     description: str = ""
+    error_type: str | None = None  # where the data does not know it
 
 
 def conclude(
@@ -41,8 +43,10 @@ def conclude(
 ) -> Outcome:
     """Decide how a span ended, from what its watcher saw, what the data says, and what the user set.
 
-    A stream that brought its end mark is complete, no matter how the reader left it. A stream without an end mark was
-    given up by its reader, or cut off. An exception that reached the caller is a failure even if the response was
+    A stream that brought its end mark is complete, no matter how the reader left it; so it is abandoned only if it was
+    closed, dropped or never read before that mark came. The mark is ``[DONE]``, in chat and completions also a finish
+    reason for each choice, in Responses the terminal event. A stream that was read to its end without one was cut off,
+    if its API or its chunks promise one. An exception that reached the caller is a failure even if the response was
     complete (``.parse()``). ``set_status`` overrules neither such an exception nor a cancellation.
 
     Args:
@@ -65,6 +69,8 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
     said = view.finish
     if ending is _RAISED:
         return Outcome("failed", _ERROR, failure or view.error or "")
+    if _is_undecodable(ending, view):
+        return Outcome("failed", _ERROR, f"{DECODING_ERROR}: {view.damage}", DECODING_ERROR)
     if said in ("failed", "cancelled"):
         return Outcome(said, _ERROR, view.error or said)
     if said is not None and (streamed or ending is not _CANCELLED):
@@ -76,9 +82,26 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
     if streamed and operation in ("responses", "retrieved", "realtime"):
         # These always close with a terminal event; a body that ends without one was cut off.
         return Outcome("incomplete", _OK, "the stream ended without a terminal event")
+    if streamed and view.lacks_end:
+        return Outcome("incomplete", _OK, "the stream ended without a finish reason")
     return Outcome("completed", _OK)
 
 
-def raised_by_sdk(operation: str | None, view: ResponseView) -> bool:
-    """Tell whether a stream held an error that the SDK raises as an exception (Responses' errors are events)."""
-    return view.finish == "failed" and operation in RAISED_BY_SDK
+def _is_undecodable(ending: Ending, view: ResponseView) -> bool:
+    """Tell whether the reader of a stream got an error because compressed data was damaged.
+
+    httpx raises it above our tap on the bytes, and closes the body as if the reader had left (the generators of httpx2
+    see a GeneratorExit and no other exception). But a reader who leaves has not read the damaged bytes.
+    """
+    return view.damage is not None and (ending is _CLOSED or ending is _COLLECTED)
+
+
+def raised_unseen(ending: Ending, operation: str | None, view: ResponseView) -> list[tuple[str, str | None]]:
+    """Return the exception that the SDK raised while it read a stream, where our tap on the bytes can't see it.
+
+    That is an error inside the stream (Responses' errors are events), or damaged data. Type and message; at most one.
+    """
+    if _is_undecodable(ending, view):
+        return [(DECODING_ERROR, view.damage)]
+    is_raised = view.finish == "failed" and not view.is_quiet and operation in RAISED_BY_SDK
+    return [("APIError", view.error)] if is_raised else []

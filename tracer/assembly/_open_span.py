@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
 
 from tracer import _semconv as sc
 from tracer.assembly._privacy import Privacy
@@ -12,23 +14,23 @@ from tracer.capture.limits import ATTRIBUTES, EVENTS, LIVE_BYTES, LIVE_MAX_BYTES
 from tracer.capture.records import Payload, SpanStarted
 from tracer.interpret import encode_value
 
-__all__ = ["Event", "OpenSpan"]
+__all__ = ["Event", "OpenSpan", "root_of"]
 
+T = TypeVar("T")
 Event = tuple[str, int, dict[str, Any]]
 
+ROOT_STEPS = 100  # parents that are looked at on the way to the root
 MIN_PACKED = 1_000  # characters from which on it is worth to compress a text
 
 
-class _Rewriting:
+class _Rewriting(msgspec.Struct, gc=False):
     """Decides when a growing part of a running span's row is written anew.
 
     While it is small, that is with each batch in which it changed; later, when as much has come as was written last.
     """
 
-    __slots__ = ("_fresh", "_written")
-
-    def __init__(self) -> None:
-        self._written = self._fresh = 0
+    _written: int = 0
+    _fresh: int = 0
 
     def add(self, size: int) -> None:
         """Something of this size was added or changed."""
@@ -43,46 +45,60 @@ class _Rewriting:
         return encoded
 
 
-class OpenSpan:
+class OpenSpan(msgspec.Struct, gc=False):
     """A span that has started and not ended, with what is known of it so far.
 
+    There may be 10,000 of them, and Python's garbage collector stops the process for as long as it looks at each
+    container. So it does not see this one (nothing in it refers back to it), and lists are made when they get an item.
+
     Attributes:
+        attributes: The record's at first; `privacy` is applied to what a user set.
         events: Encoded once, when they come.
         items: What a generator yielded; `items_left_out` counts what was not kept of them.
         outputs_changed: The outputs were set since the last row was made.
+        asked: When the first model call below it began, and what was asked there; for a root without a preview.
     """
 
-    __slots__ = (
-        "_attribute_bytes", "_attribute_rows", "_event_bytes", "_event_rows", "_is_full", "_packed_text", "attributes",
-        "chunks", "chunks_written", "events", "inputs", "items", "items_left_out", "model", "outputs",
-        "outputs_changed", "preview", "privacy", "started", "status", "text",
-    )  # fmt: skip
+    started: SpanStarted
+    privacy: Privacy
+    inputs: Payload | None = None
+    outputs: Payload | None = None
+    outputs_changed: bool = False
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+    events: list[bytes] | tuple[()] = ()
+    items: list[Any] | tuple[()] = ()
+    items_left_out: int = 0
+    chunks: list[tuple[int, bytes]] | tuple[()] = ()
+    chunks_written: int = 0
+    status: tuple[str, str] | None = None
+    model: str | None = None
+    preview: str | None = None
+    asked: tuple[int, str] | None = None
+    text: str = ""
+    _packed_text: bytes | None = None
+    _event_bytes: int = 0
+    _attribute_bytes: int = 0
+    _is_full: bool = False
+    _event_rows: _Rewriting = msgspec.field(default_factory=_Rewriting)
+    _attribute_rows: _Rewriting = msgspec.field(default_factory=_Rewriting)
 
-    def __init__(self, started: SpanStarted, privacy: Privacy) -> None:
-        self.started = started
-        self.privacy = privacy
+    def __post_init__(self) -> None:
+        started, privacy = self.started, self.privacy
         self.inputs = started.inputs
-        self.outputs: Payload | None = None
-        self.outputs_changed = False
         # Instrumentation sets only labels, which need no cleaning; a user's attributes may hold anything.
         attributes = started.attributes or {}
-        self.attributes: dict[str, Any] = attributes if started.operation is not None else privacy.clean(attributes)
+        self.attributes = attributes if started.operation is not None else privacy.clean(attributes)
         if started.operation is None:
             started.name = privacy.redact(started.name)
-        self.events: list[bytes] = []
-        self.items: list[Any] = []
-        self.items_left_out = 0
-        self.chunks: list[tuple[int, bytes]] = []
-        self.chunks_written = 0
-        self.status: tuple[str, str] | None = None
-        self.model: str | None = None
-        self.preview: str | None = None
-        self.text = ""
-        self._packed_text: bytes | None = None
-        self._event_bytes = self._attribute_bytes = 0
-        self._is_full = False
-        self._event_rows, self._attribute_rows = _Rewriting(), _Rewriting()
         self.touch_attributes()
+
+    def add_chunk(self, time_ns: int, data: bytes) -> None:
+        """Keep a read of a stream."""
+        self.chunks = _with(self.chunks, (time_ns, data))
+
+    def add_item(self, item: Any) -> None:
+        """Keep what a generator yielded."""
+        self.items = _with(self.items, item)
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -96,7 +112,7 @@ class OpenSpan:
         encoded = encode_value(event)
         if self._event_bytes >= limit and len(encoded) > SMALL:
             return False
-        self.events.append(encoded)
+        self.events = _with(self.events, encoded)
         self._event_bytes += len(encoded)
         self._event_rows.add(len(encoded))
         return True
@@ -161,3 +177,20 @@ class OpenSpan:
     def new_text(self) -> str | None:
         """The text for a row; None if it is compressed, because then an earlier row has it."""
         return self.text if self._packed_text is None else None
+
+
+def _with(some: list[T] | tuple[()], item: T) -> list[T]:
+    if isinstance(some, tuple):
+        return [item]
+    some.append(item)
+    return some
+
+
+def root_of(span: OpenSpan, open_spans: Mapping[str, OpenSpan]) -> OpenSpan | None:
+    """Return the open span that stands for the trace of a span below it; None if there is none."""
+    for _ in range(ROOT_STEPS):
+        above = open_spans.get(span.started.parent_id or "")
+        if above is None or above.started.experiment is not None:
+            return above
+        span = above
+    return None

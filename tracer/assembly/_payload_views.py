@@ -14,10 +14,12 @@ from tracer.interpret import RequestView, ResponseView, decode_json, encode_valu
 from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
 from tracer.interpret.previews import PREVIEW_CHARS, one_line, without_media
 from tracer.interpret.privacy import CREDENTIAL, hide_credentials
+from tracer.redact import api_keys
 
 __all__ = [
     "binary_answer",
     "chunk_times",
+    "read_error_body",
     "read_request",
     "read_response",
     "read_stream",
@@ -25,7 +27,7 @@ __all__ = [
     "view_outputs",
 ]
 
-_OBJECT = re.compile(r"<[\w.]+ object\b[^>]*>")  # the repr of an object
+_OBJECT = re.compile(r"<[\w.]+ object\b[^>]*>|<.{1,300} at 0x[0-9a-fA-F]+>")  # the repr of an object or a function
 RAW = "raw"  # the operation that can read any body, with few attributes
 _VALUE = Codec.VALUE  # looking up an enum member takes 0.1 µs (Python 3.11)
 
@@ -46,8 +48,15 @@ def _read_unsent(value: Any, privacy: Privacy) -> Any:
 
 
 def view_inputs(value: Any, privacy: Privacy) -> RequestView:
-    """Make the view of a user's inputs, as `read_value` returned them."""
+    """Make the view of a user's inputs, as `read_value` returned them: of a function, its arguments by name.
+
+    Its preview leaves out clients and arguments that are None. Of a single text argument, it is the text.
+    """
     data, preview, text = _shown(value, privacy)
+    if type(value) is dict and privacy.capture:
+        told = _told(value)
+        [only] = told.values() if len(told) == 1 else [None]
+        preview = one_line(only) if type(only) is str else preview if told else None
     return RequestView(inputs=data, preview=preview, text=text)
 
 
@@ -64,14 +73,24 @@ def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
         return data, None, ""
     if type(value) is str:
         return data, one_line(value), plain_text(value)
-    told = encode_value(_told(value)) if type(value) is dict else data
-    return data, without_media(told[: PREVIEW_CHARS * 4].decode("utf-8", "ignore"))[:PREVIEW_CHARS], plain_text(value)
+    told = encode_value(_told(value) or value) if type(value) is dict else data
+    return data, _json_preview(told), plain_text(value)
+
+
+def _json_preview(data: bytes) -> str:
+    return without_media(data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore"))[:PREVIEW_CHARS]
 
 
 def _told(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that are useful in a preview: without objects such as clients and pools."""
-    told = {key: value for key, value in arguments.items() if type(value) is not str or not _OBJECT.fullmatch(value)}
-    return told or arguments
+    """Return the arguments that say something: no nulls, no objects such as clients, also not among ``kwargs``."""
+    told = {key: _told(value) if type(value) is dict else value for key, value in arguments.items()}
+    return {
+        key: value
+        for key, value in told.items()
+        if value is not None
+        and not (type(value) is str and _OBJECT.fullmatch(value))
+        and not (value == {} and arguments[key])
+    }
 
 
 def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:
@@ -103,6 +122,20 @@ def read_response(
     if payload.truncated:
         del view.attributes[sc.TRUNCATED]
     return view if privacy.capture else withhold_response(view, labels=operation is not None)
+
+
+def read_error_body(payload: Payload, privacy: Privacy, *, content_type: str | None = None) -> ResponseView:
+    """Read the body of a failed call, which has no answer: all that matters is that it can be shown and found."""
+    text = payload.data.decode("utf-8", "replace")
+    if (shown := api_keys(text)) != text:
+        payload = Payload(payload.codec, shown.encode(), payload.truncated)
+    read = read_response(RAW, payload, privacy, content_type=content_type)
+    view = ResponseView(outputs=read.outputs)
+    if sc.NOTE in read.attributes:
+        view.attributes[sc.NOTE] = read.attributes[sc.NOTE]
+    if privacy.capture and read.outputs is not None:
+        view.text = plain_text(decode_json(read.outputs))
+    return view
 
 
 def binary_answer(facts: Payload, reads: list[tuple[int, bytes]]) -> Payload:

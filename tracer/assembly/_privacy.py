@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -82,7 +82,7 @@ class Privacy(msgspec.Struct, gc=False):
         text = self.redact(api_keys(text))
         return text if self.capture or not text else WITHHELD_NOTE
 
-    def keeps_reads(self, reads: list[tuple[int, bytes]]) -> bool:
+    def keeps_reads(self, reads: Sequence[tuple[int, bytes]]) -> bool:
         """Tell whether a stream's raw reads can be stored. A response may repeat credentials of an earlier request."""
         if self.is_open and mentions_credentials(b"".join([data for _, data in reads])):
             self.has_credentials = True

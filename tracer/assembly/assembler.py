@@ -18,16 +18,17 @@ from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
 from tracer.assembly._counted_responses import CountedResponses
 from tracer.assembly._exception_texts import (
     describe_failure,
+    error_attributes,
     exception_attributes,
     left_out_of,
-    stream_error_attributes,
 )
-from tracer.assembly._finish_and_status import Outcome, conclude, raised_by_sdk
+from tracer.assembly._finish_and_status import Outcome, conclude, raised_unseen
 from tracer.assembly._media_rows import take_media, take_media_from_reads
-from tracer.assembly._open_span import Event, OpenSpan
+from tracer.assembly._open_span import Event, OpenSpan, root_of
 from tracer.assembly._payload_views import (
     binary_answer,
     chunk_times,
+    read_error_body,
     read_request,
     read_response,
     read_stream,
@@ -160,7 +161,7 @@ class Assembler:
 
     def _on_chunk(self, record: SpanChunk, hooks: Hooks) -> None:
         if span := self._touch(record.span_id, hooks):
-            span.chunks.append((record.time_ns, record.data))
+            span.add_chunk(record.time_ns, record.data)
 
     def _on_noted(self, record: SpanNoted, hooks: Hooks) -> None:
         span = self._touch(record.span_id, hooks)
@@ -181,7 +182,7 @@ class Assembler:
         if not span.add_event((span.privacy.redact(record.name), record.time_ns, attributes), self.max_payload_bytes):
             self._lose_event(span)
         elif payload is not None and payload.data:
-            span.items.append(attributes["value"])
+            span.add_item(attributes["value"])
 
     def _lose_event(self, span: OpenSpan) -> None:
         self.counts.events += 1
@@ -268,8 +269,18 @@ class Assembler:
             patch.true_root = started.parent_id is None
             patch.name = started.name
             patch.state = patch.state or _IN_PROGRESS
-            patch.request_preview = span.preview or patch.request_preview
+            patch.request_preview = span.preview or (span.asked and span.asked[1]) or patch.request_preview
         return patch
+
+    def _tell_root(self, span: OpenSpan, asked: str) -> None:
+        """Let the root know what a model call below it was asked: the trace's preview if its function has no arguments.
+
+        The call that began first counts.
+        """
+        root, moment = root_of(span, self._open), (span.started.start_ns, asked)
+        if root is not None and root.started.operation is None and (root.asked is None or moment < root.asked):
+            root.asked = moment
+            self._trace_of(root)
 
     def _lose(self, span: OpenSpan, lost: dict[str, int]) -> None:
         dropped = self._patch(span.started.trace_id, span.started.start_ns).dropped
@@ -287,6 +298,8 @@ class Assembler:
             span.attributes.update(view.attributes)
             span.touch_attributes()
             span.model, span.preview, span.text = view.model, view.preview, view.text
+            if view.preview and started.span_type in MODEL_CALL_TYPES:
+                self._tell_root(span, view.preview)
             if payload.truncated:
                 self._count_truncated(span, "inputs", payload.truncated)
         return SpanRow(
@@ -313,7 +326,7 @@ class Assembler:
         self._batch.spans.append(row)
         new_chunks = span.chunks[span.chunks_written :]
         if new_chunks and span.privacy.keeps_reads(span.chunks[max(0, span.chunks_written - 1) :]):
-            self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, new_chunks))
+            self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, list(new_chunks)))
         span.chunks_written = len(span.chunks)
         self._trace_of(span)
 
@@ -332,8 +345,9 @@ class Assembler:
             self._batch.media += media
         elif span.chunks:
             events.extend(chunk_times(span.chunks, encoding))
-        if span.chunks and view is not None and ended.failure is None and raised_by_sdk(span.started.operation, view):
-            events.append((sc.EVENT_EXCEPTION, ended.end_ns, stream_error_attributes(view)))
+        if span.chunks and view is not None and ended.failure is None:
+            raised = raised_unseen(ended.ending, span.started.operation, view)
+            events += [(sc.EVENT_EXCEPTION, ended.end_ns, error_attributes(*error)) for error in raised]
         row.events = span.all_events(*events)
         self._batch.spans.append(row)
         if view is not None and view.children:
@@ -381,13 +395,16 @@ class Assembler:
         if operation == "speech" and ended.outputs is not None and span.chunks:
             whole = encoding is None and "chunks" not in (ended.lost or {})
             payload = binary_answer(ended.outputs, span.chunks) if whole else ended.outputs
-            span.chunks = []
+            span.chunks = ()
         if span.chunks and operation is not None:
             view: ResponseView | None = read_stream(
                 operation, span.chunks, span.privacy, content_type=content_type, content_encoding=encoding
             )
         elif payload is not None:
-            view = read_response(operation, payload, span.privacy, content_type=content_type)
+            if ended.failure is not None and ended.http is not None and ended.http.status_code >= 400:
+                view = read_error_body(payload, span.privacy, content_type=content_type)
+            else:
+                view = read_response(operation, payload, span.privacy, content_type=content_type)
             if payload.truncated:
                 self._count_truncated(span, "outputs", payload.truncated)
         else:
@@ -417,8 +434,8 @@ class Assembler:
         span.attributes[sc.FINISH] = outcome.finish
         if view is not None:
             span.attributes.update(view.attributes)
-            if view.error_type and outcome.code is _SPAN_ERROR:
-                span.attributes.setdefault(sc.ERROR_TYPE, view.error_type)
+            if outcome.code is _SPAN_ERROR and (error_type := outcome.error_type or view.error_type):
+                span.attributes.setdefault(sc.ERROR_TYPE, error_type)
             if view.first_chunk_ns is not None or view.first_token_ns is not None:
                 moments = (sc.TIME_TO_FIRST_CHUNK, view.first_chunk_ns), (sc.TIME_TO_FIRST_TOKEN, view.first_token_ns)
                 span.attributes.update(seconds_after(row.start_time_ns, moments))

@@ -11,6 +11,7 @@ __all__ = [
     "CAUSES",
     "COPIED_ITEMS",
     "DEPTH",
+    "ERROR_BODY_BYTES",
     "EVENTS",
     "EXCEPTIONS",
     "FRAMES",
@@ -35,6 +36,7 @@ EXCEPTIONS = 64  # in all: with its causes, and with the members of groups of gr
 CAUSES = 8  # in a chain
 MEMBERS = 8  # of one group
 FRAMES = 64  # of one traceback
+ERROR_BODY_BYTES = 32 * 1024  # of the body of a failed call: errors are short, and pages of proxies say little
 
 # --- spans --------------------------------------------------------------------------------------------------------
 EVENTS = 10_000  # of one span: they are held in memory until the span ends

@@ -219,7 +219,7 @@ encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
 
 
-def decode(encoded: Encoded) -> Record:
+def decode(encoded: Encoded | memoryview) -> Record:
     """Decode one record. Raises `msgspec.DecodeError` or `UnicodeDecodeError` for bytes that `encode` did not make."""
     record: Record = _decode(encoded.encoded if isinstance(encoded, LargeRecord) else encoded)
     if not isinstance(encoded, LargeRecord):
@@ -242,7 +242,7 @@ _decode_text = msgspec.msgpack.Decoder(str).decode
 _BY_TAG: dict[str, type[Record]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Record)}
 
 
-def subject(encoded: bytes) -> tuple[type[Record], str]:
+def subject(encoded: bytes | memoryview) -> tuple[type[Record], str]:
     """Return of which kind a record is, and the id of its span (of the trace for `TraceUpdated`), without decoding it.
 
     Raises what `decode` raises, and KeyError, for what is no record.

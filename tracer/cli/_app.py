@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError, TraceNotFoundError, TracerError
+from tracer._format import clean
 from tracer.cli import database, demo, doctor, traces, ui
-from tracer.cli._output import clean, print_json
+from tracer.cli import run as run_program
+from tracer.cli._output import print_json
 
 __all__ = ["app", "run"]
 
@@ -61,7 +63,16 @@ def app() -> None:
     """
 
 
-for command in (traces.traces, database.stats, database.db, demo.demo, ui.ui, doctor.doctor):
+for command in (
+    traces.traces,
+    database.stats,
+    database.db,
+    demo.demo,
+    ui.ui,
+    doctor.doctor,
+    run_program.run,
+    run_program.autolog,
+):
     app.add_command(command)
 
 

@@ -6,12 +6,13 @@ A terminal gets colour and columns that fit; a pipe gets every character, tab-se
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import msgspec
+
+from tracer._format import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Head",
-    "clean",
     "console",
     "is_terminal",
     "print_json",
@@ -29,12 +29,6 @@ __all__ = [
     "size_text",
     "status_style",
 ]
-
-# C0 except tab and newline, C1, line separators, and characters that reorder text (bidirectional controls): a model's
-# answer must not move the cursor, set the window's title, or look like a different text.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
 
 _STYLES = {"OK": "green", "ERROR": "bold red", "IN_PROGRESS": "yellow", "INTERRUPTED": "magenta"}
 
@@ -51,12 +45,6 @@ class Head(NamedTuple):
     right: bool = False
     shrinks: bool = False
     grows: bool = False
-
-
-def clean(text: str, *, keep_lines: bool = False) -> str:
-    """Return text that a terminal shows as it is; on one line unless `keep_lines` is set."""
-    safe = _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-    return safe if keep_lines else re.sub(r"[\t\n ]+", " ", safe).strip()
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:

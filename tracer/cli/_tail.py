@@ -14,10 +14,11 @@ from typing import Any
 import click
 import msgspec
 
+from tracer._format import clean
 from tracer._models import Trace, TraceInfo, TraceState
 from tracer.cli._columns import cells, heads, needs_spans, pick_columns
 from tracer.cli._options import condition_options, json_option, query_of, uri_option
-from tracer.cli._output import clean, console, is_terminal, print_json
+from tracer.cli._output import console, is_terminal, print_json
 from tracer.cli._reading import each_trace, with_store
 from tracer.store.base import Store, TraceQuery
 

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError, TraceNotFoundError
-from tracer._format import format_cost, format_duration
+from tracer._format import clean, format_cost, format_duration
 from tracer._models import Span, SpanEvent, Trace
 from tracer.cli._format import local_text, pairs_text, tokens_text
-from tracer.cli._output import clean, console, is_terminal, status_style
+from tracer.cli._output import console, is_terminal, status_style
 
 __all__ = ["find_span", "print_events", "print_span", "print_trace", "print_value"]
 

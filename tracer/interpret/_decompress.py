@@ -7,63 +7,78 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracer.process import forks
 
-__all__ = ["MAX_DECODED_BYTES", "decompress"]
+__all__ = ["MAX_DECODED_BYTES", "Decompressed", "decompress"]
 
-MAX_DECODED_BYTES = 128 * 1024 * 1024
-"""The most that a compressed body may grow to: a few kilobytes can inflate to gigabytes."""
+MAX_DECODED_BYTES = 64 * 1024 * 1024
+"""The most that a compressed body may grow to, also within one read: a few kilobytes can inflate to gigabytes."""
+
+_PIECE = 32  # bytes that decoders without a limit get at once: zstd makes 1 MiB of them at most, brotli some 64 MiB
+_PART = 256 * 1024  # bytes that brotli makes at once: brotlicffi allocates as much for each read
 
 _ZLIB_HEADER_BYTES = 2
 
-Step = Callable[[bytes], bytes]
+Step = Callable[[bytes, int], bytes]
+"""Decode what comes next. It makes so many bytes at most, or a little more; whoever gets them all must not go on."""
 
 
-def decompress(
-    chunks: Sequence[tuple[int, bytes]], encoding: str | None
-) -> tuple[Sequence[tuple[int, bytes]], str | None]:
-    """Return the decompressed reads, and what went wrong; if something did, only the reads before it.
+class Decompressed(NamedTuple):
+    """Decompressed reads.
 
-    Reads that are not compressed, although the header says so, are returned unchanged.
+    Attributes:
+        reads: If something went wrong, only the reads before it. Reads that are not compressed, although the header
+            says so, are unchanged.
+        note: What went wrong.
+        damage: What the decoder said of a read that it could not decode. The SDK's decoder says the same, and raises.
     """
+
+    reads: Sequence[tuple[int, bytes]]
+    note: str | None = None
+    damage: str | None = None
+
+
+def decompress(chunks: Sequence[tuple[int, bytes]], encoding: str | None) -> Decompressed:
+    """Undo the encodings that the HTTP header names."""
     codings = [
         coding for part in (encoding or "").lower().split(",") if (coding := part.strip()) not in ("", "identity")
     ]
     if not codings:
-        return chunks, None
+        return Decompressed(chunks)
     steps: list[Step] = []
     for coding in reversed(codings):
         step = _STEPS.get(coding, _unknown)()
         if step is None:
-            return [], f"content-encoding {coding}: no decoder is installed"
+            return Decompressed([], f"content-encoding {coding}: no decoder is installed")
         steps.append(step)
     return _run(chunks, steps, codings)
 
 
-def _run(
-    chunks: Sequence[tuple[int, bytes]], steps: list[Step], codings: list[str]
-) -> tuple[Sequence[tuple[int, bytes]], str | None]:
+def _run(chunks: Sequence[tuple[int, bytes]], steps: list[Step], codings: list[str]) -> Decompressed:
     decoded: list[tuple[int, bytes]] = []
-    total = 0
+    room = MAX_DECODED_BYTES
     for time_ns, data in chunks:
+        is_over = False
         try:
             for step in steps:
-                data = step(data)
+                data = step(data, room + 1)
+                is_over = is_over or len(data) > room
         except Exception as exc:  # zlib.error, brotli.error, zstd's: their packages may not be installed
             note = f"content-encoding {', '.join(codings)}: {exc}"
-            return (decoded, note) if total else (chunks, note)
-        decoded.append((time_ns, data))
-        total += len(data)
-        if total > MAX_DECODED_BYTES:
-            return decoded, f"decompressed to more than {MAX_DECODED_BYTES} bytes: the rest is left out"
-    return decoded, None
+            damage = str(exc) or type(exc).__name__
+            return Decompressed(decoded if room < MAX_DECODED_BYTES else chunks, note, damage)
+        decoded.append((time_ns, data[:room]))
+        room -= len(data)
+        if is_over:
+            return Decompressed(decoded, f"decompressed to more than {MAX_DECODED_BYTES} bytes: the rest is left out")
+    return Decompressed(decoded)
 
 
 def _inflate(window: int) -> Step:
     decoder = zlib.decompressobj(window)
-    return lambda data: decoder.decompress(data, MAX_DECODED_BYTES)
+    return decoder.decompress
 
 
 def _gzip() -> Step:
@@ -75,14 +90,14 @@ def _deflate() -> Step:
     step: Step | None = None
     start = b""
 
-    def decode(data: bytes) -> bytes:
+    def decode(data: bytes, limit: int) -> bytes:
         nonlocal step, start
         if step is None:
             start = data = start + data
             if len(start) < _ZLIB_HEADER_BYTES:
                 return b""
             step = _inflate(zlib.MAX_WBITS if _is_zlib_header(start) else -zlib.MAX_WBITS)
-        return step(data)
+        return step(data, limit)
 
     return decode
 
@@ -97,19 +112,43 @@ def _brotli() -> Step | None:
     if module is None:
         return None
     decoder = module.Decompressor()
-    step: Step = getattr(decoder, "decompress", None) or decoder.process
+    process = decoder.process
+    if not hasattr(decoder, "can_accept_more_data"):  # before 1.2
+        return _by_pieces(process)
+
+    def step(data: bytes, limit: int) -> bytes:
+        made = [process(data, output_buffer_limit=_PART)]
+        size = len(made[-1])
+        while len(made[-1]) >= _PART and size < limit:  # there may be more
+            made.append(process(b"", output_buffer_limit=_PART))
+            size += len(made[-1])
+        return b"".join(made)
+
     return step
 
 
 def _zstd() -> Step | None:
     module = _first_installed("compression.zstd", "backports.zstd")
     if module is not None:
-        decoder = module.ZstdDecompressor()
-    elif (module := _first_installed("zstandard")) is not None:  # what httpx used before httpx2
-        decoder = module.ZstdDecompressor().decompressobj()
-    else:
-        return None
-    step: Step = decoder.decompress
+        step: Step = module.ZstdDecompressor().decompress
+        return step
+    if (module := _first_installed("zstandard")) is not None:  # what httpx used before httpx2
+        return _by_pieces(module.ZstdDecompressor().decompressobj().decompress)
+    return None
+
+
+def _by_pieces(decode: Callable[[bytes], bytes]) -> Step:
+    """Give little at a time to a decoder that knows no limit."""
+
+    def step(data: bytes, limit: int) -> bytes:
+        made, size = [], 0
+        for start in range(0, len(data), _PIECE):
+            made.append(decode(data[start : start + _PIECE]))
+            size += len(made[-1])
+            if size >= limit:
+                break
+        return b"".join(made)
+
     return step
 
 

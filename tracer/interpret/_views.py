@@ -65,6 +65,9 @@ class ResponseView(msgspec.Struct, kw_only=True, gc=False):
             without its end mark): then the code that saw the connection decides.
         error: What failed, in words, when `finish` is ``failed``; for ``incomplete`` the reason.
         error_type: The API's error code or type.
+        is_quiet: The failure stands only in a choice (its finish reason, its ``error``), so the SDK raises nothing.
+        lacks_end: The stream has no end mark, though its API or its own chunks promise one (``finish_reason: null``).
+        damage: What the decoder said of a compressed read that could not be decoded; None if ``[DONE]`` came before it.
         first_chunk_ns: When the first chunk came; None for a plain response.
         first_token_ns: When the first chunk with content came.
     """
@@ -78,6 +81,9 @@ class ResponseView(msgspec.Struct, kw_only=True, gc=False):
     finish: Finish | None = None
     error: str | None = None
     error_type: str | None = None
+    is_quiet: bool = False
+    lacks_end: bool = False
+    damage: str | None = None
     first_chunk_ns: int | None = None
     first_token_ns: int | None = None
     children: list[ChildView] = msgspec.field(default_factory=list)

@@ -8,7 +8,7 @@ from tracer import _semconv as sc
 from tracer.interpret._json import as_dict, as_dicts, as_text
 from tracer.interpret._params import read_format, read_params, read_tools
 from tracer.interpret._views import RequestView, ResponseView
-from tracer.interpret.choices import ChoiceStream, read_head, set_finish
+from tracer.interpret.choices import ChoiceStream, read_choice_ends, read_head
 from tracer.interpret.citations import read_citations
 from tracer.interpret.deltas import merge_deltas
 from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line
@@ -83,8 +83,7 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     texts = [text for text in (*spoken, asked, *refusals, *thoughts) if text]
     if texts:
         view.preview, view.text = one_line(texts[0]), join_texts(texts)
-    if choices:
-        set_finish([choice.get("finish_reason") for choice in choices], view, "completed")
+    read_choice_ends(choices, view)
 
 
 def _spoken(message: dict[str, Any]) -> str | None:
@@ -105,9 +104,13 @@ def read_stream(events: list[Event], view: ResponseView) -> Any:
 
 
 def _rebuild_content(pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Merge one choice's deltas. If a server sends whole messages and no delta at all, return the last message."""
+    """Merge one choice's deltas. If a server sends whole messages and no delta at all, return the last message.
+
+    Some servers send the role as null, or not at all: it can only be the assistant's.
+    """
     deltas = [delta for piece in pieces if type(delta := piece.get("delta")) is dict]
-    content: dict[str, Any] = {"message": merge_deltas(deltas) if deltas else as_dict(pieces[-1].get("message"))}
+    message = merge_deltas(deltas) if deltas else as_dict(pieces[-1].get("message"))
+    content: dict[str, Any] = {"message": {**message, "role": message.get("role") or "assistant"}}
     if logprobs := [entry for piece in pieces if type(entry := piece.get("logprobs")) is dict]:
         content["logprobs"] = merge_deltas(logprobs)
     return content

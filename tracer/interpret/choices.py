@@ -8,10 +8,11 @@ from typing import Any
 from tracer import _semconv as sc
 from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
 from tracer.interpret._views import Finish, ResponseView
+from tracer.interpret.finish_reasons import read_reason
 from tracer.interpret.sse import DONE, Event
-from tracer.interpret.usage import find_usage, token_usage, usage_attributes
+from tracer.interpret.usage import charged_cost, find_usage, merge_usages, token_usage, usage_attributes
 
-__all__ = ["ChoiceStream", "describe_error", "read_error", "read_head", "set_finish"]
+__all__ = ["ChoiceStream", "describe_error", "describe_refusal", "read_choice_ends", "read_error", "read_head"]
 
 _HEAD_ATTRIBUTES = (
     ("id", sc.RESPONSE_ID),
@@ -24,6 +25,8 @@ _HEAD_ATTRIBUTES = (
 # eavesdroppers who measure lengths.
 _NOT_IN_BODY = frozenset({"choices", "obfuscation"})
 _NOT_IN_FRAME = frozenset({"delta", "index", "message", "text", "usage"})
+_BLANK_IN_ANNOTATIONS = frozenset({"choices", "created", "id", "model", "object"})
+_GRAVEST: tuple[Finish, ...] = ("failed", "cancelled", "incomplete", "completed")
 
 
 def read_head(body: dict[str, Any], view: ResponseView) -> None:
@@ -37,13 +40,15 @@ def read_head(body: dict[str, Any], view: ResponseView) -> None:
         view.usage = token_usage(usage)
         if view.usage is not None:
             attributes.update(usage_attributes(view.usage))
-    if "error" in body:
+        if (charged := charged_cost(usage)) is not None:
+            attributes[sc.COST_CHARGED] = charged
+    if "error" in body or body.get("object") == "error":
         read_error(body, view)
 
 
 def read_error(body: dict[str, Any], view: ResponseView) -> None:
-    """Mark the view as failed if the body says so, even under HTTP 200 (Azure's content filter)."""
-    if error := body.get("error"):
+    """Mark the view as failed if the body says so, even under HTTP 200 (Azure's content filter, vLLM's ``object``)."""
+    if error := body.get("error") or (body if body.get("object") == "error" else None):
         view.finish = "failed"
         view.error, view.error_type = describe_error(error)
 
@@ -58,22 +63,48 @@ def describe_error(error: Any) -> tuple[str, str | None]:
     return message or f"error {code or 'without a message'}", None if code is None else str(code)
 
 
-def set_finish(reasons: list[Any], view: ResponseView, finish: Finish | None) -> None:
-    """Record finish reasons, and how the call ended unless an error has said that already.
+def describe_refusal(body: dict[str, Any], answer: tuple[str, ...]) -> tuple[str, str | None] | None:
+    """Return the message and code of a body that is no answer of the API; None if it is one.
 
     Args:
-        reasons: One for each choice; those that are null or empty are left out.
-        view: Filled in.
-        finish: ``completed`` if the response is whole; None for a stream without its end mark.
+        body: Without ``error``. MiniMax says in ``base_resp`` whether it answered; proxies have forms of their own
+            (``{"detail": …}``, ``{"code": 500, "msg": …}``).
+        answer: Fields of which an answer has at least one.
     """
-    known = [reason for reason in reasons if as_text(reason)]
+    told = as_dict(body.get("base_resp"))
+    code = told.get("status_code") or None
+    if code is None and any(key in body for key in answer):
+        return None
+    code = code or body.get("code") or body.get("status")
+    texts = (told.get("status_msg"), *map(body.get, ("message", "msg", "detail", "error_msg")))
+    message = next(filter(None, map(as_text, texts)), None)
+    return message or "the server sent no answer of this API", None if code is None else str(code)
+
+
+def read_choice_ends(choices: list[dict[str, Any]], view: ResponseView) -> None:
+    """Record the choices' finish reasons, and how the call ended unless an error has said that already.
+
+    A failure of one choice is the call's; one that was cut off makes the call incomplete. Some servers put an error
+    next to the choice's finish reason instead of into the body (OpenRouter, when an upstream fails mid-answer).
+    """
+    known = [reason for choice in choices if (reason := as_text(choice.get("finish_reason")))]
     if known:
         view.attributes[sc.RESPONSE_FINISH_REASONS] = known
-    if view.finish is not None or finish is None:
+    if view.finish is not None or not choices:
         return
-    view.finish = finish
-    if "length" in known:
-        view.finish, view.error = "incomplete", "the token limit was reached (finish_reason: length)"
+    view.finish = "completed"
+    ends = sorted(map(_end_of_choice, choices), key=lambda end: _GRAVEST.index(end[0]))
+    view.finish, view.error, view.error_type = ends[0]
+    view.is_quiet = view.finish == "failed"
+
+
+def _end_of_choice(choice: dict[str, Any]) -> tuple[Finish, str | None, str | None]:
+    reason = as_text(choice.get("finish_reason"))
+    finish, why = ("completed", None) if reason is None else read_reason(reason)
+    if error := choice.get("error"):
+        message, error_type = describe_error(error)
+        return "failed", message, error_type or reason
+    return finish, why, reason if finish == "failed" else None
 
 
 class ChoiceStream:
@@ -90,6 +121,7 @@ class ChoiceStream:
         self._done = False
         self._chunks: list[dict[str, Any]] = []
         self._choices: dict[int, list[dict[str, Any]]] = {}
+        self._promises_end = False
         for time_ns, _, data in events:
             if data.startswith(DONE):
                 self._done = True
@@ -104,12 +136,14 @@ class ChoiceStream:
         if type(chunk) is not dict:
             self.unreadable += 1
             return
-        if chunk.get("object") == "" and not chunk.get("id"):
-            chunk = {"usage": chunk.get("usage")}  # Azure's annotations (content filters): not part of the answer
+        if chunk.get("object") == "" and not chunk.get("id") and not any(map(_is_told, as_dicts(chunk.get("choices")))):
+            # Azure's annotations: what its filter says of the prompt belongs to the answer, blank head fields do not.
+            chunk = {key: value for key, value in chunk.items() if key not in _BLANK_IN_ANNOTATIONS}
         self._chunks.append(chunk)
         for choice in as_dicts(chunk.get("choices")):
             index = choice.get("index")
             self._choices.setdefault(index if type(index) is int else 0, []).append(choice)
+            self._promises_end = self._promises_end or "finish_reason" in choice
             if self.first_token_ns is None and _has_content(choice):
                 self.first_token_ns = time_ns
 
@@ -136,7 +170,7 @@ class ChoiceStream:
                 {**_rebuild_frame(index, pieces), **rebuild_choice(pieces), "finish_reason": _finish_reason(pieces)}
                 for index, pieces in sorted(self._choices.items())
             ]
-        if not body.get("usage") and (usage := self._choice_usage()):
+        if usage := self._usage():
             body["usage"] = usage
         return body
 
@@ -152,17 +186,23 @@ class ChoiceStream:
         view.first_token_ns = self.first_token_ns
         if body is not None:
             read_response(body, view)
-        if view.finish != "failed" and not self.ended:
+        if view.finish not in ("failed", "cancelled") and not self.ended:
             view.finish = view.error = None
+            view.lacks_end = self._promises_end or not self._chunks
         elif self.ended:
             view.finish = view.finish or "completed"
         if self.unreadable:
             view.attributes[sc.NOTE] = f"{self.unreadable} stream events were not JSON objects"
         return body
 
-    def _choice_usage(self) -> dict[str, Any]:
-        pieces = [piece for choice in self._choices.values() for piece in choice]
-        return next((usage for piece in reversed(pieces) if (usage := as_dict(piece.get("usage")))), {})
+    def _usage(self) -> dict[str, Any]:
+        """Return what the chunks say of the usage; else what they say in their choices (Moonshot)."""
+        whole = merge_usages(chunk.get("usage") for chunk in self._chunks)
+        return whole or merge_usages(piece.get("usage") for pieces in self._choices.values() for piece in pieces)
+
+
+def _is_told(choice: dict[str, Any]) -> bool:
+    return bool(choice.get("finish_reason")) or _has_content(choice)
 
 
 def _has_content(choice: dict[str, Any]) -> bool:

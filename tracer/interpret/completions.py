@@ -7,7 +7,7 @@ from typing import Any
 from tracer.interpret._json import as_dicts, as_text
 from tracer.interpret._params import read_params
 from tracer.interpret._views import RequestView, ResponseView
-from tracer.interpret.choices import ChoiceStream, read_head, set_finish
+from tracer.interpret.choices import ChoiceStream, read_choice_ends, read_head
 from tracer.interpret.deltas import merge_deltas
 from tracer.interpret.previews import join_texts, one_line
 from tracer.interpret.sse import Event
@@ -39,8 +39,7 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     texts = [text for choice in choices if (text := as_text(choice.get("text")))]
     view.preview = one_line(next(iter(texts), None))
     view.text = join_texts(texts)
-    if choices:
-        set_finish([choice.get("finish_reason") for choice in choices], view, "completed")
+    read_choice_ends(choices, view)
 
 
 def read_stream(events: list[Event], view: ResponseView) -> Any:

@@ -55,12 +55,16 @@ def cost_of(
 ) -> float | None:
     """Return what a call cost in US dollars; None where the usage, or a price for it, is not known.
 
+    What the server says it charged wins over all prices: it is a fact, and they are estimates.
+
     Args:
         usage: What the API reported.
-        attributes: The span's, by `tracer._semconv`: models, provider, server, tier, searches.
+        attributes: The span's, by `tracer._semconv`: models, provider, server, tier, searches, the charge.
         time_ns: When the call began.
         prices: The user's prices, which go first.
     """
+    if type(charged := attributes.get(sc.COST_CHARGED)) is float:
+        return charged
     counts = _counts(usage, attributes)
     if not counts:
         return None
@@ -95,11 +99,30 @@ _INSTEAD_OF_USAGE = {"audio_seconds": sc.AUDIO_SECONDS, "characters": sc.INPUT_C
 
 def _counts(usage: Mapping[str, int] | None, attributes: Mapping[str, Any]) -> Mapping[str, float]:
     """Return all that can be charged. Without reported tokens, a call is charged by duration or by length."""
+    counts = _as_priced(usage or {})
     names = _INSTEAD_OF_USAGE if usage is None else _BESIDE_USAGE
     if attributes.keys().isdisjoint(names.values()):
-        return usage or {}
+        return counts
     counted = {key: attributes[name] for key, name in names.items() if name in attributes}
-    return {**(usage or {}), **{key: count for key, count in counted.items() if type(count) in (int, float)}}
+    return {**counts, **{key: count for key, count in counted.items() if type(count) in (int, float)}}
+
+
+def _as_priced(usage: Mapping[str, int]) -> Mapping[str, int]:
+    """Return a usage whose input includes the cached part, and whose output includes all that was produced.
+
+    Anthropic counts the cached input beside the rest, and gateways pass that on, with or without the cached part in the
+    total (Portkey-AI/gateway#1754); so does Azure for Grok. What then stands only in the total is priced as output:
+    these are the thoughts of Gemini's compatible endpoint (mozilla-ai/any-llm#1290: 20 in, 198 out, 623 in all).
+    """
+    read, written = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+    untold = max(0, usage.get("total_tokens", 0) - read - written)
+    cache = usage.get("cache_read_input_tokens", 0), usage.get("cache_creation_input_tokens", 0)
+    cached = sum(cache)
+    if cached and (untold == cached or max(cache) > read):
+        read, untold = read + cached, max(0, untold - cached)
+    elif not untold:
+        return usage
+    return {**usage, "input_tokens": read, "output_tokens": written + untold}
 
 
 def _tier(attributes: Mapping[str, Any]) -> str | None:

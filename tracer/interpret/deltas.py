@@ -3,14 +3,16 @@
 The rules follow ``openai.lib.streaming._deltas.accumulate_delta``: texts concatenate, objects merge field by field,
 lists of objects with an ``index`` merge by it, other lists append. With some real servers these rules give nonsense
 (``role`` repeated in each chunk, numbers added up, tool calls without or with a repeated index). There this module
-differs: labels (`_LABELS`) keep their first value, numbers keep their last value, and `_call_keys` tells calls apart.
+differs: labels (`_LABELS`) keep their first value, numbers keep their last value, and `tool_deltas` tells calls apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Any
+
+from tracer.interpret.tool_deltas import call_keys
 
 __all__ = ["merge_deltas"]
 
@@ -40,7 +42,7 @@ def _merge(key: str, values: list[Any]) -> Any:
     if key in _PARTS and list in kinds:
         return _merge_parts(key, values)
     if len(kinds) > 1:
-        return values[-1]
+        return next((value for value in reversed(values) if value not in ("", [], {})), values[-1])
     merge = _MERGE.get(kinds.pop())
     return values[-1] if merge is None else merge(key, values)
 
@@ -62,7 +64,7 @@ def _merge_lists(key: str, values: list[list[Any]]) -> list[Any]:
     if not all(type(entry) is dict for entry in entries):
         return entries
     if key == "tool_calls":
-        keys = _call_keys(entries)
+        keys = call_keys(values)
     elif any("index" in entry for entry in entries):
         keys = [(_index(entry), 0) for entry in entries]
     else:
@@ -76,31 +78,6 @@ def _merge_lists(key: str, values: list[list[Any]]) -> list[Any]:
 def _index(entry: dict[str, Any]) -> int:
     index = entry.get("index")
     return index if type(index) is int else 0
-
-
-def _call_keys(entries: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
-    """Tell for each fragment of a tool call which call it belongs to: (index, how many calls shared it before).
-
-    An index normally identifies a call. But some servers give all parallel calls the same index, or none at all: there,
-    a new id together with a name starts the next call.
-    """
-    keys: list[tuple[int, int]] = []
-    current: dict[int, tuple[int, Any]] = {}
-    for entry in entries:
-        index = _index(entry)
-        turn, call_id = current.get(index, (0, None))
-        new_id = entry.get("id")
-        if new_id and call_id and new_id != call_id and _names_a_tool(entry):
-            turn += 1
-            call_id = new_id
-        current[index] = (turn, call_id or new_id)
-        keys.append((index, turn))
-    return keys
-
-
-def _names_a_tool(entry: dict[str, Any]) -> bool:
-    tool = entry.get("function") or entry.get("custom")
-    return type(tool) is dict and bool(tool.get("name"))
 
 
 def _merge_parts(key: str, values: list[Any]) -> Any:

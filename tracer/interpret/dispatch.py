@@ -29,7 +29,8 @@ from tracer.interpret import (
 from tracer.interpret._decompress import decompress
 from tracer.interpret._json import Body, encode_value, read_body
 from tracer.interpret._views import RequestView, ResponseView
-from tracer.interpret.sse import Chunks, Event, split_events
+from tracer.interpret.choices import describe_refusal
+from tracer.interpret.sse import DONE, Chunks, Event, split_events
 
 __all__ = ["OPERATIONS", "Operation", "child_span_id", "interpret_request", "interpret_response", "interpret_stream"]
 
@@ -43,6 +44,8 @@ class Operation(NamedTuple):
         read_stream: Takes a stream's events; returns the rebuilt response, None if nothing came.
         decode_response: A faster way to decode a response. It raises if it can't.
         read_text: Takes a response that is plain text by design.
+        answer: Fields of which a response has at least one. A body without any is no answer: the page of a proxy, or an
+            error that looks like none (``{"detail": "Not Found"}``).
     """
 
     read_request: Callable[[dict[str, Any], RequestView], None]
@@ -50,21 +53,35 @@ class Operation(NamedTuple):
     read_stream: Callable[[list[Event], ResponseView], Any] = raw.read_stream
     decode_response: Callable[[bytes], dict[str, Any]] | None = None
     read_text: Callable[[str, ResponseView], None] | None = None
+    answer: tuple[str, ...] = ()
 
 
-_RESPONSES = Operation(responses.read_request, jobs.read_background, jobs.read_background_stream)
+_RESPONSES = Operation(
+    responses.read_request,
+    jobs.read_background,
+    jobs.read_background_stream,
+    answer=("output", "status", "object", "usage"),
+)
 _SESSION = Operation(realtime.read_session_request, realtime.read_session_response, realtime.read_session_stream)
 
 OPERATIONS: dict[str, Operation] = {
-    "chat": Operation(chat.read_request, chat.read_response, chat.read_stream),
+    "chat": Operation(chat.read_request, chat.read_response, chat.read_stream, answer=("choices", "object", "usage")),
     "responses": _RESPONSES,
     "retrieved": _RESPONSES,
     "responses.session": _SESSION,
     "realtime": Operation(realtime.read_request, realtime.read_response, realtime.read_stream),
     "realtime.session": _SESSION,
-    "completions": Operation(completions.read_request, completions.read_response, completions.read_stream),
+    "completions": Operation(
+        completions.read_request,
+        completions.read_response,
+        completions.read_stream,
+        answer=("choices", "object", "usage"),
+    ),
     "embeddings": Operation(
-        embeddings.read_request, embeddings.read_response, decode_response=embeddings.decode_response
+        embeddings.read_request,
+        embeddings.read_response,
+        decode_response=embeddings.decode_response,
+        answer=("data", "object", "usage"),
     ),
     "decisions": Operation(decisions.read_request, decisions.read_response),
     "moderations": Operation(moderations.read_request, moderations.read_response),
@@ -129,7 +146,20 @@ def interpret_response(
         _annotate(view, read.note, truncated, "outputs")
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
+    if reader.answer and not truncated and view.finish != "failed":
+        _refuse_no_answer(reader.answer, read, content_type, view)
     return view
+
+
+def _refuse_no_answer(answer: tuple[str, ...], read: Body, content_type: str | None, view: ResponseView) -> None:
+    """Mark a body as failed that is no answer, whatever the HTTP status says: the SDK returns it all the same."""
+    if not read.readable:
+        kind = (content_type or "").partition(";")[0].strip() or "text"
+        view.finish, view.error = "failed", f"the server answered with {kind}, which is no answer of this API"
+    elif type(read.value) is dict:
+        refusal = describe_refusal(read.value, answer)
+        if refusal is not None:
+            view.finish, (view.error, view.error_type) = "failed", refusal
 
 
 def _read_response_body(decode: Callable[[bytes], dict[str, Any]], body: bytes) -> Body:
@@ -178,24 +208,31 @@ def interpret_stream(
 def _interpret_reads(
     operation: str, content_encoding: str | None, content_type: str | None, chunks: Chunks, view: ResponseView
 ) -> None:
-    reads, note = decompress(chunks, content_encoding)
+    reads, note, damage = decompress(chunks, content_encoding)
     if not _is_event_stream(reads, content_type):
         plain = interpret_response(operation, b"".join([data for _, data in reads]), content_type=content_type)
         for field in view.__struct_fields__:
             setattr(view, field, getattr(plain, field))
     else:
         view.first_chunk_ns = next((time_ns for time_ns, data in reads if data), None)
-        body = OPERATIONS.get(operation, _RAW).read_stream(split_events(reads), view)
+        events = split_events(reads)
+        body = OPERATIONS.get(operation, _RAW).read_stream(events, view)
         view.outputs = None if body is None else encode_value(body)
+        if any(data.startswith(DONE) for _, _, data in events):
+            damage = None  # the SDK reads no further
+    view.damage = damage
     _annotate(view, note, 0, "outputs")
 
 
 def _is_event_stream(reads: Chunks, content_type: str | None) -> bool:
     """Look at the first bytes, since servers mislabel either kind; an event stream can't begin with a bracket."""
     start = next((head for _, data in reads if (head := data.lstrip()[:6])), b"")
-    if start[:1] in (b"{", b"["):
+    if start[:1] in (b"{", b"[", b"<"):
         return False
-    return not content_type or "event-stream" in content_type.lower() or start.startswith((b"data:", b"event:", b":"))
+    return not content_type or "event-stream" in content_type.lower() or start.startswith(_FIELDS)
+
+
+_FIELDS = (b"data:", b"event:", b":", b"id:", b"retry:")  # an event stream begins with one of these
 
 
 def _guarded(read: Callable[[Any, Any], None], value: Any, view: RequestView | ResponseView) -> None:

@@ -12,6 +12,7 @@ from tracer.interpret._params import read_params
 from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import read_head
 from tracer.interpret.completions import prompt_texts
+from tracer.interpret.usage import usage_attributes
 
 __all__ = ["decode_response", "read_request", "read_response"]
 
@@ -29,6 +30,9 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
     """Fill in what a response says: how many vectors of how many dimensions."""
     read_head(body, view)
+    if view.usage is not None and not view.usage["input_tokens"]:  # Voyage, Jina: only the total, which is all input
+        view.usage["input_tokens"] = view.usage["total_tokens"]
+        view.attributes.update(usage_attributes(view.usage))
     vectors = as_dicts(body.get("data"))
     if not vectors:
         return

@@ -14,7 +14,7 @@ from tracer.interpret.previews import join_texts, one_line
 from tracer.interpret.sse import Event
 from tracer.interpret.usage import find_usage
 
-__all__ = ["read_request", "read_response", "read_stream"]
+__all__ = ["picture_preview", "read_request", "read_response", "read_stream"]
 
 _LOOKS = ("background", "output_format", "quality", "safety_identifier", "size", "svg_usage", "usage")
 _IMAGE = ("b64_json", "url", "revised_prompt")
@@ -36,14 +36,21 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     images = as_dicts(body.get("data"))
     prompts = [prompt for image in images if (prompt := as_text(image.get("revised_prompt")))]
     if images:
-        kind = [text for key in ("size", "quality", "output_format") if (text := as_text(body.get(key)))]
-        view.preview = one_line(prompts[0] if prompts else " ".join([_count(len(images)), *kind]))
+        view.preview = picture_preview(len(images), prompts, body)
         view.finish = view.finish or "completed"
     view.text = join_texts(prompts)
 
 
-def _count(images: int) -> str:
-    return "1 image" if images == 1 else f"{images} images"
+def picture_preview(count: int, prompts: list[str], look: dict[str, Any]) -> str | None:
+    """Return the preview of pictures: what was drawn, if the API says so, otherwise how many of which kind.
+
+    Args:
+        count: How many there are.
+        prompts: The revised prompts.
+        look: Has ``size``, ``quality`` and ``output_format``, where known.
+    """
+    kind = [text for key in ("size", "quality", "output_format") if (text := as_text(look.get(key)))]
+    return one_line(prompts[0] if prompts else " ".join(["1 image" if count == 1 else f"{count} images", *kind]))
 
 
 def _read_image_usage(body: dict[str, Any], view: ResponseView) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from tracer import _semconv as sc
 from tracer.interpret._json import as_dict, as_text
 from tracer.interpret._views import ChildView
+from tracer.interpret.item_places import ItemPlaces, Place
 
 __all__ = ["ItemTime", "ItemTimes"]
 
@@ -39,34 +40,33 @@ class ItemTimes:
     """The times of all items of a stream, by their place in the output."""
 
     def __init__(self) -> None:
-        self._items: dict[int, ItemTime] = {}
+        self._items: dict[Place, ItemTime] = {}
+        self._places = ItemPlaces()
 
     def clear(self) -> None:
         """Forget all items."""
         self._items.clear()
+        self._places = ItemPlaces()
 
     def note(self, time_ns: int, kind: str, event: dict[str, Any]) -> None:
         """Take the time of an event, if it is about an item and not a delta."""
+        subject, _, phase = kind.removeprefix("response.").rpartition(".")
         if kind in (_ADDED, _DONE):
             item = as_dict(event.get("item"))
-            time = self._item(event.get("output_index"), item)
+            place = self._places.find(event, None, phase)
+            if place is None:
+                return
+            time = self._items.setdefault(place, ItemTime())
             time.kind, time.item_id = as_text(item.get("type")), as_text(item.get("id"))
             if kind == _DONE:
                 time.end = time_ns
             else:
                 time.start = time_ns
             return
-        subject, _, phase = kind.removeprefix("response.").rpartition(".")
-        index = event.get("output_index")
-        known = self._items.get(index) if type(index) is int else None
-        if known is not None and known.kind == subject:
+        place = self._places.peek(event, subject)
+        known = None if place is None else self._items.get(place)
+        if known is not None:
             known.phases.setdefault(phase, time_ns)
-
-    def _item(self, index: Any, item: dict[str, Any]) -> ItemTime:
-        if type(index) is not int:  # some servers leave the index out
-            same = [place for place, time in self._items.items() if time.item_id and time.item_id == item.get("id")]
-            index = same[0] if same else len(self._items)
-        return self._items.setdefault(index, ItemTime())
 
     def apply(self, child: ChildView, output: list[dict[str, Any]], position: int, result: int | None) -> None:
         """Give a child its times. A tool has ended when its result is there, even if the result is an item of its own.
@@ -97,6 +97,6 @@ class ItemTimes:
         same = [time for time in self._items.values() if time.item_id and time.item_id == item.get("id")]
         if len(same) == 1:
             return same[0]
-        places = sorted(self._items) if len(self._items) == len(output) else range(len(output))
-        time = self._items.get(places[position])
+        place = sorted(self._items)[position] if len(self._items) == len(output) else (position, 0)
+        time = self._items.get(place)
         return time if time is not None and time.kind == item.get("type") else None

@@ -12,6 +12,7 @@ from tracer.interpret.sse import Event
 
 __all__ = ["read_background", "read_background_stream", "read_job"]
 
+_RUNNING = ("queued", "in_progress")  # only what was made in the background is returned like this
 _FIRST_EVENTS = 5  # a stream says within these that the response was queued, and that it runs
 
 
@@ -27,7 +28,7 @@ def read_job(body: dict[str, Any], view: ResponseView) -> None:
 def read_background(body: dict[str, Any], view: ResponseView) -> None:
     """Fill in everything that a plain response says, and the job's status if it was made in the background."""
     responses.read_response(body, view)
-    if body.get("background") is True:
+    if body.get("background") is True or body.get("status") in _RUNNING:
         read_job(body, view)
 
 

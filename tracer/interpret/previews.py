@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from tracer.interpret._json import encode_value
+
 __all__ = [
     "PREVIEW_CHARS",
     "TEXT_CHARS",
@@ -20,11 +22,17 @@ __all__ = [
 PREVIEW_CHARS = 300  # more than a line of a list shows; each trace stores two previews
 TEXT_CHARS = 16_000
 
-_LONGEST_WORD = 512  # the longest word of a text; a longer run is base64
+_LONGEST_WORD = 512  # a shorter text is never taken for base64
 
 # Fields that hold the words of a message's parts: text, input_text, output_text, summary_text, refusal, audio, file, …
 _PART_TEXTS = ("text", "refusal", "transcript", "content", "filename")
+_PART_FIELDS = frozenset(
+    {*_PART_TEXTS, "annotations", "audio", "cache_control", "file", "image", "image_url", "input_audio", "logprobs"}
+)
 
+_ALPHABET = re.compile(r"[A-Za-z0-9+/_=-]+").fullmatch  # standard, or safe in URLs; pieces of audio end in =
+_MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])").match
+_SHORTEST_LINE = 60
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
 
 
@@ -45,11 +53,16 @@ def one_line(text: str | None) -> str | None:
 
 
 def content_text(content: Any) -> str:
-    """Return the words of a message's content: a text, or a list of parts of which the media are left out."""
+    """Return the words of a message's content: a text, or a list of parts of which the media are left out.
+
+    Some servers send structured output as the JSON object itself, not as its text; then the words are that text.
+    """
     if type(content) is str:
         # A short text that is no data URL is not media. Most texts are like this, so this is checked first.
         return "" if (len(content) > _LONGEST_WORD or content[:5] == "data:") and _is_media(content) else content
     if type(content) is dict:
+        if not _is_part(content):
+            return _object_text(content)
         content = [content]
     if type(content) is not list:
         return ""
@@ -70,19 +83,49 @@ def _part_text(part: Any) -> str:
     for key in _PART_TEXTS:
         if type(value := part.get(key)) is str and value:
             return value
-    return ""
+    if type(text := part.get("text")) is dict:
+        return _object_text(text)
+    return "" if _is_part(part) else _object_text(part)
+
+
+def _is_part(content: dict[str, Any]) -> bool:
+    """Tell whether an object is a part of a message, and not a JSON object that is the answer itself."""
+    return "type" in content or content.keys() <= _PART_FIELDS
+
+
+def _object_text(content: dict[str, Any]) -> str:
+    return without_media(encode_value(content).decode())
 
 
 def _is_media(text: str) -> bool:
-    """Tell whether a text is encoded media: a data URL, or a long run of ASCII without a space."""
+    """Tell whether a text is encoded media: a data URL, or a long text that looks like base64 from its beginning.
+
+    A long text without a space may also be minified JSON, CSV, a list of URLs, hex or a genome. Base64 of anything but
+    silence has letters of both cases and digits, and no other punctuation; its lines, if it has any, are 64 or 76 long.
+    """
     if text.startswith("data:") and ";base64," in text[:100]:
         return True
-    return len(text) > _LONGEST_WORD and text.isascii() and " " not in text[:_LONGEST_WORD]
+    return len(text) > _LONGEST_WORD and _is_base64(text[:_LONGEST_WORD])
+
+
+def _is_base64(start: str) -> bool:
+    lines = start.split()
+    if len(lines) > 1 and (len(lines[0]) < _SHORTEST_LINE or len(set(map(len, lines[:-1]))) > 1):
+        return False
+    run = "".join(lines)
+    return _ALPHABET(run) is not None and _is_mixed(run)
+
+
+def _is_mixed(run: str) -> bool:
+    """Tell base64 from other long runs of its letters. Nothing but A is silence."""
+    return _MIXED(run) is not None or not run.strip("A=")
 
 
 def without_media(text: str) -> str:
     """Return the beginning of a JSON text for people: without the base64 that may stand in it."""
-    return _BASE64.sub("…", text) if len(text) >= _LONGEST_WORD else text
+    if len(text) < _LONGEST_WORD:
+        return text
+    return _BASE64.sub(lambda run: "…" if _is_mixed(run[0]) else run[0], text)
 
 
 def plain_text(value: Any) -> str:

@@ -140,7 +140,7 @@ def _parts(usage: Mapping[str, float]) -> list[tuple[str, float]]:
         if side:
             for other in held:
                 count -= usage.get(other, 0)
-            count = max(0, count)
+            count = min(max(0, count), rest[side])  # a part is never larger than what it is a part of
             rest[side] -= count
         parts.append((part, count))
     parts += rest.items()

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
+from tracer.interpret.item_places import ItemPlaces, Place
 from tracer.interpret.item_times import ItemTimes
 from tracer.interpret.sse import DONE, Event
 
@@ -75,6 +76,7 @@ _PARTS = {
 }
 # Events ``response.{kind of item}.{status}``.
 _STATUSES = frozenset({"searching", "interpreting", "generating", "completed", "failed", "incomplete"})
+_SPOKEN = frozenset({"response.output_text.delta", "response.refusal.delta"})
 _MAX_LIST = 10_000  # a larger index is an error of the server and must not fill the memory
 
 Path = tuple["str | int", ...]
@@ -99,7 +101,7 @@ class ResponseStream:
         self.unreadable = 0
         self._response: dict[str, Any] = {}
         self._pieces: list[Event] = []
-        self._items_done: dict[int, dict[str, Any]] = {}
+        self._has_spoken = False
         for event in events:
             if event[2].startswith(DONE):
                 self.ended = True
@@ -110,7 +112,7 @@ class ResponseStream:
         """Sort one event. Deltas are not decoded here: if a terminal event comes, none of them is needed."""
         time_ns, name, data = event
         if name is not None and name.endswith(".delta"):
-            self._note_first_token(time_ns)
+            self._note_delta(time_ns, name)
             self._pieces.append(event)
             return
         body = _decode(data)
@@ -119,28 +121,32 @@ class ResponseStream:
             return
         kind = as_text(body.get("type")) or name or ""
         if kind.endswith(".delta"):
-            self._note_first_token(time_ns)
+            self._note_delta(time_ns, kind)
         if kind in _TERMINAL or kind in _LIFECYCLE:
-            if self.ended and kind == "response.created":
+            if kind == "response.created" and (self.ended or self._is_another(as_dict(body.get("response")))):
                 self._begin_again()
             self._response = as_dict(body.get("response")) or self._response
             self.ended = self.ended or kind in _TERMINAL
         elif kind == "error" or (body.get("error") and not kind.startswith("response.")):
             self.error, self.ended = body.get("error") or body, True
         else:
-            if kind == "response.output_item.done" and type(index := body.get("output_index")) is int:
-                self._items_done[index] = as_dict(body.get("item"))
-            self.times.note(time_ns, kind, body)
+            if not kind.endswith(".delta"):
+                self.times.note(time_ns, kind, body)
             self._pieces.append(event)
 
+    def _is_another(self, response: dict[str, Any]) -> bool:
+        known = self._response.get("id")
+        return known is not None and response.get("id") not in (None, known)
+
     def _begin_again(self) -> None:
-        """Forget a response that has ended: the server goes on with another, and the last one is the call's result."""
+        """Forget a response: the server goes on with another, and the last one is the call's result."""
         self.ended, self._response = False, {}
         self._pieces.clear()
-        self._items_done.clear()
         self.times.clear()
+        self._has_spoken = False
 
-    def _note_first_token(self, time_ns: int) -> None:
+    def _note_delta(self, time_ns: int, kind: str) -> None:
+        self._has_spoken = self._has_spoken or kind in _SPOKEN
         if self.first_token_ns is None:
             self.first_token_ns = time_ns
 
@@ -149,20 +155,35 @@ class ResponseStream:
         if not self._response and not self._pieces:
             return {"error": self.error} if self.error is not None else None
         body = dict(self._response)
-        if not body.get("output"):  # it has not come yet, or the host leaves it out of the terminal event
-            body["output"] = self._rebuild_output()
+        output = as_dicts(body.get("output"))
+        if not output or (self._has_spoken and not any(map(_speaks, output))):
+            # It has not come yet, or the host leaves it, or what was said, out of the terminal event.
+            body["output"] = _joined(output, self._rebuild_output())
         if self.error is not None and not body.get("error"):
             body["error"] = self.error
         return body
 
     def _rebuild_output(self) -> list[dict[str, Any]]:
-        if self.ended and self._items_done and self.error is None:
-            return [item for _, item in sorted(self._items_done.items())]
         items = _Items()
         for _, name, data in self._pieces:
             if body := _decode(data):
                 items.add(as_text(body.get("type")) or name or "", body)
         return items.finish()
+
+
+def _speaks(item: dict[str, Any]) -> bool:
+    """Tell whether an item is a message that says something."""
+    content = item.get("content")
+    if item.get("type") != "message" or type(content) is not list:
+        return item.get("type") == "message" and bool(content)
+    return any(as_text(part.get(key)) for part in as_dicts(content) for key in ("text", "refusal", "transcript"))
+
+
+def _joined(output: list[dict[str, Any]], rebuilt: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rebuilt items if they are all; otherwise what the terminal event has, and the messages besides."""
+    if len(rebuilt) >= len(output):
+        return rebuilt
+    return [*(item for item in output if item.get("type") != "message"), *filter(_speaks, rebuilt)]
 
 
 def _decode(data: bytes) -> dict[str, Any] | None:
@@ -174,88 +195,92 @@ def _decode(data: bytes) -> dict[str, Any] | None:
 
 
 class _Items:
-    """Output items under construction, by their ``output_index``."""
+    """Output items under construction, by their place."""
 
     def __init__(self) -> None:
-        self._items: dict[int, dict[str, Any]] = {}
-        self._texts: dict[tuple[int, Path], list[str]] = {}
+        self._items: dict[Place, dict[str, Any]] = {}
+        self._texts: dict[tuple[Place, Path], list[str]] = {}
+        self._places = ItemPlaces()
 
     def add(self, kind: str, event: dict[str, Any]) -> None:
         """Work one event in. Events of a kind unknown here say nothing about the output."""
-        index = event.get("output_index")
-        if type(index) is not int:
-            return
         subject, _, phase = kind.removeprefix("response.").rpartition(".")
         if subject == "output_item":
-            self._set_item(index, as_dict(event.get("item")))
+            if (place := self._places.find(event, None, phase)) is not None:
+                self._set_item(place, as_dict(event.get("item")))
         elif subject in _PARTS:
-            self._set_part(index, subject, event)
+            self._set_part(subject, event)
         elif subject in _TEXTS:
-            self._add_text(index, subject, phase, event)
+            self._add_text(subject, phase, event)
         elif subject == "shell_call_output_content":
-            self._add_shell_output(index, event)
+            self._add_shell_output(event)
         elif phase in _STATUSES:
-            self._set_status(index, subject, phase)
+            self._set_status(subject, phase, event)
         elif subject == "output_text.annotation":
             path = ("content", _int(event.get("content_index")), "annotations", _int(event.get("annotation_index")))
-            _put(self._item(index, "message"), path, event.get("annotation"))
+            _put(self._item(event, "message")[1], path, event.get("annotation"))
 
-    def _item(self, index: int, kind: str) -> dict[str, Any]:
-        if index not in self._items:
-            self._items[index] = {"type": kind, **({"role": "assistant"} if kind == "message" else {})}
-        return self._items[index]
+    def _item(self, event: dict[str, Any], kind: str) -> tuple[Place, dict[str, Any]]:
+        place = self._places.find(event, kind)
+        assert place is not None  # it is about an item of this kind
+        if place not in self._items:
+            self._items[place] = {"type": kind, **({"role": "assistant"} if kind == "message" else {})}
+        return place, self._items[place]
 
-    def _set_item(self, index: int, item: dict[str, Any]) -> None:
+    def _set_item(self, place: Place, item: dict[str, Any]) -> None:
         """Set an item that ``added`` starts or ``done`` completes. The latter includes the deltas so far."""
-        self._items[index] = item
-        for key in [key for key in self._texts if key[0] == index]:
+        self._items[place] = item
+        for key in [key for key in self._texts if key[0] == place]:
             del self._texts[key]
 
-    def _set_part(self, index: int, subject: str, event: dict[str, Any]) -> None:
+    def _set_part(self, subject: str, event: dict[str, Any]) -> None:
         field, index_field = _PARTS[subject]
-        kind = "message" if subject == "content_part" else "reasoning"
+        part = as_dict(event.get("part"))
+        is_said = subject == "content_part" and part.get("type") != "reasoning_text"
+        place, item = self._item(event, "message" if is_said else "reasoning")
         path = (field, _int(event.get(index_field)))
-        _put(self._item(index, kind), path, event.get("part"))
-        for key in [key for key in self._texts if key[0] == index and key[1][:2] == path]:
+        _put(item, path, event.get("part"))
+        for key in [key for key in self._texts if key[0] == place and key[1][:2] == path]:
             del self._texts[key]
 
-    def _add_text(self, index: int, subject: str, phase: str, event: dict[str, Any]) -> None:
-        places, whole_field = _TEXTS[subject]
-        path = tuple(_int(event.get(place[1:-1])) if place.startswith("{") else place for place in places)
-        item = self._item(index, _ITEM_TYPES[subject])
-        if (index, path) not in self._texts:
-            self._texts[index, path] = [_begin_text(item, path, _PART_TYPES.get(subject))]
+    def _add_text(self, subject: str, phase: str, event: dict[str, Any]) -> None:
+        steps, whole_field = _TEXTS[subject]
+        path = tuple(_int(event.get(step[1:-1])) if step.startswith("{") else step for step in steps)
+        place, item = self._item(event, _ITEM_TYPES[subject])
+        if (place, path) not in self._texts:
+            self._texts[place, path] = [_begin_text(item, path, _PART_TYPES.get(subject))]
         if phase in ("added", "done") and type(whole := event.get(whole_field)) is str:
-            self._texts[index, path] = [whole]
+            self._texts[place, path] = [whole]
         elif phase == "delta" and type(delta := event.get("delta")) is str:
-            self._texts[index, path].append(delta)
+            self._texts[place, path].append(delta)
         if phase == "delta" and type(logprobs := event.get("logprobs")) is list and logprobs:
             part = _get(item, path[:-1])
             if type(part) is dict:
                 part["logprobs"] = [*(part.get("logprobs") or []), *logprobs]
 
-    def _add_shell_output(self, index: int, event: dict[str, Any]) -> None:
+    def _add_shell_output(self, event: dict[str, Any]) -> None:
         """Add what a command printed: pieces of both streams, or at its end all of it."""
         path: Path = ("output", _int(event.get("command_index")))
-        item = self._item(index, "shell_call_output")
+        place, item = self._item(event, "shell_call_output")
         printed = as_dicts(event.get("output"))
         if printed:
             _put(item, path, printed[-1])  # with how the command ended
         for name in ("stdout", "stderr"):
             if printed:
-                self._texts[index, (*path, name)] = [as_text(part.get(name)) or "" for part in printed]
+                self._texts[place, (*path, name)] = [as_text(part.get(name)) or "" for part in printed]
             elif text := as_text(as_dict(event.get("delta")).get(name)):
-                self._texts.setdefault((index, (*path, name)), []).append(text)
+                self._texts.setdefault((place, (*path, name)), []).append(text)
 
-    def _set_status(self, index: int, subject: str, status: str) -> None:
+    def _set_status(self, subject: str, status: str, event: dict[str, Any]) -> None:
         """Let a tool's own events say how far it came, where its kind has a status."""
-        item = self._items.get(index, {})
+        place = self._places.peek(event, subject)
+        item = {} if place is None else self._items.get(place, {})
         if item.get("type") == subject and "status" in item:
             item["status"] = status
 
     def finish(self) -> list[dict[str, Any]]:
-        for (index, path), pieces in self._texts.items():
-            _put(self._items[index], path, "".join(pieces))
+        for (place, path), pieces in self._texts.items():
+            _put(self._items[place], path, "".join(pieces))
         return [item for _, item in sorted(self._items.items())]
 
 

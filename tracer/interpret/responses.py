@@ -12,6 +12,7 @@ from tracer.interpret.choices import describe_error, read_head
 from tracer.interpret.citations import read_citations
 from tracer.interpret.cost import billed_searches
 from tracer.interpret.hosted import hosted_calls
+from tracer.interpret.images import picture_preview
 from tracer.interpret.item_times import ItemTimes
 from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line
 from tracer.interpret.response_stream import ResponseStream
@@ -62,11 +63,11 @@ def _last_user_text(items: list[dict[str, Any]]) -> str | None:
 
 def _item_text(item: dict[str, Any]) -> str:
     """Return an item's words: a message's content, a reasoning summary, a call, a tool's output."""
+    if printed := [text for part in as_dicts(item.get("output")) if (text := _printed(part))]:
+        return "\n".join(printed)
     for key in ("content", "output", "summary"):
         if text := content_text(item.get(key)):
             return text
-    if printed := [text for part in as_dicts(item.get("output")) if (text := _printed(part))]:
-        return "\n".join(printed)
     if type(approve := item.get("approve")) is bool:
         return join_texts(["approved" if approve else "not approved", as_text(item.get("reason"))])
     call = item_tool_call(item)
@@ -91,30 +92,47 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
     if conversation := as_dict(body.get("conversation")).get("id"):
         view.attributes[sc.CONVERSATION_ID] = conversation
     calls, approvals = asked_calls(output), approval_requests(output)
-    parts = [part for item in output if item.get("type") == "message" for part in as_dicts(item.get("content"))]
+    said = [item.get("content") for item in output if item.get("type") == "message"]
+    parts = [part for content in said for part in as_dicts(content)]
     thoughts = read_thoughts(output)
-    said = {
+    found = {
         sc.TOOL_CALLS: calls,
         sc.MCP_APPROVAL_REQUESTS: approvals,
         sc.CITATIONS: read_citations(parts),
         sc.REASONING: "\n\n".join(thoughts)[:TEXT_CHARS],
     }
-    view.attributes.update({key: value for key, value in said.items() if value})
-    spoken = [text for part in parts if (text := as_text(part.get("text")))]
+    view.attributes.update({key: value for key, value in found.items() if value})
+    spoken = [text for content in said for text in _spoken(content)]
     refusals = [refusal for part in parts if (refusal := as_text(part.get("refusal")))]
     asked = describe_calls(calls)
     wanted = f"to be approved: {describe_calls(approvals)}" if approvals else ""
     view.preview = one_line("\n".join(spoken) or asked or wanted or "\n".join(refusals) or "\n".join(thoughts))
-    view.text = join_texts([*spoken, asked, wanted, *refusals, *thoughts])
+    pictures = [item for item in output if item.get("type") == "image_generation_call" and item.get("result")]
+    prompts = [prompt for picture in pictures if (prompt := as_text(picture.get("revised_prompt")))]
+    if pictures and not (spoken or asked or wanted or refusals):  # an answer that is only a picture
+        view.preview = picture_preview(len(pictures), prompts, pictures[0])
+    view.text = join_texts([*spoken, asked, wanted, *refusals, *thoughts, *prompts])
     view.children = hosted_calls(body, times)
     view.attributes.update(billed_searches(body))
     _read_status(body, view)
+
+
+def _spoken(content: Any) -> list[str]:
+    """Return the texts of a message; some servers send a text or a JSON object where the API has a list of parts."""
+    if type(content) is not list:
+        return [text] if (text := content_text(content)) else []
+    given = [part.get("text") for part in as_dicts(content)]
+    return [text for value in given if (text := as_text(value) or (content_text(value) if type(value) is dict else ""))]
 
 
 def read_thoughts(output: list[dict[str, Any]]) -> list[str]:
     """Return the words of reasoning items: their text if the model shows it, otherwise their summary."""
     items = [item for item in output if item.get("type") == "reasoning"]
     return [text for item in items if (text := content_text(item.get("content")) or content_text(item.get("summary")))]
+
+
+_FAILED = frozenset({"aborted", "error", "errored", "expired", "failed"})  # compatible servers have more words for it
+_CANCELLED = frozenset({"canceled", "cancelled"})
 
 
 def _read_status(body: dict[str, Any], view: ResponseView) -> None:
@@ -124,12 +142,12 @@ def _read_status(body: dict[str, Any], view: ResponseView) -> None:
         view.attributes[sc.RESPONSE_FINISH_REASONS] = [status]
     if view.finish is not None:
         return
-    if status == "incomplete":
-        reason = as_text(as_dict(body.get("incomplete_details")).get("reason"))
+    reason = as_text(as_dict(body.get("incomplete_details")).get("reason"))
+    if status == "incomplete" or (status == "completed" and reason):
         view.finish, view.error = "incomplete", f"the response is incomplete: {reason or 'no reason given'}"
-    elif status == "failed":
+    elif type(status) is str and status in _FAILED:
         view.finish, view.error = "failed", "the response failed without saying why"
-    elif status == "cancelled":
+    elif type(status) is str and status in _CANCELLED:
         view.finish, view.error = "cancelled", "the response was cancelled"
     elif status is not None or "output" in body:
         view.finish = "completed"

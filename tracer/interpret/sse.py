@@ -32,7 +32,7 @@ def stream_events(chunks: Chunks, *, content_encoding: str | None = None) -> lis
         (time_ns of the read that completed the event, event name or None, data) for each event that has data.
     """
     try:
-        reads, _ = decompress(chunks, content_encoding)
+        reads = decompress(chunks, content_encoding).reads
         return [(time_ns, name, data.decode("utf-8", "replace")) for time_ns, name, data in split_events(reads)]
     except Exception:  # the rule of this package: no input may raise
         return []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeGuard
 
 from tracer import _semconv as sc
 from tracer.interpret._json import as_dict
 
-__all__ = ["find_usage", "token_usage", "usage_attributes"]
+__all__ = ["charged_cost", "find_usage", "merge_usages", "says_something", "token_usage", "usage_attributes"]
 
 _INPUT_DETAILS = {
     "cached_tokens": "cache_read_input_tokens",
@@ -55,7 +56,27 @@ _MAX_COUNT = 2**53  # a larger number is not a count, and its sums would not fit
 
 def find_usage(body: dict[str, Any]) -> dict[str, Any]:
     """Return the usage object of a response, also from the place where Groq's streams put it."""
-    return as_dict(body.get("usage")) or ("x_groq" in body and as_dict(as_dict(body["x_groq"]).get("usage"))) or {}
+    usage = as_dict(body.get("usage"))
+    if "x_groq" in body and not says_something(usage):
+        return as_dict(as_dict(body["x_groq"]).get("usage")) or usage
+    return usage
+
+
+def says_something(usage: dict[str, Any]) -> bool:
+    """Tell whether a usage object has any number but zero. Some servers send ``{}`` or zeros where none is known."""
+    return any(
+        (value and type(value) in (int, float)) or (type(value) is dict and says_something(value))
+        for value in usage.values()
+    )
+
+
+def merge_usages(usages: Iterable[Any]) -> dict[str, Any]:
+    """Return what the usage objects of a stream say together: of each field the last value that says something."""
+    merged: dict[str, Any] = {}
+    for usage in usages:
+        if type(usage) is dict and says_something(usage):
+            merged.update({key: value for key, value in usage.items() if value or key not in merged})
+    return merged
 
 
 def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
@@ -68,8 +89,53 @@ def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
     _collect(given, usage, _NAMES)
     if given.keys().isdisjoint(_ALWAYS):
         return None
-    read, written = given.get("input_tokens", 0), given.get("output_tokens", 0)
-    return {"input_tokens": read, "output_tokens": written, "total_tokens": read + written, **given}
+    total, read, written = given.get("total_tokens"), given.get("input_tokens"), given.get("output_tokens")
+    if total and read is None and written is not None:
+        read = max(0, total - written)
+    elif total and written is None and read is not None:
+        written = max(0, total - read)
+    read, written = read or 0, written or 0
+    written += _reasoning_beside(given.get("reasoning_tokens", 0), read, written, total)
+    sums = {"input_tokens": read, "output_tokens": written, "total_tokens": total or read + written}
+    if not total and "input_tokens" in usage and "input_tokens_details" not in usage:
+        # Anthropic's own form, which counts the cached input beside the rest (docs.anthropic.com, prompt caching)
+        sums["total_tokens"] += given.get("cache_read_input_tokens", 0) + given.get("cache_creation_input_tokens", 0)
+    return {**sums, **{key: count for key, count in given.items() if key not in sums}}
+
+
+def _reasoning_beside(thought: int, read: int, written: int, total: int | None) -> int:
+    """Return the reasoning tokens if they are counted beside the output, and not as a part of it.
+
+    xAI does that, and counts both in the total (docs.x.ai, consumption). If there is no total, more reasoning than
+    output must be beside it; otherwise it may be more by a token or two, of another tokenizer (OpenRouter).
+    """
+    is_beside = total - read - written >= thought if total else thought > written
+    return thought if is_beside else 0
+
+
+_TICKS = 10**10  # xAI's unit of money: so many are a US dollar (docs.x.ai, cost tracking)
+
+
+def charged_cost(usage: dict[str, Any]) -> float | None:
+    """Return the US dollars that the server says it charged; None if it does not say.
+
+    OpenRouter's ``cost`` is what it charged itself; with the caller's own key at the provider (``is_byok``) the
+    provider's charge comes on top (openrouter.ai/docs, usage accounting). Perplexity's ``cost`` is an object. xAI has
+    ``cost_in_usd_ticks``.
+    """
+    cost, details = usage.get("cost"), as_dict(usage.get("cost_details"))
+    if type(cost) is dict:
+        cost = cost.get("total_cost") if cost.get("currency") in (None, "USD") else None
+    if (ticks := usage.get("cost_in_usd_ticks")) and _is_amount(ticks):  # 0 where Azure sells the model
+        return ticks / _TICKS
+    if not _is_amount(cost):
+        return None
+    upstream = details.get("upstream_inference_cost") if usage.get("is_byok") is True else None
+    return float(cost) + (upstream if _is_amount(upstream) else 0)
+
+
+def _is_amount(value: Any) -> TypeGuard[int | float]:
+    return type(value) in (int, float) and 0 <= value < _MAX_COUNT
 
 
 def _collect(counts: dict[str, int], source: dict[str, Any], names: Any) -> None:

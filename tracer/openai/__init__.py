@@ -10,6 +10,7 @@ from tracer._runtime import runtime
 from tracer.capture.argument_checks import check_bool
 from tracer.interpret.cost import load_table
 from tracer.openai import agents
+from tracer.spans.executors import propagate_to_threads
 
 __all__ = ["autolog"]
 
@@ -64,9 +65,11 @@ def autolog(
     if disable:
         _patch.uninstrument()
         agents.uninstrument()
+        propagate_to_threads(False)
         return
     runtime.check_environment()  # so that a wrong setting is reported here, by the call that sets things up
     runtime.warm_up()
+    propagate_to_threads(runtime.settings.propagate_to_threads)
     load_table()  # not in the worker: loading there would delay the user's event loop
     _patch.instrument(
         _patch.Options(

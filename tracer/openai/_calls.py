@@ -8,12 +8,14 @@ would add a tenth to their time.
 from __future__ import annotations
 
 import functools
+import re
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 from tracer import _semconv as sc
+from tracer.capture.error_bodies import error_body
 from tracer.capture.failures import is_cancellation
 from tracer.capture.records import EncodedAttributes, Ending, HttpFacts, Payload
 from tracer.capture.response_heads import kept_head
@@ -33,6 +35,8 @@ __all__ = ["Call", "Options", "current_call", "running_call"]
 _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED
 
 TRACEPARENT = "traceparent"
+AZURE = "azure.ai.openai"
+DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 EVENT_STREAM_STARTS = (b"data:", b"event:", b":")
 UNSEEN_NOTE = "the response was not seen: tracing was switched off, or failed, while the call ran"
 
@@ -144,6 +148,8 @@ class Call:
             known = _start_attributes(self._client_class, operation.key, operation.name, host, scheme, port)
             if operation.attributes:
                 known = EncodedAttributes({**known.values, **dict(operation.attributes)})
+            if known.values[sc.PROVIDER_NAME] == AZURE and (deployment := _deployment_in(url)) is not None:
+                known = EncodedAttributes({**known.values, sc.REQUEST_MODEL: deployment})
             capture = self._options.capture_content
             if capture is None:
                 capture = span.pipeline.settings.capture_content
@@ -201,10 +207,10 @@ class Call:
     def _raised(self, error: BaseException) -> None:
         if not self._begun:  # no request was built: a bad argument, or an auth hook that failed
             self._begin(_unsent(self.span, getattr(self.request_options, "json_data", None)))
-        response = getattr(error, "response", None)
+        response, outputs = getattr(error, "response", None), None
         if self._http is None and response is not None:
-            self._http = _facts_of(response)
-        self._finish(_CANCELLED if is_cancellation(error) else _RAISED, error)
+            self._http, outputs = _facts_of(response), error_body(error)
+        self._finish(_CANCELLED if is_cancellation(error) else _RAISED, error, outputs=outputs)
 
     # --- the body of a stream -------------------------------------------------------------------------------------
 
@@ -221,11 +227,18 @@ class Call:
         waited = ending in (_RAISED, _CANCELLED)
         self._finish(ending, error, end_ns=None if waited or reads is None else reads.last_ns)
 
-    def _finish(self, ending: Ending, error: BaseException | None = None, end_ns: int | None = None) -> None:
+    def _finish(
+        self,
+        ending: Ending,
+        error: BaseException | None = None,
+        end_ns: int | None = None,
+        outputs: Payload | None = None,
+    ) -> None:
         if not self._begun:
             self._begin_unseen()
         body, self._body = self._body, None
-        outputs = None if body is None else self._payload_of(body)
+        if body is not None:
+            outputs = self._payload_of(body)
         reads, http = self.reads, self._http
         attributes: dict[str, Any] = {}
         if reads is not None and reads.room < 0:
@@ -274,7 +287,19 @@ def _start_attributes(
 def _provider(client_class: type) -> str:
     """Return ``gen_ai.provider.name``. Azure's clients, subclassed or not, are recognised by their base class."""
     is_azure = any(base.__name__ == "BaseAzureClient" for base in client_class.__mro__)
-    return "azure.ai.openai" if is_azure else "openai"
+    return AZURE if is_azure else "openai"
+
+
+def _deployment_in(url: Any) -> str | None:
+    """Return the deployment that an Azure URL names; the body may name no model then.
+
+    ::
+
+        >>> _deployment_in(httpx2.URL("https://x.openai.azure.com/openai/deployments/gpt-5/chat/completions"))
+        'gpt-5'
+    """
+    found = None if url is None else DEPLOYMENT.search(url.path)
+    return None if found is None else found[1]
 
 
 def _facts_of(response: Any) -> HttpFacts | None:

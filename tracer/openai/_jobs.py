@@ -5,8 +5,8 @@ it asks for the job's status again and again. The first poll that sees the job e
 recorded as a span of its own. That span carries the answer and the usage, so the usage counts once. It also says which
 span started the job, how many polls there were, and how long the job took. The other polls leave nothing.
 
-Only this process knows which jobs it started. A job that was started elsewhere is recorded when its end is first seen
-here, without the facts about its start.
+Only this process knows which jobs it started, whatever the server echoes of the request. A job that was started
+elsewhere is recorded when its end is first seen here, without the facts about its start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tracer.spans.live_span import LiveSpan
 __all__ = ["JobCall", "Poll", "jobs"]
 
 MAX_JOBS = 4_096  # remembered; the oldest are forgotten
-_RUNNING = frozenset({"queued", "in_progress", "cancelling"})
+_RUNNING = frozenset({"queued", "in_progress", "cancelling", "pending", "processing", "running"})
 
 
 class Job:
@@ -179,15 +179,18 @@ class Poll(Call):
         if self._job is not None:
             self._job.polls += 1
             self._job.saw(status)
-        if status is None or status in _RUNNING or (self._operation.key == "retrieved" and not head.background):
+        if status is None or status in _RUNNING:
+            return
+        is_job = self._operation.key != "retrieved" or head.background or self._job is not None
+        if not is_job:  # a response that was made at once, and is merely read again
             return
         if jobs.end(self._job_id):
             self._is_wanted = True
-            self._record(response)
+            self._record(response, status)
 
-    def _record(self, response: Any) -> None:
+    def _record(self, response: Any, status: str) -> None:
         if self._job is not None:
-            known = (*self._operation.attributes, *self._job.facts())
+            known = (*self._operation.attributes, (sc.RESPONSE_STATUS, status), *self._job.facts())
             self._operation = msgspec.structs.replace(self._operation, attributes=known)
         self._begin(None, self._request.url)
         super().response_came(response)

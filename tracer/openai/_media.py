@@ -48,12 +48,18 @@ class MediaCall(Call):
     def _new_reads(self) -> Reads:
         return _CountedReads(self.span) if self._is_media else super()._new_reads()
 
-    def _finish(self, ending: Ending, error: BaseException | None = None, end_ns: int | None = None) -> None:
+    def _finish(
+        self,
+        ending: Ending,
+        error: BaseException | None = None,
+        end_ns: int | None = None,
+        outputs: Payload | None = None,
+    ) -> None:
         if self._is_media:
             if isinstance(self.reads, _CountedReads):
                 self._size = self.reads.size
             self._body = msgspec.json.encode({"content_type": self._content_type, "size": self._size})
-        super()._finish(ending, error, end_ns)
+        super()._finish(ending, error, end_ns, outputs)
 
     def _payload_of(self, body: bytes) -> Payload:
         """Return the body as if it were a user's value. The worker encodes it as base64."""

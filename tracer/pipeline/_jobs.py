@@ -18,16 +18,31 @@ Job = Callable[[], Awaitable[Any]]
 
 
 class Answer(concurrent.futures.Future[T]):
-    """The result of a job. Any thread can wait for it; a thread that waits long asks for the `obstacle`."""
+    """The result of a job. Any thread can wait for it; a thread that waits long asks for the `obstacle`.
 
-    def __init__(self, obstacle: Callable[[], Exception | None]) -> None:
+    Whoever waits also asks: `ask`. So Ctrl-C finds somebody who withdraws the question, whenever it comes.
+    """
+
+    def __init__(self, submit: Callable[[Answer[T]], object], obstacle: Callable[[], Exception | None]) -> None:
         super().__init__()
         share_with_threads(self)
         self.obstacle = obstacle
         """Returns what has blocked the worker for too long; None if nothing has."""
         self.withdrawn = False
+        self._submit: Callable[[Answer[T]], object] | None = submit
         self.end_job: Callable[[], object] | None = None
         """Cancels the job, from any thread. None until the job's turn comes."""
+
+    def ask(self) -> Answer[T]:
+        """Submit the job, unless that was done before; return this answer. If it fails, the question is withdrawn."""
+        submit, self._submit = self._submit, None
+        if submit is not None:
+            try:
+                submit(self)
+            except BaseException:
+                self.cancel()
+                raise
+        return self
 
     def cancel(self) -> bool:
         """Withdraw the question: a job that has not begun is not started, and one that runs is cancelled."""
@@ -44,13 +59,9 @@ class Jobs:
     """Coroutine functions on their way into the loop, each with the answer that somebody waits for.
 
     `add` and the properties are for any thread; the other methods are for the worker's thread only.
-
-    Args:
-        obstacle: See `Answer`.
     """
 
-    def __init__(self, obstacle: Callable[[], Exception | None]) -> None:
-        self._obstacle = obstacle
+    def __init__(self) -> None:
         self._waiting: deque[tuple[Job, Answer[Any]]] = deque()
         self._running: set[Answer[Any]] = set()
 
@@ -64,11 +75,9 @@ class Jobs:
         """True if there are jobs that have started and not ended."""
         return bool(self._running)
 
-    def add(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
+    def add(self, job: Callable[[], Awaitable[T]], answer: Answer[T]) -> None:
         """Ask for a job."""
-        future: Answer[T] = Answer(self._obstacle)
-        self._waiting.append((job, future))
-        return future
+        self._waiting.append((job, answer))
 
     def start(self, start_soon: Callable[..., object], done: Callable[[], None]) -> None:
         """Start the waiting jobs; `done` is called as each of them ends."""

@@ -161,25 +161,34 @@ class RecordQueue:
         self._refused[rank].add()
 
     def drain(self, max_records: int, max_bytes: int = BATCH_MAX_BYTES) -> list[Encoded]:
-        """Take the oldest records, within both limits; only the last record may exceed `max_bytes`. Consumer only."""
+        """Take the oldest records, within both limits; only the last record may exceed `max_bytes`. Consumer only.
+
+        A few more are taken if some of them found a ring's lock taken, and are in the ring behind records that would be
+        left: how far the ring is stored is one number, so the process must not be killed between the two.
+        """
         taken: list[Encoded] = []
         size = 0
+        late: dict[Ring, int] = {}
         record: Encoded
         current = self._ring
         reached = current.reached_when_empty() if current is not None and self._records else 0
-        while len(taken) < max_records and size < max_bytes:
+        while (len(taken) < max_records and size < max_bytes) or (late and self._is_split(late)):
             try:
                 item = self._records.popleft()
             except IndexError:
                 self._bytes = size
                 if current is not None and reached:
-                    self._ringed[current] = max(reached, self._ringed.get(current, 0))
+                    late[current] = max(reached, late.get(current, 0))
+                for ring, sequence in late.items():
+                    self._ringed[ring] = max(sequence, self._ringed.get(ring, 0))
                 break
             self._drained += 1  # one by one, so that a thread that counts meanwhile does not miss a whole batch
             if isinstance(item, tuple):
-                ring, sequence, record = item
-                if sequence:
-                    self._ringed[ring] = sequence
+                ring, place, record = item
+                if isinstance(place, int):
+                    self._ringed[ring] = place
+                elif sequence := ring.place(place):
+                    late[ring] = max(sequence, late.get(ring, 0))
             else:
                 record = item
                 if self._ring is not None:
@@ -188,6 +197,9 @@ class RecordQueue:
             size += len(record)
         self._bytes -= size
         return taken
+
+    def _is_split(self, late: dict[Ring, int]) -> bool:
+        return any(sequence > self._ringed.get(ring, 0) for ring, sequence in late.items())
 
     def call_when(self, wake: Callable[[], None], *, at_once: bool) -> None:
         """Have the producer of the next record, or of the one that fills half the queue, call `wake`.

@@ -1,9 +1,10 @@
-"""The file behind a crash ring: where it lies, how it is laid out, and how a dead process's is read.
+"""The file behind a crash ring: where it lies, how it is laid out and made. `_left_rings` reads those that are left.
 
-A ring is named ``<database>-<pid>-<random>.ring``, where the database is a hash of its path. It lies in ``/dev/shm``
-(memory that outlives the process), in a directory of this user's. Where there is no such memory, or too little, it lies
-beside the database, in the directory of the spool; but only on file systems that write in place. (On the others even an
-allocated page may find the disk full when it is written again, which would kill the process: SIGBUS.)
+A ring is named ``<database>-<pid>-<time>-<random>.ring``, where the database is a hash of its path. It lies in
+``/dev/shm`` (memory that outlives the process), in a directory of this user's. Where there is no such memory, or too
+little, it lies beside the database, in the directory of the spool; but only on file systems that write in place. (On
+the others even an allocated page may find the disk full when it is written again, which would kill the process:
+SIGBUS.)
 
 Its owner holds a POSIX record lock on it. Such a lock goes when the process closes *any* descriptor of the file, and
 does not keep the process itself out. So this module knows which rings are in use here, and opens none of them again.
@@ -32,9 +33,7 @@ import stat
 import struct
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -49,28 +48,33 @@ except ImportError:  # Windows, where a ring would need other locks
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "FLAGS",
     "FRAME",
     "FRAME_BYTES",
+    "HEAD",
     "HEADER",
+    "LENGTH_AND_CRC",
+    "MAGIC",
+    "OWNER_AT",
+    "PROGRESS",
+    "SLOTS",
     "SPREAD",
     "STEP_BYTES",
     "STORED",
-    "Frame",
+    "VERSION",
+    "WRAP",
     "RingOwner",
     "allocate",
     "checksum",
     "create_ring_file",
-    "delete_orphans",
     "describe_place",
     "directories",
     "directory_identity",
     "find_rings",
     "give_back",
     "next_position",
-    "owned",
-    "read_frames",
-    "read_owner",
-    "read_progress",
+    "own_directories",
+    "take",
     "write_progress",
 ]
 
@@ -87,19 +91,14 @@ SPREAD = 2_654_435_761  # Knuth's multiplier: neighbours get checksums that diff
 WRAP = 0xFFFFFFFF  # as a length: the next frame lies at the start of the ring
 STORED = 1 << 63  # in a sequence: what this record says was in the database before it came into the ring
 MADV_POPULATE_WRITE = 23  # Linux 5.14, madvise(2); the mmap module has no name for it
-_MAGIC = b"trcring\0"
-_HEAD = struct.Struct("<8sIQ")
-_PROGRESS = struct.Struct("<QQQ")
-_SLOTS = (64, 128)
-_OWNER_AT = 256
-_LENGTH_AND_CRC = struct.Struct("<II")
-_FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
+MAGIC = b"trcring\0"
+HEAD = struct.Struct("<8sIQ")
+PROGRESS = struct.Struct("<QQQ")
+SLOTS = (64, 128)
+OWNER_AT = 256
+LENGTH_AND_CRC = struct.Struct("<II")
+FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
 _WRITES_IN_PLACE = {"ext2", "ext3", "ext4", "xfs", "tmpfs"}
-_ORPHANED_AFTER = 24 * 3600.0  # seconds
-_SEEN_ORPHANED = 1.0  # as time of modification: it was seen without its database's directory
-
-Content = bytes | mmap.mmap
-"""Of a ring, from its start; what was never written may be missing at the end."""
 
 _in_use: set[str] = set()
 """The rings that this process writes, or is taking over."""
@@ -123,25 +122,6 @@ class RingOwner(msgspec.Struct, frozen=True):
     directory: tuple[int, int] | None = None
 
 
-class Frame(msgspec.Struct, gc=False):
-    """Where a record lies in the content of a ring.
-
-    The sequence is that of the record's first writing; a frame that was carried forward keeps it. A ring may hold ten
-    thousands of frames; as the garbage collector does not see them, they cause no collections.
-    """
-
-    sequence: int
-    begin: int
-    end: int
-
-
-class Progress(NamedTuple):
-    """How far the owner came: frames before position `tail` are not needed, those up to `committed` are stored."""
-
-    tail: int
-    committed: int
-
-
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
@@ -153,7 +133,7 @@ def directories(database: Path) -> list[Path]:
     return [SHARED_MEMORY / f"tracer-{os.geteuid()}", beside] if SHARED_MEMORY.is_dir() else [beside]
 
 
-def _own_directories(database: Path) -> list[Path]:
+def own_directories(database: Path) -> list[Path]:
     """Return those of the `directories` that are there, and are this user's."""
     return [directory for directory in directories(database) if _is_own(directory)]
 
@@ -176,10 +156,13 @@ def directory_identity(database: Path) -> tuple[int, int] | None:
 
 
 def find_rings(database: Path) -> list[Path]:
-    """Return the rings of this database, of living and of dead processes."""
+    """Return the rings of this database, of living and of dead processes; those of one process as they were made.
+
+    The end of a span may be in a later ring than its start.
+    """
     prefix = f"{_hash_of(database)}-"
     found: list[Path] = []
-    for directory in _own_directories(database):
+    for directory in own_directories(database):
         with contextlib.suppress(OSError):
             names = sorted(entry.name for entry in os.scandir(directory) if entry.name.endswith(".ring"))
             found += [directory / name for name in names if name.startswith(prefix)]
@@ -200,12 +183,12 @@ def create_ring_file(database: Path, owner: ProcessRow, size: int) -> tuple[Path
     Raises:
         OSError: There is no room for a ring, or no directory of this user's.
     """
-    name = f"{_hash_of(database)}-{owner.pid}-{os.urandom(6).hex()}.ring"
+    name = f"{_hash_of(database)}-{owner.pid}-{time.time_ns():016x}-{os.urandom(4).hex()}.ring"
     described = RingOwner(owner, str(database), directory_identity(database))
     failures = []
     for directory in directories(database):
         path = directory / name
-        _take(path)
+        take(path)
         try:
             _make_private(directory)
             return (path, *_create(path, _size_for(directory, size), described))
@@ -215,7 +198,7 @@ def create_ring_file(database: Path, owner: ProcessRow, size: int) -> tuple[Path
     raise OSError("; ".join(failures) or "rings need file locks and allocation, which this system lacks")
 
 
-def _take(path: Path) -> bool:
+def take(path: Path) -> bool:
     with _in_use_lock:
         if str(path) in _in_use:
             return False
@@ -231,7 +214,7 @@ def give_back(path: Path) -> None:
 
 def _create(path: Path, size: int, owner: RingOwner) -> tuple[int, mmap.mmap]:
     unfinished = path.with_suffix(".new")  # nobody takes it over before it is locked and complete
-    descriptor = os.open(unfinished, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(unfinished, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(descriptor, HEADER + size)
@@ -243,11 +226,11 @@ def _create(path: Path, size: int, owner: RingOwner) -> tuple[int, mmap.mmap]:
         os.close(descriptor)
         raise
     encoded = msgspec.msgpack.encode(owner)
-    _LENGTH_AND_CRC.pack_into(memory, _OWNER_AT, len(encoded), zlib.crc32(encoded))
-    start = _OWNER_AT + _LENGTH_AND_CRC.size
+    LENGTH_AND_CRC.pack_into(memory, OWNER_AT, len(encoded), zlib.crc32(encoded))
+    start = OWNER_AT + LENGTH_AND_CRC.size
     memory[start : start + len(encoded)] = encoded
     write_progress(memory, 1, 0, 0)
-    _HEAD.pack_into(memory, 0, _MAGIC, VERSION, size)
+    HEAD.pack_into(memory, 0, MAGIC, VERSION, size)
     os.rename(unfinished, path)
     return descriptor, memory
 
@@ -314,144 +297,14 @@ def describe_place(database: Path, size: int) -> str:
     raise OSError("there is no room for a crash ring in shared memory, nor beside the database")
 
 
-def delete_orphans(database: Path) -> None:
-    """Delete the rings of dead processes whose database can't come back: its directory was gone a day ago, and is now.
-
-    They take memory as long as the machine runs: a test that was killed leaves one.
-    """
-    for directory in _own_directories(database):
-        with contextlib.suppress(OSError):
-            for entry in list(os.scandir(directory)):
-                if entry.stat().st_ctime > time.time() - _ORPHANED_AFTER:
-                    continue
-                if entry.name.endswith(".ring"):
-                    _delete_if_orphaned(Path(entry.path))
-                elif entry.name.endswith(".new"):  # its owner was killed as it made it
-                    os.unlink(entry.path)
-
-
-def _delete_if_orphaned(path: Path) -> None:
-    with owned(path) as content:
-        owner = None if content is None else read_owner(content)
-        if owner is None or os.path.isdir(os.path.dirname(owner.database)):
-            return
-        if path.stat().st_mtime == _SEEN_ORPHANED:
-            path.unlink(missing_ok=True)
-        else:
-            os.utime(path, (_SEEN_ORPHANED, _SEEN_ORPHANED))  # and its ctime is now
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def owned(path: Path) -> Iterator[bytes | None]:
-    """Yield the content of a ring whose owner is gone, and which nobody else is taking over; None otherwise."""
-    if not _take(path):
-        yield None
-        return
-    try:
-        with _locked(path) as content:
-            yield content
-    finally:
-        give_back(path)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bytes | None]:
-    try:
-        descriptor = os.open(path, _FLAGS)
-    except OSError:
-        yield None
-        return
-    try:
-        yield _read(descriptor) if _is_free(descriptor) else None
-    finally:
-        os.close(descriptor)
-
-
-def _is_free(descriptor: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    found = os.fstat(descriptor)
-    # Without links somebody has just taken it over.
-    return bool(found.st_nlink) and found.st_uid == os.geteuid() and found.st_size > HEADER
-
-
-def _read(descriptor: int) -> bytes:
-    """Return what was written. Read, not mapped: to look at a page without memory would take some, or be a SIGBUS."""
-    end = os.lseek(descriptor, 0, os.SEEK_HOLE)
-    return os.pread(descriptor, end, 0)
-
-
-def read_owner(content: Content) -> RingOwner | None:
-    """Return whose ring it is; None if it is of another version, or garbage."""
-    if len(content) < HEADER:
-        return None
-    magic, version, size = _HEAD.unpack_from(content, 0)
-    if magic != _MAGIC or version != VERSION or size + HEADER < len(content):
-        return None
-    length, crc = _LENGTH_AND_CRC.unpack_from(content, _OWNER_AT)
-    start = _OWNER_AT + _LENGTH_AND_CRC.size
-    encoded = content[start : min(start + length, HEADER)]
-    if zlib.crc32(encoded) != crc:
-        return None
-    try:
-        return msgspec.msgpack.decode(encoded, type=RingOwner)
-    except msgspec.MsgspecError:
-        return None
-
-
-def read_progress(content: Content) -> Progress:
-    """Return how far the owner came."""
-    best, progress = -1, Progress(0, 0)
-    for slot in _SLOTS:
-        packed = content[slot : slot + _PROGRESS.size]
-        (crc,) = struct.unpack_from("<I", content, slot + _PROGRESS.size)
-        number, tail, committed = _PROGRESS.unpack(packed)
-        if zlib.crc32(packed) == crc and number > best:
-            best, progress = number, Progress(tail, committed)
-    return progress
+# --- progress and frames ----------------------------------------------------------------------------------------------
 
 
 def write_progress(memory: mmap.mmap, number: int, tail: int, committed: int) -> None:
     """Note how far the owner came, beside the note before: a kill in the middle leaves that one."""
-    slot = _SLOTS[number % 2]
-    packed = _PROGRESS.pack(number, tail, committed)
-    memory[slot : slot + _PROGRESS.size + 4] = packed + struct.pack("<I", zlib.crc32(packed))
-
-
-def read_frames(content: bytes) -> Iterator[Frame]:
-    """Yield the frames from the tail on, each once, as they lie there."""
-    _, _, size = _HEAD.unpack_from(content, 0)
-    position = start = read_progress(content).tail
-    view, seen = memoryview(content), set()
-    while position - start < size:
-        offset = position % size
-        if size - offset < FRAME_BYTES:
-            position += size - offset
-            continue
-        if HEADER + offset + FRAME_BYTES > len(content):
-            break
-        length, crc, sequence = FRAME.unpack_from(content, HEADER + offset)
-        if not sequence:  # nothing was ever written here
-            break
-        if length == WRAP:
-            if crc != checksum(0, position, sequence):
-                break
-            position += size - offset
-            continue
-        begin = HEADER + offset + FRAME_BYTES
-        if length > size - offset - FRAME_BYTES:
-            break
-        if crc != checksum(zlib.crc32(view[begin : begin + length]), position, sequence):
-            break
-        if sequence not in seen:  # it may have been carried forward before its owner was killed
-            seen.add(sequence)
-            yield Frame(sequence, begin, begin + length)
-        position = next_position(position, length)
+    slot = SLOTS[number % 2]
+    packed = PROGRESS.pack(number, tail, committed)
+    memory[slot : slot + PROGRESS.size + 4] = packed + struct.pack("<I", zlib.crc32(packed))
 
 
 def checksum(crc: int, position: int, sequence: int) -> int:

@@ -10,13 +10,14 @@ They are fed to an assembler again, and what it makes of them, which is stored a
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from itertools import accumulate
+from operator import attrgetter
 from pathlib import Path
 
 import anyio
@@ -29,18 +30,19 @@ from tracer.assembly.assembler import Assembler, Hooks
 from tracer.capture.records import Record, SpanChunk, SpanEnded, SpanStarted, TraceUpdated, decode, subject
 from tracer.interpret import decode_json, encode_value
 from tracer.interpret.cost import Prices
-from tracer.pipeline._ring_file import (
-    STORED,
+from tracer.pipeline._left_rings import (
+    Content,
     Frame,
     delete_orphans,
-    directory_identity,
-    find_rings,
     owned,
+    read_content,
     read_frames,
     read_owner,
     read_progress,
 )
+from tracer.pipeline._ring_file import STORED, directory_identity, find_rings
 from tracer.pipeline._time_slices import Slices
+from tracer.pipeline._write_behind import WriteBehind
 from tracer.pipeline.spool import find_spool_files, owned_spool_file, read_spool_file
 from tracer.pipeline.throttle import Throttle
 from tracer.store.base import Batch, SpanRow, Store
@@ -49,7 +51,8 @@ __all__ = ["Adoption", "Reading", "find_left"]
 
 logger = logging.getLogger("tracer")
 
-BATCH_RECORDS, BATCH_BYTES = 256, 1024 * 1024  # read, or written, until the event loop has its turn again
+BATCH_RECORDS, BATCH_BYTES = 1_024, 2 * 1024 * 1024  # written in one transaction
+TURN_RECORDS = 64  # read, or assembled, until the event loop has its turn again
 INTERVAL = 1.0  # seconds between two looks for files, if readers ask for them
 PATIENCE = 10.0  # seconds that a reader waits at most for what dead processes left
 
@@ -68,8 +71,8 @@ def find_left(database: Path) -> list[Path]:
         with owned_spool_file(path) as descriptor:
             left += [path] if descriptor is not None else []
     for path in find_rings(database):
-        with owned(path) as content:
-            left += [path] if content is not None else []
+        with owned(path) as descriptor:
+            left += [path] if descriptor is not None else []
     return left
 
 
@@ -171,55 +174,68 @@ async def _adopt_spool_file(store: Store, path: Path) -> int:
 class _Left(Frame, gc=False):
     """A record of a dead process's ring: of which kind it is, and to which span it belongs.
 
-    Each is decoded when its turn has come, and only if it is needed.
+    Each is decoded when its turn has come, and only if it is needed. `place` says when that is.
     """
 
     kind: type[Record]
     span_id: str
+    place: float = 0
 
-    def is_after(self, committed: int) -> bool:
-        """Its record is not in the database yet."""
-        return committed < self.sequence < STORED
+
+_sequence: Callable[[_Left], int] = attrgetter("sequence")
 
 
 async def _adopt_ring(store: Store, path: Path, reading: Callable[[], Reading], offer: Callable[[], None]) -> int:
-    with owned(path) as content:
-        if content is None:
+    with owned(path) as descriptor:
+        if descriptor is None:
             return 0
-        owner = read_owner(content)
+        owner = read_owner(descriptor)
         if owner is None:
             _tell(path, "it is of another version of tracer, or garbage")
             return 0
         assert store.path is not None
         if owner.directory is not None and owner.directory != directory_identity(store.path):
             return 0  # the same path, but in another container
-        left = _starts_first(await _read_ring(content, offer))
+        content = read_content(descriptor, offer)
+        left = _starts_first(await _read_ring(content, offer), offer)
+        offer()
         committed = max(read_progress(content).committed, await store.taken_over(path.name))
-        waiting = [one for one in left if one.is_after(committed)]
+        waiting, stored = _split(left, committed, offer)
         if waiting:
             assembler = Assembler(owner.process)
             hooks, assembler.prices = reading()
             feeder = _Feeder(content, assembler, hooks, offer)
-            known = await _feed_stored(store, [one for one in left if not one.is_after(committed)], feeder)
-            await _write_each(store, _batches(path.name, waiting, feeder), known)
+            known = await _feed_stored(store, stored, feeder)
+            await _write_all(path.name, waiting, feeder, partial(_complete_and_write, store, known))
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - of memory
     await store.forget_source(path.name)
     return len(waiting)
 
 
-async def _read_ring(content: bytes, offer: Callable[[], None]) -> list[_Left]:
+def _split(left: list[_Left], committed: int, offer: Callable[[], None]) -> tuple[list[_Left], list[_Left]]:
+    """Return the records that are not in the database yet, and those that are."""
+    waiting: list[_Left] = []
+    stored: list[_Left] = []
+    for one in left:
+        (waiting if committed < one.sequence < STORED else stored).append(one)
+        offer()
+    return waiting, stored
+
+
+async def _read_ring(content: Content, offer: Callable[[], None]) -> list[_Left]:
     """Return what the ring holds. What is no record belongs to no span; it is kept, so that it is counted."""
     left = []
     for number, frame in enumerate(read_frames(content)):
-        kind, span_id = _subject(content[frame.begin : frame.end])
-        left.append(_Left(frame.sequence, frame.begin, frame.end, kind, span_id))
+        begin, end = frame.begin, frame.end
+        kind, span_id = _subject(content[begin:end])
+        left.append(_Left(frame.sequence, begin, end, kind, span_id))
         offer()
-        if number % BATCH_RECORDS == 0:
+        if number % TURN_RECORDS == 0:
             await anyio.lowlevel.checkpoint()
     return left
 
 
-def _subject(encoded: bytes) -> tuple[type[Record], str]:
+def _subject(encoded: bytes | memoryview) -> tuple[type[Record], str]:
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return subject(encoded)
     return TraceUpdated, ""
@@ -237,7 +253,7 @@ def _tell(path: Path, reason: object) -> None:
 class _Feeder:
     """Feeds an assembler what was left. What only the owner's memory had counts as lost."""
 
-    def __init__(self, content: bytes, assembler: Assembler, hooks: Hooks, offer: Callable[[], None]) -> None:
+    def __init__(self, content: Content, assembler: Assembler, hooks: Hooks, offer: Callable[[], None]) -> None:
         self._content = content
         self._assembler = assembler
         self._hooks = hooks
@@ -300,42 +316,39 @@ async def _feed_stored(store: Store, stored: list[_Left], feeder: _Feeder) -> di
     return known
 
 
-def _batches(source: str, waiting: list[_Left], feeder: _Feeder) -> Iterator[Batch]:
-    """Yield what the waiting records amount to, for spans that ended as well as for those still open."""
+async def _write_all(
+    source: str, waiting: list[_Left], feeder: _Feeder, write: Callable[[Batch], Awaitable[None]]
+) -> None:
+    """Write what the waiting records amount to, for spans that ended as well as for those still open."""
     gaps: Counter[str] = Counter()  # reads of streams that were too large for the ring
-    # The least sequence among the last one, the last two, …: starts may have been put before others.
-    least = list(accumulate((one.sequence for one in reversed(waiting)), min))
-    last, size, records = max(one.sequence for one in waiting), 0, 0
-    for left, one in zip(range(len(waiting) - 1, -1, -1), waiting, strict=True):
-        feeder.feed(one, gaps)
-        size, records = size + one.end - one.begin, records + 1
-        if not left or records >= BATCH_RECORDS or size >= BATCH_BYTES:
-            batch = feeder.take_batch()
-            batch.sources[source] = least[left - 1] - 1 if left else last
-            size = records = 0
-            yield batch
+    least = _least_from(waiting)
+    reached = size = records = 0
+    async with WriteBehind(write) as writing:
+        for number, one in enumerate(waiting, 1):
+            feeder.feed(one, gaps)
+            size, records, reached = size + one.end - one.begin, records + 1, max(reached, one.sequence)
+            if number % TURN_RECORDS == 0:
+                await anyio.lowlevel.checkpoint()
+            # How far the ring is stored is one number. So a batch goes on until all before it in the ring is in it.
+            is_full = records >= BATCH_RECORDS or size >= BATCH_BYTES
+            if number == len(waiting) or (is_full and least[number] > reached):
+                batch = feeder.take_batch()
+                batch.sources[source] = reached
+                size = records = 0
+                await writing.put(batch)
+                await anyio.lowlevel.checkpoint()  # it begins
 
 
-async def _write_each(store: Store, batches: Iterator[Batch], known: dict[str, Span | None]) -> None:
-    """Write each batch while the next one is assembled: in their order, one at a time.
+def _least_from(waiting: list[_Left]) -> list[int]:
+    """Return for each place the least sequence from there on: starts may have been put before others."""
+    least = list(accumulate(map(_sequence, reversed(waiting)), min))
+    least.reverse()
+    return least
 
-    Whoever cancels this waits for the batch that is being written: nobody else may have the ring before it is known
-    whether that batch is committed.
-    """
-    writing: asyncio.Future[None] | None = None
-    try:
-        for batch in batches:
-            if writing is not None:
-                await asyncio.shield(writing)
-            await _complete(store, batch, known)
-            writing = asyncio.ensure_future(store.write(batch))
-            await anyio.lowlevel.checkpoint()  # it begins
-        if writing is not None:
-            await asyncio.shield(writing)
-    finally:
-        if writing is not None:
-            with anyio.CancelScope(shield=True):
-                await asyncio.gather(writing, return_exceptions=True)
+
+async def _complete_and_write(store: Store, known: dict[str, Span | None], batch: Batch) -> None:
+    await _complete(store, batch, known)
+    await store.write(batch)
 
 
 async def _complete(store: Store, batch: Batch, known: dict[str, Span | None]) -> None:
@@ -371,7 +384,7 @@ def _merge(row: SpanRow, stored: Span) -> None:
         row.outputs = encode_value(stored.outputs)
 
 
-def _starts_first(left: list[_Left]) -> list[_Left]:
+def _starts_first(left: list[_Left], offer: Callable[[], None]) -> list[_Left]:
     """Return them by sequence, but the start of each span before its other records.
 
     A start that found the ring busy was written later than they.
@@ -380,14 +393,13 @@ def _starts_first(left: list[_Left]) -> list[_Left]:
     for one in left:
         if one.kind is not SpanStarted and one.sequence < first.get(one.span_id, STORED):
             first[one.span_id] = one.sequence
-
-    def place(one: _Left) -> float:
-        sequence = one.sequence
-        if one.kind is not SpanStarted:
-            return sequence
-        return min(sequence, first.get(one.span_id, sequence + 1) - 0.5)
-
-    return sorted(left, key=place)
+        offer()
+    for one in left:
+        one.place = one.sequence
+        if one.kind is SpanStarted:
+            one.place = min(one.place, first.get(one.span_id, one.place + 1) - 0.5)
+        offer()
+    return sorted(left, key=attrgetter("place"))
 
 
 def _count_losses(record: Record, gaps: Mapping[str, int]) -> None:

@@ -30,7 +30,8 @@ _blocks: ContextVar[bool] = ContextVar("tracer_blocks", default=False)
 async def wait(future: concurrent.futures.Future[R], timeout: float | None = None, *, withdraw: bool = True) -> R:
     """Wait for a worker's answer: on asyncio (any loop), on trio, or blocking under `blocking`.
 
-    Cancellation (or Ctrl-C) withdraws the question, unless `withdraw` is False: a query that runs for it is stopped.
+    If the question was not asked before, it is asked here. Cancellation (or Ctrl-C) withdraws it, unless `withdraw` is
+    False: a query that runs for it is stopped.
 
     Raises:
         TimeoutError: `timeout` seconds are over.
@@ -38,6 +39,8 @@ async def wait(future: concurrent.futures.Future[R], timeout: float | None = Non
         Exception: The answer, if it is an exception.
     """
     try:
+        if isinstance(future, Answer):
+            future.ask()
         if _blocks.get():
             return _wait_in_thread(future, timeout)
         done = anyio.Event()

@@ -283,9 +283,14 @@ class Pipeline:
         return self.submit(end_ring, barrier=True)
 
     def submit(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> Answer[T]:
-        """Run a coroutine function on the open store in the worker's loop.
+        """Ask a `question` at once. If Ctrl-C comes before its answer is returned, the job may run to its end."""
+        return self.question(job, barrier=barrier).ask()
 
-        With `barrier` it runs after everything that was accepted so far is written.
+    def question(self, job: Callable[[Store], Awaitable[T]], *, barrier: bool) -> Answer[T]:
+        """Return the answer of a coroutine function that runs on the open store in the worker's loop.
+
+        `Answer.ask`, which `bridge.wait` calls, submits it. With `barrier` it runs after everything that was accepted
+        before that is written.
 
         Raises:
             ClosedError: After `stop`.
@@ -303,7 +308,7 @@ class Pipeline:
             await worker.adoption.adopt_for_reader()
             return await job(worker.store)
 
-        return worker.submit(run)
+        return worker.question(run)
 
     def redact(self, text: str) -> str:
         """Apply the hooks to a text that goes to the store without a record. A failure is counted.

@@ -26,6 +26,7 @@ from zlib import crc32
 import msgspec
 
 from tracer.capture.records import Encoded, LargeRecord, SpanChunk, SpanEnded, SpanStarted, TraceUpdated, decode
+from tracer.pipeline._contended import Contended
 from tracer.pipeline._ring_file import (
     FRAME,
     FRAME_BYTES,
@@ -48,8 +49,8 @@ from tracer.store.base import ProcessRow
 
 __all__ = ["Ring", "Ringed", "may_hold_credentials"]
 
-Ringed = tuple["Ring", int, Encoded]
-"""A record in the queue that is in a ring as well, with its sequence there; 0 if it found the ring's lock taken."""
+Ringed = tuple["Ring", int | Contended, Encoded]
+"""A record in the queue that is in a ring as well, with its sequence there."""
 
 # "headers" and "server_url" stand for MCP servers in requests that were cut before they say "mcp".
 _signs = re.compile(rb'"(?:mcp|domain_secrets|api_key|authorization|headers|server_url)"').search
@@ -99,7 +100,7 @@ class Ring:
         self._worth_it_from = 0
         self._kept = 0
         self._withheld: set[bytes] = set()
-        self._contended: deque[bytes] = deque()
+        self._contended: deque[Contended] = deque()
         self.left_out = 0
         self._is_over = False
 
@@ -153,8 +154,10 @@ class Ring:
         """Leave a record that found the lock taken to whoever has it, or takes it next."""
         if self._is_over:
             return False
-        queue.append((self, 0, record))
-        self._contended.append(data)
+        contended = Contended(data)
+        # First, so that nothing newer is before it in the queue but behind it in the ring.
+        queue.append((self, contended, record))
+        self._contended.append(contended)
         return True
 
     @contextlib.contextmanager
@@ -171,21 +174,41 @@ class Ring:
             self._lock.release()
 
     def _write_contended(self) -> None:
-        """Write what found the lock taken. The queue has it without a sequence: see `reached_when_empty`."""
+        """Write what found the lock taken."""
         with contextlib.suppress(IndexError):
             while True:
-                data = self._contended.popleft()
-                self.sequence += 1
-                if not self._write(data, crc32(data), self.sequence):
-                    self.sequence -= 1
-                    self.left_out += 1
+                self._write_late(self._contended.popleft())
+
+    def _write_late(self, contended: Contended) -> None:
+        if contended.sequence is not None:
+            return
+        self.sequence = sequence = self.sequence + 1
+        if self._write(contended.data, crc32(contended.data), sequence):
+            contended.sequence = sequence
+        else:
+            self.sequence -= 1
+            self._leave_out(contended)
+
+    def _leave_out(self, contended: Contended) -> None:
+        contended.sequence = 0
+        self.left_out += 1
+
+    def place(self, contended: Contended) -> int:
+        """Return the sequence of such a record, which the worker has just taken from the queue; 0 if it has none."""
+        if contended.sequence is None:
+            with self._locked(LOCK_PATIENCE if self._stuck_since is None else 0.0) as is_mine:
+                if is_mine:
+                    self._write_late(contended)  # its thread was about to leave it to us
+                else:
+                    self._stuck_since = self._stuck_since or (self.sequence, time.monotonic())
+                    self._leave_out(contended)
+        return contended.sequence or 0
 
     def reached_when_empty(self) -> int:
         """Return how far the ring is stored once the queue, which the caller now empties, has been stored.
 
-        What found the lock taken lies in the queue without its sequence there, so the last item does not tell this.
-        If we did not know it, such records would be stored twice, should nothing be recorded until the process is
-        killed.
+        The last item does not tell this if what found the lock taken was written behind it. If we did not know it,
+        such records would be stored twice, should nothing be recorded until the process is killed.
         """
         with self._locked(LOCK_PATIENCE if self._stuck_since is None else 0.0) as is_mine:
             if not is_mine:
@@ -392,8 +415,8 @@ class Ring:
         elif self._stuck_since is None or self._stuck_since[0] != self.sequence:
             self._stuck_since = (self.sequence, time.monotonic())
         elif time.monotonic() - self._stuck_since[1] > STUCK_AFTER:
-            self.left_out += len(self._contended)
-            self._contended.clear()
+            while self._contended:
+                self._leave_out(self._contended.popleft())
 
     @property
     def is_sound(self) -> bool:

@@ -23,6 +23,8 @@ from tracer.redact import api_keys
 
 __all__ = ["encode_skeleton", "quotes_a_key"]
 
+_SEARCHED = 4_096  # bytes of a failed call's body: a longer one is not searched, but taken for one that quotes a key
+
 
 def encode_skeleton(record: Record, *, hides_names: bool = False) -> bytes:
     """Return an encoded record without content, in which a body counts as lost; empty if nothing would be left.
@@ -42,13 +44,21 @@ def encode_skeleton(record: Record, *, hides_names: bool = False) -> bytes:
 
 def quotes_a_key(record: Record) -> bool:
     """Tell whether an error seems to quote an API key, as some servers do. The worker takes it out, after the ring."""
+    body = b""
     if isinstance(record, SpanUpdated):
         said: object = record.status
+    elif isinstance(record, SpanEnded):
+        said = record.failure
+        has_failed = said is not None and record.http is not None and record.http.status_code >= 400
+        body = record.outputs.data if has_failed and record.outputs is not None else b""
     else:
-        said = record.failure if isinstance(record, SpanEnded | SpanNoted) else None
+        said = record.failure if isinstance(record, SpanNoted) else None
     if said is None:
         return False
+    if len(body) > _SEARCHED:
+        return True
     text = msgspec.json.encode(said).decode()  # with a quotation mark before each text, as keys begin at a word's start
+    text += body.decode("utf-8", "replace")
     return api_keys(text) != text
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import logging
 import threading
@@ -99,7 +100,7 @@ class Worker:
         self._queue = queue
         self._settings = settings
         self._errors = errors
-        self._jobs = Jobs(self.obstacle)
+        self._jobs = Jobs()
         self._starting = threading.Lock()
         self._thread_id: int | None = None
         self._ended = threading.Event()
@@ -146,23 +147,29 @@ class Worker:
             if NO_THREAD_AT_EXIT not in str(error) and why_there_are_none() is None:
                 self._errors.report("the worker could not be started, records stay queued", error)
 
-    def submit(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
-        """Run a coroutine function in the worker's loop, where the store lives.
+    def question(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
+        """Return the answer of a coroutine function that runs in the worker's loop, where the store lives.
 
-        Raises:
+        `Answer.ask` submits it, and raises:
+
             StoreError: The thread could not be started.
             TracerError: Called from the worker's own thread, for example from a ``redact=`` hook.
         """
+        return Answer(functools.partial(self._submit, job), self.obstacle)
+
+    def submit(self, job: Callable[[], Awaitable[T]]) -> Answer[T]:
+        """Ask such a question at once."""
+        return self.question(job).ask()
+
+    def _submit(self, job: Callable[[], Awaitable[T]], answer: Answer[T]) -> None:
         if threading.get_ident() == self._thread_id:
             raise TracerError("tracer's own thread can't wait for itself: call this elsewhere than in a redact= hook")
-        future = self._jobs.add(job)
+        self._jobs.add(job, answer)
         try:
             self.start()
         except RuntimeError as error:
-            future.cancel()
             raise StoreError(f"tracer's worker could not be started: {error}") from error
         self.wake()
-        return future
 
     def wake(self) -> None:
         """Have the worker look at its queue and jobs now. Takes no lock."""
@@ -316,6 +323,8 @@ class Worker:
                 if len(records) >= settings.batch_max_records or self._stopping.is_set():
                     await anyio.lowlevel.checkpoint()
                     continue
+                if self._is_outdated:  # a busy queue may never be found empty
+                    return None
             elif self.writer.can_replay:
                 last_work = time.monotonic()
                 if await self.writer.replay():
@@ -341,7 +350,12 @@ class Worker:
             return not (self._jobs.waiting or self._jobs.running) or self.writer.is_overdue
         if self._jobs.waiting or self._jobs.running:
             return False
-        return is_outdated() or (self._retiring and not self.settler.assembler.open_spans)
+        return self._is_outdated or (self._retiring and not self.settler.assembler.open_spans)
+
+    @property
+    def _is_outdated(self) -> bool:
+        """Greenlets have taken the place of threads, and nobody waits for an answer."""
+        return is_outdated() and not (self._jobs.waiting or self._jobs.running)
 
     async def _tidy(self) -> bool:
         """Let the store do its own upkeep while there is no other work; return whether there is more to do."""

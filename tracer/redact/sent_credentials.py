@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["hide_secrets", "sent_secrets"]
+__all__ = ["hide_in_body", "hide_secrets", "sent_secrets"]
 
 HIDDEN = "[credential]"
 _HEADERS = (
@@ -56,3 +56,12 @@ def hide_secrets(text: str, secrets: list[str]) -> str:
         if secret in text:
             text = text.replace(secret, HIDDEN)
     return text
+
+
+def hide_in_body(body: bytes, secrets: list[str]) -> bytes:
+    """Replace each of the secrets in a body, also where JSON writes its slashes with a backslash."""
+    for secret in secrets:
+        for form in (secret, secret.replace("/", "\\/")):
+            if (sent := form.encode()) in body:
+                body = body.replace(sent, HIDDEN.encode())
+    return body

@@ -70,7 +70,8 @@ def read_choices(body: dict[str, Any], links: MediaLinks) -> Conversation:
 def _choice(choice: dict[str, Any], at: int, count: int, links: MediaLinks) -> Message:
     path: Path = ["outputs", "choices", at]
     if type(choice.get("message")) is dict:
-        message = chat_message({"role": "assistant", **choice["message"]}, [*path, "message"], links)
+        said = {**choice["message"], "role": as_text(choice["message"].get("role")) or "assistant"}
+        message = chat_message(said, [*path, "message"], links)
     else:
         message = Message(role="assistant", parts=read_content(choice.get("text"), links), path=path)
     words = [f"choice {at + 1}"] if count > 1 else []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tracer._exceptions import TraceNotFoundError
-from tracer._models import MODEL_CALL_TYPES, Media, Span, Trace, TraceState
+from tracer._models import MAX_ROWS, MODEL_CALL_TYPES, Media, Span, Trace, TraceState
 from tracer.render._errors import failures
 from tracer.render._find import find_in_trace
 from tracer.render._json_tree import json_tree
@@ -30,7 +30,6 @@ OPEN_SPANS = 200
 MAX_CHARS = 40_000_000
 LONG_PAGE = 1_000  # spans
 SHORT_ID = 8  # hex digits
-LIST_SPANS = 30  # shown of each trace in a list
 FIRST_GROUPS = 3
 """How many boxes of rows a server's page shows at once: more than a screen's worth. The rest come after first paint."""
 
@@ -127,21 +126,15 @@ def render_sides(trace: Trace, span_id: str | None = None, *, base: str = "") ->
     return inputs, outputs
 
 
-def render_list(traces: Sequence[Trace], *, max_chars: int = MAX_CHARS) -> str:
-    """Return a list of traces, each of which can be opened, as a whole document; for notebooks.
+def render_list(traces: Sequence[Trace]) -> str:
+    """Return a row for each trace, for the first hundred at most, as a whole document; for notebooks.
 
     Raises:
         MissingDependencyError: The extra `ui` is not installed.
     """
-    items = []
-    for trace in traces:
-        page = _Page(trace, MediaLinks("", {}), base="", inline=True)
-        chosen = page.choose(None)
-        details = page.details(chosen, most=LIST_SPANS, max_chars=max_chars)
-        items.append((trace, page.render("trace.html", chosen=chosen, **details)))
-        max_chars = max(0, max_chars - len(items[-1][1]))
-    body = environment().get_template("list.html").render(items=items)
-    return _document(f"{len(items)} traces", body)
+    infos = [trace.info for trace in traces[:MAX_ROWS]]
+    body = environment().get_template("list.html").render(infos=infos, count=len(traces))
+    return _document(f"{len(traces)} traces", body)
 
 
 def _document(title: str, body: str) -> str:
@@ -227,7 +220,7 @@ class _Page:
             "span.html", view=view_span(span, self._context), tools=self._tools(span) if self._tools else None
         )
 
-    def details(self, chosen: Span | None, *, most: int = OPEN_SPANS, max_chars: int = MAX_CHARS) -> dict[str, Any]:
+    def details(self, chosen: Span | None, *, max_chars: int = MAX_CHARS) -> dict[str, Any]:
         """Return the spans that go with the tree: the chosen one; in a file, followed by as many as it may have."""
         if chosen is None or not self._inline:
             return {"shown": [(span, self.span(span)) for span in (chosen,) if span], "hidden": [], "left_out": 0}
@@ -241,6 +234,7 @@ class _Page:
                 size += len(pieces[span.span_id][1])
         there = [pieces[span_id] for span_id in self.by_id if span_id in pieces]
         first = pieces[chosen.span_id]
+        most = OPEN_SPANS
         shown = there[:most] if any(span is chosen for span, _ in there[:most]) else [first, *there[: most - 1]]
         open_ids = {span.span_id for span, _ in shown}
         hidden = [piece for piece in there if piece[0].span_id not in open_ids]

@@ -12,10 +12,10 @@ and its dark theme, each in a browser of the other, and in JupyterLab's dark the
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from tracer._models import Media, Trace
+from tracer._models import Media, Trace, TracePage
 from tracer.render._document import render_list, render_trace
 
 __all__ = ["show_list", "show_trace", "trace_file"]
@@ -50,15 +50,14 @@ def show_trace(trace: Trace, *, media: Iterable[Media] = ()) -> str:
     return _frame(page, f"Trace {trace.info.name or trace.info.trace_id}", height, trace.format_tree())
 
 
-def show_list(traces: Sequence[Trace]) -> str:
-    """Return a list of traces as HTML for a notebook's output.
+def show_list(traces: TracePage) -> str:
+    """Return a list of traces as HTML for a notebook's output: a row for each, for the first hundred at most.
 
     Raises:
         MissingDependencyError: The extra `ui` is not installed.
     """
-    lines = "\n".join(trace.format_tree().partition("\n")[0] for trace in traces)
-    height = min(_MOST_PX, 80 + 44 * len(traces) + 320 * bool(traces))
-    return _frame(render_list(traces, max_chars=MAX_CHARS), f"{len(traces)} traces", height, lines)
+    height = min(_MOST_PX, 80 + 44 * len(traces))
+    return _frame(render_list(traces), f"{len(traces)} traces", height, traces.format_list())
 
 
 def trace_file(trace: Trace, path: str | Path | None = None, *, media: Iterable[Media] = ()) -> str:

@@ -133,7 +133,7 @@ def _facts(span: Span, start_ns: int) -> list[tuple[str, str]]:
         ("first token", _seconds(known.get(sc.TIME_TO_FIRST_TOKEN))),
         ("speed", _speed(span)),
         ("tokens", _tokens(span.token_usage)),
-        ("cost", _format.format_cost(span.cost)),
+        ("cost", _format.format_cost(span.cost) + (", charged by the server" if sc.COST_CHARGED in known else "")),
         ("finish", finish_words(known)),
         ("retries", str(known.get(sc.RETRIES) or "")),
         ("request id", str(known.get(sc.REQUEST_ID) or "")),

@@ -43,13 +43,15 @@ BUSY_STEP_MS = 100  # for the worker's connections: a wait inside SQLite can't b
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 """When the write-ahead log has this size or more, it is moved into the database."""
 
-CREATION_PRAGMAS = (
-    f"busy_timeout = {BUSY_STEP_MS}",  # first: the next ones take locks
-    "auto_vacuum = INCREMENTAL",  # works at creation only, before the first page is written
+_WAL = (
+    f"busy_timeout = {BUSY_STEP_MS}",  # first: the next one takes locks, unless the file is in WAL mode already
     "journal_mode = WAL",  # readers don't block the writer; where WAL is not possible, SQLite keeps its slower mode
 )
+# Works only before the first page is written. Later it changes nothing, but takes the write lock all the same: whoever
+# only reads could not open the database while another process migrates it or deletes much.
+CREATION_PRAGMAS = ("auto_vacuum = INCREMENTAL", *_WAL)
 WRITER_PRAGMAS = (
-    *CREATION_PRAGMAS,  # again: another program may have made the file
+    *_WAL,  # again: another program may have made the file
     "synchronous = NORMAL",  # a killed process loses no commit; a power cut may lose the newest
     "checkpoint_fullfsync = ON",  # macOS: otherwise a checkpoint could lose what a durable connection has committed
     f"wal_autocheckpoint = {0 if fcntl else 4_000}",  # see `checkpoint`

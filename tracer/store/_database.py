@@ -194,7 +194,7 @@ class Database:
     async def _open(self) -> None:
         if self._is_connected:
             for thread in self._threads:
-                await thread.revive()
+                thread.revive()
             return
         if self.path is not None and forked_in_use():
             raise StoreError(
@@ -260,7 +260,7 @@ class Database:
     async def _connect_writer(self) -> ConnectionThread:
         path = self.path
         if path is None:
-            return await self._connect(":memory:", WRITER_PRAGMAS)
+            return await self._connect(":memory:", (*CREATION_PRAGMAS, *WRITER_PRAGMAS))
         found = identity(path)
         # This comes before anything is changed: even PRAGMAs would change a newer version's file.
         if (problem := find_problem(path)) is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiosqlite
+from aiosqlite.core import _STOP_RUNNING_SENTINEL as _STOP
 
 from tracer.process.native_threads import new_lock, patched_by, sleep
 from tracer.store._connection import is_interrupted, is_locked
@@ -33,8 +35,9 @@ class ConnectionThread:
     """One SQLite connection and the one thread that uses it, through a gate. Belongs to an event loop's thread.
 
     aiosqlite has no public way to run a function as one call, and a transaction over several of its calls would stay
-    open when its task is cancelled between them. So its internals are used, here and nowhere else (`test_thread`
-    watches them).
+    open when its task is cancelled between them. So of aiosqlite only the thread and its queue are used, here and
+    nowhere else (`tests/test_private_names.py` watches them). Connecting goes the same way as all other work: a thread
+    that has connected for nobody any more can then close its connection and end, even if its event loop is gone.
 
     Where no thread can be had (at the interpreter's exit on Python 3.12, if the machine has none left, or where gevent
     has put greenlets in their place), work runs in the event loop's own thread instead.
@@ -57,9 +60,8 @@ class ConnectionThread:
         self._reading: tuple[_Work[Any], asyncio.Future[None]] | None = None
         self._generation = gate.generation
         self._database = database
-        self._is_abandoned = False
         self._raw: sqlite3.Connection | None = None
-        self._aio: aiosqlite.Connection | None = None
+        self._aio: Any = None  # an `aiosqlite.Connection` that knows of no connection, so it never warns or closes one
 
     async def open(self) -> None:
         """Connect, in autocommit mode.
@@ -68,11 +70,12 @@ class ConnectionThread:
             sqlite3.Error: SQLite failed to open it.
             GoneError: A fork happened meanwhile.
         """
+        self._start_thread()
         try:
-            await self._start(self._connect)
+            await self._finish(_Work(self._connected, self._options, self._was_stopped, lambda _: None))
         except BaseException:
-            self._is_abandoned = True  # the thread may connect only now
-            self._close_in_turn()
+            self._end_thread()  # it may connect only now, and closes then
+            self._aio = None
             raise
 
     @property
@@ -83,17 +86,12 @@ class ConnectionThread:
     @property
     def is_alive(self) -> bool:
         """Its thread lives, or it has none. A debugger or a time-out can kill a thread from outside."""
-        if self._aio is None:
-            return True
-        thread: Any = getattr(self._aio, "_thread", self._aio)  # up to aiosqlite 0.21 the connection is its thread
-        return bool(thread.is_alive())
+        return self._aio is None or bool(_thread_of(self._aio).is_alive())
 
-    async def revive(self) -> None:
+    def revive(self) -> None:
         """Give the connection another thread, if its own is dead."""
-        raw = self._raw
-        if raw is not None and not self.is_alive:
-            self._let_go_of_dead_thread()
-            await self._start(lambda: raw)
+        if not self.is_alive:
+            self._start_thread()
 
     async def run(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -134,12 +132,13 @@ class ConnectionThread:
 
     def stop(self) -> None:
         """Have the read that runs or waits end soon. If its caller still waits for it, the caller gets a GoneError."""
-        if self._reading is None:
-            return
-        work, future = self._reading
+        if self._reading is not None:
+            self._stop_until_ended(*self._reading)
+
+    def _stop_until_ended(self, work: _Work[Any], future: asyncio.Future[None]) -> None:
         if not work.ended and self.is_alive:
             work.stop()
-            asyncio.get_running_loop().call_later(STOP_AGAIN, self.stop)
+            asyncio.get_running_loop().call_later(STOP_AGAIN, self._stop_until_ended, work, future)
         elif not work.ended:
             future.cancel()  # nobody else will end it
 
@@ -158,58 +157,58 @@ class ConnectionThread:
         if self._aio is None:
             work()
             return work.outcome()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        reply = _Reply()
         if reads:
-            self._reading = (work, future)
-        self._aio._tx.put_nowait((future, work))
-        while self.is_alive and not future.done():
-            await asyncio.wait([future], timeout=LOOK_AT_THREAD)
+            self._reading = (work, reply.future)
+        self._aio._tx.put_nowait((reply, work))
+        await self._replied(reply)
         return work.outcome()
 
+    async def _replied(self, reply: _Reply) -> None:
+        while self.is_alive and not reply.future.done():
+            await asyncio.wait([reply.future], timeout=LOOK_AT_THREAD)
+
     async def aclose(self) -> None:
-        """Close the connection and end the thread. Raises only if it is cancelled."""
-        with contextlib.suppress(GoneError, sqlite3.Error):
-            await self.run(lambda _: self._close())
-        if self._aio is not None and self.is_alive:
-            with contextlib.suppress(sqlite3.Error, ValueError):
-                await self._aio.close()
-        elif self._aio is not None:
-            self._let_go_of_dead_thread()
-            self._close_in_turn()
+        """Close the connection and end the thread. Raises only if it is cancelled; both happen all the same."""
+        reply = self._end_thread()
+        if reply is not None:
+            await self._replied(reply)
         self._raw = self._aio = None
 
-    async def _start(self, connector: Callable[[], sqlite3.Connection]) -> None:
+    def _start_thread(self) -> None:
+        self._aio = None
         if patched_by() is None:
             with contextlib.suppress(RuntimeError):  # no new thread can be started
-                self._aio = await aiosqlite.Connection(connector, 64)
-                return
-        self._aio = None
-        connector()
+                aio = aiosqlite.Connection(_nothing, 0)
+                _thread_of(aio).start()
+                self._aio = aio
 
-    def _connect(self) -> sqlite3.Connection:
+    def _end_thread(self) -> _Reply | None:
+        """Have the thread do what waits, close the connection and end; return by what it tells that."""
+        if self._aio is None or not self.is_alive:
+            self._close_in_turn()
+            return None
+        reply = _Reply()
+        self._aio._tx.put_nowait((_Reply(), self._close_in_turn))
+        self._aio._tx.put_nowait((reply, lambda: _STOP))  # up to aiosqlite 0.21, this ends nothing,
+        self._aio._tx.put_nowait(_STOP)  # and from 0.22 on, nobody comes to see this
+        return reply
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """A `_turn` that connects."""
         with self._gate.turn(self._generation):
             # Not bound to this thread, so that a fork can close it. The gate knows whose turn it is.
             self._raw = sqlite3.connect(
                 self._database, isolation_level=None, cached_statements=256, check_same_thread=False
             )
             self._gate.register(self._raw)
-            if self._is_abandoned:
-                self._close()
-                raise GoneError
-            return self._raw
-
-    def _close(self) -> None:
-        if self._raw is not None:
-            self._gate.deregister(self._raw)
-            self._raw.close()
+            yield self._raw
 
     def _close_in_turn(self) -> None:
-        with contextlib.suppress(GoneError, sqlite3.Error), self._gate.turn(self._generation):
-            self._close()
-
-    def _let_go_of_dead_thread(self) -> None:
-        assert self._aio is not None
-        self._aio._connection = None  # otherwise aiosqlite warns, when it is freed, that it was not closed
+        with contextlib.suppress(GoneError, sqlite3.Error), self._turn() as connection:
+            self._gate.deregister(connection)
+            connection.close()
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[sqlite3.Connection]:
@@ -223,6 +222,34 @@ class ConnectionThread:
         if not isinstance(error, sqlite3.OperationalError):
             return not isinstance(error, Exception)  # thrown into the thread from outside
         return is_interrupted(error) or self._gate.interferes(self._generation)
+
+
+class _Reply:
+    """Takes the place of the future by which a thread of aiosqlite tells the loop that a function has ended.
+
+    A future of a loop that is closed would kill the thread, which would then say so on the user's stderr. A reply has
+    nothing to tell there: nobody waits any more.
+
+    Attributes:
+        future: Is done once the function has ended. What came of it is kept by the function itself (`_Work`).
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self._loop.create_future()
+
+    def get_loop(self) -> _Reply:
+        """Return what the thread takes for the future's loop."""
+        return self
+
+    def call_soon_threadsafe(self, *_: object) -> None:
+        """The function has ended, well or badly."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 class _Work(Generic[T]):
@@ -334,3 +361,12 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     with contextlib.suppress(sqlite3.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _thread_of(aio: Any) -> threading.Thread:
+    thread: threading.Thread = getattr(aio, "_thread", aio)  # up to aiosqlite 0.21 the connection is its thread
+    return thread
+
+
+def _nothing() -> Any:
+    """Stands for the function with which aiosqlite would connect."""

@@ -208,7 +208,7 @@ def _value(node: Any) -> _Value:
 
 
 def _number(token: str) -> float | int:
-    return int(token) if len(token) < 20 and not re.search(r"[.eE]", token) else float(token)
+    return int(token) if len(token.lstrip("+-")) < 20 and not re.search(r"[.eE]", token) else float(token)
 
 
 def _unquoted(token: str) -> str:

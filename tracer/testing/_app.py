@@ -95,8 +95,8 @@ class API:
         body = request.json
         if not isinstance(body, dict):
             raise RefusedError("We could not parse the JSON body of your request.")
-        if deployment:
-            body.setdefault("model", deployment)
+        if deployment and body.get("model") is None:
+            body["model"] = deployment
         if not isinstance(body.get("model"), str):
             raise RefusedError("you must provide a model parameter")
         return endpoint(self, body, answer)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Runner
+from agents import Runner, set_tracing_disabled
 from agents.run import AgentRunner
 from agents.tracing import TracingProcessor, add_trace_processor, custom_span, set_trace_processors, trace
 from agents.tracing.processors import BackendSpanExporter, BatchTraceProcessor
@@ -184,15 +184,38 @@ async def test_another_librarys_wrapper_around_ours_survives(provider: Any, clie
         AgentRunner.run = ours  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("how", ["environment", "run"])
-async def test_where_the_sdks_tracing_is_off_only_model_calls_are_seen(
-    provider: Any, client: Any, monkeypatch: pytest.MonkeyPatch, how: str
+@pytest.mark.parametrize("streamed", [False, True], ids=["run", "run_streamed"])
+@pytest.mark.parametrize("how", ["environment", "call", "run", "run as dict"])
+async def test_where_the_sdks_tracing_is_off_a_run_is_one_trace(
+    provider: Any, client: Any, server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, how: str, streamed: bool
 ) -> None:
+    options: Any = config(tracing_disabled=how == "run")
     if how == "environment":
         monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+    elif how == "call":
+        set_tracing_disabled(True)
+    elif how == "run as dict":
+        options = {"tracing_disabled": True}
     tracer.autolog()
-    await Runner.run(weather_agent(client), "Hi", run_config=config(tracing_disabled=how == "run"))
-    assert shape(await only_trace()) == ["AsyncResponses CHAT_MODEL"]
+    agent = weather_agent(client)
+    if streamed:
+        result = Runner.run_streamed(agent, "What is the weather in Oslo?", run_config=options)
+        assert tracer.get_current_active_span() is None
+        async for _ in result.stream_events():
+            pass
+    else:
+        await Runner.run(agent, "What is the weather in Oslo?", run_config=options)
+    found = await only_trace()
+    assert shape(found) == [
+        f"AgentRunner.{'run_streamed' if streamed else 'run'} AGENT",
+        "  AsyncResponses_1 CHAT_MODEL",
+        "  look up UNKNOWN",
+        "  AsyncResponses_2 CHAT_MODEL",
+    ]
+    root = found.data.spans[0]
+    assert root.inputs == "What is the weather in Oslo?"
+    assert "sunny in Oslo" in root.outputs
+    assert str(root.status) == "OK"
     assert tracer.get_current_active_span() is None
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 import threading
 
-from tracer.openai.agents._lazy import ImportHook
 from tracer.openai.agents._options import Options
+from tracer.process.import_hook import ImportHook
 from tracer.process.imports import imported
+from tracer.spans.guard import guarded
 
 __all__ = ["Options", "instrument", "uninstrument"]
 
@@ -66,4 +67,4 @@ def _is_the_sdk() -> bool:
     return hasattr(run, "AgentRunner") and hasattr(tracing, "TracingProcessor")
 
 
-_hook = ImportHook(SDK_MODULE, _wire)
+_hook = ImportHook(SDK_MODULE, guarded(_wire))

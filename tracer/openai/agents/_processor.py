@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
 from agents.tracing import Span, Trace, TracingProcessor, get_current_span, get_current_trace
+from agents.tracing.setup import get_trace_provider
 
 from tracer import _semconv as sc
 from tracer._models import SpanType
@@ -19,7 +20,7 @@ from tracer.capture.text import safe_str
 from tracer.openai.agents._describe import OPERATION, Kind, kind_of, name_of, start_attributes
 from tracer.openai.agents._open import OpenModelSpan, OpenSpan, OpenTurn, inner
 from tracer.openai.agents._options import Options
-from tracer.openai.agents._runs import Run, captures, running_run
+from tracer.openai.agents._runs import Run, captures, read_config, running_run
 from tracer.spans.context import open_current
 from tracer.spans.guard import guarded
 from tracer.spans.live_span import LiveSpan
@@ -47,6 +48,17 @@ class TracerProcessor(TracingProcessor):
         self._open: WeakKeyDictionary[Any, OpenSpan] = WeakKeyDictionary()
         self._by_id: WeakValueDictionary[str, OpenSpan] = WeakValueDictionary()
         self._runs: WeakKeyDictionary[Any, Run] = WeakKeyDictionary()
+
+    def sdk_traces_nothing(self, run_config: Any) -> bool:
+        """Tell whether the SDK's own tracing is disabled: for this run, by ``set_tracing_disabled``, or from outside.
+
+        The provider reads ``OPENAI_AGENTS_DISABLE_TRACING`` at its first use; it is asked to do that now.
+        """
+        if read_config(run_config, "tracing_disabled"):
+            return True
+        provider = get_trace_provider()
+        getattr(provider, "_refresh_disabled_flag", bool)()
+        return bool(getattr(provider, "_disabled", False))
 
     @guarded
     def on_trace_start(self, trace: Trace) -> None:

@@ -1,7 +1,7 @@
 """The runner's own spans: ``AgentRunner.run`` and ``AgentRunner.run_streamed``, with what went in and came out.
 
 The SDK tells its processors neither a run's input nor its result, so the runner's methods are wrapped. The span begins
-with the SDK's first trace or span inside the run, so there is none where the SDK's tracing is disabled.
+with the SDK's first trace or span inside the run; where the SDK's own tracing is disabled, with the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tracer.spans.guard import guarded
 from tracer.spans.live_span import LiveSpan
 from tracer.spans.opening import open_span
 
-__all__ = ["Run", "running_run", "wrap_run", "wrap_run_streamed"]
+__all__ = ["Run", "read_config", "running_run", "wrap_run", "wrap_run_streamed"]
 
 SENSITIVE_VARIABLE = "OPENAI_AGENTS_TRACE_INCLUDE_SENSITIVE_DATA"
 
@@ -33,7 +33,7 @@ class Run:
     """One call of the runner, from the call to the end of its work.
 
     Attributes:
-        span: None until the SDK's first trace or span begins.
+        span: None until the SDK's first trace or span begins, if there is one.
         inputs: The run's input, as it was when the span began.
         around: The span that was current before.
         is_over: It has ended. A task that was started inside may begin a trace later; that trace does not belong to
@@ -43,8 +43,8 @@ class Run:
     """
 
     __slots__ = (
-        "_agent", "_error", "_input", "_name", "_noted", "_result", "around", "inputs", "is_over", "session_id",
-        "span", "withholds",
+        "_agent", "_config", "_error", "_input", "_name", "_noted", "_result", "around", "inputs", "is_over",
+        "session_id", "span", "withholds",
     )  # fmt: skip
 
     def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -52,7 +52,8 @@ class Run:
         self._agent = args[0] if args else kwargs.get("starting_agent")
         self._input = args[1] if len(args) > 1 else kwargs.get("input")
         self._result: Any = None
-        self.withholds = not _includes_sensitive_data(kwargs.get("run_config"))
+        self._config = kwargs.get("run_config")
+        self.withholds = not _includes_sensitive_data(self._config)
         self.session_id = getattr(kwargs.get("session"), "session_id", None)
         self.span: LiveSpan | None = None
         self.inputs: Payload | None = None
@@ -78,15 +79,25 @@ class Run:
         return span
 
     @guarded
+    def open_if_untraced(self, switch: Switch) -> None:
+        """Begin the span now if the SDK will not begin a trace: the run's model calls need a common root."""
+        if switch.options is not None and switch.sdk_traces_nothing(self._config):
+            self.open(switch.options)
+
+    def leave(self) -> None:
+        """The span goes on in a task of its own, and is current no more in this context."""
+        if self.span is not None and current_span.get() is self.span:
+            current_span.set(self.around)
+
+    @guarded
     def close(self, result: Any = None, error: BaseException | None = None, *, cancelled: bool = False) -> None:
         """End the span with the run's result, or with what it raised."""
         self.is_over = True
         span, noted = self.span, self._noted
-        self._agent = self._input = self._error = self._result = None
+        self._agent = self._config = self._input = self._error = self._result = None
         if span is None:
             return
-        if current_span.get() is span:
-            current_span.set(self.around)
+        self.leave()
         if cancelled:
             span.finish(Ending.CANCELLED)
         elif error is not None:
@@ -156,6 +167,10 @@ class Switch(Protocol):
 
     options: Options | None
 
+    def sdk_traces_nothing(self, run_config: Any) -> bool:
+        """Tell whether the SDK's own tracing is disabled, for this run or altogether."""
+        ...
+
 
 @guarded
 def _new_run(switch: Switch, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:
@@ -176,6 +191,7 @@ def wrap_run(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]
         is_over = False
         try:  # Ctrl-C can come anywhere: so all is inside the try, and the clean-up runs twice
             current_run.set(around)
+            around.open_if_untraced(switch)
             result = await running
             _leave(around, before)
             around.close(result)
@@ -204,8 +220,10 @@ def wrap_run_streamed(original: Callable[..., Any], switch: Switch) -> Callable[
         is_over = False
         try:  # as above
             current_run.set(run)
+            run.open_if_untraced(switch)
             result = original(self, *args, **kwargs)
             _leave(run, before)
+            run.leave()
             run.follow(result)
             is_over = True
             return result
@@ -230,10 +248,14 @@ def _raised(run: Run, before: Run | None) -> None:
     run.close(error=sys.exc_info()[1])
 
 
+def read_config(run_config: Any, name: str) -> Any:
+    """Read a field of a ``RunConfig``, which may be a dict or None."""
+    return run_config.get(name) if isinstance(run_config, dict) else getattr(run_config, name, None)
+
+
 def _includes_sensitive_data(run_config: Any) -> bool:
     """Read ``RunConfig.trace_include_sensitive_data``, or its default if there is no ``RunConfig``."""
-    get = run_config.get if isinstance(run_config, dict) else functools.partial(getattr, run_config)
-    given = get("trace_include_sensitive_data", None)
+    given = read_config(run_config, "trace_include_sensitive_data")
     if isinstance(given, bool):
         return given
     return os.environ.get(SENSITIVE_VARIABLE, "true").strip().lower() in ("1", "true", "yes", "on")

@@ -1,4 +1,8 @@
-"""A function that is called once a certain module has been imported, without importing it."""
+"""A function that is called once a certain module has been imported, without importing it.
+
+This file imports nothing of tracer: `tracer/_autorun/sitecustomize.py` loads it by its path, before it is known whether
+the program needs tracer at all.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,6 @@ from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
-
-from tracer.spans.guard import guarded
 
 if TYPE_CHECKING:
     from importlib.abc import Loader  # which imports importlib.resources and tempfile
@@ -20,11 +22,12 @@ class ImportHook:
     """A finder (PEP 451) that finds nothing itself: it lets the other finders find the module, and watches its import.
 
     The import of any other module costs one comparison of names more. The hook is removed after the module's import.
+    The function must not raise.
     """
 
     def __init__(self, name: str, imported: Callable[[], None]) -> None:
         self._name = name
-        self._imported = guarded(imported)
+        self._imported = imported
 
     def add(self) -> None:
         """Begin to watch."""
