@@ -1,8 +1,8 @@
 # /// script
 # dependencies = ["smolagents[openai,litellm]"]
 # ///
-"""What is said of litellm holds for `LiteLLMModel`. `InferenceClientModel` has an HTTP client of its own: expect nothing
-(it was not tried).
+"""What is said of litellm holds for `LiteLLMModel`. `InferenceClientModel` has an HTTP client of its own: expect
+nothing (it was not tried).
 """
 
 from smolagents import CodeAgent, LiteLLMModel, OpenAIModel, ToolCallingAgent
