@@ -2,7 +2,8 @@
 
 ``nox -s tests`` runs the whole suite with each Python, ``nox -s tests-3.12`` with one of them. In the same way,
 ``nox -s tests_openai`` runs ``tests/openai`` with each version of the SDK, ``nox -s 'tests_openai(oldest)'`` with one
-of them. Arguments after ``--`` go to pytest. CI runs a part of both: ``make test-pythons`` and
+of them. ``nox -s tests_beside`` runs ``tests/beside``, where other tracing tools are in the same process. Arguments
+after ``--`` go to pytest. CI runs a part of both: ``make test-pythons`` and
 ``make test-openai-versions``.
 """
 
@@ -50,3 +51,10 @@ def tests_openai(session: nox.Session, version: str) -> None:
     session.install("--editable", ".[cost,redact,search,testing]", *TESTS, *RANGE[version])
     older = [] if version == "newest" else ["--older-sdk"]
     session.run("python", "-m", "pytest", "-q", *older, *(session.posargs or ["tests/openai"]))
+
+
+@nox.session
+def tests_beside(session: nox.Session) -> None:
+    """Run the tests that have other tracing tools in the process: in any order, switched on and off."""
+    session.install("--editable", ".[testing]", *TESTS, "-r", "tests/beside/requirements.txt")
+    session.run("python", "-m", "pytest", "-q", *(session.posargs or ["-n", "2"]), "tests/beside")

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import tracer
+from tests.beside.coverage import find_libraries, parse_rows
 from tracer.testing import FakeOpenAI
 
 ROOT = Path(__file__).parent.parent.parent
@@ -92,15 +93,34 @@ def test_files_that_are_named_exist(page: str) -> None:
     assert missing == []
 
 
-def test_every_yes_in_the_readme_names_a_test_that_exists() -> None:
-    cells = re.findall(r'\[yes\]\((\S+) "(\w+)"\)', (ROOT / "README.md").read_text())
+COVERAGE = ROOT / "docs" / "coverage.md"
+
+
+def test_every_yes_of_the_coverage_page_names_a_test_that_exists() -> None:
+    cells = re.findall(r'\[yes\]\((\S+) "(\w+)"\)', COVERAGE.read_text())
     assert len(cells) > 50
-    missing = [(path, name) for path, name in cells if f"def {name}(" not in (ROOT / path).read_text()]
+    missing = [(path, name) for path, name in cells if f"def {name}(" not in (COVERAGE.parent / path).read_text()]
     assert missing == []
 
 
-def test_no_cell_of_the_readmes_table_says_anything_but_yes() -> None:
-    section = (ROOT / "README.md").read_text().split("## What is traced")[1].split("\n## ")[0]
+def test_no_cell_of_that_table_says_anything_but_yes() -> None:
+    section = COVERAGE.read_text().split("## Calls of the openai package")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|")[1:] for line in section.splitlines() if line.startswith("| ")]
     said = {re.sub(r"\(.*\)", "", cell.strip()) for row in rows if "[yes]" in "".join(row) for cell in row}
     assert said == {"[yes]", ""}
+
+
+def test_each_library_of_the_coverage_page_has_a_program_and_a_version() -> None:
+    libraries, rows = find_libraries(), parse_rows(COVERAGE.read_text())
+    assert rows.keys() == libraries.keys()
+    for title, row in rows.items():
+        tried = re.match(rf"\| `{re.escape(title)}` \d+\.\S+ \(openai \d+\.\S+\) \| \*\*(whole|in part|no)\*\* \|", row)
+        assert tried or "| not tried: " in row, row
+        assert row.endswith(f"| {libraries[title].remark} |") or not tried, f"{title}: {libraries[title].remark}"
+
+
+def test_the_coverage_page_names_the_versions_of_the_other_tools() -> None:
+    pinned = re.findall(r"^([\w-]+)==(\S+)", (ROOT / "tests" / "beside" / "requirements.txt").read_text(), re.MULTILINE)
+    assert len(pinned) == 8
+    page = COVERAGE.read_text()
+    assert [name for name, version in pinned if f"| `{name}` {version} |" not in page] == []

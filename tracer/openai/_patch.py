@@ -25,7 +25,7 @@ from openai._compat import model_copy
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
 from tracer.openai import _older, _websocket
-from tracer.openai._bypasses import find_bypasses, notice_bypass, tell_of_bypasses
+from tracer.openai._bypasses import do_not_suspect, find_bypasses, notice_bypass, tell_of_bypasses
 from tracer.openai._calls import Call, Options, current_call, running_call
 from tracer.openai._kinds import call_class
 from tracer.openai._operations import find_operation
@@ -114,6 +114,7 @@ def _scope(client: Any, request_options: Any, kwargs: Mapping[str, Any], is_asyn
         return watch(client, operation, request_options, options, is_async)
     except Exception:
         report("_scope")
+        do_not_suspect(client)
         return None
 
 
