@@ -141,17 +141,17 @@ def _code_of(func: Any) -> Any:
     return func if inspect.isroutine(func) or inspect.isclass(func) else func.__call__
 
 
-def _name_of(func: Any, code: Any) -> str:
-    if code is not func and inspect.ismethod(code):  # an object with __call__
-        return type(func).__name__
-    return getattr(code, "__name__", None) or type(func).__name__
-
-
 def _full_name(code: Any) -> str:
     """Return module and qualified name of a function, as OpenTelemetry's ``code.function.name`` has them."""
     name = getattr(code, "__qualname__", None) or type(code).__qualname__
     module = getattr(code, "__module__", None)
     return clean_text(f"{module}.{name}" if module else str(name))
+
+
+def _name_of(func: Any, code: Any) -> str:
+    if code is not func and inspect.ismethod(code):  # an object with __call__
+        return type(func).__name__
+    return getattr(code, "__name__", None) or type(func).__name__
 
 
 def _wrapper_for(func: Any, code: Any) -> Callable[[Callable[..., Any], Plan], Callable[..., Any]]:
