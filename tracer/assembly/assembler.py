@@ -14,7 +14,7 @@ import msgspec
 
 from tracer import _semconv as sc
 from tracer._config import Settings
-from tracer._models import MODEL_CALL_TYPES, SpanStatusCode, TraceState
+from tracer._models import MODEL_CALL_TYPES, SpanStatusCode
 from tracer.assembly._counted_responses import CountedResponses
 from tracer.assembly._exception_texts import (
     describe_failure,
@@ -24,7 +24,7 @@ from tracer.assembly._exception_texts import (
 )
 from tracer.assembly._finish_and_status import Outcome, conclude, raised_unseen
 from tracer.assembly._media_rows import take_media, take_media_from_reads
-from tracer.assembly._open_span import Event, OpenSpan, root_of
+from tracer.assembly._open_span import Event, OpenSpan
 from tracer.assembly._payload_views import (
     binary_answer,
     chunk_times,
@@ -38,6 +38,7 @@ from tracer.assembly._payload_views import (
 from tracer.assembly._privacy import Privacy
 from tracer.assembly._response_head import http_attributes
 from tracer.assembly._row_parts import child_row, link_ids, seconds_after
+from tracer.assembly._trace_patches import TracePatches
 from tracer.assembly.counts import AssemblyCounts
 from tracer.capture.limits import MANY_OPEN_SPANS, OPEN_SPANS
 from tracer.capture.records import (
@@ -55,7 +56,7 @@ from tracer.capture.records import (
 )
 from tracer.interpret import ResponseView, encode_value
 from tracer.interpret.cost import Prices, cost_of
-from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow, TracePatch
+from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow
 
 __all__ = ["Assembler", "Hooks"]
 
@@ -65,7 +66,6 @@ Hooks = tuple[Callable[[str], str], ...]
 
 # Looking up an enum member takes 0.1 µs (Python 3.11).
 _SPAN_OK, _SPAN_ERROR = SpanStatusCode.OK, SpanStatusCode.ERROR
-_TRACE_OK, _TRACE_ERROR, _IN_PROGRESS = TraceState.OK, TraceState.ERROR, TraceState.IN_PROGRESS
 
 
 def _ignore(_what: str, _error: Exception) -> None:
@@ -92,7 +92,7 @@ class Assembler:
         self._open: dict[str, OpenSpan] = {}
         self._touched: dict[str, OpenSpan] = {}
         self._batch = Batch(process=process)
-        self._patches: dict[str, TracePatch] = {}
+        self._traces = TracePatches(process.process_id, self._open)
         self._responses = CountedResponses()
         self._handlers: dict[type, Callable[[Any, Hooks], None]] = {
             SpanStarted: self._on_started,
@@ -144,8 +144,8 @@ class Assembler:
             offer()
         batch = self._batch
         self._take_media(batch, offer)
-        batch.traces = list(self._patches.values())
-        self._batch, self._patches = Batch(process=self._process), {}
+        batch.traces = self._traces.take()
+        self._batch = Batch(process=self._process)
         return batch
 
     # --- records --------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Assembler:
             self._give_up(next(iter(self._open)), record.start_ns, hooks)
         if record.body_dropped:
             span.attributes[sc.PAYLOAD_DROPPED] = True
-            self._lose(span, {"bodies": 1})
+            self._traces.lose(span, {"bodies": 1})
 
     def _on_chunk(self, record: SpanChunk, hooks: Hooks) -> None:
         if span := self._touch(record.span_id, hooks):
@@ -186,7 +186,7 @@ class Assembler:
 
     def _lose_event(self, span: OpenSpan) -> None:
         self.counts.events += 1
-        self._lose(span, {"events": 1})
+        self._traces.lose(span, {"events": 1})
 
     def _exception_attributes(self, span: OpenSpan, failure: Failure) -> dict[str, Any]:
         if left_out := left_out_of(failure):
@@ -231,13 +231,7 @@ class Assembler:
 
     def _on_trace_updated(self, record: TraceUpdated, hooks: Hooks) -> None:
         privacy = Privacy(hooks=hooks)
-        patch = self._patch(record.trace_id, record.start_ns)
-        patch.tags.update(privacy.redact(record.tags or {}))
-        patch.metadata.update(privacy.redact(record.metadata or {}))
-        patch.session_id = privacy.redact(record.session_id) or patch.session_id
-        patch.user_id = privacy.redact(record.user_id) or patch.user_id
-        patch.name_override = privacy.redact(record.name) or patch.name_override
-        _tell(patch, privacy, record.state, record.request_preview, record.response_preview)
+        self._traces.update(record, privacy)
         self.counts.redaction_failed += privacy.failures
 
     def _touch(self, span_id: str, hooks: Hooks) -> OpenSpan | None:
@@ -251,46 +245,6 @@ class Assembler:
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
-    def _patch(self, trace_id: str, start_ns: int) -> TracePatch:
-        patch = self._patches.get(trace_id)
-        if patch is None:
-            patch = TracePatch(trace_id=trace_id, process_id=self._process.process_id, start_time_ns=start_ns)
-            self._patches[trace_id] = patch
-        return patch
-
-    def _trace_of(self, span: OpenSpan) -> TracePatch:
-        """Return the patch of a span's trace. If the span stands for the trace, fill the patch from the span."""
-        started = span.started
-        patch = self._patch(started.trace_id, started.start_ns)
-        if started.start_ns < patch.start_time_ns:
-            patch.start_time_ns = started.start_ns
-        if started.experiment is not None:
-            patch.experiment = started.experiment
-            patch.root_span_id = started.span_id
-            patch.true_root = started.parent_id is None
-            patch.name = started.name
-            patch.state = patch.state or _IN_PROGRESS
-            preview = span.preview or (span.asked and span.asked[1])
-            if preview and preview != span.preview_sent:
-                span.preview_sent = preview
-                patch.request_preview = patch.request_preview if patch.is_told else preview
-        return patch
-
-    def _tell_root(self, span: OpenSpan, asked: str) -> None:
-        """Let the root know what a model call below it was asked: the trace's preview if its function has no arguments.
-
-        The call that began first counts.
-        """
-        root, moment = root_of(span, self._open), (span.started.start_ns, asked)
-        if root is not None and root.started.operation is None and (root.asked is None or moment < root.asked):
-            root.asked = moment
-            self._trace_of(root)
-
-    def _lose(self, span: OpenSpan, lost: dict[str, int]) -> None:
-        dropped = self._patch(span.started.trace_id, span.started.start_ns).dropped
-        for kind, count in lost.items():
-            dropped[kind] = dropped.get(kind, 0) + count
-
     def _row(self, span: OpenSpan) -> SpanRow:
         """Return a row with what was known before the span ended. Reads the inputs, but only once."""
         started = span.started
@@ -303,7 +257,7 @@ class Assembler:
             span.touch_attributes()
             span.model, span.preview, span.text = view.model, view.preview, view.text
             if view.preview and started.span_type in MODEL_CALL_TYPES:
-                self._tell_root(span, view.preview)
+                self._traces.tell_root(span, view.preview)
             if payload.truncated:
                 self._count_truncated(span, "inputs", payload.truncated)
         return SpanRow(
@@ -332,7 +286,7 @@ class Assembler:
         if new_chunks and span.privacy.keeps_reads(span.chunks[max(0, span.chunks_written - 1) :]):
             self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, list(new_chunks)))
         span.chunks_written = len(span.chunks)
-        self._trace_of(span)
+        self._traces.add(span)
 
     def _add_ended_rows(self, span: OpenSpan, ended: SpanEnded) -> None:
         events: list[Event] = []
@@ -357,8 +311,8 @@ class Assembler:
         if view is not None and view.children:
             self._batch.spans.extend(child_row(row, child) for child in view.children)
         if ended.lost:
-            self._lose(span, ended.lost)
-        self._end_trace(span, ended, row, view)
+            self._traces.lose(span, ended.lost)
+        self._traces.end(span, ended, row, None if view is None else view.preview)
 
     def _take_media(self, batch: Batch, offer: Callable[[], None]) -> None:
         for row in batch.spans:
@@ -380,7 +334,7 @@ class Assembler:
         row.events = span.all_events()
         self._complete(row, span, ended, None, outcome)
         self._batch.spans.append(row)
-        self._end_trace(span, ended, row, None)
+        self._traces.end(span, ended, row, None)
 
     def _read_outputs(self, span: OpenSpan, ended: SpanEnded) -> tuple[ResponseView | None, str | None]:
         """Read the outputs, and add what the response's head says to the attributes."""
@@ -466,46 +420,7 @@ class Assembler:
             if cost.input is not None:
                 attributes[sc.COST_INPUT], attributes[sc.COST_OUTPUT] = cost.input, cost.output
 
-    def _end_trace(self, span: OpenSpan, ended: SpanEnded, row: SpanRow, view: ResponseView | None) -> None:
-        patch = self._trace_of(span)
-        said = view.preview if view is not None else None
-        if span.started.experiment is not None:
-            patch.state = _TRACE_ERROR if row.status_code is _SPAN_ERROR else _TRACE_OK
-            patch.end_time_ns = row.end_time_ns
-            patch.response_preview = said or patch.response_preview
-        elif sc.JOB_SPAN_ID in span.attributes:  # the poll that saw the end has the answer; the call had none yet
-            patch.response_preview = said
-        elif self._is_in_session(span):
-            patch.request_preview, patch.response_preview = span.preview or patch.request_preview, said
-        if ended.told is not None:
-            _tell(patch, span.privacy, **ended.told)
-
-    def _is_in_session(self, span: OpenSpan) -> bool:
-        """Tell whether a span is a response in a WebSocket session that stands for the trace.
-
-        Such a session has no previews of its own, so the trace takes those of the response.
-        """
-        session = self._open.get(span.started.parent_id or "")
-        if session is None or session.started.experiment is None:
-            return False
-        return (session.started.operation or "").endswith(".session")
-
     def _count_truncated(self, span: OpenSpan, what: str, size: int) -> None:
         self.counts.truncated += 1
         span.cut(what, size)
-        self._lose(span, {"truncated": 1})
-
-
-def _tell(
-    patch: TracePatch,
-    privacy: Privacy,
-    state: str | None = None,
-    request_preview: str | None = None,
-    response_preview: str | None = None,
-) -> None:
-    """Set what the user said of a trace, over what its spans say."""
-    patch.is_told = patch.is_told or request_preview is not None
-    patch.request_preview = privacy.redact(request_preview) or patch.request_preview
-    patch.response_preview = privacy.redact(response_preview) or patch.response_preview
-    if state is not None:
-        patch.state = TraceState(state)
+        self._traces.lose(span, {"truncated": 1})
