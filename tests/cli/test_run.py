@@ -158,8 +158,12 @@ class TestAutolog:
         assert invoke("autolog", "install").out == f"installed {site}/tracer.pth\n"
         assert self.traced(site, environment, "0") == 0
         assert self.traced(site, environment, "1") == 1
+        source = f"import site; site.addsitedir({str(site)!r}); site.addsitedir({str(site)!r})\n{CALL}"
+        program = ("--", sys.executable, "-c", source)
+        assert ended(tracer_run(tmp_path, {**environment, "TRACER_AUTOLOG": "1"}, *program))[0::2] == (0, "")
+        assert len(traces(tmp_path)) == 2
         assert invoke("autolog", "remove", "--json").json == {"removed": f"{site}/tracer.pth"}
-        assert self.traced(site, environment, "1") == 1
+        assert self.traced(site, environment, "1") == 2
         assert invoke("autolog", "remove").code == 0
 
     def test_a_file_that_is_left_behind_does_nothing(

@@ -32,7 +32,7 @@ def _switch_on() -> None:
 
 def _load(name: str, path: Path) -> ModuleType:
     spec: Any = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -40,7 +40,7 @@ def _load(name: str, path: Path) -> ModuleType:
 def _wait_for_openai() -> None:
     if "openai" in sys.modules:
         _switch_on()
-    else:
+    elif "_tracer_import_hook" not in sys.modules:  # `tracer run` where `tracer autolog install` was called, too
         hook = _load("_tracer_import_hook", _HERE.parent / "process" / "import_hook.py")
         hook.ImportHook("openai", _switch_on).add()
 

@@ -7,6 +7,7 @@ the program needs tracer at all.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -28,6 +29,7 @@ class ImportHook:
     def __init__(self, name: str, imported: Callable[[], None]) -> None:
         self._name = name
         self._imported = imported
+        self._asking: set[int] = set()  # threads in which the other finders are being asked
 
     def add(self) -> None:
         """Begin to watch."""
@@ -43,13 +45,22 @@ class ImportHook:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Let the other finders find the module, and arrange that we are told when it has been executed."""
-        if name != self._name:
+        # Another finder may ask all others, too, as wrapt's does, and a second one of ours: that must end somewhere.
+        if name != self._name or (thread := threading.get_ident()) in self._asking:
             return None
+        self._asking.add(thread)
+        try:
+            spec = self._ask_others(name, path, target)
+        finally:
+            self._asking.discard(thread)
+        if spec is not None and spec.loader is not None:
+            spec.loader = cast("Loader", _Loader(spec.loader, self))
+        return spec
+
+    def _ask_others(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
         for finder in list(sys.meta_path):
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = cast("Loader", _Loader(spec.loader, self))
                 return spec
         return None
 
