@@ -73,7 +73,7 @@ EXCEPTION_STACKTRACE = "exception.stacktrace"
 # --- what the conventions lack ------------------------------------------------------------------------------------
 FINISH = "tracer.finish"  # completed | incomplete | failed | cancelled | abandoned
 STREAM = "tracer.request.stream"
-BASE64_VECTORS = "tracer.request.base64_vectors"  # the caller asked for vectors as base64, and got them so
+BASE64_VECTORS = "tracer.request.base64_vectors"  # the caller got vectors as they came, not decoded by the SDK
 PREVIOUS_RESPONSE_ID = "tracer.request.previous_response_id"
 MCP_SERVER_LABEL = "tracer.mcp.server_label"  # of a tool call that OpenAI ran on an MCP server
 MCP_APPROVAL_REQUESTS = "tracer.mcp.approval_requests"  # [{"id", "name", "arguments", "server_label"}] to be approved

@@ -108,6 +108,28 @@ def test_a_wrong_setting_does_not_keep_the_program_from_running(environment: dic
     assert "TRACER_SAMPLE_RATE must be a number" in err
 
 
+@pytest.mark.parametrize("own", ["import sys; sys.exit(9)", "autolog = None"])
+def test_a_module_of_the_users_that_is_called_tracer_is_not_imported(
+    own: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "tracer.py").write_text(own)
+    (tmp_path / "app.py").write_text(CALL)
+    code, out, err = ended(tracer_run(tmp_path.parent, environment, str(tmp_path / "app.py")))
+    assert (code, out[:4]) == (0, "argv")
+    assert err == (
+        "tracing could not be switched on; the program runs without it: the module `tracer` of this program is another "
+        "one\n"
+    )
+
+
+def test_a_relative_uri_is_meant_from_where_the_command_is_called(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    source = f"import os; os.chdir('deep')\n{CALL}"
+    arguments = ("--uri", "sqlite:///run.db", "--", sys.executable, "-c", source)
+    assert ended(tracer_run(tmp_path, environment, *arguments))[0] == 0
+    assert len(traces(tmp_path)) == 1
+
+
 def test_a_server_is_traced_and_gets_its_signals(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "service.py").write_text(
         "import openai\n"

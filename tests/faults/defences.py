@@ -116,7 +116,7 @@ DEFENCES = (
         16,
         "a dropped stream ends its span",
         "tracer/openai/_stream.py",
-        "        self._end(Ending.COLLECTED)\n",
+        "makes one queue append.\n        self._end(Ending.COLLECTED)\n",
         "        pass\n",
     ),
     Defence(

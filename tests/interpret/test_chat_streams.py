@@ -408,3 +408,15 @@ def test_content_that_is_a_json_object_is_rebuilt_and_found():
     assert message(chunks)["content"] == fruit
     view = view_of(chunks, done=True)
     assert view.preview == view.text == '{"fruit":"quince","count":3}'
+
+
+def read_blank(chunks):
+    return interpret_stream("chat", sse(chunks))
+
+
+def test_a_chunk_with_a_blank_head_that_brings_an_error_or_a_message_is_part_of_the_answer() -> None:
+    blank = {"id": "", "object": ""}
+    failed = read_blank([{**blank, "choices": [{"index": 0, "delta": {}, "error": {"message": "Upstream lost"}}]}])
+    assert (failed.finish, failed.error) == ("failed", "Upstream lost")
+    whole = {**blank, "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}}]}
+    assert b"Hi" in read_blank([whole]).outputs

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from typing import Any
 
 import pytest
 
@@ -435,3 +437,28 @@ def test_an_answer_that_is_only_a_picture_has_the_preview_of_a_picture():
     said = {"type": "message", "content": [{"type": "output_text", "text": "Here it is."}]}
     assert responses(picture, said).preview == "Here it is."
     assert responses({**picture, "result": None}).preview is None
+
+
+@pytest.mark.parametrize("operation", ["chat", "responses", "completions"])
+@pytest.mark.parametrize("body", [b"null", b'"Service unavailable"', b"[]", b"42", b"true"], ids=bytes.decode)
+def test_json_that_is_no_object_is_no_answer(operation: str, body: bytes) -> None:
+    view = interpret_response(operation, body, content_type="application/json")
+    assert view.finish == "failed"
+    assert view.error == "the server answered with application/json, which is no answer of this API"
+
+
+@pytest.mark.parametrize(
+    ("body", "finish"),
+    [
+        ({"status": "abort"}, "failed"),
+        ({"status": "FAILED"}, "failed"),
+        ({"status": "CANCELLED"}, "cancelled"),
+        ({"incomplete_details": {"reason": "max_output_tokens"}}, "incomplete"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "network_error"}}, "failed"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "incomplete"),
+        ({"status": "COMPLETED"}, "completed"),
+    ],
+    ids=str,
+)
+def test_other_words_for_how_a_response_ended(body: dict[str, Any], finish: str) -> None:
+    assert interpret_response("responses", json.dumps({"output": [], **body}).encode()).finish == finish

@@ -6,6 +6,7 @@ import builtins
 import json
 import logging
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -323,7 +324,7 @@ def test_hasattr_tells_the_truth() -> None:
         lambda: mlflow.start_span(""),
         lambda: mlflow.set_trace_tag("0" * 32, "a", "b"),
         lambda: mlflow.set_experiment(None),
-        lambda: mlflow.set_tracking_uri("nonsense://"),
+        lambda: mlflow.set_tracking_uri("sqlite:nonsense"),
         lambda: mlflow.trace(sampling_ratio_override=2),
         lambda: mlflow.start_span(log_level="LOUD"),
         lambda: mlflow.log_assessment("0" * 32, "x"),  # type: ignore[arg-type]
@@ -344,3 +345,13 @@ def test_tracking_uris_of_ones_own(tmp_path: Any) -> None:
 def test_every_name_is_there() -> None:
     assert [name for name in mlflow.__all__ if not hasattr(mlflow, name)] == []
     assert [name for name in mlflow.entities.__all__ if not hasattr(mlflow.entities, name)] == []
+
+
+@pytest.mark.parametrize("uri", ["http://localhost:5000", "databricks", "file:///tmp/mlruns", Path("mlruns")], ids=str)
+def test_a_tracking_uri_that_only_mlflow_has_is_told_and_left(uri: Any, tracer_log: list[logging.LogRecord]) -> None:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    assert mlflow.get_tracking_uri() == before
+    [record] = tracer_log
+    assert "tracer has no tracking server" in record.getMessage()
+    tracer_log.clear()

@@ -92,7 +92,37 @@ def wrap(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+def global_wrapper(client: Any, *args: Any, **kwargs: Any) -> Any:
+    return FOUND["request"](client, *args, **kwargs)
+
+
+FOUND: dict[str, Any] = {}
+
+
+class Patcher:
+    found: Any
+
+    @staticmethod
+    def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+        return Patcher.found(client, *args, **kwargs)
+
+
 class TestOneSpan:
+    @pytest.mark.parametrize("place", ["a global", "a class"])
+    async def test_below_a_wrapper_that_keeps_the_method_elsewhere(
+        self, clean: None, caller: Caller, place: str
+    ) -> None:
+        """The tool is switched off while we are on, and puts back what it found."""
+        owner = sdk.AsyncAPIClient if caller.is_async else sdk.SyncAPIClient
+        FOUND["request"] = Patcher.found = owner.request
+        owner.request = global_wrapper if place == "a global" else Patcher.request  # type: ignore[assignment]
+        tracer.autolog()
+        await caller.chat()
+        assert said(await only_span()) == "You said: Hi"
+        owner.request = FOUND["request"]  # type: ignore[method-assign]
+        await caller.chat()
+        assert len(await traces()) == 2
+
     async def test_below_a_wrapper_on_the_class(self, clean: None, caller: Caller, wrap: Any) -> None:
         owner = openai.AsyncOpenAI if caller.is_async else openai.OpenAI
         undo = wrap_attribute(owner, wrap)

@@ -17,7 +17,7 @@ import pytest
 import tracer
 from tests.openai.calling import CHAT, Caller, collect, finish, only_span, only_trace, said, traces
 from tests.openai.test_endings import described
-from tests.sdk import READ_FAILED, READ_TIMED_OUT
+from tests.sdk import READ_FAILED, READ_TIMED_OUT, httpx2
 from tracer import _semconv as sc
 from tracer.testing import FakeOpenAI, Reply, reply
 from tracer.testing._wire import Payload
@@ -301,7 +301,7 @@ async def read_response(caller: Caller) -> None:
 )
 async def test_a_compressed_stream_that_is_damaged_is_a_failure(caller: Caller, read: Any, events: list[Any]) -> None:
     caller.server.enqueue(compressed(*events, rest=GARBAGE))
-    with pytest.raises((openai.APIConnectionError, *READ_FAILED)):
+    with pytest.raises((openai.APIConnectionError, httpx2.DecodingError, *READ_FAILED)):
         await read(caller)
     trace = await only_trace()
     [span] = trace.data.spans
@@ -317,7 +317,7 @@ async def test_a_compressed_stream_that_is_damaged_is_a_failure(caller: Caller, 
 async def test_a_stream_that_only_claims_to_be_compressed_is_a_failure(caller: Caller) -> None:
     plain = WORDS.with_headers({"content-encoding": "gzip"})
     caller.server.enqueue(plain)
-    with pytest.raises((openai.APIConnectionError, *READ_FAILED)):
+    with pytest.raises((openai.APIConnectionError, httpx2.DecodingError, *READ_FAILED)):
         await read_all(caller)
     assert finish(await only_span()) == "failed"
 

@@ -71,6 +71,35 @@ def test_beside_a_finder_that_asks_all_others(first: bool) -> None:
     assert told == [NAME]
 
 
+class Old:
+    """A finder from before PEP 451, as some libraries still carry along; Python passes over it."""
+
+    def find_module(self, name: str, path: Any = None) -> Any: ...
+
+
+class Broken:
+    """A finder that fails, as it does without us."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name == NAME:
+            raise RuntimeError("broken")
+
+
+def test_a_finder_that_can_not_be_asked_is_passed_over() -> None:
+    told: list[str] = []
+    ImportHook(NAME, lambda: told.append(NAME)).add()
+    sys.meta_path.insert(1, Old())  # type: ignore[arg-type]
+    assert importlib.import_module(NAME).VALUE == 7
+    assert told == [NAME]
+
+
+def test_a_finder_that_fails_does_so_as_without_us() -> None:
+    ImportHook(NAME, lambda: None).add()
+    sys.meta_path.insert(1, Broken())
+    with pytest.raises(RuntimeError, match=r"^broken$"):
+        importlib.import_module(NAME)
+
+
 def test_a_module_that_is_not_there_is_not_found() -> None:
     ImportHook("module_that_is_nowhere", lambda: None).add()
     ImportHook("module_that_is_nowhere", lambda: None).add()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+import tracer
 from tests.processes.script import LIMIT, assert_intact, needs, query, run_bare, states
 from tests.scripted_store import eventually
 from tracer.testing import FakeOpenAI
@@ -160,7 +161,14 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def questions(directory: Path) -> list[str]:
-    """What was asked in those calls that are stored completely."""
+    """What was asked in those calls that are stored completely.
+
+    Some servers end their workers by a signal, as uvicorn does with ``--workers``. Whoever reads takes over what such a
+    worker left in its crash ring.
+    """
+    tracer.set_tracking_uri(f"sqlite:///{directory}/t.db")
+    tracer.sync.search_traces(max_results=1)
+    assert tracer.sync.flush()
     return sorted(query(directory, "SELECT inputs ->> '$.messages[0].content' FROM spans WHERE finish = 'completed'"))
 
 

@@ -23,11 +23,19 @@ _HERE = Path(__file__).resolve().parent
 
 def _switch_on() -> None:
     try:
+        spec = importlib.util.find_spec("tracer")
+        if spec is None or spec.origin is None or Path(spec.origin).resolve().parent != _HERE.parent:
+            _report("the module `tracer` of this program is another one")
+            return
         import tracer
 
         tracer.autolog()
-    except Exception:
-        logging.getLogger("tracer").exception("tracing could not be switched on; the program runs without it")
+    except Exception as error:
+        _report(error)
+
+
+def _report(reason: object) -> None:
+    logging.getLogger("tracer").error("tracing could not be switched on; the program runs without it: %s", reason)
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -56,7 +64,7 @@ def _run_the_hidden_one() -> None:
 
 try:
     _wait_for_openai()
-except Exception:
-    logging.getLogger("tracer").exception("tracing could not be switched on; the program runs without it")
+except Exception as error:
+    _report(error)
 if __name__ == "sitecustomize":
     _run_the_hidden_one()

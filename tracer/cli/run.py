@@ -14,6 +14,7 @@ from tracer import _autorun
 from tracer._exceptions import StoreError
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import print_json
+from tracer.store.uri import MEMORY_URI, parse_uri, sqlite_path
 
 __all__ = ["autolog", "run"]
 
@@ -42,11 +43,17 @@ def run(context: click.Context, module: str | None, command: tuple[str, ...], as
     if program is None:
         raise click.ClickException(f"there is no program {given[0]!r} to run")
     if context.get_parameter_source("uri") is click.core.ParameterSource.COMMANDLINE:
-        os.environ["TRACER_TRACKING_URI"] = uri
+        os.environ["TRACER_TRACKING_URI"] = _absolute(uri)
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(_DIRECTORY), *([before] if before else [])])
     sys.stdout.flush()
     os.execv(program, given)
+
+
+def _absolute(uri: str) -> str:
+    """Return a URI that stays the same database when the program changes its directory."""
+    checked = parse_uri(uri)
+    return checked if checked == MEMORY_URI else f"sqlite:///{sqlite_path(checked).absolute()}"
 
 
 @click.group()

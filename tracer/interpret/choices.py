@@ -202,7 +202,7 @@ class ChoiceStream:
 
 
 def _is_told(choice: dict[str, Any]) -> bool:
-    return bool(choice.get("finish_reason")) or _has_content(choice)
+    return bool(choice.get("finish_reason") or choice.get("error") or choice.get("message")) or _has_content(choice)
 
 
 def _has_content(choice: dict[str, Any]) -> bool:

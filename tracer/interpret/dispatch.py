@@ -147,19 +147,26 @@ def interpret_response(
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
     if reader.answer and not truncated and view.finish != "failed":
-        _refuse_no_answer(reader.answer, read, content_type, view)
+        _refuse_no_answer(reader.answer, value if read.readable else None, content_type, view)
     return view
 
 
-def _refuse_no_answer(answer: tuple[str, ...], read: Body, content_type: str | None, view: ResponseView) -> None:
-    """Mark a body as failed that is no answer, whatever the HTTP status says: the SDK returns it all the same."""
-    if not read.readable:
-        kind = (content_type or "").partition(";")[0].strip() or "text"
-        view.finish, view.error = "failed", f"the server answered with {kind}, which is no answer of this API"
-    elif type(read.value) is dict:
-        refusal = describe_refusal(read.value, answer)
+def _refuse_no_answer(answer: tuple[str, ...], value: Any, content_type: str | None, view: ResponseView) -> None:
+    """Mark a body as failed that is no answer, whatever the HTTP status says: the SDK returns it all the same.
+
+    Args:
+        answer: See `Operation`.
+        value: The body, if it is JSON.
+        content_type: The HTTP header.
+        view: Is marked.
+    """
+    if type(value) is dict:
+        refusal = describe_refusal(value, answer)
         if refusal is not None:
             view.finish, (view.error, view.error_type) = "failed", refusal
+    else:
+        kind = (content_type or "").partition(";")[0].strip() or "text"
+        view.finish, view.error = "failed", f"the server answered with {kind}, which is no answer of this API"
 
 
 def _read_response_body(decode: Callable[[bytes], dict[str, Any]], body: bytes) -> Body:

@@ -23,6 +23,7 @@ PREVIEW_CHARS = 300  # more than a line of a list shows; each trace stores two p
 TEXT_CHARS = 16_000
 
 _LONGEST_WORD = 512  # a shorter text is never taken for base64
+_LONGEST_FOUND = 8_192  # nobody looks for a single word above it, and the index would hold it twice once it is deleted
 
 # Fields that hold the words of a message's parts: text, input_text, output_text, summary_text, refusal, audio, file, …
 _PART_TEXTS = ("text", "refusal", "transcript", "content", "filename")
@@ -135,7 +136,7 @@ def plain_text(value: Any) -> str:
     while pending and room > 0:
         node = pending.pop()
         if isinstance(node, str):
-            if node and not _is_media(node):
+            if node and not _is_media(node) and not (len(node) > _LONGEST_FOUND and node.isalnum()):
                 texts.append(node)
                 room -= len(node) + 1
         elif isinstance(node, dict):

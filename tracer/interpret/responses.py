@@ -11,6 +11,7 @@ from tracer.interpret._views import RequestView, ResponseView
 from tracer.interpret.choices import describe_error, read_head
 from tracer.interpret.citations import read_citations
 from tracer.interpret.cost import billed_searches
+from tracer.interpret.finish_reasons import read_reason
 from tracer.interpret.hosted import hosted_calls
 from tracer.interpret.images import picture_preview
 from tracer.interpret.item_times import ItemTimes
@@ -131,7 +132,8 @@ def read_thoughts(output: list[dict[str, Any]]) -> list[str]:
     return [text for item in items if (text := content_text(item.get("content")) or content_text(item.get("summary")))]
 
 
-_FAILED = frozenset({"aborted", "error", "errored", "expired", "failed"})  # compatible servers have more words for it
+# Compatible servers have more words than the API.
+_FAILED = frozenset({"abort", "aborted", "error", "errored", "expired", "failed"})
 _CANCELLED = frozenset({"canceled", "cancelled"})
 
 
@@ -143,11 +145,14 @@ def _read_status(body: dict[str, Any], view: ResponseView) -> None:
     if view.finish is not None:
         return
     reason = as_text(as_dict(body.get("incomplete_details")).get("reason"))
-    if status == "incomplete" or (status == "completed" and reason):
+    word = status.lower() if type(status) is str else None
+    if reason is not None and read_reason(reason)[0] in ("failed", "cancelled"):
+        view.finish, view.error = read_reason(reason)
+    elif word == "incomplete" or (word in (None, "completed") and reason):
         view.finish, view.error = "incomplete", f"the response is incomplete: {reason or 'no reason given'}"
-    elif type(status) is str and status in _FAILED:
+    elif word in _FAILED:
         view.finish, view.error = "failed", "the response failed without saying why"
-    elif type(status) is str and status in _CANCELLED:
+    elif word in _CANCELLED:
         view.finish, view.error = "cancelled", "the response was cancelled"
     elif status is not None or "output" in body:
         view.finish = "completed"

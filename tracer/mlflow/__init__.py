@@ -10,6 +10,7 @@ Thin on purpose: each function calls one of `tracer`'s. Reading blocks, as in ML
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tracer
@@ -125,20 +126,21 @@ def set_experiment(experiment_name: str | None = None, experiment_id: str | None
 
 
 @raises_mlflow
-def set_tracking_uri(uri: str) -> None:
+def set_tracking_uri(uri: str | Path) -> None:
     """Say where traces go: `tracer.set_tracking_uri`.
 
-    There is no tracking server: for ``http://…`` a warning is logged, and traces go on to where they went.
+    There is no tracking server: for anything but ``sqlite:…`` and ``memory://`` (``http://…``, ``databricks``, a
+    directory) a warning is logged, and traces go on to where they went.
     """
-    if str(uri).startswith(("http://", "https://")):
+    if not str(uri).startswith(("sqlite:", "memory:")):
         logger.warning(
             "tracer.mlflow.set_tracking_uri(%r): tracer has no tracking server; traces go to %s, and `tracer ui` shows "
             "them",
-            uri,
+            str(uri),
             tracer.get_tracking_uri(),
         )
         return
-    tracer.set_tracking_uri(uri)
+    tracer.set_tracking_uri(str(uri))
 
 
 def __getattr__(name: str) -> Any:

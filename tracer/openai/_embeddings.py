@@ -1,6 +1,7 @@
 """Embeddings: whether the caller got the vectors as floats, or as the base64 that the server sent.
 
-The SDK asks for base64 by itself, since that is shorter, and decodes it. A caller who asks for base64 gets it as it is.
+The SDK asks for base64 by itself, since that is shorter, and decodes it. A caller who asks for base64, or for what
+compatible servers have beside it (``base64_int8``), gets it as it is; so does one who makes the request by hand.
 The requests are the same, so only the SDK's parser of the response tells the two apart.
 """
 
@@ -18,7 +19,7 @@ from tracer.openai._operations import Operation
 
 __all__ = ["EmbeddingsCall"]
 
-PARAMETER, BASE64 = "encoding_format", "base64"
+PARAMETER, FLOAT = "encoding_format", "float"
 
 
 class EmbeddingsCall(Call):
@@ -28,7 +29,8 @@ class EmbeddingsCall(Call):
 
     def __init__(self, client: Any, operation: Operation, request_options: Any, *rest: Any) -> None:
         body = request_options.json_data
-        if isinstance(body, Mapping) and body.get(PARAMETER) == BASE64 and not _decodes(request_options.post_parser):
+        wanted = body.get(PARAMETER) if isinstance(body, Mapping) else None  # the SDK itself always names one
+        if wanted != FLOAT and not _decodes(request_options.post_parser):
             operation = _as_base64(operation)
         super().__init__(client, operation, request_options, *rest)
 

@@ -15,7 +15,8 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import CellType, CodeType, FunctionType, MethodType
+from itertools import islice
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 __all__ = ["Patch", "Redirect", "Replacement", "find_function", "held_by", "leads_to"]
@@ -99,7 +100,9 @@ def find_function(owner: type, name: str) -> FunctionType | None:
     """Return the SDK's own function behind a method, also if other libraries have wrapped it; None if there is none."""
     package = owner.__module__.partition(".")[0]
     for found in held_by(owner.__dict__.get(name)):
-        if type(found) is not FunctionType or found.__code__.co_freevars or found.__name__ != name:
+        if type(found) is not FunctionType or found.__code__.co_freevars:
+            continue
+        if found.__code__.co_name != name or found.__qualname__ != f"{owner.__qualname__}.{name}":
             continue
         if str(found.__globals__.get("__name__")).partition(".")[0] == package:  # `functools.wraps` copies `__module__`
             return found
@@ -129,6 +132,7 @@ def _parts(held: Any) -> Iterator[Any]:
         yield from (_content(cell) for cell in held.__closure__ or ())
         yield from held.__defaults__ or ()
         yield from (held.__kwdefaults__ or {}).values()
+        yield from _named(held)
     elif isinstance(held, (classmethod, staticmethod)):
         yield held.__func__
     elif type(held) is MethodType:
@@ -137,6 +141,18 @@ def _parts(held: Any) -> Iterator[Any]:
         yield from (held.func, *held.args, *held.keywords.values())
     elif callable(held) and not isinstance(held, type):  # an object with `__call__`, as those of wrapt
         yield from (getattr(held, "__wrapped__", None), *getattr(held, "__dict__", {}).values())
+
+
+def _named(function: FunctionType) -> Iterator[Any]:
+    """Yield the globals that a function names, and what it may take from those that are classes, modules and dicts."""
+    names = function.__code__.co_names
+    for name in names:
+        found = function.__globals__.get(name)
+        yield found
+        if isinstance(found, dict):
+            yield from islice(found.values(), MAX_OBJECTS)
+        elif isinstance(found, (type, ModuleType)):
+            yield from (vars(found).get(other) for other in names)
 
 
 def _content(cell: CellType) -> Any:

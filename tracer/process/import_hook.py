@@ -51,6 +51,8 @@ class ImportHook:
         self._asking.add(thread)
         try:
             spec = self._ask_others(name, path, target)
+        except Exception:  # of another finder: the import system asks it next, and raises the same
+            return None
         finally:
             self._asking.discard(thread)
         if spec is not None and spec.loader is not None:
@@ -59,7 +61,8 @@ class ImportHook:
 
     def _ask_others(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
         for finder in list(sys.meta_path):
-            spec = None if finder is self else finder.find_spec(name, path, target)
+            find_spec = None if finder is self else getattr(finder, "find_spec", None)  # very old ones have none
+            spec: ModuleSpec | None = None if find_spec is None else find_spec(name, path, target)
             if spec is not None:
                 return spec
         return None
