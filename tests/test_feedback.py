@@ -13,7 +13,7 @@ import tracer
 from tests.store.old_files import undo_version_9
 from tests.store.rows import simple, trace_id
 from tracer.store import TraceQuery, open_store
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 from tracer.testing import FakeClock, isolated
 
 NOWHERE = "f" * 32

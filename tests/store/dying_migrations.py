@@ -25,12 +25,12 @@ from tests.store.old_files import make_old_file, rows_of, words_of
 from tests.store.rows import simple, trace_id
 from tracer.pipeline.worker import import_modules
 from tracer.process.native_threads import sleep
-from tracer.store import _thread as thread_module
 from tracer.store import open_store
-from tracer.store import sqlite as store_module
-from tracer.store._schema import SCHEMA_VERSION, migrate
-from tracer.store._text import index_text
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite import _thread as thread_module
+from tracer.store.sqlite import store as store_module
+from tracer.store.sqlite._schema import SCHEMA_VERSION, migrate
+from tracer.store.sqlite._text import index_text
+from tracer.store.sqlite.store import SqliteStore
 
 FRAME = 4_120  # bytes: a page in the write-ahead log, with its header
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.store.rows import SECOND, START
-from tracer.store._connection import CREATION_PRAGMAS, create_file
-from tracer.store._schema import _MIGRATIONS, APPLICATION_ID, _statements
+from tracer.store.sqlite._connection import CREATION_PRAGMAS, create_file
+from tracer.store.sqlite._schema import _MIGRATIONS, APPLICATION_ID, _statements
 
 TRACES = 12
 

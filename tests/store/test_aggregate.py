@@ -13,9 +13,10 @@ import pytest
 
 from tracer._exceptions import ConfigurationError
 from tracer._models import Feedback, SpanStatusCode, TraceState
-from tracer.store import TraceQuery, _aggregate, _sample
-from tracer.store._aggregate import _percentile
-from tracer.store.sqlite import SqliteStore
+from tracer.store import TraceQuery
+from tracer.store.sqlite import _aggregate, _sample
+from tracer.store.sqlite._aggregate import _percentile
+from tracer.store.sqlite.store import SqliteStore
 from tracer.store.summaries import Facets, Overview
 
 from .rows import SECOND, START, batch, patch, query_plan, simple, span, span_id, trace_id

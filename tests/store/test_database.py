@@ -17,12 +17,13 @@ import aiosqlite
 import pytest
 
 from tracer._exceptions import TransientStoreError
-from tracer.store import TraceQuery, _gate, _thread, open_store
-from tracer.store._connection import transaction
-from tracer.store._database import Database
-from tracer.store._gate import Gate, GoneError
-from tracer.store._schema import migrate
-from tracer.store.sqlite import SqliteStore
+from tracer.store import TraceQuery, open_store
+from tracer.store.sqlite import _gate, _thread
+from tracer.store.sqlite._connection import transaction
+from tracer.store.sqlite._database import Database
+from tracer.store.sqlite._gate import Gate, GoneError
+from tracer.store.sqlite._schema import migrate
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import simple
 

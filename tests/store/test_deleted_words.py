@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tracer.store import open_store
-from tracer.store._upkeep import vacuum
 from tracer.store.base import TraceQuery
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite._upkeep import vacuum
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import batch, patch, query_plan, simple, span, span_id, started, trace_id
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tracer._exceptions import ConfigurationError
 from tracer._models import _MLFLOW_ALIASES, Feedback, SpanStatusCode, TraceState
 from tracer.store import TraceQuery
-from tracer.store._regexp import checked_pattern, install
-from tracer.store.filter import parse_filter
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite._regexp import checked_pattern, install
+from tracer.store.sqlite.filter import parse_filter
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import SECOND, START, batch, patch, running, simple, span, span_id, trace_id
 
@@ -346,7 +346,7 @@ def test_without_lark_the_message_names_the_extra() -> None:
     script = """
 import sys
 sys.modules["lark"] = None
-from tracer.store.filter import parse_filter
+from tracer.store.sqlite.filter import parse_filter
 try:
     parse_filter("name = 'x'")
 except ImportError as error:

@@ -17,7 +17,7 @@ from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
 from tracer.store import TraceQuery, open_store
 from tracer.store.base import Batch
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 from tracer.testing import FakeOpenAI
 
 

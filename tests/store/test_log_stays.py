@@ -14,7 +14,7 @@ import pytest
 from tracer._exceptions import TransientStoreError
 from tracer.store import open_store
 from tracer.store.base import TraceQuery
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import simple
 
@@ -41,7 +41,7 @@ def no_descriptors() -> Iterator[None]:
 
 @pytest.fixture
 def moves_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer.store.sqlite.CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr("tracer.store.sqlite.store.CHECKPOINT_BYTES", 1)
 
 
 def log_size(path: Path) -> int:

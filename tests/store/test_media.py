@@ -12,8 +12,8 @@ from tests.store.old_files import TRACES, make_old_file
 from tests.store.rows import batch, patch, simple, span, span_id, started, trace_id
 from tracer import MediaNotFoundError
 from tracer.store import Batch, MediaRow, TraceQuery, open_store
-from tracer.store._schema import SCHEMA_VERSION
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite._schema import SCHEMA_VERSION
+from tracer.store.sqlite.store import SqliteStore
 
 LARGE = bytes(range(256)) * 40_000  # 10 MB
 

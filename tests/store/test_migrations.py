@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.old_files import make_old_file
-from tracer.store._schema import SCHEMA_VERSION
+from tracer.store.sqlite._schema import SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLED = {0, 1, SCHEMA_VERSION // 2, SCHEMA_VERSION - 1}

@@ -17,9 +17,9 @@ import pytest
 
 from tracer._models import TraceState
 from tracer.store import ProcessRow, TraceQuery, current_process, open_store
-from tracer.store._connection import create_file
 from tracer.store.process import is_alive
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite._connection import create_file
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import batch, running, simple, started, trace_id
 

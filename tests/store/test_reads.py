@@ -14,12 +14,13 @@ import anyio
 import pytest
 
 from tracer._exceptions import ReadTimeoutError
-from tracer.store import TraceQuery, _gate, open_store
-from tracer.store._connection import transaction
-from tracer.store._database import Database
-from tracer.store._readers import READERS, SEARCHES
-from tracer.store._schema import migrate
-from tracer.store.sqlite import SqliteStore
+from tracer.store import TraceQuery, open_store
+from tracer.store.sqlite import _gate
+from tracer.store.sqlite._connection import transaction
+from tracer.store.sqlite._database import Database
+from tracer.store.sqlite._readers import READERS, SEARCHES
+from tracer.store.sqlite._schema import migrate
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import simple
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreError
-from tracer.store import _lock, check_uri, make_store, open_store
-from tracer.store._file_problem import Kind, find_problem, identity, is_damage
-from tracer.store._lock import exclusive
-from tracer.store._rescue import leave, move_aside, set_free
+from tracer.store import check_uri, make_store, open_store
 from tracer.store.base import ChunkRow, MediaRow, TraceQuery
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite import _lock
+from tracer.store.sqlite._file_problem import Kind, find_problem, identity, is_damage
+from tracer.store.sqlite._lock import exclusive
+from tracer.store.sqlite._rescue import leave, move_aside, set_free
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import START, batch, running, simple, span_id, started, trace_id
 

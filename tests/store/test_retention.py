@@ -13,9 +13,9 @@ import pytest
 
 from tracer._models import Feedback
 from tracer.store import TraceQuery, open_store
-from tracer.store._deletion import choose_expired
 from tracer.store.base import Batch, MediaRow, ProcessRow, Retention
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite._deletion import choose_expired
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import SECOND, batch, patch, running, simple, span, span_id, trace_id
 

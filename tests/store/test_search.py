@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tracer._exceptions import ConfigurationError, TraceNotFoundError
 from tracer._models import TraceState
 from tracer.store import TraceQuery, open_store
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import SECOND, START, batch, patch, query_plan, running, simple, span, trace_id
 
@@ -101,7 +101,7 @@ async def test_many_and_few_matches_give_the_same_answer(store: SqliteStore, mon
     await store.write(simple(*range(30), tags={"k": "v"}, model="m", text="word"))
     await store.write(simple(*range(30, 60), tags={"k": "w"}))
     for few in (1_000, 5):
-        monkeypatch.setattr("tracer.store.query._FEW", few)
+        monkeypatch.setattr("tracer.store.sqlite._query._FEW", few)
         cases: tuple[dict[str, Any], ...] = (
             {"tags": {"k": "v"}},
             {"model": "m"},
@@ -119,8 +119,8 @@ async def test_text_in_few_in_many_and_in_most_traces_is_found_alike(
     """Fetched, listed, or probed for: three plans, one result."""
     await store.write(simple(*range(40), text="a common word"))
     await store.write(simple(*range(40, 60), text="another"))
-    monkeypatch.setattr("tracer.store._sql._FEW_SPANS", few)
-    monkeypatch.setattr("tracer.store._sql._MOST_LISTED", most_listed)
+    monkeypatch.setattr("tracer.store.sqlite._sql._FEW_SPANS", few)
+    monkeypatch.setattr("tracer.store.sqlite._sql._MOST_LISTED", most_listed)
     for text in ("word", "wor*", "common word", '"a common"'):
         assert await found(store, text=text) == list(range(39, -1, -1))
         assert await found(store, text=text, order_by="duration asc", max_results=3) == [0, 1, 2]

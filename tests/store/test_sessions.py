@@ -9,9 +9,10 @@ import pytest
 
 from tracer._exceptions import ConfigurationError
 from tracer._models import Feedback, TraceState
-from tracer.store import TraceQuery, _sessions, open_store
-from tracer.store._schema import SCHEMA_VERSION
-from tracer.store.sqlite import SqliteStore
+from tracer.store import TraceQuery, open_store
+from tracer.store.sqlite import _sessions
+from tracer.store.sqlite._schema import SCHEMA_VERSION
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import SECOND, START, batch, query_plan, running, simple, trace_id
 

@@ -16,12 +16,12 @@ import pytest
 from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError, TransientStoreError
 from tracer._models import SpanStatusCode, TraceState
 from tracer.store import ChunkRow, ProcessRow, TraceQuery, check_uri, current_process, open_store
-from tracer.store import _connection as connection_module
-from tracer.store import _thread as thread_module
-from tracer.store._connection import create_file
-from tracer.store._read import read_live_chunks
-from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION, migrate
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite import _connection as connection_module
+from tracer.store.sqlite import _thread as thread_module
+from tracer.store.sqlite._connection import create_file
+from tracer.store.sqlite._read import read_live_chunks
+from tracer.store.sqlite._schema import APPLICATION_ID, SCHEMA_VERSION, migrate
+from tracer.store.sqlite.store import SqliteStore
 
 from .rows import SECOND, START, batch, patch, running, simple, span, span_id, started, trace_id
 
@@ -398,7 +398,7 @@ async def test_a_text_search_indexes_what_was_there_when_it_began(
 
 def test_what_stops_a_migration_is_what_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite rolls back by itself after some errors, such as a full disk; here the script does."""
-    monkeypatch.setattr("tracer.store._schema._MIGRATIONS", ("ROLLBACK;\nSELECT the_cause;\n",))
+    monkeypatch.setattr("tracer.store.sqlite._schema._MIGRATIONS", ("ROLLBACK;\nSELECT the_cause;\n",))
     connection = sqlite3.connect(":memory:", isolation_level=None)
     with pytest.raises(sqlite3.OperationalError, match="the_cause"):
         migrate(connection)
@@ -424,7 +424,7 @@ async def test_text_index_follows_changes_and_reused_keys(store: SqliteStore, pa
 async def test_the_log_is_moved_into_the_database_when_it_grows(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracer.store.sqlite.CHECKPOINT_BYTES", 100_000)
+    monkeypatch.setattr("tracer.store.sqlite.store.CHECKPOINT_BYTES", 100_000)
     for number in range(40):
         await store.write(simple(number, inputs=b'"' + b"x" * 5000 + b'"'))
         assert log_size(path) < 200_000

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tracer.store._gate import Gate
-from tracer.store._thread import ConnectionThread
 from tracer.store.base import StoreOptions
+from tracer.store.sqlite._gate import Gate
+from tracer.store.sqlite._thread import ConnectionThread
 
 PATIENCE = 20.0  # seconds after which something counts as hanging
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tracer._exceptions import ConfigurationError
 from tracer._models import SpanStatusCode
 from tracer.store import TraceQuery
-from tracer.store._text import _PLAIN, _SPAN_WORDS
-from tracer.store._words import match_expression, spaced, trace_id_range
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite._text import _PLAIN, _SPAN_WORDS
+from tracer.store.sqlite._words import match_expression, spaced, trace_id_range
+from tracer.store.sqlite.store import SqliteStore
 
 from .old_files import TRACES, make_old_file, words_of
 from .rows import START, batch, patch, query_plan, simple, span, span_id, trace_id
@@ -175,8 +175,8 @@ async def test_an_id_that_many_have_is_found_alike(
     await store.write(simple(*alike, start_time_ns=START, end_time_ns=START, span_id=span_id(99)))
     await store.write(simple(7, 8, text="of abcdef0123 too"))
     await store.write(simple(9))
-    monkeypatch.setattr("tracer.store.query._FEW", few)
-    monkeypatch.setattr("tracer.store._sql._MOST_LISTED", most_listed)
+    monkeypatch.setattr("tracer.store.sqlite._query._FEW", few)
+    monkeypatch.setattr("tracer.store.sqlite._sql._MOST_LISTED", most_listed)
     assert len(await found(store, "abcdef01")) == 7
 
 

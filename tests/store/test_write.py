@@ -14,9 +14,9 @@ import pytest
 from tracer import _semconv as sc
 from tracer._models import TraceState
 from tracer.store import ChunkRow, ProcessRow, SpanRow
-from tracer.store._schema import migrate
-from tracer.store._write import write_batch
 from tracer.store.base import Batch, LossRow, MediaRow
+from tracer.store.sqlite._schema import migrate
+from tracer.store.sqlite._write import write_batch
 
 from .rows import SECOND, START, batch, patch, running, simple, span, span_id, started, trace_id
 

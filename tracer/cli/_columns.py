@@ -10,7 +10,7 @@ from tracer._format import clean, format_cost, format_duration
 from tracer._models import Trace
 from tracer.cli._format import iso_text, pairs_text, seconds_text, short_text, tokens_text
 from tracer.cli._output import Head, console, is_terminal, status_style
-from tracer.store._sql import did_you_mean
+from tracer.store.sqlite._sql import did_you_mean
 
 if TYPE_CHECKING:
     from rich.text import Text

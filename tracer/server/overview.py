@@ -21,7 +21,7 @@ from tracer.server._listing import View, is_narrowed
 from tracer.server._params import read_query
 from tracer.server._source import store_of
 from tracer.server._templates import render
-from tracer.store._sql import did_you_mean
+from tracer.store.sqlite._sql import did_you_mean
 from tracer.store.summaries import Histogram, ModelSummary, NameSummary, Overview, OverviewPoint
 
 __all__ = ["ROUTES"]

@@ -20,20 +20,20 @@ from tracer._exceptions import (
     TraceNotFoundError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store import _aggregate, _feedback, _interrupted, _sessions
-from tracer.store._carry import Running, put_running, take_running
-from tracer.store._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated, unless_locked
-from tracer.store._database import Database
-from tracer.store._deletion import Expired, choose_expired, delete_expired, delete_traces, has_much_free
-from tracer.store._file_problem import is_damage
-from tracer.store._gate import forked_in_use
-from tracer.store._read import TRACE_COLUMNS, read_live_chunks, read_traces
-from tracer.store._schema import migrate
-from tracer.store._text import count_steps, index_text
-from tracer.store._write import write_batch
 from tracer.store.base import Batch, StoreOptions, TraceQuery
 from tracer.store.process import current_process
-from tracer.store.query import neighbours, search
+from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _sessions
+from tracer.store.sqlite._carry import Running, put_running, take_running
+from tracer.store.sqlite._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated, unless_locked
+from tracer.store.sqlite._database import Database
+from tracer.store.sqlite._deletion import Expired, choose_expired, delete_expired, delete_traces, has_much_free
+from tracer.store.sqlite._file_problem import is_damage
+from tracer.store.sqlite._gate import forked_in_use
+from tracer.store.sqlite._query import neighbours, search
+from tracer.store.sqlite._read import TRACE_COLUMNS, read_live_chunks, read_traces
+from tracer.store.sqlite._schema import migrate
+from tracer.store.sqlite._text import count_steps, index_text
+from tracer.store.sqlite._write import write_batch
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -208,7 +208,7 @@ class SqliteStore:
     async def index_text(self, limit: int = _INDEX_ROWS) -> bool:
         """Add the text of up to `limit` spans to the full-text index; return whether more is left to add.
 
-        Filling it lazily keeps the write path short: see `tracer.store._text`.
+        Filling it lazily keeps the write path short: see `tracer.store.sqlite._text`.
         """
         with self._translated("index"):
             return await self._database.write(index_text, limit)

@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-from tracer.store._gate import GoneError
-from tracer.store._thread import ConnectionThread
+from tracer.store.sqlite._gate import GoneError
+from tracer.store.sqlite._thread import ConnectionThread
 
 __all__ = ["READERS", "SEARCHES", "SUMMARIES", "Readers"]
 

@@ -25,8 +25,8 @@ from tracer._models import (
     TraceState,
     number_model_calls,
 )
-from tracer.store._feedback import feedback_of, with_feedback
-from tracer.store._links import chains
+from tracer.store.sqlite._feedback import feedback_of, with_feedback
+from tracer.store.sqlite._links import chains
 
 __all__ = ["TRACE_COLUMNS", "read_live_chunks", "read_traces"]
 

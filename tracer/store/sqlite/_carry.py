@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, NamedTuple
 
-from tracer.store._connection import transaction
+from tracer.store.sqlite._connection import transaction
 
 __all__ = ["Running", "put_running", "take_running"]
 

@@ -18,7 +18,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 import anyio
 
 from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreError
-from tracer.store._connection import (
+from tracer.store.base import StoreOptions
+from tracer.store.sqlite._connection import (
     CREATION_PRAGMAS,
     READER_PRAGMAS,
     WRITER_PRAGMAS,
@@ -28,14 +29,13 @@ from tracer.store._connection import (
     prepare,
     set_durability,
 )
-from tracer.store._file_problem import Kind, find_problem, identity, is_damage
-from tracer.store._gate import Gate, GoneError, forked_in_use
-from tracer.store._lock import exclusive
-from tracer.store._private import make_private
-from tracer.store._readers import READERS, SEARCHES, SUMMARIES, Readers
-from tracer.store._rescue import OpenedFiles, leave, move_aside, set_free
-from tracer.store._thread import ConnectionThread
-from tracer.store.base import StoreOptions
+from tracer.store.sqlite._file_problem import Kind, find_problem, identity, is_damage
+from tracer.store.sqlite._gate import Gate, GoneError, forked_in_use
+from tracer.store.sqlite._lock import exclusive
+from tracer.store.sqlite._private import make_private
+from tracer.store.sqlite._readers import READERS, SEARCHES, SUMMARIES, Readers
+from tracer.store.sqlite._rescue import OpenedFiles, leave, move_aside, set_free
+from tracer.store.sqlite._thread import ConnectionThread
 from tracer.store.uri import spool_directory
 
 __all__ = ["Database"]

@@ -18,9 +18,10 @@ import msgspec
 
 from tracer._exceptions import ConfigurationError, StoreError
 from tracer._models import USAGE_KEYS, TokenUsage
-from tracer.store._connection import BUSY_TIMEOUT_MS, checkpoint, transaction, translated
-from tracer.store._text import merge_text
-from tracer.store.uri import MEMORY_URI, check_uri, redact_uri, sqlite_path
+from tracer.store.sqlite._connection import BUSY_TIMEOUT_MS, checkpoint, transaction, translated
+from tracer.store.sqlite._text import merge_text
+from tracer.store.sqlite.check import check_uri
+from tracer.store.uri import MEMORY_URI, redact_uri, sqlite_path
 
 __all__ = [
     "Health",

@@ -15,9 +15,9 @@ import random
 import sqlite3
 from typing import Any, NamedTuple
 
-from tracer.store._sql import Condition
 from tracer.store.base import TraceQuery
-from tracer.store.query import _conditions
+from tracer.store.sqlite._query import _conditions
+from tracer.store.sqlite._sql import Condition
 from tracer.store.summaries import Scope
 
 __all__ = ["SIZE", "Sample", "Where", "choose", "in_one_index", "one_row"]

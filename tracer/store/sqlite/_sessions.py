@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tracer._exceptions import ConfigurationError
-from tracer.store._connection import transaction
-from tracer.store._sample import Where, one_row
-from tracer.store._sql import Condition
 from tracer.store.base import TraceQuery
-from tracer.store.query import (
+from tracer.store.sqlite._connection import transaction
+from tracer.store.sqlite._query import (
     _FEW,
     _checked_limit,
     _conditions,
@@ -22,6 +20,8 @@ from tracer.store.query import (
     _newest_key,
     _Token,
 )
+from tracer.store.sqlite._sample import Where, one_row
+from tracer.store.sqlite._sql import Condition
 from tracer.store.summaries import ExperimentSummary, LossSummary, SessionPage, SessionSummary, StorageSummary
 
 __all__ = ["experiments", "losses", "sessions", "storage"]

@@ -5,7 +5,7 @@ SQLite finds the other two by name alone. When somebody renames ``t.db`` while i
 ``t.db-shm`` stay, and whoever then makes a new ``t.db`` takes them for its own: that corrupts both databases
 (https://sqlite.org/howtocorrupt.html sections 1.4 and 2.5). So the names are set free before a new file is opened.
 
-Only one process at a time does this (`tracer.store._lock`). Once it has the lock, it looks again which file the path
+Only one process at a time does this (`_lock`). Once it has the lock, it looks again which file the path
 leads to. Nothing is overwritten. Only indexes, empty logs, and logs of
 deleted databases are deleted.
 """
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracer._exceptions import DamagedStoreError, TransientStoreError
-from tracer.store._file_problem import identity, is_damage, owner_of_damage
-from tracer.store._lock import exclusive
+from tracer.store.sqlite._file_problem import identity, is_damage, owner_of_damage
+from tracer.store.sqlite._lock import exclusive
 
 __all__ = ["OpenedFiles", "damaged_name", "leave", "move_aside", "set_free"]
 

@@ -2,7 +2,7 @@ r"""``filter_string``: MLflow's search grammar (https://mlflow.org/docs/latest/g
 
 ``trace.status = 'ERROR' AND tags.`env.name` = 'prod' AND NOT (duration < 1.5 OR span.name LIKE '%search%')``
 
-The grammar is ``filter.lark``. A field is looked up in `tracer.store._fields` and nowhere else; a value is
+The grammar is ``filter.lark``. A field is looked up in `tracer.store.sqlite._fields` and nowhere else; a value is
 always bound and never becomes SQL text.
 """
 
@@ -14,10 +14,10 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError
-from tracer.store._fields import Field, Unit, find_field
-from tracer.store._regexp import checked_pattern
-from tracer.store._sql import Condition
-from tracer.store._words import folded
+from tracer.store.sqlite._fields import Field, Unit, find_field
+from tracer.store.sqlite._regexp import checked_pattern
+from tracer.store.sqlite._sql import Condition
+from tracer.store.sqlite._words import folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Facets, histograms and overviews of many traces. `tracer.store.summaries` describes the results.
 
-Each question is one or two statements over a sample (`tracer.store._sample`). Each statement answers with one row of
+Each question is one or two statements over a sample (`_sample`). Each statement answers with one row of
 JSON: SQLite groups and sums, and only percentiles are computed here. Errors are few, so they have a sample of their
 own.
 """
@@ -20,11 +20,11 @@ import msgspec
 
 from tracer._exceptions import ConfigurationError
 from tracer._models import TraceInfo, TraceState
-from tracer.store._connection import transaction
-from tracer.store._read import TRACE_COLUMNS, read_traces
-from tracer.store._sample import Sample, Where, choose, in_one_index, one_row
 from tracer.store.base import TraceQuery
-from tracer.store.query import _conditions
+from tracer.store.sqlite._connection import transaction
+from tracer.store.sqlite._query import _conditions
+from tracer.store.sqlite._read import TRACE_COLUMNS, read_traces
+from tracer.store.sqlite._sample import Sample, Where, choose, in_one_index, one_row
 from tracer.store.summaries import (
     Facet,
     Facets,

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from tracer.store._connection import free_pages, transaction, unless_locked
-from tracer.store._text import follow_changes
 from tracer.store.base import Retention
+from tracer.store.sqlite._connection import free_pages, transaction, unless_locked
+from tracer.store.sqlite._text import follow_changes
 
 __all__ = ["Expired", "choose_expired", "delete_expired", "delete_traces", "has_much_free"]
 

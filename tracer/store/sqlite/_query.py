@@ -20,12 +20,12 @@ import msgspec
 from tracer._exceptions import ConfigurationError, TraceNotFoundError
 from tracer._models import TracePage, TraceState
 from tracer.process import forks
-from tracer.store._connection import transaction
-from tracer.store._links import LINKED_KEYS
-from tracer.store._read import TRACE_COLUMNS, read_traces
-from tracer.store._sql import Condition, did_you_mean
-from tracer.store._words import match_expression, trace_id_range
 from tracer.store.base import TraceQuery
+from tracer.store.sqlite._connection import transaction
+from tracer.store.sqlite._links import LINKED_KEYS
+from tracer.store.sqlite._read import TRACE_COLUMNS, read_traces
+from tracer.store.sqlite._sql import Condition, did_you_mean
+from tracer.store.sqlite._words import match_expression, trace_id_range
 from tracer.store.summaries import Neighbours
 
 __all__ = ["neighbours", "search"]
@@ -232,7 +232,7 @@ def _conditions(query: TraceQuery, now_ns: int) -> Iterator[Condition]:
     yield from _time_conditions(query, now_ns)
     if query.filter_string is not None and _checked_text("filter_string", query.filter_string).strip():
         with forks.delayed():  # this imports, and imports take locks
-            from tracer.store.filter import filter_conditions  # lark is an extra
+            from tracer.store.sqlite.filter import filter_conditions  # lark is an extra
 
             conditions = filter_conditions(query.filter_string)
         yield from conditions

@@ -10,8 +10,8 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from tracer.store._gate import Gate
-from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION, newer_schema_message
+from tracer.store.sqlite._gate import Gate
+from tracer.store.sqlite._schema import APPLICATION_ID, SCHEMA_VERSION, newer_schema_message
 
 __all__ = ["BESIDE", "REACHABLE", "Kind", "Problem", "find_problem", "identity", "is_damage", "owner_of_damage"]
 

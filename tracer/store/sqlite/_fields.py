@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tracer import _semconv as sc
 from tracer._models import USAGE_KEYS, SpanStatusCode, TraceState
-from tracer.store._sql import did_you_mean
+from tracer.store.sqlite._sql import did_you_mean
 
 __all__ = ["SHOWN_FIELDS", "Field", "Unit", "find_field"]
 

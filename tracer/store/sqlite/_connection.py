@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tracer._exceptions import StoreError, TransientStoreError
-from tracer.store._lock import exclusive_if_free
-from tracer.store._regexp import install as install_regexp
-from tracer.store._words import install as install_folded
+from tracer.store.sqlite._lock import exclusive_if_free
+from tracer.store.sqlite._regexp import install as install_regexp
+from tracer.store.sqlite._words import install as install_folded
 
 try:
     import fcntl
@@ -189,7 +189,7 @@ def checkpoint(connection: sqlite3.Connection, path: Path, *, at_least: int = CH
 
     SQLite up to 3.51.2 can corrupt a database when one connection checkpoints while another restarts the log
     (https://sqlite.org/wal.html#walresetbug). So no connection checkpoints by itself: only the process that holds the
-    lock on a file beside the database does it (`tracer.store._lock`), and the others skip it.
+    lock on a file beside the database does it (`tracer.store.sqlite._lock`), and the others skip it.
 
     Returns:
         Whether the log was emptied. A reader in an old snapshot can prevent that; the next call tries again.

@@ -21,8 +21,8 @@ import msgspec
 
 from tracer import _semconv as sc
 from tracer._models import USAGE_KEYS, SpanStatusCode
-from tracer.store._schema import FIRST_TOKEN
 from tracer.store.base import Batch, ChunkRow, MediaRow, SpanRow, TracePatch
+from tracer.store.sqlite._schema import FIRST_TOKEN
 
 __all__ = ["write_batch"]
 

@@ -15,9 +15,9 @@ import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL as _STOP
 
 from tracer.process.native_threads import new_lock, patched_by, sleep
-from tracer.store._connection import is_interrupted, is_locked
-from tracer.store._gate import Gate, GoneError
 from tracer.store.base import StoreOptions
+from tracer.store.sqlite._connection import is_interrupted, is_locked
+from tracer.store.sqlite._gate import Gate, GoneError
 
 __all__ = ["ConnectionThread"]
 

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from tracer.store._file_problem import BESIDE
+from tracer.store.sqlite._file_problem import BESIDE
 
 __all__ = ["make_private"]
 

@@ -9,11 +9,11 @@ Why it has this shape:
 - A trace has an integer key. Its spans refer to the key, not to the 32-digit id. Keys grow, so new entries go to the
   end of the spans' index. An index that begins with random ids touches one page per span once it is larger than the
   cache.
-- ``text`` is indexed lazily and in large steps, see `tracer.store._text`: spans up to ``text_index.indexed_to`` are in
+- ``text`` is indexed lazily and in large steps, see `_text`: spans up to ``text_index.indexed_to`` are in
   the full-text index, except those in ``text_changes``. The triggers only note changes, since with ``trusted_schema``
   off a trigger may not write to a virtual table. They use NOT IN instead of OR IGNORE, because the conflict clause of
   the upsert that fires them would override their OR IGNORE (https://sqlite.org/lang_createtrigger.html).
-- Since version 9 a span is found by its name, ids and error, too: see `tracer.store._text`. Spans up to
+- Since version 9 a span is found by its name, ids and error, too: see `_text`. Spans up to
   ``text_index.plain_to`` are still indexed as before: their ``text`` alone, as it is.
 """
 
@@ -24,7 +24,7 @@ import sqlite3
 from tracer import _semconv as sc
 from tracer._exceptions import StoreError
 from tracer._models import USAGE_KEYS
-from tracer.store._connection import transaction
+from tracer.store.sqlite._connection import transaction
 
 __all__ = ["APPLICATION_ID", "FIRST_TOKEN", "INDEXED_TEXT", "SCHEMA_VERSION", "migrate", "newer_schema_message"]
 
