@@ -13,7 +13,7 @@ import pytest
 
 from tracer._exceptions import ConfigurationError
 from tracer._models import Feedback, SpanStatusCode, TraceState
-from tracer.store import TraceQuery
+from tracer.store import Store, TraceQuery
 from tracer.store.sqlite import _aggregate, _sample
 from tracer.store.sqlite._aggregate import _percentile
 from tracer.store.sqlite.store import SqliteStore
@@ -24,7 +24,7 @@ from .rows import SECOND, START, batch, patch, query_plan, simple, span, span_id
 MODELS = ["gpt-5", "gpt-4o", "o4-mini"]
 
 
-async def fill(store: SqliteStore, count: int, seed: int = 1) -> None:
+async def fill(store: Store, count: int, seed: int = 1) -> None:
     """Traces a second apart, each of one model call; every tenth fails, and is of the name ``bad``."""
     rng = random.Random(seed)
     spans, traces = [], []
@@ -73,7 +73,7 @@ def small_samples(monkeypatch: pytest.MonkeyPatch) -> int:
 # --- facets -----------------------------------------------------------------------------------------------------------
 
 
-async def test_facets_count_each_value_of_each_field(any_store: SqliteStore) -> None:
+async def test_facets_count_each_value_of_each_field(any_store: Store) -> None:
     await fill(any_store, 60)
     facets = await any_store.facets(TraceQuery())
     assert (facets.scope.traces, facets.scope.examined, facets.scope.exact) == (60, 60, True)
@@ -160,7 +160,7 @@ async def test_what_few_traces_have_is_counted_exactly_among_many(store: SqliteS
 # --- over time --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_histogram_counts_calls_errors_and_durations(any_store: SqliteStore) -> None:
+async def test_a_histogram_counts_calls_errors_and_durations(any_store: Store) -> None:
     for n, seconds in enumerate([1, 2, 3, 10]):
         start = START + n * SECOND
         await any_store.write(simple(n, start_time_ns=start, end_time_ns=start + seconds * SECOND))
@@ -235,7 +235,7 @@ def test_a_percentile_is_the_nearest_rank(share: float, value: int) -> None:
 # --- overview ---------------------------------------------------------------------------------------------------------
 
 
-async def test_an_overview_sums_up_by_model_and_by_name(any_store: SqliteStore) -> None:
+async def test_an_overview_sums_up_by_model_and_by_name(any_store: Store) -> None:
     await fill(any_store, 60)
     overview = await any_store.overview(TraceQuery())
     page = await any_store.search_traces(TraceQuery())

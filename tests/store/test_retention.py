@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tracer._models import Feedback
-from tracer.store import TraceQuery, open_store
+from tracer.store import Store, TraceQuery, open_store
 from tracer.store.base import Batch, MediaRow, ProcessRow, Retention
 from tracer.store.sqlite._deletion import choose_expired
 from tracer.store.sqlite.store import SqliteStore
@@ -29,12 +29,12 @@ def aged(number: int, seconds: float, **changes: Any) -> Batch:
     return simple(number, start_time_ns=ended - SECOND, end_time_ns=ended, **changes)
 
 
-async def left(store: SqliteStore) -> list[int]:
+async def left(store: Store) -> list[int]:
     page = await store.search_traces(TraceQuery(max_results=1_000, include_spans=False))
     return sorted(int(trace.info.trace_id, 16) for trace in page)
 
 
-async def expire(store: SqliteStore, retention: Retention, *, steps: int = 2_000) -> int:
+async def expire(store: Store, retention: Retention, *, steps: int = 2_000) -> int:
     """Delete until nothing is due, and return the number of steps that deleted."""
     store.options.retention = retention
     for step in range(steps):
@@ -52,13 +52,14 @@ async def used(store: SqliteStore) -> int:
     return int((pages - free) * size)
 
 
-async def test_without_a_limit_nothing_is_deleted(any_store: SqliteStore) -> None:
+async def test_without_a_limit_nothing_is_deleted(any_store: Store) -> None:
     await any_store.write(aged(1, 1e9))
     assert await expire(any_store, Retention()) == 0
     assert await left(any_store) == [1]
 
 
-async def test_what_ended_too_long_ago_is_deleted_and_counted(any_store: SqliteStore) -> None:
+@pytest.mark.parametrize("any_store", ["file", "memory"], indirect=True)
+async def test_what_ended_too_long_ago_is_deleted_and_counted(any_store: Store) -> None:
     for number, age in enumerate((300, 61, 50, 0), 1):
         await any_store.write(aged(number, age))
     assert await expire(any_store, AGE) == 1

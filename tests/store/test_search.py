@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tracer._exceptions import ConfigurationError, TraceNotFoundError
 from tracer._models import TraceState
-from tracer.store import TraceQuery, open_store
+from tracer.store import Store, TraceQuery, open_store
 from tracer.store.sqlite.store import SqliteStore
 
 from .rows import SECOND, START, batch, patch, query_plan, running, simple, span, trace_id
@@ -29,7 +29,7 @@ async def found(store: SqliteStore, **arguments: Any) -> list[int]:
     return [int(trace.info.trace_id, 16) for trace in page]
 
 
-async def test_the_default_list_is_newest_first_with_spans(any_store: SqliteStore) -> None:
+async def test_the_default_list_is_newest_first_with_spans(any_store: Store) -> None:
     await any_store.write(simple(1, 3, 2))
     page = await any_store.search_traces(TraceQuery())
     assert [int(trace.info.trace_id, 16) for trace in page] == [3, 2, 1]
@@ -435,7 +435,7 @@ ORDERS = ["start_time desc", "start_time asc", "duration desc", "duration asc", 
 
 
 @pytest.mark.parametrize("order", ORDERS)
-async def test_neighbours_follow_the_list(any_store: SqliteStore, order: str) -> None:
+async def test_neighbours_follow_the_list(any_store: Store, order: str) -> None:
     """Also through traces that have the same sort value, or none."""
     for number, (cost, name) in enumerate([(0.2, "b"), (None, "a"), (0.1, "b"), (0.2, "c"), (None, "b")], start=1):
         await any_store.write(simple(number, cost=cost, name=name, counted=True))

@@ -9,7 +9,7 @@ import pytest
 
 from tracer._exceptions import ConfigurationError
 from tracer._models import Feedback, TraceState
-from tracer.store import TraceQuery, open_store
+from tracer.store import Store, TraceQuery, open_store
 from tracer.store.sqlite import _sessions
 from tracer.store.sqlite._schema import SCHEMA_VERSION
 from tracer.store.sqlite.store import SqliteStore
@@ -25,7 +25,7 @@ def size(path: Path) -> int:
     return path.stat().st_size
 
 
-async def test_a_session_sums_up_its_traces(any_store: SqliteStore) -> None:
+async def test_a_session_sums_up_its_traces(any_store: Store) -> None:
     await any_store.write(
         simple(
             1,
@@ -121,7 +121,7 @@ async def test_sessions_walk_an_index(store: SqliteStore) -> None:
     assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-async def test_experiments_are_told_with_their_size_and_age(any_store: SqliteStore) -> None:
+async def test_experiments_are_told_with_their_size_and_age(any_store: Store) -> None:
     assert await any_store.experiments() == []
     await any_store.write(simple(1, 2, 3, experiment="old"))
     await any_store.write(simple(9))

@@ -15,7 +15,7 @@ import pytest
 
 from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError, TransientStoreError
 from tracer._models import SpanStatusCode, TraceState
-from tracer.store import ChunkRow, ProcessRow, TraceQuery, check_uri, current_process, open_store
+from tracer.store import ChunkRow, ProcessRow, Store, TraceQuery, check_uri, current_process, open_store
 from tracer.store.sqlite import _connection as connection_module
 from tracer.store.sqlite import _thread as thread_module
 from tracer.store.sqlite._connection import create_file
@@ -56,7 +56,7 @@ def packed(chunks: list[tuple[int, bytes]]) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(chunks))
 
 
-async def test_a_span_comes_back_with_everything_that_was_written(any_store: SqliteStore) -> None:
+async def test_a_span_comes_back_with_everything_that_was_written(any_store: Store) -> None:
     row = span(
         1,
         inputs='{"messages":[{"content":"héllo"}]}'.encode(),

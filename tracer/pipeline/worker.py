@@ -394,7 +394,7 @@ class Worker:
         """Wait until every record that was accepted before this call is written, or lost and counted.
 
         Raises:
-            StoreError: The store has been failing for half a minute.
+            StoreError: The store has been failing for half a minute, or somebody must change something first.
         """
         accepted, added = self._queue.accepted, None
         while True:
@@ -406,6 +406,8 @@ class Worker:
             settled = self._settled_event
             with anyio.move_on_after(0.5):
                 await settled.wait()
+            if self.writer.refusal is not None:
+                raise StoreError(f"traces can't be written: {self.writer.refusal}")
             failing_since = self.writer.failing_since
             if failing_since is not None and time.monotonic() - failing_since > READ_PATIENCE:
                 raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self._errors.last}")

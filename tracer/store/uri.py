@@ -5,20 +5,34 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from tracer._exceptions import ConfigurationError
 
 __all__ = [
     "MEMORY_URI",
+    "ServerAddress",
+    "is_server",
     "parse_uri",
     "redact_uri",
+    "server_address",
     "spool_directory",
     "sqlite_path",
 ]
 
 MEMORY_URI = "memory://"
-_REMEDY = "use sqlite:///tracer.db or memory://"
-_PLANNED = frozenset({"http", "https", "postgresql"})
+_REMEDY = "use sqlite:///tracer.db, memory:// or http://host:port"
+_SERVER_FORM = "use http://host:port or https://token@host:port"
+_PLANNED = frozenset({"postgresql", "clickhouse"})
+
+
+class ServerAddress(NamedTuple):
+    """What the URI of a tracking server says. `url` has neither a token nor a slash at its end."""
+
+    url: str
+    host: str
+    token: str | None
 
 
 def parse_uri(uri: str) -> str:
@@ -32,11 +46,38 @@ def parse_uri(uri: str) -> str:
     if normal == MEMORY_URI:
         return normal
     if scheme.lower() in _PLANNED:
-        raise _wrong(uri, "must name a store that this version has (sqlite or memory)", _REMEDY)
+        raise _wrong(uri, "must name a store that this version has (sqlite, memory, http or https)", _REMEDY)
+    if is_server(normal):
+        server_address(normal)
+        return normal.rstrip("/")
     if scheme.lower() != "sqlite":
-        raise _wrong(uri, "must begin with sqlite:/// or be memory://", _REMEDY)
+        raise _wrong(uri, "must begin with sqlite:/// or http:// or be memory://", _REMEDY)
     _path_of(normal)
     return normal
+
+
+def is_server(uri: str) -> bool:
+    """Tell whether a URI in normal form names a tracking server."""
+    return uri.startswith(("http://", "https://"))
+
+
+def server_address(uri: str) -> ServerAddress:
+    """Take the URI of a tracking server apart: ``http(s)://[token@]host[:port][/prefix]``."""
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _wrong(uri, f"can't be read ({error})", _SERVER_FORM) from None
+    if not host or re.search(r"[\s\x00-\x1f\\]", uri):
+        raise _wrong(uri, "must name a host", _SERVER_FORM)
+    if parts.query or parts.fragment or "?" in uri or "#" in uri:
+        raise _wrong(uri, "must have no options", _SERVER_FORM)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"{parts.scheme}://{shown}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
+    token = unquote(parts.netloc.rpartition("@")[0])
+    if not token.isascii() or not token.isprintable():
+        raise _wrong(uri, "must have a token of printable ASCII characters", _SERVER_FORM)
+    return ServerAddress(url, host, token or None)
 
 
 def sqlite_path(uri: str) -> Path:
