@@ -243,7 +243,7 @@ DEFENCES = (
         36,
         "a token is asked for",
         "tracer/server/_security.py",
-        "        if self._access is None or request.url.path.startswith(_OPEN):",
+        "        if access is None or request.url.path.startswith(_OPEN):",
         "        if True:",
     ),
     Defence(

@@ -13,7 +13,7 @@ import click
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError, TraceNotFoundError, TracerError
 from tracer._format import clean
-from tracer.cli import database, demo, doctor, traces, ui
+from tracer.cli import database, demo, doctor, serve, traces, ui
 from tracer.cli import run as run_program
 from tracer.cli._output import print_json
 
@@ -70,6 +70,7 @@ for command in (
     database.db,
     demo.demo,
     ui.ui,
+    serve.serve,
     doctor.doctor,
     run_program.run,
     run_program.autolog,

@@ -17,11 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tracer._exceptions import TracerError
 from tracer.server._security import grant_of
 from tracer.server._source import Source
+from tracer.store.wire import METHODS
 
 __all__ = ["ROUTES", "AccessLog", "Metrics"]
 
 access_log = logging.getLogger("tracer.access")
 _HEALTH_SECONDS = 2.0
+_OWN_PATHS = ("/api/ingest", "/healthz", "/metrics")
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -110,9 +112,10 @@ class AccessLog:
 
 
 def _route(scope: Scope) -> str:
-    path = scope["path"]
-    if path.startswith("/api/store/") or path in ("/api/ingest", "/healthz", "/metrics"):
-        return str(path) if scope.get("endpoint") is not None and '"' not in path and "\\" not in path else "other"
+    """Return a word for what was asked, one of few: it becomes a label."""
+    path = str(scope["path"])
+    if path in _OWN_PATHS or path.removeprefix("/api/store/") in METHODS:
+        return path
     return "api" if path.startswith("/api/") else "page"
 
 

@@ -43,11 +43,11 @@ _COOKIE_SECONDS = 30 * 24 * 3600
 
 
 class Guard:
-    """The middleware. With `access` None, everybody who can reach the port may use the server.
+    """The middleware. Without `access`, and while that knows no token, whoever can reach the port may use the server.
 
     Args:
-        hosts: The host names that requests may use, without port; no patterns. None for any name, where tokens are
-            required: a page of another name has no cookie of ours.
+        hosts: The host names that requests may use, without port; no patterns. None for those of loopback, and for
+            any name once tokens are required: a page of another name has no cookie of ours.
         access: Knows the tokens. One is required as ``Authorization: Bearer``, or once as ``?token=``, which becomes a
             cookie.
         cookie: The cookie's name. Cookies are shared between ports: two servers on one machine need two names.
@@ -64,7 +64,8 @@ class Guard:
         headers: dict[str, str] | None = None,
     ) -> None:
         self._app = app
-        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self._hosts = frozenset(host.lower() for host in hosts or LOOPBACK_HOSTS)
+        self._any_host_with_token = hosts is None
         self._access = access
         self._cookie = cookie
         self._headers = {**_HEADERS, **(headers or {})}
@@ -86,17 +87,19 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         """Return what to answer instead of the page; None if the request may pass."""
-        if not self._is_our_host(request.headers):
-            hosts = ", ".join(sorted(self._hosts or ()))
+        access = None if self._access is None or not self._access.is_required else self._access
+        takes_any_host = self._any_host_with_token and access is not None
+        if not takes_any_host and not self._is_our_host(request.headers):
+            hosts = ", ".join(sorted(self._hosts))
             return error_response(request, 421, "wrong_host", f"this server answers to {hosts} only")
         if request.method not in _SAFE_METHODS and not _is_same_origin(request.headers):
             return error_response(request, 403, "wrong_origin", "changes are taken from this server's own page only")
-        if self._access is None or request.url.path.startswith(_OPEN):
+        if access is None or request.url.path.startswith(_OPEN):
             return None
         if "token" in request.query_params:
-            return self._exchange(request, self._access, request.query_params["token"])
+            return self._exchange(request, access, request.query_params["token"])
         presented = self._presented(request)
-        grant = self._access.find(presented)
+        grant = access.find(presented)
         if grant is None:
             what = "a token is needed" if presented is None else "the token is not known here"
             return _unauthorized(request, f"{what}: open the address that tracer printed, or send another token")
@@ -106,8 +109,6 @@ class Guard:
         return None
 
     def _is_our_host(self, headers: Headers) -> bool:
-        if self._hosts is None:
-            return True
         given = headers.getlist("host")
         return len(given) == 1 and re.sub(r":\d+$", "", given[0].lower()) in self._hosts
 

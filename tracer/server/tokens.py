@@ -195,16 +195,23 @@ class Access:
     Args:
         shared: A token that allows everything; None for none.
         file: More tokens; None for none.
+
+    Raises:
+        ConfigurationError: The file can't be read.
     """
 
     def __init__(self, shared: str | None = None, file: TokenFile | None = None) -> None:
         self._shared = None if not shared else Grant(id="shared", kept=_kept(digest(shared)))
         self._file = file
+        self._is_required = False
+        _ = self.is_required
 
     @property
-    def has_tokens(self) -> bool:
-        """There is a token now. Raises ConfigurationError if the file can't be read."""
-        return self._shared is not None or bool(self._file is not None and self._file.grants())
+    def is_required(self) -> bool:
+        """There is a token, or there was one: a server does not become open when its last token is revoked."""
+        if not self._is_required:
+            self._is_required = self._shared is not None or (self._file is not None and bool(self._file.grants()))
+        return self._is_required
 
     def find(self, digested: str | None) -> Grant | None:
         """Return what the token with this digest allows; None if there is no such token. Takes as long in any case."""

@@ -48,7 +48,8 @@ def create_tracking_server(
     Args:
         uri: The store's.
         access: Knows the tokens; None requires none.
-        hosts: The host names that requests may use, without port; None for any, which is safe with tokens only.
+        hosts: The host names that requests may use, without port. None for those of loopback, or for any if tokens
+            are required.
         read_timeout: Seconds that a read may take.
         retention: Which traces are deleted.
 
