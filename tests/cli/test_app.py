@@ -22,6 +22,7 @@ PAGE = (ROOT / "docs/cli.md").read_text()
 CONTRACT = (
     "demo", "ui", "stats", "doctor", "db upgrade", "db vacuum", "db check", "traces list", "traces show",
     "traces tail", "traces export", "traces delete", "traces prune", "run", "autolog install", "autolog remove",
+    "serve token create", "serve token list", "serve token revoke",
 )  # fmt: skip
 
 

@@ -21,12 +21,16 @@ __all__ = ["app", "run"]
 
 _OPTIONS = {
     "filter_string": "--filter",
+    "host": "--host",
     "max_results": "--limit",
     "min_duration": "--min-duration",
     "order_by": "--order-by",
     "page_token": "--page-token",
     "since": "--since",
+    "ssl_certfile": "--ssl-certfile",
+    "ssl_keyfile": "--ssl-keyfile",
     "status": "--status",
+    "store": "--store",
     "text": "--text",
     "text_prefix": "--text-prefix",
     "tracking_uri": "--uri",

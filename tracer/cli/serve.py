@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _store_option = click.option(
-    "--store", "store", default=DEFAULT_TRACKING_URI, show_default=True, help="The database that is served."
+    "--store", "--uri", "store", default=DEFAULT_TRACKING_URI, show_default=True, help="The database that is served."
 )
 _tokens_option = click.option(
     "--tokens", "tokens", type=click.Path(path_type=Path), help="The tokens' file; by default beside the database."

@@ -37,6 +37,7 @@ from tracer.mlflow._stored import (
     set_trace_tag,
 )
 from tracer.mlflow.exceptions import MlflowException, raises_mlflow
+from tracer.store.uri import redact_uri
 
 __all__ = [
     "MlflowException",
@@ -129,15 +130,16 @@ def set_experiment(experiment_name: str | None = None, experiment_id: str | None
 def set_tracking_uri(uri: str | Path) -> None:
     """Say where traces go: `tracer.set_tracking_uri`.
 
-    There is no tracking server: for anything but ``sqlite:…`` and ``memory://`` (``http://…``, ``databricks``, a
-    directory) a warning is logged, and traces go on to where they went.
+    What MLflow code names is an MLflow server, which tracer does not write to. So for anything but ``sqlite:…`` and
+    ``memory://`` (``http://…``, ``databricks``, a directory) a warning is logged, and traces go on to where they went.
+    `tracer.set_tracking_uri` names a tracking server of tracer's own.
     """
     if not str(uri).startswith(("sqlite:", "memory:")):
         logger.warning(
-            "tracer.mlflow.set_tracking_uri(%r): tracer has no tracking server; traces go to %s, and `tracer ui` shows "
-            "them",
-            str(uri),
-            tracer.get_tracking_uri(),
+            "tracer.mlflow.set_tracking_uri(%r): taken for MLflow's, which tracer does not write to; traces go to %s, "
+            "and `tracer ui` shows them (tracer.set_tracking_uri names a server of `tracer serve`)",
+            redact_uri(str(uri)),
+            redact_uri(tracer.get_tracking_uri()),
         )
         return
     tracer.set_tracking_uri(str(uri))

@@ -106,7 +106,7 @@ class BatchWriter:
         If the queue is half full meanwhile, or time is up, the batch goes into the spool.
         """
         delay = RETRY_FIRST
-        while not (self.is_overdue and (self.failing_since is not None or not self.spool.is_empty)):
+        while not self._gives_up:
             fate = None
             if not self._store.may_open:
                 fate = self._put_aside(batch, records)
@@ -151,6 +151,13 @@ class BatchWriter:
             self.count(spooled=-lost, lost=lost)
             self._errors.report("records were lost, as a file of the spool can't be read", error, lost)
         return self._first()
+
+    @property
+    def _gives_up(self) -> bool:
+        """The process ends, and time is up while the store fails; or the store refuses, which time will not mend."""
+        if self.is_overdue:
+            return self.failing_since is not None or not self.spool.is_empty
+        return self.refusal is not None and self._stop_at != float("inf")
 
     def _is_worth_a_try(self) -> bool:
         """While the store fails and the queue fills, it is tried once a second: each try may take half a second."""
