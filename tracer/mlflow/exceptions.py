@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from tracer._exceptions import MissingDependencyError, TracerError
 
-__all__ = ["MlflowException", "UnsupportedError"]
+__all__ = ["MissingNameError", "MlflowException", "UnsupportedError", "raises_mlflow"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,6 +20,14 @@ class MlflowException(TracerError):  # noqa: N818  MLflow's name
 
 class UnsupportedError(MlflowException, AttributeError, NotImplementedError):
     """MLflow has this and tracer has not; the message says what to use."""
+
+
+class MissingNameError(MlflowException, ImportError):
+    """MLflow has this, or may have it, and tracer has not: raised by ``from tracer.mlflow import …``.
+
+    It can't be an `UnsupportedError` as well, because Python allows no class that is both an `AttributeError` and an
+    `ImportError`.
+    """
 
 
 def raises_mlflow(function: Callable[P, R]) -> Callable[P, R]:
