@@ -112,9 +112,10 @@ def main() -> None:
             else sorted(key for key in vars(getattr(entities, name)) if not key.startswith("_"))
             for name in ENTITIES
         },
+        "exception": sorted(set(members(mlflow.MlflowException, mlflow.MlflowException("x"))) - set(dir(Exception))),
         "constructors": {name: parameters(getattr(entities, name)) for name in examples},
     }
-    sys.stdout.write(json.dumps(listed).replace("}, ", "},\n").replace("], ", "],\n") + "\n")
+    sys.stdout.write(json.dumps(listed).replace("], ", "],\n") + "\n")
 
 
 if __name__ == "__main__":

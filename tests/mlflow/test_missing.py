@@ -118,9 +118,35 @@ def test_every_member_of_an_entity_is_there_or_refused() -> None:
                     getattr(entity, member)
 
 
+def test_the_exception_has_mlflows_members_or_refuses_them() -> None:
+    error: Any = mlflow.MlflowException("wrong")
+    for member in LISTED["exception"]:
+        if not hasattr(error, member):
+            with pytest.raises(UnsupportedError, match=f"has no '{member}': tracer.mlflow raises MlflowException for"):
+                getattr(error, member)
+
+
+@pytest.mark.parametrize(
+    ("use", "code"),
+    [
+        (lambda: mlflow.set_trace_tag("0" * 32, "a", "b"), "RESOURCE_DOES_NOT_EXIST"),
+        (lambda: mlflow.get_assessment(record(), "a-1"), "RESOURCE_DOES_NOT_EXIST"),
+        (lambda: mlflow.start_span(""), "INVALID_PARAMETER_VALUE"),
+        (lambda: AssessmentSource("GHOST"), "INVALID_PARAMETER_VALUE"),
+    ],
+)
+def test_the_exception_says_of_what_kind_it_is(use: Any, code: str) -> None:
+    with pytest.raises(mlflow.MlflowException) as caught:
+        use()
+    assert (caught.value.error_code, caught.value.message) == (code, str(caught.value))
+
+
 @pytest.mark.parametrize(
     ("use", "remedy"),
     [
+        (lambda: ENTITIES.Trace(info=1, data=2), "read by get_trace"),
+        (lambda: ENTITIES.TraceInfo("t", None, 1, "OK"), "read by get_trace"),
+        (lambda: ENTITIES.Span(1), "read by get_trace"),
         (lambda: ENTITIES.Trace.from_json("{}"), "read by get_trace"),
         (lambda: ENTITIES.Trace.from_dict({}), "read by get_trace"),
         (lambda: last().to_proto(), "to_dict"),  # type: ignore[attr-defined]

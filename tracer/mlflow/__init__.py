@@ -21,7 +21,7 @@ from tracer.mlflow._fluent import (
     trace,
     update_current_trace,
 )
-from tracer.mlflow._refusing import refuse_given, refuse_missing_names
+from tracer.mlflow._refusing import refuse_given, refuse_members, refuse_missing_names
 from tracer.mlflow._running import complete_live_spans
 from tracer.mlflow._stored import (
     delete_assessment,
@@ -128,4 +128,5 @@ def set_experiment(
 
 
 complete_live_spans()
+refuse_members(MlflowException)
 refuse_missing_names()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MEMBERS", "NAMES", "OTHERWISE", "PARAMETERS"]
+__all__ = ["MEMBERS", "NAMES", "OTHERWISE", "PARAMETERS", "RECORDED"]
 
 _RUNS = (
     "tracer has no runs: put traces into experiments (set_experiment) and mark them with tags (update_current_trace)"
@@ -26,7 +26,7 @@ _CAUGHT = "tracer.mlflow raises MlflowException for everything; its __cause__ is
 _ENDED = (
     "a running span has none; read it once it has ended: get_trace(span.trace_id).search_spans(span_id=span.span_id)"
 )
-_RECORDED = "a trace is made by recording it (start_span, start_span_no_context) and read by get_trace"
+RECORDED = "a trace is made by recording it (start_span, start_span_no_context) and read by get_trace"
 _WIRE = "this is a format of MLflow's server; to_dict() gives plain data"
 
 OTHERWISE = "only MLflow's tracing is here; docs/mlflow.md lists it. For the rest, keep MLflow beside it"
@@ -229,19 +229,19 @@ NAMES = {  # by module below tracer.mlflow
     ),
 }
 
-_DICTIONARIES = (_RECORDED, "from_dict from_dictionary from_json")
+_DICTIONARIES = (RECORDED, "from_dict from_dictionary from_json")
 _PROTO = (_WIRE, "from_proto to_proto to_otel_proto from_otel_proto")
 
 MEMBERS = {  # by class
     "LiveSpan": _each(
         (_ONE_PARENT, "add_link links"),
         (_ENDED, "events llm_cost model_name to_dict to_immutable_span"),
-        (_RECORDED, "from_dict from_dict_v2 from_immutable_span"),
+        (RECORDED, "from_dict from_dict_v2 from_immutable_span"),
         _PROTO,
     ),
     "Span": _each(
         (_ONE_PARENT, "links"),
-        (_RECORDED, "from_dict from_dict_v2 from_stored_content"),
+        (RECORDED, "from_dict from_dict_v2 from_stored_content"),
         (_WIRE, "json_for_export"),
         _PROTO,
     ),
@@ -260,6 +260,9 @@ MEMBERS = {  # by class
     "Assessment": _each(("use Feedback(…) or Expectation(…)", "from_dictionary"), _PROTO),
     "AssessmentSource": _each(_PROTO),
     "AssessmentSourceType": _each(_PROTO),
+    "MlflowException": _each(
+        (_CAUGHT, "error_class get_http_status_code invalid_parameter_value json_kwargs serialize_as_json sqlstate"),
+    ),
 }
 
 PARAMETERS = {

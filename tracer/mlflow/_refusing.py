@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from tracer.mlflow._missing import MEMBERS, NAMES, OTHERWISE, PARAMETERS
+from tracer.mlflow._missing import MEMBERS, NAMES, OTHERWISE, PARAMETERS, RECORDED
 from tracer.mlflow.exceptions import MissingNameError, UnsupportedError
 
-__all__ = ["refuse_given", "refuse_members", "refuse_missing_names"]
+__all__ = ["refuse_given", "refuse_making", "refuse_members", "refuse_missing_names"]
 
 T = TypeVar("T")
 
@@ -80,6 +81,24 @@ class _Refused:
 
     def __get__(self, instance: object, owner: type) -> NoReturn:
         raise UnsupportedError(self._sentence)
+
+
+def refuse_making(stored: type) -> Callable[[type[T]], type[T]]:
+    """Decorate a class whose objects are views of what tracer stored: nobody else can make one."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        make = cls.__init__
+
+        @functools.wraps(make)
+        def init(self: T, /, *args: Any, **kwargs: Any) -> None:
+            if not (args and isinstance(args[0], stored)):
+                raise UnsupportedError(f"{cls.__name__}(…) is not supported: {RECORDED}")
+            make(self, *args, **kwargs)
+
+        cls.__init__ = init  # type: ignore[assignment]
+        return cls
+
+    return decorate
 
 
 def refuse_members(cls: type[T]) -> type[T]:

@@ -270,7 +270,7 @@ def get_assessment(trace_id: str, assessment_id: str) -> Assessment:
     for feedback in info.feedback:
         if feedback.id == assessment_id:
             return read_assessment(feedback)
-    raise MlflowException(f"trace {trace_id} has no assessment {assessment_id}")
+    raise MlflowException(f"trace {trace_id} has no assessment {assessment_id}") from LookupError(assessment_id)
 
 
 @raises_mlflow

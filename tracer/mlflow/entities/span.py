@@ -14,7 +14,7 @@ from tracer import _semconv as sc
 from tracer._models import MODEL_CALL_TYPES, SpanStatus, SpanStatusCode, SpanType
 from tracer._models import Span as StoredSpan
 from tracer._models import SpanEvent as StoredEvent
-from tracer.mlflow._refusing import refuse_members
+from tracer.mlflow._refusing import refuse_making, refuse_members
 from tracer.mlflow.exceptions import MlflowException
 from tracer.mlflow.tracing.constant import (
     STREAM_CHUNK_EVENT_NAME_FORMAT,
@@ -98,6 +98,7 @@ class _OpenTelemetrySpan(NamedTuple):
         return self.context
 
 
+@refuse_making(StoredSpan)
 @refuse_members
 class Span:
     """One span as MLflow shows it. ``stored`` is tracer's own `tracer.Span`, which has more."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tracer import _semconv as sc
 from tracer._models import Trace as StoredTrace
-from tracer.mlflow._refusing import refuse_members
+from tracer.mlflow._refusing import refuse_making, refuse_members
 from tracer.mlflow.entities.assessment import Assessment, Expectation, Feedback
 from tracer.mlflow.entities.span import Span, is_hosted_tool
 from tracer.mlflow.entities.trace_info import TraceInfo
@@ -55,6 +55,7 @@ class TraceData:
         return {"spans": [span.to_dict() for span in self.spans]}
 
 
+@refuse_making(StoredTrace)
 @refuse_members
 class Trace:
     """One trace as MLflow shows it. ``stored`` is tracer's own `tracer.Trace`, with its tree and its page.
