@@ -389,7 +389,7 @@ async def test_a_text_search_indexes_what_was_there_when_it_began(
         await store.write(simple(*range(calls * 100, calls * 100 + 10), text="word"))
         return await index_text(limit)
 
-    monkeypatch.setattr("tracer.store.sqlite._INDEX_ROWS", 5)
+    monkeypatch.setattr("tracer.store.sqlite.store._INDEX_ROWS", 5)
     monkeypatch.setattr(store, "index_text", and_more_comes)
     await store.write(simple(*range(12), text="word"))
     assert len(await store.search_traces(TraceQuery(text="word"))) >= 12

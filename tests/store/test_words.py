@@ -250,7 +250,7 @@ async def test_an_index_that_is_made_anew_follows_changes_meanwhile(path: Path, 
 async def test_a_large_older_file_is_indexed_anew_in_small_steps(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search takes one of them, whatever is left, and finds what the old index has."""
     make_old_file(path, 8)
-    monkeypatch.setattr("tracer.store.sqlite._INDEX_ROWS", 4)
+    monkeypatch.setattr("tracer.store.sqlite.store._INDEX_ROWS", 4)
     store = SqliteStore(f"sqlite:///{path}")
     await store.open()
     left = []
