@@ -65,7 +65,7 @@ def by_field(facets: Facets) -> dict[str, dict[str, int]]:
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> int:
     """If more than 200 traces would have to be looked at, the result is estimated."""
     monkeypatch.setattr(_sample, "SIZE", 200)
-    monkeypatch.setattr(_sample, "_FEW", 200)
+    monkeypatch.setattr(_sample, "FEW", 200)
     monkeypatch.setattr(_aggregate, "_RANKED", 50)
     return 200
 

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from tracer._exceptions import ConfigurationError
 from tracer._models import _MLFLOW_ALIASES, Feedback, SpanStatusCode, TraceState
 from tracer.store import TraceQuery
-from tracer.store.sqlite._regexp import checked_pattern, install
-from tracer.store.sqlite.filter import parse_filter
+from tracer.store.filter import parse_filter
+from tracer.store.patterns import checked_pattern
+from tracer.store.sqlite._compile import compiled
+from tracer.store.sqlite._regexp import install
 from tracer.store.sqlite.store import SqliteStore
 
 from .rows import SECOND, START, batch, patch, running, simple, span, span_id, trace_id
@@ -265,7 +267,7 @@ def test_a_filter_just_beyond_a_limit_is_refused(filter_string: str, words: str)
 
 @pytest.mark.parametrize("number", ["9223372036854775807", "-9223372036854775807", "1234567890123456789", "0.5", "2."])
 def test_a_number_is_bound_as_it_was_written(number: str) -> None:
-    (bound,) = parse_filter(f"cost = {number}").parameters
+    (bound,) = compiled(parse_filter(f"cost = {number}")).parameters
     assert (bound, type(bound)) == ((float if "." in number else int)(number), float if "." in number else int)
 
 
@@ -320,8 +322,8 @@ async def test_values_and_keys_never_become_sql(filled: SqliteStore, path: Path,
     key = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     for filter_string in (f"name = {quoted}", f"tags.{key} = {quoted}", f"span.attributes.{key} LIKE {quoted}"):
         assert await filled.search_traces(TraceQuery(filter_string=filter_string)) == []
-        assert text in parse_filter(filter_string).parameters or "LIKE" in filter_string
-        assert text not in parse_filter(filter_string).sql.replace("?", "") or text in ("?", "%")
+        assert text in compiled(parse_filter(filter_string)).parameters or "LIKE" in filter_string
+        assert text not in compiled(parse_filter(filter_string)).sql.replace("?", "") or text in ("?", "%")
     with sqlite3.connect(path) as reader:
         assert reader.execute("SELECT count(*) FROM traces").fetchone() == (4,)
     reader.close()
@@ -346,7 +348,7 @@ def test_without_lark_the_message_names_the_extra() -> None:
     script = """
 import sys
 sys.modules["lark"] = None
-from tracer.store.sqlite.filter import parse_filter
+from tracer.store.filter import parse_filter
 try:
     parse_filter("name = 'x'")
 except ImportError as error:

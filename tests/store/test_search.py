@@ -101,7 +101,7 @@ async def test_many_and_few_matches_give_the_same_answer(store: SqliteStore, mon
     await store.write(simple(*range(30), tags={"k": "v"}, model="m", text="word"))
     await store.write(simple(*range(30, 60), tags={"k": "w"}))
     for few in (1_000, 5):
-        monkeypatch.setattr("tracer.store.sqlite._query._FEW", few)
+        monkeypatch.setattr("tracer.store.sqlite._query.FEW", few)
         cases: tuple[dict[str, Any], ...] = (
             {"tags": {"k": "v"}},
             {"model": "m"},

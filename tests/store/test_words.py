@@ -175,7 +175,7 @@ async def test_an_id_that_many_have_is_found_alike(
     await store.write(simple(*alike, start_time_ns=START, end_time_ns=START, span_id=span_id(99)))
     await store.write(simple(7, 8, text="of abcdef0123 too"))
     await store.write(simple(9))
-    monkeypatch.setattr("tracer.store.sqlite._query._FEW", few)
+    monkeypatch.setattr("tracer.store.sqlite._query.FEW", few)
     monkeypatch.setattr("tracer.store.sqlite._sql._MOST_LISTED", most_listed)
     assert len(await found(store, "abcdef01")) == 7
 
