@@ -11,7 +11,7 @@ import pytest
 
 from tracer._models import Trace
 from tracer.assembly.foreign_spans import make_batch
-from tracer.otlp.received import JSON, read_request
+from tracer.otlp.received import JSON, read_spans
 from tracer.store import Store, TraceQuery, current_process, open_store
 
 pytest.importorskip("opentelemetry.proto")
@@ -35,7 +35,7 @@ async def store() -> AsyncIterator[Store]:
 
 async def taken_in(store: Store, name: str) -> Trace:
     for request in json.loads((RECEIVED / f"{name}.json").read_text("utf-8")):
-        received = read_request(json.dumps(request).encode(), JSON)
+        received = read_spans(json.dumps(request).encode(), JSON)
         assert not received.refused
         await store.write(make_batch(received.spans, current_process()))
     [trace] = await store.search_traces(TraceQuery())
@@ -79,7 +79,7 @@ async def test_spans_may_come_in_any_order_and_one_by_one(store: Store, name: st
     spans = [
         span
         for request in json.loads((RECEIVED / f"{name}.json").read_text("utf-8"))
-        for span in read_request(json.dumps(request).encode(), JSON).spans
+        for span in read_spans(json.dumps(request).encode(), JSON).spans
     ]
     for span in spans[::-1]:
         await store.write(make_batch([span], current_process()))
@@ -97,7 +97,7 @@ async def test_attributes_are_kept_as_they_were_sent(store: Store, name: str) ->
     trace = await taken_in(store, name)
     kept = {span.span_id: span.attributes for span in trace.data.spans}
     for request in json.loads((RECEIVED / f"{name}.json").read_text("utf-8")):
-        for sent in read_request(json.dumps(request).encode(), JSON).spans:
+        for sent in read_spans(json.dumps(request).encode(), JSON).spans:
             assert sent.attributes.items() <= kept[sent.span_id].items()
 
 
@@ -120,7 +120,7 @@ async def test_of_calls_within_one_another_the_innermost_counts(store: Store) ->
     agent = {"gen_ai.operation.name": "invoke_agent"}
     spans = [span(1, None, **agent), span(2, 1), span(3, 2), span(4, 1)]
     body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
-    await store.write(make_batch(read_request(body, JSON).spans, current_process()))
+    await store.write(make_batch(read_spans(body, JSON).spans, current_process()))
     [trace] = await store.search_traces(TraceQuery())
     assert trace.info.token_usage == {"input_tokens": 20, "total_tokens": 20}
     assert trace.info.experiment == "Default"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tracer._exceptions import ConfigurationError
-from tracer.otlp.received import JSON, PROTOBUF, read_request
+from tracer.otlp.received import DETAILS, JSON, PROTOBUF, read_logs, read_spans
 
 pytest.importorskip("opentelemetry.proto")
 
@@ -46,7 +46,7 @@ def test_a_span_is_read_from_json_and_from_protobuf_alike() -> None:
         "attributes": [{"key": key, "value": value} for key, value, _ in values],
         "events": [{"name": "e", "timeUnixNano": "1796055110500000000", "attributes": []}],
     }
-    as_json = read_request(request_of(span, service="x"), f"{JSON}; charset=utf-8")
+    as_json = read_spans(request_of(span, service="x"), f"{JSON}; charset=utf-8")
     message = ParseDict(
         json.loads(
             request_of(
@@ -61,7 +61,7 @@ def test_a_span_is_read_from_json_and_from_protobuf_alike() -> None:
         ),
         ExportTraceServiceRequest(),
     )
-    as_protobuf = read_request(message.SerializeToString(), PROTOBUF)
+    as_protobuf = read_spans(message.SerializeToString(), PROTOBUF)
     assert as_json == as_protobuf
     [read] = as_json.spans
     assert read.attributes == {key: value for key, _, value in values}
@@ -82,7 +82,7 @@ def test_a_span_is_read_from_json_and_from_protobuf_alike() -> None:
     ],
 )
 def test_a_span_without_parent_in_its_process_begins_there(changes: dict[str, Any], begins: bool) -> None:
-    [span] = read_request(request_of({**SPAN, **changes}), JSON).spans
+    [span] = read_spans(request_of({**SPAN, **changes}), JSON).spans
     assert span.begins_here is begins
 
 
@@ -98,7 +98,7 @@ def test_a_span_without_parent_in_its_process_begins_there(changes: dict[str, An
     ],
 )
 def test_a_span_that_cant_be_stored_is_named_and_the_others_are_taken(changes: dict[str, Any], words: str) -> None:
-    received = read_request(request_of({**SPAN, **changes, "name": "bad"}, SPAN), JSON)
+    received = read_spans(request_of({**SPAN, **changes, "name": "bad"}, SPAN), JSON)
     assert [span.name for span in received.spans] == ["chat"]
     [refused] = received.refused
     assert refused.startswith("span 'bad': ")
@@ -108,16 +108,48 @@ def test_a_span_that_cant_be_stored_is_named_and_the_others_are_taken(changes: d
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"resourceSpans": 5}', b"\xff\xfe", b'{"a":' * 5_000])
 def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(ConfigurationError, match="the body must be an ExportTraceServiceRequest in JSON"):
-        read_request(body, JSON)
+        read_spans(body, JSON)
 
 
 def test_protobuf_that_is_damaged_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="the body must be an ExportTraceServiceRequest in protobuf"):
-        read_request(b"\x0a\xff\xff\xff\xff\x0f", PROTOBUF)
+        read_spans(b"\x0a\xff\xff\xff\xff\x0f", PROTOBUF)
 
 
 def test_another_content_type_is_refused() -> None:
     with pytest.raises(
         ConfigurationError, match="must be application/x-protobuf or application/json, got 'text/plain'"
     ):
-        read_request(b"", "text/plain")
+        read_spans(b"", "text/plain")
+
+
+def logs_of(*records: dict[str, Any]) -> bytes:
+    return json.dumps({"resourceLogs": [{"scopeLogs": [{"scope": {"name": "s"}, "logRecords": records}]}]}).encode()
+
+
+RECORD: dict[str, Any] = {
+    "traceId": SPAN["traceId"],
+    "spanId": SPAN["spanId"],
+    "timeUnixNano": "1796055110900000000",
+    "eventName": DETAILS,
+    "attributes": [
+        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+        {"key": "gen_ai.request.model", "value": {"stringValue": "m"}},
+    ],
+}
+
+
+def test_of_log_records_those_are_read_that_tell_of_a_model_call() -> None:
+    others: list[Any] = [{**RECORD, "eventName": "other"}, {"body": {"stringValue": "a line"}}]
+    older = {**RECORD, "eventName": "", "attributes": [{"key": "event.name", "value": {"stringValue": DETAILS}}]}
+    received = read_logs(logs_of(RECORD, *others, older), JSON)
+    assert [(span.name, span.span_id, span.end_ns) for span in received.spans] == [
+        ("chat m", SPAN["spanId"], None),
+        (DETAILS, SPAN["spanId"], None),
+    ]
+    assert not received.refused
+
+
+def test_a_log_record_without_span_is_refused() -> None:
+    [refused] = read_logs(logs_of({**RECORD, "spanId": ""}), JSON).refused
+    assert refused == f"log record {DETAILS}: span_id must have 8 bytes that are not all 0, got ''"

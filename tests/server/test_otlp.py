@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.otlp.test_received import SPAN, request_of
+from tests.otlp.test_received import RECORD, SPAN, logs_of, request_of
 from tracer.server import create_app
 from tracer.store.sqlite.store import SqliteStore
 
@@ -111,3 +111,33 @@ async def test_a_token_is_needed_where_the_page_needs_one(site: Site, store: Sql
         "/v1/traces", content=request_of(SPAN), headers={**JSON, "authorization": "Bearer secret"}
     )
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("first", ["span", "log"])
+async def test_messages_in_a_log_record_come_to_their_span(
+    collector: httpx.AsyncClient, store: SqliteStore, first: str
+) -> None:
+    def attribute(key: str, value: str) -> dict[str, Any]:
+        return {"key": key, "value": {"stringValue": value}}
+
+    told: list[Any] = [
+        attribute("gen_ai.input.messages", '[{"role":"user","parts":[{"type":"text","content":"Why?"}]}]'),
+        attribute("gen_ai.output.messages", '[{"role":"assistant","parts":[{"type":"text","content":"So."}]}]'),
+    ]
+    usage = {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "3"}}
+    span = {**SPAN, "attributes": [attribute("gen_ai.operation.name", "chat"), usage]}
+    sent = [
+        ("/v1/traces", request_of(span)),
+        ("/v1/logs", logs_of({**RECORD, "attributes": [*RECORD["attributes"], *told]})),
+    ]
+    for path, body in sent if first == "span" else sent[::-1]:
+        answer = await collector.post(path, content=body, headers=JSON)
+        assert (answer.status_code, answer.content) == (200, b"{}")
+    trace = await store.get_trace(str(SPAN["traceId"]))
+    [read] = trace.data.spans
+    assert (read.name, trace.info.state) == ("chat", "OK")
+    assert trace.info.token_usage == {"input_tokens": 3, "total_tokens": 3}
+    assert read.inputs["messages"] == [{"role": "user", "content": "Why?"}]
+    assert read.outputs["choices"][0]["message"] == {"role": "assistant", "content": "So."}
+    assert trace.info.request_preview == "Why?"
+    assert len((await collector.get("/api/traces", params={"text": "Why"})).json()["traces"]) == 1

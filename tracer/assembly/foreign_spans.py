@@ -21,7 +21,9 @@ __all__ = ["make_batch"]
 
 
 def make_batch(spans: list[ReceivedSpan], process: ProcessRow, prices: Prices | None = None) -> Batch:
-    """Return the rows of spans that have ended. Sending a span once more changes nothing.
+    """Return the rows of spans. Sending a span once more changes nothing.
+
+    What a log record told of a span becomes the row of a start: it only fills in what the span itself leaves open.
 
     Of model calls within one another, as an agent framework's and the SDK's own, the innermost counts.
     """
@@ -112,13 +114,16 @@ def _row(span: ReceivedSpan, meaning: Meaning, prices: Prices | None) -> tuple[S
     privacy = Privacy()
     request, answer = _request(meaning, privacy), _answer(meaning, privacy)
     views = [view for view in (request, answer) if view is not None]
-    status = SpanStatusCode(span.status) if span.status != "UNSET" else SpanStatusCode.OK
+    has_ended = span.end_ns is not None
+    status = SpanStatusCode(span.status) if span.status != "UNSET" or not has_ended else SpanStatusCode.OK
     finish = "completed" if answer is None or answer.finish != "incomplete" else "incomplete"
     finish = "failed" if status is SpanStatusCode.ERROR else finish
     attributes: dict[str, Any] = {}
     for view in views:
         attributes.update(view.attributes)
-    attributes |= {**span.attributes, sc.FINISH: finish}
+    attributes |= span.attributes
+    if has_ended:
+        attributes[sc.FINISH] = finish
     if meaning.operation is not None:
         attributes[sc.OPERATION] = meaning.operation
     if meaning.first_token_ns is not None:
@@ -136,7 +141,7 @@ def _row(span: ReceivedSpan, meaning: Meaning, prices: Prices | None) -> tuple[S
         end_time_ns=span.end_ns,
         status_code=status,
         status_description=span.message,
-        finish=finish,
+        finish=finish if has_ended else None,
         model=meaning.model or next((view.model for view in reversed(views) if view.model), None),
         inputs=None if request is None else request.inputs,
         outputs=None if answer is None else answer.outputs,
@@ -146,7 +151,9 @@ def _row(span: ReceivedSpan, meaning: Meaning, prices: Prices | None) -> tuple[S
         links=link_ids(meaning.operation, attributes),
     )
     row.cost = _cost(meaning, row, attributes, prices)
-    row.counted = meaning.span_type in MODEL_CALL_TYPES and (row.usage is not None or row.cost is not None)
+    row.counted = (
+        has_ended and meaning.span_type in MODEL_CALL_TYPES and (row.usage is not None or row.cost is not None)
+    )
     row.attributes = encode_value(attributes)
     if meaning.span_type == "EMBEDDING":
         return row, None, None  # a vector is no answer

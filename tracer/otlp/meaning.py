@@ -16,7 +16,7 @@ import msgspec
 from tracer import _semconv as sc
 from tracer._models import MODEL_CALL_TYPES
 from tracer.otlp._messages import decoded, from_flattened, from_parts, unflattened
-from tracer.otlp.received import ReceivedSpan
+from tracer.otlp.received import DETAILS, ReceivedSpan
 
 __all__ = ["Meaning", "read_meaning"]
 
@@ -91,7 +91,6 @@ _OF_EVENTS = {
     "gen_ai.assistant.message": "assistant",
     "gen_ai.tool.message": "tool",
 }
-_DETAILS = "gen_ai.client.inference.operation.details"
 _FIRST_TOKEN = "First Token Stream Event"
 
 
@@ -153,7 +152,7 @@ def read_meaning(span: ReceivedSpan) -> Meaning:
 def _with_details(span: ReceivedSpan) -> Mapping[str, Any]:
     """Return the attributes, with those of the event that OpenTelemetry may put the messages into."""
     for name, _, attributes in span.events:
-        if name == _DETAILS:
+        if name == DETAILS:
             return {**attributes, **span.attributes}
     return span.attributes
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import base64
 import binascii
 import importlib.util
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from google.protobuf.message import Message
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-__all__ = ["JSON", "PROTOBUF", "Received", "ReceivedSpan", "check_installed", "read_request"]
+__all__ = ["DETAILS", "JSON", "PROTOBUF", "Received", "ReceivedSpan", "check_installed", "read_logs", "read_spans"]
+
+R = TypeVar("R", bound="Message")
+DETAILS = "gen_ai.client.inference.operation.details"
+"""The event, on a span or as a log record, that has the messages of a model call."""
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 _IDS = ("traceId", "spanId", "parentSpanId")  # in JSON they are hex, and not base64 as protobuf's own JSON has bytes
@@ -30,6 +35,7 @@ class ReceivedSpan(msgspec.Struct, kw_only=True):
 
     Attributes:
         trace_id: 32 hex digits; `span_id` and `parent_id` have 16.
+        end_ns: None for what only a log record told of a span, see `read_logs`.
         status: ``OK``, ``ERROR`` or ``UNSET``.
         events: Name, time, attributes.
         resource: Attributes of what sent it.
@@ -42,7 +48,7 @@ class ReceivedSpan(msgspec.Struct, kw_only=True):
     parent_id: str | None
     name: str
     start_ns: int
-    end_ns: int
+    end_ns: int | None
     status: str = "UNSET"
     message: str = ""
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -59,7 +65,7 @@ class Received(msgspec.Struct):
     refused: list[str]
 
 
-def read_request(body: bytes, content_type: str) -> Received:
+def read_spans(body: bytes, content_type: str) -> Received:
     """Read the body of ``POST /v1/traces``, already decompressed.
 
     Raises:
@@ -67,20 +73,40 @@ def read_request(body: bytes, content_type: str) -> Received:
         MissingDependencyError: The extra `otlp` is not installed.
     """
     check_installed()
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind not in (PROTOBUF, JSON):
-        raise ConfigurationError(f"content-type must be {PROTOBUF} or {JSON}, got {content_type!r}")
-    request = _parse_json(body) if kind == JSON else _parse_protobuf(body)
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    request = _parse(ExportTraceServiceRequest(), body, content_type)
     received = Received([], [])
     for of_resource in request.resource_spans:
         resource = _attributes(of_resource.resource.attributes)
         for of_scope in of_resource.scope_spans:
             for span in of_scope.spans:
-                read = _span_or_reason(span, resource, of_scope.scope.name)
-                if isinstance(read, ReceivedSpan):
-                    received.spans.append(read)
-                else:
-                    received.refused.append(read)
+                _add(received, f"span {span.name!r}", _span, span, resource, of_scope.scope.name)
+    return received
+
+
+def read_logs(body: bytes, content_type: str) -> Received:
+    """Read the body of ``POST /v1/logs``: what log records say of spans, which arrive by themselves.
+
+    Instrumentations of OpenTelemetry may put the messages of a model call into a log record
+    (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events/). Other records are left out.
+
+    Raises:
+        ConfigurationError: As `read_spans`.
+        MissingDependencyError: As `read_spans`.
+    """
+    check_installed()
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+    request = _parse(ExportLogsServiceRequest(), body, content_type)
+    received = Received([], [])
+    for of_resource in request.resource_logs:
+        resource = _attributes(of_resource.resource.attributes)
+        for of_scope in of_resource.scope_logs:
+            for record in of_scope.log_records:
+                attributes = _attributes(record.attributes)
+                if DETAILS in (record.event_name, attributes.get("event.name")):
+                    _add(received, f"log record {DETAILS}", _told, record, attributes, resource, of_scope.scope.name)
     return received
 
 
@@ -95,27 +121,25 @@ def check_installed() -> None:
             raise MissingDependencyError("OTLP", package=package, extra="otlp")
 
 
-def _parse_protobuf(body: bytes) -> ExportTraceServiceRequest:
-    from google.protobuf.message import DecodeError
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    request = ExportTraceServiceRequest()
-    try:
-        request.ParseFromString(body)
-    except DecodeError as error:
-        raise ConfigurationError(f"the body must be an ExportTraceServiceRequest in protobuf: {error}") from None
-    return request
-
-
-def _parse_json(body: bytes) -> ExportTraceServiceRequest:
+def _parse(request: R, body: bytes, content_type: str) -> R:
+    """Fill an empty request in."""
     from google.protobuf.json_format import ParseDict, ParseError
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from google.protobuf.message import DecodeError
 
-    request = ExportTraceServiceRequest()
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in (PROTOBUF, JSON):
+        raise ConfigurationError(f"content-type must be {PROTOBUF} or {JSON}, got {content_type!r}")
+    name = type(request).__name__
+    if kind == PROTOBUF:
+        try:
+            request.ParseFromString(body)
+        except DecodeError as error:
+            raise ConfigurationError(f"the body must be an {name} in protobuf: {error}") from None
+        return request
     try:
         ParseDict(_with_base64_ids(msgspec.json.decode(body, type=dict[str, Any])), request, ignore_unknown_fields=True)
     except (ParseError, ValueError, RecursionError, msgspec.DecodeError) as error:
-        raise ConfigurationError(f"the body must be an ExportTraceServiceRequest in JSON: {error}") from None
+        raise ConfigurationError(f"the body must be an {name} in JSON: {error}") from None
     return request
 
 
@@ -137,11 +161,11 @@ def _base64_of(hex_id: str) -> str:
         return ""  # of the wrong length, so the span will be refused, and not the request
 
 
-def _span_or_reason(span: Span, resource: Mapping[str, Any], scope: str) -> ReceivedSpan | str:
+def _add(received: Received, what: str, read: Callable[..., ReceivedSpan], *sent: Any) -> None:
     try:
-        return _span(span, resource, scope)
+        received.spans.append(read(*sent))
     except ValueError as error:
-        return f"span {span.name!r}: {error}"
+        received.refused.append(f"{what}: {error}")
 
 
 def _span(span: Span, resource: Mapping[str, Any], scope: str) -> ReceivedSpan:
@@ -166,6 +190,25 @@ def _span(span: Span, resource: Mapping[str, Any], scope: str) -> ReceivedSpan:
         resource=resource,
         scope=scope,
         begins_here=not any(span.parent_span_id) or span.flags & _REMOTE == _REMOTE,
+    )
+
+
+def _told(record: LogRecord, attributes: dict[str, Any], resource: Mapping[str, Any], scope: str) -> ReceivedSpan:
+    """Return what a log record says of a span. Raises ValueError as `_span` does."""
+    time_ns = record.time_unix_nano or record.observed_time_unix_nano
+    if not 0 < time_ns <= _MAX_NS:
+        raise ValueError("its time must be nanoseconds since 1970, from 1 to 2**63 - 1")
+    named = (attributes.get("gen_ai.operation.name"), attributes.get("gen_ai.request.model"))
+    return ReceivedSpan(
+        trace_id=_hex_of("trace_id", record.trace_id, 16),
+        span_id=_hex_of("span_id", record.span_id, 8),
+        parent_id=None,
+        name=" ".join(name for name in named if isinstance(name, str)) or DETAILS,
+        start_ns=time_ns,
+        end_ns=None,
+        attributes=attributes,
+        resource=resource,
+        scope=scope,
     )
 
 
