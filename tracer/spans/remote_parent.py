@@ -1,20 +1,22 @@
-"""Spans below a span of another process: `tracer.continue_trace`."""
+"""Spans below a span of another process: `tracer.attach`."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tracer._exceptions import ConfigurationError
 from tracer._models import SpanType
-from tracer.capture.argument_checks import optional_text
 from tracer.spans.context import current_span, leave, read_traceparent
 from tracer.spans.unrecorded_span import Nowhere, UnrecordedSpan
 
-__all__ = ["RemoteSpan", "continue_trace"]
+__all__ = ["RemoteSpan", "attach"]
 
 logger = logging.getLogger("tracer")
+
+_HEADER = "traceparent"
 
 
 class _OtherPipeline:
@@ -44,7 +46,7 @@ class RemoteSpan(UnrecordedSpan):
 
 
 @contextlib.contextmanager
-def continue_trace(traceparent: str | None) -> Iterator[None]:
+def attach(headers: Mapping[str, str] | None) -> Iterator[None]:
     """Put what begins in this block below a span of another process, which sent a ``traceparent`` header along.
 
     For handlers of requests and workers of queues; `tracer.asgi.TraceMiddleware` does it for ASGI services, with a span
@@ -53,19 +55,23 @@ def continue_trace(traceparent: str | None) -> Iterator[None]:
 
     ::
 
-        with tracer.continue_trace(request.headers.get("traceparent")):
+        with tracer.attach(request.headers):
             with tracer.start_span("answer"):
                 ...
 
     Args:
-        traceparent: The header's value (https://www.w3.org/TR/trace-context/#traceparent-header). With None, or with a
-            value that is malformed, the block changes nothing: it may come from anybody.
+        headers: Of the request or message; a name may be in any case. Without a ``traceparent``
+            (https://www.w3.org/TR/trace-context/#traceparent-header), or with one that is malformed, the block changes
+            nothing: it may come from anybody.
 
     Raises:
-        ConfigurationError: `traceparent` is neither None nor a text.
+        ConfigurationError: `headers` are neither None nor a mapping.
     """
-    header = optional_text("traceparent", traceparent or None)
-    remote = None if header is None else read_traceparent(header)
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers must be a mapping, as of a request, got {type(headers).__name__}")
+    values = (value for name, value in (headers or {}).items() if isinstance(name, str) and name.lower() == _HEADER)
+    header = next(values, None)
+    remote = read_traceparent(header) if isinstance(header, str) and header else None
     if remote is None:
         yield
         return

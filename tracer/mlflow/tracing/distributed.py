@@ -23,15 +23,14 @@ def get_tracing_context_headers_for_http_request() -> dict[str, str]:
 
 
 def set_tracing_context_from_http_request_headers(headers: Mapping[str, str]) -> AbstractContextManager[None]:
-    """Put the spans that begin in the block below the span that sent these headers: `tracer.continue_trace`.
+    """Put the spans that begin in the block below the span that sent these headers: `tracer.attach`.
 
     Raises:
         MlflowException: The headers hold no ``traceparent``.
     """
-    values = [value for name, value in headers.items() if name.lower() == "traceparent"]
-    if not values:
+    if not any(name.lower() == "traceparent" for name in headers):
         raise MlflowException(
             "headers must hold a traceparent, as get_tracing_context_headers_for_http_request() gives it; "
             f"got the headers {sorted(headers)}"
         )
-    return tracer.continue_trace(values[0])
+    return tracer.attach(headers)
