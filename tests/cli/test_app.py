@@ -134,9 +134,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(uri: str, tmp_path: Path, arg
     assert process.returncode == 0
 
 
-# "demo" makes a database, and "ui" may make one for later traces; "doctor" only reports; the others need none
+# "demo" makes a database, "ui" and "serve" may make one for later traces; "doctor" only reports; the others need none
 @pytest.mark.parametrize(
-    "name", [name for name in CONTRACT if name.split()[0] not in ("demo", "ui", "doctor", "run", "autolog")]
+    "name", [name for name in CONTRACT if name.split()[0] not in ("demo", "ui", "doctor", "run", "autolog", "serve")]
 )
 def test_without_a_database_nothing_is_made(name: str, tmp_path: Path) -> None:
     more = {"show": ["last"], "delete": ["last", "--yes"], "prune": ["--keep", "1"], "export": ["last"]}

@@ -224,7 +224,7 @@ DEFENCES = (
         "    return Markup(clean)",
         "    return Markup(text)",
     ),
-    Defence(33, "filters have a largest size", "tracer/store/sqlite/filter.py", "    _check_size(text)\n", ""),
+    Defence(33, "filters have a largest size", "tracer/store/filter.py", "    _check_size(text)\n", ""),
     Defence(
         34,
         "static files come from their folder",

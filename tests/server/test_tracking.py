@@ -96,6 +96,7 @@ async def test_a_batch_is_stored_before_it_is_answered(
         (envelope(simple(1), kind="records"), "unknown_kind", "must be 'rows', got 'records'"),
         (envelope(simple(1), body=msgspec.Raw(msgspec.msgpack.encode({"process": 1}))), "bad_record", "Expected"),
     ],
+    ids=["empty", "garbage", "short", "version", "kind", "batch"],
 )
 async def test_what_is_no_batch_is_refused(served: httpx.AsyncClient, body: bytes, code: str, words: str) -> None:
     answer = await send(served, body)
@@ -116,7 +117,6 @@ def wrong(where: str, **changes: Any) -> bytes:
         ("spans", {"name": 5}),
         ("spans", {"trace_id": "x"}),
         ("spans", {"span_id": "A" * 16}),
-        ("spans", {"inputs": b"\xff"}),
         ("spans", {"end_time_ns": 2**63}),
         ("spans", {"usage": {"total_tokens": 2**63}}),
         ("traces", {"trace_id": "0" * 31}),
@@ -132,6 +132,13 @@ async def test_a_bad_row_is_refused_with_its_place_and_nothing_is_stored(
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_record")
     assert answer.json()["error"]["index"] == 2
     assert await store.search_traces(TraceQuery()) == []
+
+
+async def test_a_span_without_its_trace_is_refused_for_good(served: httpx.AsyncClient) -> None:
+    """It is not the store that is at fault: the sender should not try again."""
+    answer = await send(served, envelope(batch([span(1)], [])))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_record")
+    assert (await send(served, envelope(simple(1)))).status_code == 200
 
 
 async def test_a_mark_that_is_not_among_the_sources_is_refused(served: httpx.AsyncClient) -> None:

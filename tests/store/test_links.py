@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-from typing import Any
-
 import msgspec
 import pytest
 
 import tracer
-from tests.store.old_files import undo_version_9
-from tests.store.rows import batch, patch, simple, span, trace_id
+from tests.store.rows import batch, patch, span, trace_id
 from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
-from tracer.store import Store, TraceQuery, open_store
-from tracer.store.base import Batch
+from tracer.store import TraceQuery
+from tracer.store.base import Batch, Store
 from tracer.testing import FakeOpenAI
 
 
@@ -30,13 +24,13 @@ def call(number: int, *, after: str | None = None, conversation: str | None = No
     return batch([row], [patch(number)])
 
 
-async def chain(store: Store, number: int) -> list[str]:
-    return (await store.get_trace(trace_id(number))).info.chain
+async def chain(any_store: Store, number: int) -> list[str]:
+    return (await any_store.get_trace(trace_id(number))).info.chain
 
 
-async def write(store: Store, *batches: Batch) -> None:
+async def write(any_store: Store, *batches: Batch) -> None:
     for each in batches:
-        await store.write(each)
+        await any_store.write(each)
 
 
 async def test_a_chain_is_told_whole_from_any_of_its_traces(any_store: Store) -> None:
@@ -95,30 +89,6 @@ async def test_ids_can_be_filtered_by(any_store: Store, written: str, numbers: l
     await write(any_store, call(1), call(2, after="resp_1"), call(3, conversation="conv_a"))
     page = await any_store.search_traces(TraceQuery(filter_string=written, order_by="start_time"))
     assert [int(trace.info.trace_id, 16) for trace in page] == numbers
-
-
-async def test_a_file_of_version_1_is_migrated_and_its_traces_linked(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store: Any = open_store(f"sqlite:///{path}")
-    await store.open()
-    await write(store, call(1), call(2, after="resp_1"), call(3, conversation="conv"), simple(5, operation="chat"))
-    await store.aclose()
-    with closing(sqlite3.connect(path)) as connection:  # as version 1 left it
-        for table in ("links", "span_media", "media", "feedback", "taken_over", "loss"):
-            connection.execute(f"DROP TABLE {table}")
-        for index in ("traces_in_sessions", "traces_with_losses", "traces_numbers"):
-            connection.execute(f"DROP INDEX {index}")
-        connection.execute("ALTER TABLE traces DROP COLUMN time_to_first_token")
-        undo_version_9(connection)
-        connection.execute("PRAGMA user_version = 1")
-    store = open_store(f"sqlite:///{path}")
-    await store.open()
-    await write(store, call(4, conversation="conv"))
-    assert await chain(store, 1) == [trace_id(1), trace_id(2)]
-    assert await chain(store, 3) == [trace_id(3), trace_id(4)]
-    assert await chain(store, 5) == []
-    await store.aclose()
 
 
 async def test_calls_of_the_real_client_are_linked(server: FakeOpenAI) -> None:

@@ -18,11 +18,11 @@ import msgspec
 
 from tracer._config import Settings, from_environment
 from tracer._exceptions import TracerError
+from tracer._format import did_you_mean
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import Head, print_json, print_table, size_text
 from tracer.process.native_threads import why_there_are_none
 from tracer.store.sqlite._file_problem import Problem
-from tracer.store.sqlite._sql import did_you_mean
 from tracer.store.sqlite.check import find_uri_problem
 from tracer.store.uri import MEMORY_URI, parse_uri, redact_uri, spool_directory
 

@@ -16,7 +16,7 @@ from tracer._config import DEFAULT_TRACKING_URI, from_environment
 from tracer._exceptions import MissingDependencyError
 from tracer.cli._format import local_text
 from tracer.cli._options import json_option
-from tracer.cli._output import Head, print_json, print_table
+from tracer.cli._output import Head, is_terminal, print_json, print_table
 
 if TYPE_CHECKING:
     from tracer.server.tokens import Grant, TokenFile
@@ -51,6 +51,7 @@ _tokens_option = click.option(
     show_default=True,
     help="Seconds after which a search is stopped.",
 )
+@click.option("--otlp", is_flag=True, help="Take in spans by OpenTelemetry's protocol, at /v1/traces.")
 @click.option("--access-log/--no-access-log", default=True, help="A line of JSON for each request, to standard error.")
 @json_option
 @click.pass_context
@@ -64,6 +65,7 @@ def serve(
     ssl_certfile: str | None,
     ssl_keyfile: str | None,
     read_timeout: float,
+    otlp: bool,
     access_log: bool,
     as_json: bool,
 ) -> None:
@@ -93,6 +95,7 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             options: dict[str, Any] = {"ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
             options |= {"announce": announce, "read_timeout": read_timeout, "retention": retention}
+            options["takes_otlp"] = otlp
             run.serve_store(store, host, port, access=access, **options)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
@@ -139,7 +142,8 @@ def create(
         print_json({"token": made, **_shown(grant)})
     else:
         click.echo(made)
-        click.echo(f"This is token {grant.id} of {file.path}. It is not shown again.", err=True)
+        if is_terminal():
+            click.echo(f"This is token {grant.id} of {file.path}. It is not shown again.", err=True)
 
 
 @token.command(name="list")

@@ -86,13 +86,6 @@ def _trace_problem(patch: TracePatch) -> str | None:
 
 
 def _span_problem(span: SpanRow) -> str | None:
-    for name in ("inputs", "outputs", "attributes", "events"):
-        text = getattr(span, name)
-        if text is not None and not text.isascii():
-            try:
-                text.decode()
-            except UnicodeDecodeError as error:
-                return f"{name} must be UTF-8: {error}"
     return _id_problem(span.trace_id, span.span_id) or _number_problem(
         span.start_time_ns, span.end_time_ns, *(span.usage or {}).values()
     )

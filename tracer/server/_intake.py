@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, StoreError
 from tracer.server._batch_checks import read_batch
 from tracer.server._errors import RefusedError
 from tracer.server._metrics import Metrics
@@ -34,8 +34,8 @@ from tracer.store.wire import (
     METHODS,
     VERSION_HEADER,
     VERSIONS,
-    decode,
     encode,
+    read_arguments,
 )
 
 __all__ = ["MAX_IN_FLIGHT", "ROUTES", "Intake"]
@@ -120,7 +120,12 @@ async def ingest(request: Request) -> Response:
         store = await store_of(request)
         began = time.monotonic()
         async with intake.writing:
-            await store.write(batch)
+            try:
+                await store.write(batch)
+            except StoreError as error:
+                if "Integrity" in type(error.__cause__).__name__:  # PEP 249: not the store is at fault, but the batch
+                    raise RefusedError(422, "bad_record", str(error), index=0) from error
+                raise
         intake.metrics.wrote(len(batch.spans), len(body), len(unpacked), time.monotonic() - began)
     accepted = {"Accept-Encoding": ", ".join(encodings())}  # RFC 9110, 12.5.3: what the next body may be in
     return Response(encode(len(batch.spans)), media_type=CONTENT_TYPE, headers=accepted)
@@ -139,11 +144,11 @@ async def call_store(request: Request) -> Response:
     with intake.room() as room:
         body = await _body(request, room, MAX_ARGUMENTS)
     try:
-        arguments = decode(body, method.arguments)
+        arguments = read_arguments(method, body)
     except (msgspec.MsgspecError, UnicodeError, ValueError) as error:
         raise ConfigurationError(f"the arguments of {method.name} can't be read: {error}") from None
     store = await store_of(request)
-    called = getattr(store, method.name)(**msgspec.structs.asdict(arguments))
+    called = getattr(store, method.name)(**arguments)
     result = await (_unless_left(request, called) if method.scope == "read" else called)
     return Response(encode(result), media_type=CONTENT_TYPE)
 

@@ -74,31 +74,26 @@ class LimitedStore:
         for index, patch in enumerate(batch.traces):
             if patch.experiment is not None and patch.experiment not in self._experiments:
                 raise self._foreign(index, patch.experiment)
-        stored = await self._experiments_of({row.trace_id for row in batch.spans} | {p.trace_id for p in batch.traces})
+        others = [
+            *(row.trace_id for row in batch.spans),
+            *(row.trace_id for row in batch.chunks),
+            *(row.trace_id for row in batch.media),
+        ]
+        stored = await self._experiments_of({patch.trace_id for patch in batch.traces} | set(others))
         for index, patch in enumerate(batch.traces):
             experiment = stored.get(patch.trace_id, patch.experiment or "Default")
             if experiment not in self._experiments:
                 raise self._foreign(index, experiment)
-        for index, row in enumerate(batch.spans):
-            found = stored.get(row.trace_id)
-            if found is not None and found not in self._experiments:
-                raise self._foreign(index, found, "spans")
-        named = stored.keys() | {patch.trace_id for patch in batch.traces}
-        others = {
-            "spans": [row.trace_id for row in batch.spans],
-            "chunks": [row.trace_id for row in batch.chunks],
-            "media": [row.trace_id for row in batch.media],
-        }
-        for name, trace_ids in others.items():
-            for index, trace_id in enumerate(trace_ids):
-                if trace_id not in named:
-                    message = f"{name}[{index}]: its trace is not in the batch"
-                    raise RefusedError(422, "bad_record", message, index=index)
+        known = stored | {patch.trace_id: self._experiments[0] for patch in batch.traces}
+        for index, trace_id in enumerate(others):
+            if known.get(trace_id) not in self._experiments:
+                message = f"row {index} of spans, chunks and media is of a trace that this token may not write to"
+                raise RefusedError(403, "forbidden", message, index=index)
         await self._store.write(batch)
 
-    def _foreign(self, index: int, experiment: str, name: str = "traces") -> RefusedError:
+    def _foreign(self, index: int, experiment: str) -> RefusedError:
         allowed = ", ".join(map(repr, self._experiments))
-        message = f"{name}[{index}] is of the experiment {experiment!r}; this token may write to {allowed}"
+        message = f"traces[{index}] is of the experiment {experiment!r}; this token may write to {allowed}"
         return RefusedError(403, "forbidden", message, index=index)
 
     async def _experiments_of(self, trace_ids: set[str]) -> dict[str, str]:
@@ -117,7 +112,7 @@ class LimitedStore:
         """Return the query for the traces that may be seen."""
         if query.experiment in self._experiments:
             return query
-        from tracer.store.sqlite.filter import parse_filter  # lark is an extra
+        from tracer.store.filter import parse_filter  # lark is an extra
 
         if query.filter_string is not None and query.filter_string.strip():
             parse_filter(query.filter_string)  # alone, so that none reaches beyond the parentheses around it

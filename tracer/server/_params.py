@@ -9,8 +9,8 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from tracer._exceptions import ConfigurationError
+from tracer._format import did_you_mean
 from tracer.store.base import TraceQuery
-from tracer.store.sqlite._sql import did_you_mean
 
 __all__ = ["LIST_PARAMETERS", "check_known", "read_query", "whole_number"]
 

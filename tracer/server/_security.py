@@ -146,7 +146,7 @@ def _needed_scope(request: Request) -> str:
     if path.startswith("/api/store/"):
         method = METHODS.get(path.removeprefix("/api/store/"))
         return "read" if method is None else method.scope
-    if path == "/api/ingest" or "feedback" in path.split("/"):
+    if path in ("/api/ingest", "/v1/traces", "/v1/logs") or "feedback" in path.split("/"):
         return "write"
     return "admin"
 

@@ -21,7 +21,7 @@ from tracer.server.compare import compare_sides, read_sides
 from tracer.server.feedback import NewFeedback, read_body, store_feedback
 from tracer.server.sessions import find_session, session_id_of
 from tracer.store.base import TraceQuery
-from tracer.store.sqlite._fields import SHOWN_FIELDS, find_field
+from tracer.store.fields import SHOWN_FIELDS, find_field
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -164,7 +164,7 @@ async def get_fields(request: Request) -> Response:
 
 async def check_filter(request: Request) -> Response:
     """Tell whether a filter can be understood: if not, the error says where it fails, and what is expected there."""
-    from tracer.store.sqlite.filter import parse_filter  # lark is an extra
+    from tracer.store.filter import parse_filter  # lark is an extra
 
     try:
         parse_filter(request.query_params.get("filter", ""))

@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from tracer._config import Settings, updated
 from tracer._exceptions import StoreError
-from tracer.server import api, compare, feedback, live, overview, pages, sessions, storage
+from tracer.server import api, compare, feedback, live, otlp, overview, pages, sessions, storage
 from tracer.server._errors import HANDLERS
 from tracer.server._leaving import Leaving
 from tracer.server._security import LOOPBACK_HOSTS, Guard
@@ -40,6 +40,7 @@ def create_app(
     token: str | None = None,
     hosts: tuple[str, ...] = LOOPBACK_HOSTS,
     read_timeout: float = READ_TIMEOUT,
+    takes_otlp: bool = False,
 ) -> Starlette:
     """Return the page as an ASGI application.
 
@@ -47,8 +48,9 @@ def create_app(
 
         app = create_app("sqlite:///tracer.db")  # uvicorn.run(app, port=5151)
 
-    The store is opened when the application starts, in its event loop (asyncio), and is only read from. Everything that
-    the browser needs comes from this application: no request leaves the machine.
+    The store is opened when the application starts, in its event loop (asyncio). Without `takes_otlp`, nothing but
+    feedback is written to it. Everything that the browser needs comes from this application: no request leaves the
+    machine.
 
     Args:
         store_or_uri: A tracking URI, or a store that is open in the event loop that will serve. The caller closes such
@@ -56,14 +58,19 @@ def create_app(
         token: The token that a browser or program must send, see `tracer.server._security.Guard`; None requires none.
         hosts: The host names that requests may use, without port: a guard against DNS rebinding.
         read_timeout: Seconds that a read may take. Then it is stopped, and the answer is an error that says so.
+        takes_otlp: Take in spans of other instrumentations, at ``/v1/traces``. Needs the extra `otlp`.
 
     Raises:
         ConfigurationError: The URI names no store that this version has, or `read_timeout` is no time.
+        MissingDependencyError: `takes_otlp` without the extra.
     """
+    if takes_otlp:
+        otlp.check_installed()
     source = Source(store_or_uri, checked_limit(read_timeout))
     access = None if token is None else Access(token)
     cookie = "tracer" if token is None else f"tracer_{digest(token)[:8]}"
-    return assemble(source, page_routes(), [Middleware(Guard, hosts=hosts, access=access, cookie=cookie)], lifespan)
+    routes = [*page_routes(), *(otlp.ROUTES if takes_otlp else ())]
+    return assemble(source, routes, [Middleware(Guard, hosts=hosts, access=access, cookie=cookie)], lifespan)
 
 
 def checked_limit(read_timeout: float) -> float:

@@ -43,6 +43,7 @@ def serve_ui(
     token: str | None = NEW_TOKEN,
     announce: Callable[[str], None] = print,
     read_timeout: float = READ_TIMEOUT,
+    takes_otlp: bool = False,
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM. Blocks, and runs an event loop of its own in the calling thread.
 
@@ -58,6 +59,7 @@ def serve_ui(
         token: What a browser must send once. `NEW_TOKEN` makes a random one; None requires none, on loopback only.
         announce: Called with the page's address, token included, when the page can be opened.
         read_timeout: Seconds that a read may take, as in `create_app`.
+        takes_otlp: Take in spans of other instrumentations, as in `create_app`.
 
     Raises:
         ConfigurationError: No such store, no token on an address that others can reach, or a wrong `read_timeout`.
@@ -67,7 +69,7 @@ def serve_ui(
     if not token and not _is_loopback(host):
         raise ConfigurationError(f"host {host!r} can be reached by others: use a token, or 127.0.0.1")
     token = secrets.token_urlsafe(24) if token == NEW_TOKEN else token
-    app = create_app(uri, token=token, hosts=_names(host), read_timeout=read_timeout)
+    app = create_app(uri, token=token, hosts=_names(host), read_timeout=read_timeout, takes_otlp=takes_otlp)
     with contextlib.closing(_listen(host, port)) as listener:
         shown = "127.0.0.1" if host in _ANY_ADDRESS else _in_url(host)
         address = f"http://{shown}:{listener.getsockname()[1]}/" + (f"?token={quote(token)}" if token else "")
@@ -83,6 +85,7 @@ def serve_store(
     announce: Callable[[str], None] = print,
     read_timeout: float = READ_TIMEOUT,
     retention: Retention = Retention(),  # noqa: B008  it is frozen
+    takes_otlp: bool = False,
     ssl_certfile: str | None = None,
     ssl_keyfile: str | None = None,
 ) -> None:
@@ -98,6 +101,7 @@ def serve_store(
         announce: Called with the server's address when it can be used.
         read_timeout: Seconds that a read may take.
         retention: Which traces are deleted.
+        takes_otlp: Take in spans of other instrumentations, as in `create_app`.
         ssl_certfile: A certificate's file (PEM), for https.
         ssl_keyfile: Its key, if that is in another file.
 
@@ -114,7 +118,9 @@ def serve_store(
         )
     if ssl_keyfile is not None and ssl_certfile is None:
         raise ConfigurationError("ssl_keyfile needs ssl_certfile, the certificate that it belongs to")
-    app = create_tracking_server(uri, access=access, read_timeout=read_timeout, retention=retention)
+    app = create_tracking_server(
+        uri, access=access, read_timeout=read_timeout, retention=retention, takes_otlp=takes_otlp
+    )
     with contextlib.closing(_listen(host, port)) as listener:
         shown = "127.0.0.1" if host in _ANY_ADDRESS else _in_url(host)
         address = f"http{'' if ssl_certfile is None else 's'}://{shown}:{listener.getsockname()[1]}"

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from tracer._exceptions import ConfigurationError, TracerError
-from tracer.server import _intake, _metrics
+from tracer.server import _intake, _metrics, otlp
 from tracer.server._intake import Intake
 from tracer.server._metrics import AccessLog, Metrics
 from tracer.server._security import Guard
@@ -42,6 +42,7 @@ def create_tracking_server(
     hosts: tuple[str, ...] | None = None,
     read_timeout: float = READ_TIMEOUT,
     retention: Retention = Retention(),  # noqa: B008  it is frozen
+    takes_otlp: bool = False,
 ) -> Starlette:
     """Return a tracking server as an ASGI application.
 
@@ -52,10 +53,14 @@ def create_tracking_server(
             are required.
         read_timeout: Seconds that a read may take.
         retention: Which traces are deleted.
+        takes_otlp: Take in spans of other instrumentations, as in `tracer.server.create_app`.
 
     Raises:
         ConfigurationError: The URI names no store that can be served, or `read_timeout` is no time.
+        MissingDependencyError: `takes_otlp` without the extra.
     """
+    if takes_otlp:
+        otlp.check_installed()
     if is_server(parse_uri(uri)):
         raise ConfigurationError("store must be a database, got a tracking server; point the services at that one")
     source = Source(uri, checked_limit(read_timeout), writes=True)
@@ -86,7 +91,8 @@ def create_tracking_server(
             headers={VERSION_HEADER: ", ".join(map(str, VERSIONS))},
         ),
     ]
-    app = assemble(source, [*page_routes(), *_intake.ROUTES, *_metrics.ROUTES], guards, serving)
+    routes = [*page_routes(), *_intake.ROUTES, *_metrics.ROUTES, *(otlp.ROUTES if takes_otlp else ())]
+    app = assemble(source, routes, guards, serving)
     app.state.intake = intake
     return app
 

@@ -27,7 +27,7 @@ from tracer._exceptions import (
     TransientStoreError,
 )
 from tracer._models import Trace, TracePage
-from tracer.store.base import Batch, ProcessRow, Store
+from tracer.store.base import Batch, ProcessRow, Store, TraceQuery
 
 __all__ = [
     "CODES",
@@ -46,6 +46,7 @@ __all__ = [
     "encode",
     "pack_batch",
     "raised_again",
+    "read_arguments",
     "unpack_batch",
 ]
 
@@ -83,7 +84,7 @@ class Envelope(msgspec.Struct, array_like=True):
 
 def pack_batch(batch: Batch, process: ProcessRow, clock_ns: int, number: int) -> bytes:
     """Return a batch in its envelope."""
-    return _encoder.encode(Envelope(VERSION, process, clock_ns, number, ROWS, msgspec.Raw(_encoder.encode(batch))))
+    return _encoder.encode(Envelope(VERSION, process, clock_ns, number, ROWS, msgspec.Raw(encode(batch))))
 
 
 def unpack_batch(envelope: Envelope) -> Batch:
@@ -130,9 +131,16 @@ _SCOPES = {
 }  # fmt: skip
 
 
+_AnyQuery = msgspec.defstruct("query", [(name, Any, None) for name in TraceQuery.__struct_fields__])
+"""A `TraceQuery` whose fields may be anything: the store checks them, and says what is wrong with them."""
+
+
 def _method(name: str, scope: str) -> Method:
     function = getattr(Store, name)
     hints = typing.get_type_hints(function)
+    if hints.get("query") is TraceQuery:  # and the numbers beside it are checked like it
+        loose = {TraceQuery: _AnyQuery, int: Any}
+        hints |= {each: loose.get(hint, hint) for each, hint in hints.items() if each != "return"}
     parameters = list(inspect.signature(function).parameters.values())[1:]
     fields: list[Any] = [
         (each.name, hints[each.name]) if each.default is each.empty else (each.name, hints[each.name], each.default)
@@ -164,11 +172,41 @@ def encode(value: object) -> bytes:
 
 def decode(data: bytes, kind: Any) -> Any:
     """Return what was encoded. Raises msgspec.DecodeError."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind, ext_hook=_extension)
-    value = decoder.decode(data)
+    try:
+        value = _decoder(kind).decode(data)
+    except msgspec.ValidationError:
+        if kind not in (Trace, _Page):
+            raise
+        value = _with_odd_attributes(_decoder(Any).decode(data), kind)
     return TracePage(value.traces, next_page_token=value.next_page_token) if isinstance(value, _Page) else value
+
+
+def read_arguments(method: Method, data: bytes) -> dict[str, Any]:
+    """Return the arguments of a call by their names. Raises msgspec.DecodeError."""
+    arguments = msgspec.structs.asdict(decode(data, method.arguments))
+    query = arguments.get("query")
+    return arguments if query is None else {**arguments, "query": TraceQuery(**msgspec.structs.asdict(query))}
+
+
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    if kind not in _decoders:
+        _decoders[kind] = msgspec.msgpack.Decoder(kind, ext_hook=_extension)
+    return _decoders[kind]
+
+
+def _with_odd_attributes(plain: Any, kind: Any) -> Any:
+    """Return traces with a span whose attributes are no object: what was stored as them may be any text."""
+    odd: dict[tuple[str, str], Any] = {}
+    for trace in plain["traces"] if kind is _Page else [plain]:
+        for span in trace["data"]["spans"]:
+            if not isinstance(span["attributes"], dict):
+                odd[span["trace_id"], span["span_id"]] = span.pop("attributes")
+    value = msgspec.convert(plain, kind)
+    for trace in value.traces if kind is _Page else [value]:
+        for number, span in enumerate(trace.data.spans):
+            if (attributes := odd.get((span.trace_id, span.span_id))) is not None:
+                trace.data.spans[number] = msgspec.structs.replace(span, attributes=attributes)
+    return value
 
 
 def _tamed(value: Any) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tracer.store.http.encodings import compress
 from tracer.store.http.pieces import split
 from tracer.store.http.place import place_of
 from tracer.store.process import current_process
+from tracer.store.search import parse_conditions
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -301,16 +303,17 @@ class HttpStore:
 def _portable(query: TraceQuery) -> TraceQuery:
     """Return the query with moments as text: as this machine's time zone and clock understand them."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    changed = {name: _moment(getattr(query, name), now) for name in ("since", "until")}
-    return msgspec.structs.replace(query, **changed)
+    times = TraceQuery(since=query.since, until=query.until)
+    for _ in parse_conditions(times, time.time_ns()):
+        pass  # raises ConfigurationError
+    return msgspec.structs.replace(query, since=_moment(query.since, now), until=_moment(query.until, now))
 
 
 def _moment(value: Any, now: datetime.datetime) -> Any:
-    with contextlib.suppress(OverflowError, OSError, ValueError):
-        if isinstance(value, str):
-            value = datetime.datetime.fromisoformat(value.strip())
-        if isinstance(value, datetime.timedelta):
-            value = now - value
-        if isinstance(value, datetime.datetime):
-            return value.astimezone(datetime.timezone.utc).isoformat()
+    if isinstance(value, str):
+        value = datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
+    if isinstance(value, datetime.timedelta):
+        value = now - value
+    if isinstance(value, datetime.datetime):
+        return value.astimezone(datetime.timezone.utc).isoformat()
     return value

@@ -22,7 +22,7 @@ from tracer._exceptions import ConfigurationError
 from tracer._models import TraceInfo, TraceState
 from tracer.store.base import TraceQuery
 from tracer.store.sqlite._connection import transaction
-from tracer.store.sqlite._query import _conditions
+from tracer.store.sqlite._query import clauses
 from tracer.store.sqlite._read import TRACE_COLUMNS, read_traces
 from tracer.store.sqlite._sample import Sample, Where, choose, in_one_index, one_row
 from tracer.store.summaries import (
@@ -184,7 +184,7 @@ def _calls(
     if sample.exact or sample.counted is None or sample.counted > _COUNTABLE:
         return defaultdict(int, {number: sample.scaled(row[1]) for number, row in found.items()})
     # The span replaces the query's times: given both, SQLite would search by the query's, again for each bucket.
-    where = Where.of(list(_conditions(in_one_index(msgspec.structs.replace(query, since=None, until=None)), 0)))
+    where = Where.of(clauses(in_one_index(msgspec.structs.replace(query, since=None, until=None)), 0))
     edges = [(max(number * width, span[0]), min((number + 1) * width, span[1] + 1)) for number in starts]
     (counts,) = one_row(connection, _COUNTS.format(where=where.sql), (*where.parameters, json.dumps(edges)))
     return dict(zip(starts, counts, strict=True))

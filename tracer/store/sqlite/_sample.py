@@ -16,14 +16,13 @@ import sqlite3
 from typing import Any, NamedTuple
 
 from tracer.store.base import TraceQuery
-from tracer.store.sqlite._query import _conditions
-from tracer.store.sqlite._sql import Condition
+from tracer.store.sqlite._query import FEW, clauses
+from tracer.store.sqlite._sql import Clause
 from tracer.store.summaries import Scope
 
 __all__ = ["SIZE", "Sample", "Where", "choose", "in_one_index", "one_row"]
 
 SIZE = 10_000
-_FEW = 10_000  # as in `query`: up to this many matches of an indexed condition are fetched
 _MOST = 0.2  # of all traces; with fewer candidates, most drawn keys would match nothing: reading the index is quicker
 _HASH = "(key >> 2 & 2147483647) * 2654435761 & 4294967295"  # Knuth's multiplicative hash: spreads any keys evenly
 _INDEXED = ("session_id", "user_id", "name", "experiment")
@@ -36,7 +35,7 @@ class Where(NamedTuple):
     parameters: tuple[Any, ...]
 
     @classmethod
-    def of(cls, conditions: list[Condition]) -> Where:
+    def of(cls, conditions: list[Clause]) -> Where:
         """Join conditions by AND."""
         sql = " AND ".join(f"({condition.sql})" for condition in conditions) or "TRUE"
         return cls(sql, tuple(value for condition in conditions for value in condition.parameters))
@@ -89,23 +88,23 @@ class Sample(NamedTuple):
 
 def choose(connection: sqlite3.Connection, query: TraceQuery, now_ns: int) -> Sample:
     """Decide which traces to look at. Raises ConfigurationError for a bad query."""
-    given = list(_conditions(query, now_ns))
+    given = clauses(query, now_ns)
     settled = [_settled(connection, condition) for condition in given]
     matching = Where.of(settled)
-    candidates = Where.of(list(_conditions(in_one_index(query), now_ns)))
+    candidates = Where.of(clauses(in_one_index(query), now_ns))
     if any(before.keys and not after.keys for before, after in zip(given, settled, strict=True)):
         return Sample(matching, matching, candidates, 1.0, None)
     size = _count(connection, candidates)
     if size <= SIZE:
         return Sample(matching, matching, candidates, 1.0, size)
     share, some = _some(connection, candidates, size)
-    return Sample(Where.of([Condition(*some), *settled]), matching, candidates, share, size)
+    return Sample(Where.of([Clause(*some), *settled]), matching, candidates, share, size)
 
 
-def _settled(connection: sqlite3.Connection, condition: Condition) -> Condition:
+def _settled(connection: sqlite3.Connection, condition: Clause) -> Clause:
     """Fetch the traces of a condition if they are few, as all can be looked at then; otherwise test trace by trace."""
-    fetched = condition._replace(span_keys=None).chosen(connection, _FEW)
-    return fetched if fetched.keys is None else condition.chosen(connection, _FEW)
+    fetched = condition._replace(span_keys=None).chosen(connection, FEW)
+    return fetched if fetched.keys is None else condition.chosen(connection, FEW)
 
 
 def _count(connection: sqlite3.Connection, where: Where) -> int:

@@ -9,19 +9,11 @@ from typing import Any
 
 from tracer._exceptions import ConfigurationError
 from tracer.store.base import TraceQuery
+from tracer.store.search import Token, checked_limit, fingerprint, read_token
 from tracer.store.sqlite._connection import transaction
-from tracer.store.sqlite._query import (
-    _FEW,
-    _checked_limit,
-    _conditions,
-    _decode_token,
-    _encode,
-    _fingerprint,
-    _newest_key,
-    _Token,
-)
+from tracer.store.sqlite._query import FEW, clauses, newest_key
 from tracer.store.sqlite._sample import Where, one_row
-from tracer.store.sqlite._sql import Condition
+from tracer.store.sqlite._sql import Clause
 from tracer.store.summaries import ExperimentSummary, LossSummary, SessionPage, SessionSummary, StorageSummary
 
 __all__ = ["experiments", "losses", "sessions", "storage"]
@@ -54,26 +46,26 @@ _BEFORE_ALL = 2**63 - 1
 
 def sessions(connection: sqlite3.Connection, query: TraceQuery) -> SessionPage:
     """Return a page of the sessions of the traces that a query selects. Raises ConfigurationError."""
-    limit = _checked_limit(query.max_results)
+    limit = checked_limit(query.max_results)
     if query.order_by not in (None, TraceQuery().order_by):
         raise ConfigurationError(
             f"sessions are ordered by their latest trace; leave out order_by, got {query.order_by!r}"
         )
-    fingerprint = b"sessions" + _fingerprint(query)
-    token = _decode_token(query.page_token, fingerprint, [False, False])
+    told = b"sessions" + fingerprint(query)
+    token = read_token(query.page_token, told, [False, False])
     now_ns = token.now_ns if token else time.time_ns()
     with transaction(connection, "DEFERRED"):
-        newest = token.newest_key if token else _newest_key(connection)
-        settled = [condition.chosen(connection, _FEW) for condition in _conditions(query, now_ns)]
-        where = Where.of([*settled, Condition("+key <= ?", (newest,))])
+        newest = token.newest_key if token else newest_key(connection)
+        settled = [condition.chosen(connection, FEW) for condition in clauses(query, now_ns)]
+        where = Where.of([*settled, Clause("+key <= ?", (newest,))])
         last = tuple(token.last) if token else (_BEFORE_ALL, _BEFORE_ALL)
         values = (*where.parameters, *last, *where.parameters, limit + 1)
         heads = connection.execute(_HEADS.format(where=where.sql), values).fetchall()
         found = [_summary(connection, head[0]) for head in heads[:limit]]
     if len(heads) <= limit:
         return SessionPage(sessions=found)
-    behind = _Token(fingerprint, now_ns, newest, list(heads[limit - 1][1:]))
-    return SessionPage(sessions=found, next_page_token=_encode(behind))
+    behind = Token(told, now_ns, newest, list(heads[limit - 1][1:]))
+    return SessionPage(sessions=found, next_page_token=behind.written())
 
 
 def _summary(connection: sqlite3.Connection, session_id: str) -> SessionSummary:

@@ -50,15 +50,15 @@ def spaced(text: str) -> str:
     return text if text.isascii() else _RUNS.sub(_pairs, _folded(text))
 
 
-def match_expression(text: str, *, prefixes: bool = False) -> str | None:
-    """Turn what a user typed into an FTS5 query: all words, ``"a phrase"``, and ``prefix*``; None without any word.
+def match_expression(text: str, *, prefixes: bool = False) -> str:
+    """Turn what a user typed into an FTS5 query: all words, ``"a phrase"``, and ``prefix*``.
 
     Each word becomes a quoted string, so no character of it is query syntax
     (https://sqlite.org/fts5.html#full_text_query_syntax). A word of punctuation alone has no token to look for. What
     looks like an id may be its beginning.
 
     Args:
-        text: What the user typed.
+        text: What the user typed; it holds a letter or a digit.
         prefixes: Each word may be the beginning of a longer one.
     """
     terms = []
@@ -66,7 +66,7 @@ def match_expression(text: str, *, prefixes: bool = False) -> str | None:
         if re.search(r"[^\W_]", phrase or word):
             is_prefix = bool(word) and (prefixes or word.endswith("*") or _ID.search(word) is not None)
             terms.append(_term(phrase or word, is_prefix))
-    return " AND ".join(terms) or None
+    return " AND ".join(terms)
 
 
 def trace_id_range(text: str) -> tuple[str, str] | None:

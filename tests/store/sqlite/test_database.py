@@ -16,6 +16,7 @@ from pathlib import Path
 import aiosqlite
 import pytest
 
+from tests.store.rows import simple
 from tracer._exceptions import TransientStoreError
 from tracer.store import TraceQuery, open_store
 from tracer.store.sqlite import _gate, _thread
@@ -24,8 +25,6 @@ from tracer.store.sqlite._database import Database
 from tracer.store.sqlite._gate import Gate, GoneError
 from tracer.store.sqlite._schema import migrate
 from tracer.store.sqlite.store import SqliteStore
-
-from .rows import simple
 
 
 def make_table(connection: sqlite3.Connection) -> None:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.rows import batch, running, simple, started, trace_id
 from tracer._models import TraceState
 from tracer.store import ProcessRow, TraceQuery, current_process, open_store
 from tracer.store.process import is_alive
 from tracer.store.sqlite._connection import create_file
 from tracer.store.sqlite.store import SqliteStore
-
-from .rows import batch, running, simple, started, trace_id
 
 ROOT = Path(__file__).parent.parent.parent
 WRITER = """

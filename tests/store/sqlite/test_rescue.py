@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.rows import START, batch, running, simple, span_id, started, trace_id
 from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreError
 from tracer.store import check_uri, make_store, open_store
 from tracer.store.base import ChunkRow, MediaRow, TraceQuery
@@ -20,8 +21,6 @@ from tracer.store.sqlite._file_problem import Kind, find_problem, identity, is_d
 from tracer.store.sqlite._lock import exclusive
 from tracer.store.sqlite._rescue import leave, move_aside, set_free
 from tracer.store.sqlite.store import SqliteStore
-
-from .rows import START, batch, running, simple, span_id, started, trace_id
 
 Log = list[logging.LogRecord]
 

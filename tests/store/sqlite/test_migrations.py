@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.old_files import make_old_file
+from tests.store.sqlite.old_files import make_old_file
 from tracer.store.sqlite._schema import SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,7 +39,7 @@ def test_a_migration_that_is_killed_at_any_step_is_finished_by_the_next_process(
     thorough = pytestconfig.getoption("thorough")
     if not thorough and version not in SAMPLED:
         pytest.skip("only with --thorough")
-    command = [sys.executable, "-m", "tests.store.dying_migrations", str(version), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.store.sqlite.dying_migrations", str(version), str(tmp_path)]
     done = subprocess.run(
         [*command, "1" if thorough else "16"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )

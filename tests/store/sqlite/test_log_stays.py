@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.rows import simple
 from tracer._exceptions import TransientStoreError
 from tracer.store import open_store
 from tracer.store.base import TraceQuery
 from tracer.store.sqlite.store import SqliteStore
-
-from .rows import simple
 
 Log = list[logging.LogRecord]
 LIMIT = 512

@@ -1,6 +1,6 @@
 """Migrate a file of an old version again and again, in processes that die at each step, and check what they leave.
 
-    python -m tests.store.dying_migrations VERSION DIRECTORY [EVERY]
+    python -m tests.store.sqlite.dying_migrations VERSION DIRECTORY [EVERY]
 
 With EVERY, only every so many steps. One process forks all the others, because a new interpreter for each would take
 minutes. It has no thread and keeps no connection open. It fails at the first fault, else prints how many processes died
@@ -21,8 +21,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from tests.store.old_files import make_old_file, rows_of, words_of
 from tests.store.rows import simple, trace_id
+from tests.store.sqlite.old_files import make_old_file, rows_of, words_of
 from tracer.pipeline.worker import import_modules
 from tracer.process.native_threads import sleep
 from tracer.store import open_store

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.store.rows import simple
 from tracer._exceptions import ReadTimeoutError
 from tracer.store import Store, TraceQuery, open_store
 from tracer.store.sqlite import _gate
@@ -21,8 +22,6 @@ from tracer.store.sqlite._database import Database
 from tracer.store.sqlite._readers import READERS, SEARCHES
 from tracer.store.sqlite._schema import migrate
 from tracer.store.sqlite.store import SqliteStore
-
-from .rows import simple
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 PATIENCE = 60.0  # seconds after which something counts as hanging

@@ -11,14 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.store.rows import SECOND, START, batch, patch, running, simple, span, span_id, started, trace_id
 from tracer import _semconv as sc
 from tracer._models import TraceState
 from tracer.store import ChunkRow, ProcessRow, SpanRow
 from tracer.store.base import Batch, LossRow, MediaRow
 from tracer.store.sqlite._schema import migrate
 from tracer.store.sqlite._write import write_batch
-
-from .rows import SECOND, START, batch, patch, running, simple, span, span_id, started, trace_id
 
 OTHER = ProcessRow(process_id="other", host="h", pid=7, started="s")
 

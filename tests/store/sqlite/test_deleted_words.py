@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.rows import batch, patch, query_plan, simple, span, span_id, started, trace_id
 from tracer.store import open_store
 from tracer.store.base import TraceQuery
 from tracer.store.sqlite._upkeep import vacuum
 from tracer.store.sqlite.store import SqliteStore
-
-from .rows import batch, patch, query_plan, simple, span, span_id, started, trace_id
 
 WORD = "qzxsecretword"  # FTS5 leaves out what a word has in common with the one before it, so its end is looked for
 TAIL = WORD[3:].encode()
