@@ -15,7 +15,7 @@ from tests.store.rows import START, batch, patch, simple, span, span_id, started
 from tests.tracking import TrackingServer
 from tracer._exceptions import ConfigurationError, ReadTimeoutError, StoreError, TraceNotFoundError, TransientStoreError
 from tracer._models import TraceState
-from tracer.store import Batch, MediaRow, TraceQuery, open_store
+from tracer.store import Batch, MediaRow, ProcessRow, TraceQuery, current_process, open_store
 from tracer.store.base import ChunkRow, LossRow, Retention
 from tracer.store.http.connection import Backoff, RejectedError
 from tracer.store.http.encodings import BodyTooLargeError, EncodingError, compress, decompress, encodings
@@ -178,6 +178,52 @@ async def test_a_process_that_ends_leaves_no_marks_and_its_traces_are_interrupte
         async with opened(server.url) as other:
             assert await other.taken_over(name) == 0
             assert (await other.get_trace(trace_id(1))).info.state == "INTERRUPTED"
+
+
+async def test_the_traces_of_a_silent_process_of_another_machine_are_interrupted(path: Path) -> None:
+    """Until it speaks again: it was only its network that was away."""
+    elsewhere = ProcessRow(process_id="far:1:2", host="far", pid=1, started="2")
+    running = batch([started(1)], [patch(1, state=TraceState.IN_PROGRESS, end_time_ns=None, process_id="far:1:2")])
+    running.process = elsewhere
+
+    async def state(store: HttpStore) -> str:
+        server.app.state.source._store._next_sweep = 0.0
+        return str((await store.get_trace(trace_id(1))).info.state)
+
+    with TrackingServer(f"sqlite:///{path}") as server:
+        async with opened(server.url) as store:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("tracer.store.http.store.current_process", lambda: elsewhere)
+                await store.write(running)
+                assert await store.taken_over("seen:far:1:2") > START // 10**9
+                assert await state(store) == "IN_PROGRESS"
+                patched.setattr("tracer.store.sqlite._interrupted.SILENCE_SECONDS", -10)
+                assert await state(store) == "INTERRUPTED"
+                patched.setattr("tracer.store.sqlite._interrupted.SILENCE_SECONDS", 60)
+                await store.write(running)
+                del running.sources[store._name]
+                running.once.clear()
+                await store.write(running)
+                assert await state(store) == "IN_PROGRESS"
+                await store.end_process("far:1:2", [])
+                assert await store.taken_over("seen:far:1:2") == 0
+
+
+async def test_a_sign_of_life_is_sent_if_nothing_else_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = "seen:" + current_process().process_id
+    with TrackingServer(f"sqlite:///{path}") as server:
+        async with opened(server.url) as store:
+            await store.sign_of_life()
+            assert await store.taken_over(seen) > START // 10**9
+            await store.write(simple(1))
+            await store.forget_source(seen)
+            await store.sign_of_life()  # the batch was one
+            assert await store.taken_over(seen) == 0
+            monkeypatch.setattr("tracer.store.http.store.SIGN_SECONDS", 0.0)
+            await store.sign_of_life()
+            assert await store.taken_over(seen) > 0
+    await store.sign_of_life()  # nobody is there: no error
+    await store.aclose()
 
 
 # --- a server that is away, or refuses --------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import msgspec
 
 from tracer.server._errors import RefusedError
-from tracer.store.base import Batch, SpanRow, TracePatch
+from tracer.store.base import SEEN, Batch, SpanRow, TracePatch
 from tracer.store.wire import MAX_TRACES, ROWS, VERSIONS, Envelope, unpack_batch
 
 __all__ = ["read_batch"]
@@ -39,6 +40,8 @@ def read_batch(body: bytes) -> Batch:
         raise RefusedError(413, "too_many_traces", f"a batch has at most {MAX_TRACES:,} traces")
     for name, index, problem in _problems(batch):
         raise RefusedError(422, "bad_record", f"{name}[{index}]: {problem}", index=index)
+    if batch.process == envelope.process:  # else it is what a dead one left
+        batch.sources[SEEN + envelope.process.process_id] = int(time.time())
     return batch
 
 

@@ -67,6 +67,11 @@ class LimitedStore:
         """Of the whole store."""
         return self._store.may_open
 
+    needs_signs_of_life = False
+
+    async def sign_of_life(self) -> None:
+        """Do nothing."""
+
     # --- what the limits change ---------------------------------------------------------------------------------------
 
     async def write(self, batch: Batch) -> None:

@@ -24,6 +24,9 @@ from tracer.store.summaries import (
 )
 
 __all__ = [
+    "SEEN",
+    "SIGN_SECONDS",
+    "SILENCE_SECONDS",
     "Batch",
     "ChunkRow",
     "LossRow",
@@ -238,6 +241,11 @@ class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
     include_spans: bool = True
 
 
+SEEN = "seen:"
+"""Begins the name of a source whose position is the second at which a server heard from a process: its id follows."""
+SILENCE_SECONDS, SIGN_SECONDS = 60, 10.0  # after which it counts as gone; between two signs that it runs
+
+
 class Store(Protocol):
     """A place to keep traces. Every method runs on the worker's event loop (asyncio).
 
@@ -283,6 +291,15 @@ class Store(Protocol):
     @property
     def may_open(self) -> bool:
         """False in a process that must not open the database, as it was forked while that was in use."""
+        ...
+
+    @property
+    def needs_signs_of_life(self) -> bool:
+        """Whoever reads can't see whether this process runs, so `sign_of_life` is to be called now and then."""
+        ...
+
+    async def sign_of_life(self) -> None:
+        """Let readers know that this process runs. Its running traces are interrupted when it was silent for long."""
         ...
 
     async def taken_over(self, source: str) -> int:

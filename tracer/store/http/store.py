@@ -16,7 +16,7 @@ import msgspec
 
 from tracer._exceptions import ReadTimeoutError, StoreError, TracerError, TransientStoreError
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import Batch, StoreOptions, TraceQuery
+from tracer.store.base import SIGN_SECONDS, Batch, StoreOptions, TraceQuery
 from tracer.store.http.connection import Answer, Backoff, Connection, RejectedError
 from tracer.store.http.encodings import compress
 from tracer.store.http.pieces import split
@@ -59,6 +59,7 @@ class HttpStore:
     expired = 0
     files_moved_aside = 0
     may_open = True
+    needs_signs_of_life = True
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -72,6 +73,7 @@ class HttpStore:
         self._name = f"sender-{time.time_ns():016x}-{os.urandom(4).hex()}"
         self._number = 0
         self._sent = 0
+        self._sent_at = float("-inf")
         self._is_answered = True  # everything that was sent
         self._sources: set[str] = set()
         self._told_of_retention = False
@@ -103,6 +105,14 @@ class HttpStore:
             if batch.process == current_process():
                 self._sources.update(piece.sources)
 
+    async def sign_of_life(self) -> None:
+        """Send an empty batch if nothing was sent for a while. What fails is of no account: the next one may arrive."""
+        if time.monotonic() - self._sent_at < SIGN_SECONDS or self._backoff.is_failing:
+            return
+        body = pack_batch(Batch(process=current_process()), current_process(), time.time_ns(), self._sent)
+        with contextlib.suppress(TracerError):
+            await self._connection().post("/api/ingest", body, seconds=IMPATIENT_SECONDS)
+
     async def _send(self, batch: Batch) -> None:
         body = pack_batch(batch, current_process(), time.time_ns(), self._sent + 1)
         encoding = None
@@ -120,7 +130,7 @@ class HttpStore:
         except TracerError as error:  # what is wrong with the server's store may be mended
             raise self._put_off(TransientStoreError(str(error), is_refusal=True)) from None
         self._is_answered = answered
-        self._sent += 1
+        self._sent, self._sent_at = self._sent + 1, time.monotonic()
         self._took(answer)
 
     def _write_seconds(self) -> float:

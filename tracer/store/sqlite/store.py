@@ -20,7 +20,7 @@ from tracer._exceptions import (
     TraceNotFoundError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import Batch, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, StoreOptions, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store.sqlite._carry import Running, put_running, take_running
@@ -124,6 +124,11 @@ class SqliteStore:
     def may_open(self) -> bool:
         """False in a process that was forked while SQLite was in use; every use raises StoreError."""
         return self._path is None or not forked_in_use()
+
+    needs_signs_of_life = False
+
+    async def sign_of_life(self) -> None:
+        """Do nothing: whoever shares the file sees the process."""
 
     async def taken_over(self, source: str) -> int:
         """Return how far a file beside the database was taken over; 0 if it is not known."""
@@ -443,7 +448,7 @@ def _forget_source(connection: sqlite3.Connection, source: str) -> None:
 def _end_process(connection: sqlite3.Connection, process_id: str, sources: list[str]) -> None:
     sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
     connection.execute(sql, (time.time_ns(), process_id))
-    for source in sources:
+    for source in (*sources, SEEN + process_id):
         _forget_source(connection, source)
 
 
