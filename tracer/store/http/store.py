@@ -43,6 +43,7 @@ logger = logging.getLogger("tracer")
 WRITE_SECONDS = 10.0  # for the answer; the server waits 5 s for a lock
 IMPATIENT_SECONDS = 2.0  # … while nothing is answered: records wait in the queue meanwhile
 CLOSE_SECONDS = 1.0
+SMALL_BYTES = 1024  # from which on a body is packed
 
 
 class HttpStore:
@@ -117,7 +118,7 @@ class HttpStore:
         body = pack_batch(batch, current_process(), time.time_ns(), self._sent + 1)
         encoding = None
         connection = self._connection()
-        if not connection.is_near:
+        if not connection.is_near and len(body) >= SMALL_BYTES:
             body, encoding = compress(body, self._encodings)
         answered, self._is_answered = self._is_answered, False
         try:
