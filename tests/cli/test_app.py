@@ -96,6 +96,8 @@ print([name for name in ("rich", "openai", "aiosqlite", "starlette", "lark") if 
         ("uvicorn", ["demo"], "testing"),
         ("starlette", ["ui"], "ui"),
         ("uvicorn", ["ui"], "ui"),
+        ("starlette", ["serve"], "server"),
+        ("uvicorn", ["serve"], "server"),
     ],
 )
 def test_a_missing_extra_is_named(lacking: str, arguments: list[str], extra: str, tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ assert len(tracer.sync.search_traces(max_results=3_000)) == 2_000
 def test_what_a_process_could_not_send_is_sent_by_the_next_one(end: str, tmp_path: Path) -> None:
     served = Served(tmp_path)
     given = environment(tmp_path, served.url)
-    script = Script(tmp_path, f"{LOAD}\nfor number in range(1, 51): record(str(number))\n{end}", **given)
+    rest = "record('1')\ntime.sleep(0.3)\nfor number in range(2, 51): record(str(number))"
+    script = Script(tmp_path, f"{LOAD}\n{rest}\n{end}", **given)
     script.end()
     with served:
         run_quietly(

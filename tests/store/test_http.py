@@ -262,6 +262,23 @@ async def test_a_row_that_is_wrong_is_refused_with_its_place_and_nothing_is_stor
             await store.write(simple(4))  # the next one is not held up
 
 
+async def test_a_batch_at_which_the_server_fails_does_not_hold_up_the_next(
+    path: Path, tracer_log: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(body: bytes) -> Batch:
+        raise ZeroDivisionError
+
+    with TrackingServer(f"sqlite:///{path}") as server:
+        async with opened(server.url) as store:
+            with monkeypatch.context() as patched:
+                patched.setattr("tracer.server._intake.read_batch", fail)
+                with pytest.raises(RejectedError, match="ZeroDivisionError"):
+                    await store.write(simple(1))
+            await store.write(simple(2))
+    assert "POST /api/ingest failed" in tracer_log[0].getMessage()
+    tracer_log.clear()
+
+
 async def test_a_store_that_the_server_cannot_use_keeps_the_records_waiting(path: Path, tracer_log: list[Any]) -> None:
     with TrackingServer(f"sqlite:///{path}") as server:
         async with opened(server.url) as store:

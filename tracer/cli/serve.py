@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +82,6 @@ def serve(
     settings = from_environment()
     access = _load("tokens").Access(token, _token_file(store, tokens))
     retention = _retention(settings.retention_max_age, settings.retention_max_bytes)
-    if access_log:
-        _log_access()
 
     def announce(url: str) -> None:
         if as_json:
@@ -92,7 +91,10 @@ def serve(
             sys.stdout.flush()
 
     try:
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as logs:
+            logs.enter_context(_logged("tracer", logging.WARNING, "%(levelname)s: %(message)s"))
+            if access_log:
+                logs.enter_context(_logged("tracer.access", logging.INFO, "%(message)s"))
             options: dict[str, Any] = {"ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
             options |= {"announce": announce, "read_timeout": read_timeout, "retention": retention}
             options["takes_otlp"] = otlp
@@ -198,13 +200,23 @@ def _retention(max_age: float | None, max_bytes: int | None) -> Any:
     return Retention(max_age=max_age, max_bytes=max_bytes)
 
 
-def _log_access() -> None:
-    log = logging.getLogger("tracer.access")
+@contextlib.contextmanager
+def _logged(name: str, level: int, form: str) -> Iterator[None]:
+    """Write a logger's lines to standard error until the block ends."""
+    log = logging.getLogger(name)
+    before = log.level, log.propagate
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(logging.Formatter(form))
+    handler.setLevel(level)
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(level)
     log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 def _load(module: str) -> Any:
@@ -213,7 +225,9 @@ def _load(module: str) -> Any:
 
     try:
         return importlib.import_module(f"tracer.server.{module}")
-    except ModuleNotFoundError as error:
-        if (error.name or "tracer").partition(".")[0] == "tracer":
+    except ImportError as error:  # also the page's MissingDependencyError, which names the page's extra
+        cause = error.__cause__ if isinstance(error, MissingDependencyError) else error
+        package = getattr(cause, "name", None) or "uvicorn"
+        if package.partition(".")[0] == "tracer":
             raise
-        raise MissingDependencyError("tracer serve", package=error.name or "uvicorn", extra="server") from error
+        raise MissingDependencyError("tracer serve", package=package, extra="server") from error

@@ -165,7 +165,7 @@ class Connection:
                 return TransientStoreError(detail.message, retry_after=retry_after)
             return known
         message = f"{self._url}: {detail.message}"
-        if detail.index is not None or status == _TOO_LARGE:
+        if detail.index is not None or status == _TOO_LARGE or detail.code == "internal":  # the last: a fault of ours
             return RejectedError(message)
         is_refusal = status in _REFUSALS or status == _UNPROCESSABLE
         return TransientStoreError(message, retry_after=retry_after, is_refusal=is_refusal)
