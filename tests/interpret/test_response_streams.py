@@ -204,6 +204,12 @@ def test_items_stand_in_the_order_of_their_index():
     assert output_of(items) == [{"n": 0}, {"n": 1}]
 
 
+@pytest.mark.parametrize("form", [str, float])
+def test_indexes_may_come_as_texts_or_floats(form):
+    events = [text_delta(text, output=form(n // 2), content=form(n % 2)) for n, text in enumerate("abcd")]
+    assert [[part["text"] for part in item["content"]] for item in output_of(events)] == [["a", "b"], ["c", "d"]]
+
+
 def test_nonsense_indexes_are_harmless():
     events = [event("output_text.delta", content_index=10**12, delta="a"), event("output_text.delta", "x", delta="b")]
     assert output_of(events) == [
@@ -356,7 +362,7 @@ COMPLETED = lifecycle("completed", status="completed", output=[])
 
 
 @pytest.mark.parametrize("end", [[], [COMPLETED]], ids=["cut", "completed without output"])
-@pytest.mark.parametrize("place", [{}, {"output_index": None}, {"output_index": 0}, {"output_index": -1}], ids=str)
+@pytest.mark.parametrize("place", [{}, *({"output_index": index} for index in (None, 0, "0", 0.0, -1, "x"))], ids=str)
 def test_items_without_an_index_or_with_the_same_one_are_told_by_their_id(place, end):
     one, two = told("a", "Hel", "lo", **place), told("b", "Wor", "ld", **place)
     assert words([*one, *two, *end]) == ["Hello", "World"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tracer import _semconv as sc
-from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
+from tracer.interpret._json import as_dict, as_dicts, as_index, as_text, decode_json
 from tracer.interpret._views import Finish, ResponseView
 from tracer.interpret.finish_reasons import read_reason
 from tracer.interpret.sse import DONE, Event
@@ -141,8 +141,7 @@ class ChoiceStream:
             chunk = {key: value for key, value in chunk.items() if key not in _BLANK_IN_ANNOTATIONS}
         self._chunks.append(chunk)
         for choice in as_dicts(chunk.get("choices")):
-            index = choice.get("index")
-            self._choices.setdefault(index if type(index) is int else 0, []).append(choice)
+            self._choices.setdefault(as_index(choice.get("index")) or 0, []).append(choice)
             self._promises_end = self._promises_end or "finish_reason" in choice
             if self.first_token_ns is None and _has_content(choice):
                 self.first_token_ns = time_ns

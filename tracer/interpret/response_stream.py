@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
+from tracer.interpret._json import as_dict, as_dicts, as_index, as_text, decode_json
 from tracer.interpret.item_places import ItemPlaces, Place
 from tracer.interpret.item_times import ItemTimes
 from tracer.interpret.joined_output import is_silent, join_items, says_the_same
@@ -323,7 +323,8 @@ def _begin_text(item: dict[str, Any], path: Path, part_type: str | None) -> str:
 
 
 def _int(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < _MAX_LIST else 0
+    index = as_index(value)
+    return index if index is not None and 0 <= index < _MAX_LIST else 0
 
 
 def _get(value: Any, path: Path) -> Any:
