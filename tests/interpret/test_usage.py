@@ -226,7 +226,7 @@ def test_pieces_of_a_usage_make_a_whole_one(usages: Any, expected: tuple[int, in
 
 
 def test_pieces_of_details_are_put_together() -> None:
-    details = ({"cached_tokens": 8, "audio_tokens": 0}, {"cached_tokens": 0, "audio_tokens": 2}, {}, None)
+    details: Any = ({"cached_tokens": 8, "audio_tokens": 0}, {"cached_tokens": 0, "audio_tokens": 2}, {}, None)
     view = streamed_chat(TOLD, *({"prompt_tokens": 12, "prompt_tokens_details": one} for one in details))
     assert view.usage["cache_read_input_tokens"] == 8
     assert view.usage["input_audio_tokens"] == 2

@@ -235,3 +235,8 @@ def as_index(value: Json) -> int | None:
 
 
 _INDEX_DIGITS = 9
+
+
+def is_silent(value: Json) -> bool:
+    """Tell whether a field says nothing. Zero and false say something."""
+    return value is None or value == "" or value == [] or value == {}

@@ -65,7 +65,8 @@ class ResponseView(msgspec.Struct, kw_only=True, gc=False):
             without its end mark): then the code that saw the connection decides.
         error: What failed, in words, when `finish` is ``failed``; for ``incomplete`` the reason.
         error_type: The API's error code or type.
-        is_quiet: The failure stands only in a choice (its finish reason, its ``error``), so the SDK raises nothing.
+        is_quiet: The failure stands only in the answer (a choice's finish reason or ``error``, no choices, no JSON), so
+            the SDK raises nothing.
         lacks_end: The stream has no end mark, though its API or its own chunks promise one (``finish_reason: null``).
         damage: What the decoder said of a compressed read that could not be decoded; None if ``[DONE]`` came before it.
         first_chunk_ns: When the first chunk came; None for a plain response.

@@ -39,6 +39,8 @@ def merge_deltas(deltas: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _merge(key: str, values: list[Any]) -> Any:
     if not values:
         return None
+    if key == "error":  # one that is repeated, not one in pieces
+        return next((value for value in reversed(values) if value), None)
     kinds = set(map(type, values))
     if key in _PARTS and list in kinds:
         return _merge_parts(key, values)

@@ -162,11 +162,13 @@ def _refuse_no_answer(answer: tuple[str, ...], value: Any, content_type: str | N
     """
     if type(value) is dict:
         refusal = describe_refusal(value, answer)
-        if refusal is not None:
-            view.finish, (view.error, view.error_type) = "failed", refusal
+        if refusal is None:
+            return
+        view.finish, (view.error, view.error_type) = "failed", refusal
     else:
         kind = (content_type or "").partition(";")[0].strip() or "text"
         view.finish, view.error = "failed", f"the server answered with {kind}, which is no answer of this API"
+    view.is_quiet = True
 
 
 def _read_response_body(decode: Callable[[bytes], dict[str, Any]], body: bytes) -> Body:

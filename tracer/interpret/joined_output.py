@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from typing import Any
 
-from tracer.interpret._json import as_dicts, as_text, encode_value
+from tracer.interpret._json import as_dicts, as_text, encode_value, is_silent
 
-__all__ = ["is_silent", "join_items", "says_the_same"]
+__all__ = ["join_items", "says_the_same"]
 
 _TEXTS = ("text", "refusal", "transcript", "arguments", "input", "code", "diff")
 _TOLD = ("name", *_TEXTS, "action", "operation", "queries", "result")
@@ -22,11 +22,6 @@ _UNSTEADY = frozenset({"id", "encrypted_content", "status"})
 _WORDY = frozenset({"message", "output_text", "reasoning_text", "refusal", "summary_text", "text"})
 
 Item = dict[str, Any]
-
-
-def is_silent(value: Any) -> bool:
-    """Tell whether a field says nothing. Zero and false say something."""
-    return value is None or value == "" or value == [] or value == {}
 
 
 def says_the_same(told: Item, streamed: Item) -> bool:

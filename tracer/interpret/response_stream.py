@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from tracer.interpret._json import as_dict, as_dicts, as_index, as_text, decode_json
+from tracer.interpret._json import as_dict, as_dicts, as_index, as_text, decode_json, is_silent
 from tracer.interpret.item_places import ItemPlaces, Place
 from tracer.interpret.item_times import ItemTimes
-from tracer.interpret.joined_output import is_silent, join_items, says_the_same
+from tracer.interpret.joined_output import join_items, says_the_same
 from tracer.interpret.sse import DONE, Event
 from tracer.interpret.usage import merge_usages
 
