@@ -42,7 +42,6 @@ def brotli_stream(data: bytes) -> bytes:
 
 CODINGS: dict[str, tuple[str, Compress]] = {
     "gzip": ("gzip", gzip.compress),
-    "x-gzip": ("x-gzip", gzip.compress),
     "deflate": ("deflate", zlib.compress),
     "bare deflate": ("deflate", raw_deflate),
     "br": ("br", brotli_stream),

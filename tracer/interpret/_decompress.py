@@ -41,22 +41,25 @@ class Decompressed(NamedTuple):
 
 
 def decompress(chunks: Sequence[tuple[int, bytes]], encoding: str | None) -> Decompressed:
-    """Undo the encodings that the HTTP header names."""
+    """Undo the encodings that the HTTP header names, as httpx does.
+
+    It skips an encoding that it has no decoder for, so the caller gets those bytes as they came.
+    """
     codings = [
         coding for part in (encoding or "").lower().split(",") if (coding := part.strip()) not in ("", "identity")
     ]
     if not codings:
         return Decompressed(chunks)
-    steps: list[Step] = []
-    for coding in reversed(codings):
-        step = _STEPS.get(coding, _unknown)()
-        if step is None:
-            return Decompressed([], f"content-encoding {coding}: no decoder is installed")
-        steps.append(step)
-    return _run(chunks, steps, codings)
+    found = [(coding, _STEPS.get(coding, _unknown)()) for coding in reversed(codings)]
+    done = _run(chunks, [step for _, step in found if step is not None], codings)
+    if (skipped := [coding for coding, step in found if step is None]) and done.note is None:
+        done = done._replace(note=f"content-encoding {', '.join(skipped)}: no decoder is installed")
+    return done
 
 
 def _run(chunks: Sequence[tuple[int, bytes]], steps: list[Step], codings: list[str]) -> Decompressed:
+    if not steps:
+        return Decompressed(chunks)
     decoded: list[tuple[int, bytes]] = []
     room = MAX_DECODED_BYTES
     for time_ns, data in chunks:
@@ -168,7 +171,6 @@ def _unknown() -> None:
 
 _STEPS: dict[str, Callable[[], Step | None]] = {
     "gzip": _gzip,
-    "x-gzip": _gzip,
     "deflate": _deflate,
     "br": _brotli,
     "zstd": _zstd,

@@ -28,9 +28,9 @@ from tracer.interpret import (
 )
 from tracer.interpret._decompress import decompress
 from tracer.interpret._json import Body, encode_value, read_body
-from tracer.interpret._views import RequestView, ResponseView
+from tracer.interpret._views import Damage, RequestView, ResponseView
 from tracer.interpret.choices import describe_refusal
-from tracer.interpret.sse import DONE, Chunks, Event, split_events
+from tracer.interpret.sse import DONE, Chunks, Event, split_events, unreadable_end
 
 __all__ = ["OPERATIONS", "Operation", "child_span_id", "interpret_request", "interpret_response", "interpret_stream"]
 
@@ -146,7 +146,8 @@ def interpret_response(
         _annotate(view, read.note, truncated, "outputs")
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
-    if reader.answer and not truncated and view.finish != "failed":
+    is_json = bool(reader.answer) or (not read.readable and "json" in (content_type or ""))
+    if is_json and not truncated and view.finish != "failed":
         _refuse_no_answer(reader.answer, value if read.readable else None, content_type, view)
     return view
 
@@ -165,9 +166,10 @@ def _refuse_no_answer(answer: tuple[str, ...], value: Any, content_type: str | N
         if refusal is None:
             return
         view.finish, (view.error, view.error_type) = "failed", refusal
-    else:
+    else:  # it is no JSON, or another kind of JSON
         kind = (content_type or "").partition(";")[0].strip() or "text"
-        view.finish, view.error = "failed", f"the server answered with {kind}, which is no answer of this API"
+        why = " that can't be read" if "json" in kind else ", which is no answer of this API"
+        view.finish, view.error = "failed", f"the server answered with {kind}{why}"
     view.is_quiet = True
 
 
@@ -229,7 +231,10 @@ def _interpret_reads(
         view.outputs = None if body is None else encode_value(body)
         if any(data.startswith(DONE) for _, _, data in events):
             damage = None  # the SDK reads no further
-    view.damage = damage
+        elif damage is None and (error := unreadable_end(reads)):
+            view.damage = Damage("UnicodeDecodeError", error, at_end=True)
+    if damage is not None:
+        view.damage = Damage("DecodingError", damage)
     _annotate(view, note, 0, "outputs")
 
 
