@@ -535,5 +535,6 @@ def test_a_last_event_without_a_response_ends_what_was_known():
 
 def test_a_response_that_failed_has_failed_though_the_server_goes_on():
     failed = lifecycle("failed", status="failed", error={"code": "server_error", "message": "Broken"})
-    view = view_of([lifecycle("created"), failed, lifecycle("completed", status="completed", error=None)])
-    assert (view.finish, view.error) == ("failed", "Broken")
+    for after in (lifecycle("completed", status="completed", error=None), lifecycle("in_progress")):
+        view = view_of([lifecycle("created"), failed, after])
+        assert (view.finish, view.error) == ("failed", "Broken")

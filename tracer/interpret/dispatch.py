@@ -148,11 +148,13 @@ def interpret_response(
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
     is_json = bool(reader.answer) or (not read.readable and "json" in (content_type or ""))
     if is_json and not truncated and view.finish != "failed":
-        _refuse_no_answer(reader.answer, value if read.readable else None, content_type, view)
+        _refuse_no_answer(reader.answer, value, content_type, view, readable=read.readable)
     return view
 
 
-def _refuse_no_answer(answer: tuple[str, ...], value: Any, content_type: str | None, view: ResponseView) -> None:
+def _refuse_no_answer(
+    answer: tuple[str, ...], value: Any, content_type: str | None, view: ResponseView, *, readable: bool
+) -> None:
     """Mark a body as failed that is no answer, whatever the HTTP status says: the SDK returns it all the same.
 
     Args:
@@ -160,15 +162,16 @@ def _refuse_no_answer(answer: tuple[str, ...], value: Any, content_type: str | N
         value: The body, if it is JSON.
         content_type: The HTTP header.
         view: Is marked.
+        readable: The body is JSON.
     """
-    if type(value) is dict:
+    if readable and type(value) is dict:
         refusal = describe_refusal(value, answer)
         if refusal is None:
             return
         view.finish, (view.error, view.error_type) = "failed", refusal
-    else:  # it is no JSON, or another kind of JSON
+    else:
         kind = (content_type or "").partition(";")[0].strip() or "text"
-        why = " that can't be read" if "json" in kind else ", which is no answer of this API"
+        why = ", which is no answer of this API" if readable or "json" not in kind else " that can't be read"
         view.finish, view.error = "failed", f"the server answered with {kind}{why}"
     view.is_quiet = True
 

@@ -43,19 +43,19 @@ def join_items(told: list[Item], streamed: list[Item]) -> list[Item]:
     if not told:
         return streamed
     partners = _pair(told, streamed)
+    filled = list(told)
+    for place, at in partners.items():
+        filled[at] = _filled(told[at], streamed[place])
     joined: list[Item] = []
-    position = 0  # in `told`: all before it are in `joined`
+    position = 0  # in `filled`: all before it are in `joined`
     for place, item in enumerate(streamed):
         if place not in partners:
             if item.get("type") not in _WORDY or _words(item):
                 joined.append(item)
-        elif partners[place] >= position:
-            end = partners[place]
-            joined += [*told[position:end], _filled(told[end], item)]
-            position = end + 1
-        else:  # the two have another order
-            joined = [_filled(one, item) if one is told[partners[place]] else one for one in joined]
-    return joined + told[position:]
+        elif partners[place] >= position:  # else the two have another order
+            joined += filled[position : partners[place] + 1]
+            position = partners[place] + 1
+    return joined + filled[position:]
 
 
 def _pair(told: list[Item], streamed: list[Item]) -> dict[int, int]:

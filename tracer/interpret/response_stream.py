@@ -202,12 +202,10 @@ def _updated(known: dict[str, Any], response: dict[str, Any], kind: str) -> dict
     updated = {**response, **kept}
     if "usage" in updated and (usage := merge_usages([known.get("usage"), response.get("usage")])):
         updated["usage"] = usage
-    if kind not in _TERMINAL:
-        return updated
-    status, word = response.get("status"), _TERMINAL[kind]
+    status, word = response.get("status"), _TERMINAL.get(kind)
     if known.get("status") == "failed":  # a failure stays one, whatever comes after it
         updated.update(status="failed", error=response.get("error") or known.get("error"))
-    elif status in _RUNNING or (status == "completed" and word != "completed"):
+    elif word and (status in _RUNNING or (status == "completed" and word != "completed")):
         updated["status"] = word
     return updated
 
