@@ -405,6 +405,18 @@ async def test_an_encoding_that_is_none_hides_nothing(caller: Caller, encoding: 
     assert (finish(await only_span()), said(await only_span())) == ("completed", "one two three four")
 
 
+async def test_a_zstd_stream_without_its_end_is_a_failure(caller: Caller) -> None:
+    zstd: Any = pytest.importorskip("backports.zstd")
+    packer = zstd.ZstdCompressor()
+    packed = packer.compress(lines(PIECES[0], ENDED), mode=zstd.ZstdCompressor.FLUSH_BLOCK)
+    caller.server.enqueue(as_sent(packed, encoding="zstd"))
+    with pytest.raises((openai.APIConnectionError, httpx2.DecodingError)):
+        await read_all(caller)
+    span = await only_span()
+    assert (finish(span), said(span)) == ("failed", "one ")
+    assert span.status.description == "DecodingError: Zstandard data is incomplete"
+
+
 WHOLE = {"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": {"content": "寿司"}}]}
 PACKED = {
     "cut within a character": (

@@ -222,7 +222,7 @@ def interpret_stream(
 def _interpret_reads(
     operation: str, content_encoding: str | None, content_type: str | None, chunks: Chunks, view: ResponseView
 ) -> None:
-    reads, note, damage = decompress(chunks, content_encoding)
+    reads, note, damage, cut = decompress(chunks, content_encoding)
     if not _is_event_stream(reads, content_type):
         plain = interpret_response(operation, b"".join([data for _, data in reads]), content_type=content_type)
         for field in view.__struct_fields__:
@@ -233,11 +233,11 @@ def _interpret_reads(
         body = OPERATIONS.get(operation, _RAW).read_stream(events, view)
         view.outputs = None if body is None else encode_value(body)
         if any(data.startswith(DONE) for _, _, data in events):
-            damage = None  # the SDK reads no further
-        elif damage is None and (error := unreadable_end(reads)):
+            damage = cut = None  # the SDK reads no further
+        elif damage is None and cut is None and (error := unreadable_end(reads)):
             view.damage = Damage("UnicodeDecodeError", error, at_end=True)
-    if damage is not None:
-        view.damage = Damage("DecodingError", damage)
+    if message := damage or cut:
+        view.damage = Damage("DecodingError", message, at_end=damage is None)
     _annotate(view, note, 0, "outputs")
 
 
