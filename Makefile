@@ -14,7 +14,7 @@ SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py 
 	request_bytes.py retries.py stream_endings.py streams.py)
 # The tests that CI runs with other Pythons: those that depend on threads, exits, forks, signals and sqlite3.
 # `nox -s tests` runs all tests. Most of them wait for processes, so four at a time suit two cores.
-PYTHON_TESTS = tests/processes tests/test_*.py tests/openai/test_endings.py tests/store/test_database.py
+PYTHON_TESTS = tests/processes tests/test_*.py tests/openai/test_endings.py tests/store/sqlite/test_database.py
 
 .PHONY: demo test test-openai-versions test-pythons simulate faults lint format typecheck bench soak wheel clean
 

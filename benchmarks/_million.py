@@ -14,7 +14,7 @@ from tracer._models import SpanStatusCode, TraceState
 from tracer.store import open_store
 from tracer.store.base import Batch, SpanRow, TracePatch
 from tracer.store.process import current_process
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 __all__ = ["RARE_WORD", "fill", "large_trace"]
 

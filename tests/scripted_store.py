@@ -13,7 +13,7 @@ from tracer._models import Trace
 from tracer._runtime import runtime
 from tracer.capture.records import Ending, SpanEnded, SpanStarted, encode
 from tracer.store.base import Batch
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 
 class ScriptedStore(SqliteStore):

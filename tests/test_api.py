@@ -18,7 +18,7 @@ import tracer
 from tests.reading import last_trace
 from tracer._runtime import runtime
 from tracer.store import TraceQuery
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 NOWHERE = "f" * 32
 

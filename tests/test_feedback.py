@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import tracer
-from tests.store.old_files import undo_version_9
 from tests.store.rows import simple, trace_id
+from tests.store.sqlite.old_files import undo_version_9
 from tracer.store import TraceQuery, open_store
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 from tracer.testing import FakeClock, isolated
 
 NOWHERE = "f" * 32

@@ -40,7 +40,7 @@ def test_every_private_import_is_in_the_table(path: str) -> None:
 
 
 async def test_aiosqlite_takes_work_as_we_give_it() -> None:
-    """How it answers is seen by the tests of `tracer.store._thread`."""
+    """How it answers is seen by the tests of `tracer.store.sqlite._thread`."""
     connection = aiosqlite.Connection(lambda: sqlite3.connect(":memory:"), 0)
     assert connection._tx.empty()  # and it has `put_nowait`
     assert connection._connection is None  # so that it never warns that it was not closed

@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from tracer.store import _gate
+from tracer.store.sqlite import _gate
 
 __all__ = ["out_of_turn"]
 
 out_of_turn: list[str] = []
 """Functions of the store that opened a connection outside a turn."""
 
-ALONE = "tracer.store._upkeep"  # `tracer db …` in a process of its own, which forks nothing
+ALONE = "tracer.store.sqlite._upkeep"  # `tracer db …` in a process of its own, which forks nothing
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:

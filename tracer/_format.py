@@ -1,10 +1,12 @@
-"""Durations, prices, sizes and texts in a form for people: for the tree, the terminal, the page and the notebook."""
+"""Durations, prices, sizes and texts in a form for people: for the tree, the terminal, the page and messages."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
-__all__ = ["clean", "format_bytes", "format_cost", "format_duration"]
+__all__ = ["clean", "did_you_mean", "format_bytes", "format_cost", "format_duration"]
 
 NANOSECONDS = 1_000_000_000
 _UNITS = ("bytes", "KB", "MB", "GB")
@@ -62,3 +64,9 @@ def clean(text: str, *, keep_lines: bool = False) -> str:
     """Return text that a terminal shows as it is; on one line unless `keep_lines` is set."""
     safe = _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
     return safe if keep_lines else re.sub(r"[\t\n ]+", " ", safe).strip()
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -28,7 +28,8 @@ from tracer.process import forks
 from tracer.process.child_exits import call_before_child_exits
 from tracer.process.native_threads import wait_for_all, why_there_are_none
 from tracer.store import check_uri
-from tracer.store.uri import MEMORY_URI, find_uri_problem, parse_uri, problem_text
+from tracer.store.sqlite.check import find_uri_problem, problem_text
+from tracer.store.uri import MEMORY_URI, parse_uri
 
 __all__ = ["Runtime", "runtime"]
 
@@ -232,7 +233,7 @@ class Runtime:
     def warm_up(self) -> None:
         """Import what the worker and its store will need now, in a set-up call, and not later in the first span."""
         if self.tracking_uri.startswith("sqlite"):
-            importlib.import_module("tracer.store.sqlite")
+            importlib.import_module("tracer.store.sqlite.store")
         import_modules()
 
     def stats(self) -> Stats:

@@ -12,7 +12,7 @@ import pytest
 import tracer
 from tests.cli.commands import fails, invoke, record
 from tests.processes.script import Script
-from tracer.store import _schema
+from tracer.store.sqlite import _schema
 
 
 def old_database(path: Path) -> str:
@@ -97,7 +97,7 @@ def tracer_names() -> list[str]:
 
 
 def test_vacuum_of_a_database_in_use_says_so(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer.store._upkeep.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("tracer.store.sqlite._upkeep.BUSY_TIMEOUT_MS", 50)
     record()
     tracer.sync.flush()
     with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)) as other:

@@ -14,7 +14,7 @@ import tracer
 from tests.cli.commands import execute, invoke, record
 from tests.processes.script import needs, run_bare
 from tracer.cli.doctor import masked
-from tracer.store import _schema
+from tracer.store.sqlite import _schema
 
 
 def finding(ended: Any, name: str) -> dict[str, str]:
@@ -101,7 +101,7 @@ def test_a_database_that_is_not_there_is_no_problem_and_not_made(tmp_path: Path)
 
 
 def test_what_is_wrong_with_the_database_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer.store._upkeep.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("tracer.store.sqlite._upkeep.BUSY_TIMEOUT_MS", 50)
     uri = f"sqlite:///{tmp_path}/tracer.db"
     record()
     tracer.sync.flush()

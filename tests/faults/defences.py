@@ -40,7 +40,7 @@ DEFENCES = (
         _EXIT,
         "threading._register_atexit(self._at_exit)",
     ),
-    Defence(4, "connections are closed before a fork", "tracer/store/_gate.py", _GATE, ""),
+    Defence(4, "connections are closed before a fork", "tracer/store/sqlite/_gate.py", _GATE, ""),
     Defence(5, "children of libraries flush before they exit", "tracer/_runtime.py", _CHILD_EXIT, "pass"),
     Defence(
         6,
@@ -66,7 +66,7 @@ DEFENCES = (
     Defence(
         9,
         "what finds the database locked is tried again",
-        "tracer/store/_connection.py",
+        "tracer/store/sqlite/_connection.py",
         '_LOCKED = ("locked", "busy")',
         '_LOCKED = ("nothing",)',
     ),
@@ -80,7 +80,7 @@ DEFENCES = (
     Defence(
         11,
         "a full disk is taken for something that passes",
-        "tracer/store/_connection.py",
+        "tracer/store/sqlite/_connection.py",
         "any(word in text for word in _TRANSIENT)",
         "any(word in text for word in _LOCKED)",
     ),
@@ -94,7 +94,7 @@ DEFENCES = (
     Defence(
         13,
         "a migration is one transaction",
-        "tracer/store/_schema.py",
+        "tracer/store/sqlite/_schema.py",
         "    with transaction(connection):\n        version = _version(connection)",
         "    if True:\n        version = _version(connection)",
     ),
@@ -185,7 +185,7 @@ DEFENCES = (
     Defence(
         26,
         "other users' rights are taken away",
-        "tracer/store/_private.py",
+        "tracer/store/sqlite/_private.py",
         "            os.chmod(file, mode & ~_OTHERS)",
         "            pass",
     ),
@@ -256,14 +256,14 @@ DEFENCES = (
     Defence(
         38,
         "no inherited connection is used",
-        "tracer/store/_gate.py",
+        "tracer/store/sqlite/_gate.py",
         "        _inherited_in_use = _inherited_in_use or gate.is_used\n",
         "",
     ),
     Defence(
         39,
         "a replaced file is noticed",
-        "tracer/store/sqlite.py",
+        "tracer/store/sqlite/store.py",
         "                if self._database.is_open and not self._database.is_current:",
         "                if False:",
     ),
@@ -286,7 +286,7 @@ DEFENCES = (
     Defence(
         44,
         "aiosqlite, which logs what it runs, sees no values",
-        "tracer/store/_thread.py",
+        "tracer/store/sqlite/_thread.py",
         "    def __call__(self) -> None:\n",
         "    def __repr__(self) -> str:\n        return repr(self.__dict__)\n\n    def __call__(self) -> None:\n",
     ),
@@ -301,7 +301,7 @@ DEFENCES = (
     Defence(
         46,
         "a query that nobody waits for is stopped",
-        "tracer/store/_thread.py",
+        "tracer/store/sqlite/_thread.py",
         "                self._running.interrupt()",
         "                pass",
     ),

@@ -71,7 +71,7 @@ MATRIX = (
     Row(
         13,
         "kill -9 in each step of a migration, a torn commit, two processes that migrate",
-        ("tests/store/test_migrations.py::test_a_migration",),
+        ("tests/store/sqlite/test_migrations.py::test_a_migration",),
     ),
     Row(
         14,
@@ -182,7 +182,7 @@ MATRIX = (
         (P + "exit.py::test_a_script",),
         "run `make test-pythons` for the others",
     ),
-    Row(44, "a prompt, and all loggers at DEBUG", ("tests/store/test_database.py::test_no",)),
+    Row(44, "a prompt, and all loggers at DEBUG", ("tests/store/sqlite/test_database.py::test_no",)),
     Row(
         45,
         "huge values, groups of groups of exceptions, spans that never end",
@@ -199,7 +199,7 @@ MATRIX = (
         (
             "tests/server/test_limits.py::test_slow",
             "tests/server/test_limits.py::test_a_search",
-            "tests/store/test_reads.py::test_",
+            "tests/store/sqlite/test_reads.py::test_",
         ),
     ),
 )

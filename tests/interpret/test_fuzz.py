@@ -28,8 +28,8 @@ from tracer import _semconv as sc
 from tracer.assembly.assembler import Assembler
 from tracer.capture.records import Codec, Ending, HttpFacts, Payload, Record, SpanChunk, SpanEnded, SpanStarted, encode
 from tracer.store import current_process
-from tracer.store._schema import migrate
-from tracer.store._write import write_batch
+from tracer.store.sqlite._schema import migrate
+from tracer.store.sqlite._write import write_batch
 
 THOROUGH = settings.get_profile("fuzz")
 BOUNDED = settings(derandomize=True, max_examples=100)  # the same damages in each run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tracer.pipeline import _ring_file
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from tracer.pipeline.skeletons import encode_skeleton
 from tracer.store import TraceQuery, open_store
 from tracer.store.base import Batch
 from tracer.store.process import current_process
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 START = 1_700_000_000_000_000_000
 pytestmark = pytest.mark.usefixtures("shared_memory")

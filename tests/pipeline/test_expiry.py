@@ -14,7 +14,7 @@ from tests.scripted_store import eventually, use
 from tracer._exceptions import StoreError
 from tracer._runtime import runtime
 from tracer.pipeline import _expiry
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 from tracer.testing import isolated
 
 

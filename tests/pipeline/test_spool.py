@@ -25,7 +25,7 @@ from tracer.pipeline.spool import Shed, Spool, find_spool_files
 from tracer.store import TraceQuery, open_store
 from tracer.store.base import Batch, ChunkRow, ProcessRow
 from tracer.store.process import current_process
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 from tracer.store.uri import spool_directory
 
 GONE = ProcessRow(process_id="gone", host=current_process().host, pid=2**22 + 1, started="1")

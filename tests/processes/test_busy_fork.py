@@ -16,7 +16,7 @@ from tests.processes.script import Script, assert_intact, query, run_quietly
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 FORK = """
-from tracer.store import _gate
+from tracer.store.sqlite import _gate
 
 def fork(made_by_child, name="child's"):
     child = os.fork()
@@ -127,8 +127,8 @@ def test_a_statement_that_can_not_be_stopped_sends_the_child_to_a_file_of_its_ow
     script = Script(
         tmp_path,
         """
-        import tracer.store.sqlite as sqlite
-        from tracer.store import _gate
+        import tracer.store.sqlite.store as sqlite
+        from tracer.store.sqlite import _gate
 
         _gate.PATIENCE = 0.2
         write_batch, inside, go_on = sqlite.write_batch, threading.Event(), threading.Event()

@@ -45,7 +45,7 @@ def test_what_finds_the_database_locked_is_tried_again(tmp_path: Path) -> None:
     script = Script(
         tmp_path,
         """
-        from tracer.store import _thread
+        from tracer.store.sqlite import _thread
 
         _thread.LOCK_PATIENCE = 0.0  # so that a try is one look at the lock
         record("before")

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.processes.script import AS_USER, Ended, Script, assert_intact, log_stays, query, run, run_quietly
-from tracer.store._schema import APPLICATION_ID, SCHEMA_VERSION
+from tracer.store.sqlite._schema import APPLICATION_ID, SCHEMA_VERSION
 
 NOBODY = 65534
 SERVICE = (

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from tracer.server import create_app
 from tracer.store import open_store
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.store.rows import SECOND, START, batch, patch, simple, span, trace_id
 from tracer._models import TraceState
 from tracer.server.api import OPERATIONS
 from tracer.store import MediaRow
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 
 async def numbers(client: httpx.AsyncClient, **parameters: Any) -> list[int]:

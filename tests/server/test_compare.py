@@ -9,7 +9,7 @@ import pytest
 from tests.server.test_pages import PAYLOADS, Elements
 from tests.store.rows import SECOND, START, batch, patch, simple, span, span_id, trace_id
 from tracer.render import _compare
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 
 def chat(number: int, question: str, answer: str, **more: Any) -> dict[str, Any]:

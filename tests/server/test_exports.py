@@ -12,7 +12,7 @@ import pytest
 from tests.store.rows import batch, patch, simple, span, trace_id
 from tracer.server import _exports
 from tracer.store import MediaRow
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 
 async def test_a_list_is_exported_as_it_is_narrowed_and_sorted(client: httpx.AsyncClient, store: SqliteStore) -> None:

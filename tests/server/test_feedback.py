@@ -11,7 +11,7 @@ import tracer
 from tests.server.test_pages import PAYLOADS, Elements
 from tests.store.rows import simple, span_id, trace_id
 from tracer._models import Feedback
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 PAGE = f"/traces/{trace_id(1)}"
 ORIGIN = {"origin": "http://127.0.0.1:5151"}

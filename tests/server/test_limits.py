@@ -19,7 +19,7 @@ from tests.store.rows import simple, trace_id
 from tracer._exceptions import ConfigurationError
 from tracer.server import create_app, run
 from tracer.server._http import Protocol
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 PATIENCE = 60.0  # seconds after which something counts as hanging
 SLOW = " OR ".join(f"name RLIKE 'a*a*{letter}$'" for letter in "bcdefghijklmnopq")

@@ -19,7 +19,7 @@ from tracer.server._source import Source
 from tracer.server.live import INTERVAL, Watch
 from tracer.server.run import serve_ui
 from tracer.store import ProcessRow
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 TOKEN = "a-token-of-the-test"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.server.test_pages import Elements, ids
 from tests.store.rows import SECOND, START, batch, patch, simple, span, span_id
 from tracer._models import SpanStatusCode, TraceState
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 USAGE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
 
@@ -156,7 +156,7 @@ async def test_estimates_say_that_they_are(
 ) -> None:
     exact = await client.get("/overview")
     assert "≈" not in exact.text
-    monkeypatch.setattr("tracer.store._sample.SIZE", 40)
+    monkeypatch.setattr("tracer.store.sqlite._sample.SIZE", 40)
     await store.write(simple(*range(400), model="m"))
     estimated = (await client.get("/overview")).text
     assert "are estimates from an even sample of " in estimated

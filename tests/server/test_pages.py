@@ -18,8 +18,8 @@ from tracer._exceptions import ConfigurationError
 from tracer._models import TraceState
 from tracer.server import create_app
 from tracer.store import open_store
-from tracer.store._schema import SCHEMA_VERSION
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite._schema import SCHEMA_VERSION
+from tracer.store.sqlite.store import SqliteStore
 
 
 class Elements(HTMLParser):

@@ -10,7 +10,7 @@ from tests.server.conftest import Site
 from tests.store.rows import simple, trace_id
 from tracer.server import create_app
 from tracer.server._templates import static_url
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 TOKEN = "a-token-of-the-test"
 

@@ -13,7 +13,7 @@ from tests.server.test_pages import OUR_ELEMENTS, PAYLOADS, Elements, ids
 from tests.store.rows import batch, patch, running, simple, span, started, trace_id
 from tracer._models import SpanStatusCode, TraceState
 from tracer.render.addresses import session_url
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 HOSTILE_IDS = [
     "a/b",

@@ -9,7 +9,7 @@ from tests.server.test_pages import Elements, ids
 from tests.store.rows import SECOND, simple
 from tracer.store import Batch, current_process
 from tracer.store.base import LossRow
-from tracer.store.sqlite import SqliteStore
+from tracer.store.sqlite.store import SqliteStore
 
 
 async def test_experiments_lead_to_their_traces(client: httpx.AsyncClient, store: SqliteStore) -> None:

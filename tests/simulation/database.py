@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracer.store._database import Database
-from tracer.store._gate import Gate
+from tracer.store.sqlite._database import Database
+from tracer.store.sqlite._gate import Gate
 
 if TYPE_CHECKING:
     from tests.simulation.simulate import World
@@ -38,7 +38,7 @@ class SimulatedConnection:
 
 
 class SimulatedThread:
-    """Stands for `tracer.store._thread.ConnectionThread`: runs functions here and now, if fate allows it."""
+    """Stands for `tracer.store.sqlite._thread.ConnectionThread`: runs functions here and now, if fate allows it."""
 
     is_alive = True
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from tests.simulation.simulate import simulate
-from tracer.store._database import Database
-from tracer.store._gate import Gate
+from tracer.store.sqlite._database import Database
+from tracer.store.sqlite._gate import Gate
 
 SEEDS, GROUPS = 2_000, 8
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-from typing import Any
-
 import msgspec
 import pytest
 
 import tracer
-from tests.store.old_files import undo_version_9
-from tests.store.rows import batch, patch, simple, span, trace_id
+from tests.store.rows import batch, patch, span, trace_id
 from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
-from tracer.store import TraceQuery, open_store
-from tracer.store.base import Batch
-from tracer.store.sqlite import SqliteStore
+from tracer.store import TraceQuery
+from tracer.store.base import Batch, Store
 from tracer.testing import FakeOpenAI
 
 
@@ -31,23 +24,23 @@ def call(number: int, *, after: str | None = None, conversation: str | None = No
     return batch([row], [patch(number)])
 
 
-async def chain(store: SqliteStore, number: int) -> list[str]:
-    return (await store.get_trace(trace_id(number))).info.chain
+async def chain(any_store: Store, number: int) -> list[str]:
+    return (await any_store.get_trace(trace_id(number))).info.chain
 
 
-async def write(store: SqliteStore, *batches: Batch) -> None:
+async def write(any_store: Store, *batches: Batch) -> None:
     for each in batches:
-        await store.write(each)
+        await any_store.write(each)
 
 
-async def test_a_chain_is_told_whole_from_any_of_its_traces(any_store: SqliteStore) -> None:
+async def test_a_chain_is_told_whole_from_any_of_its_traces(any_store: Store) -> None:
     await write(any_store, call(1), call(2, after="resp_1"), call(3, after="resp_2"), call(4, after="resp_1"), call(9))
     expected = [trace_id(n) for n in (1, 2, 3, 4)]
     assert [await chain(any_store, n) for n in (1, 2, 3, 4)] == [expected] * 4
     assert await chain(any_store, 9) == []
 
 
-async def test_a_conversation_links_too(any_store: SqliteStore) -> None:
+async def test_a_conversation_links_too(any_store: Store) -> None:
     await write(
         any_store, call(1, conversation="conv_a"), call(2, conversation="conv_a"), call(3, conversation="conv_b")
     )
@@ -55,25 +48,25 @@ async def test_a_conversation_links_too(any_store: SqliteStore) -> None:
     assert await chain(any_store, 3) == []
 
 
-async def test_a_deleted_trace_breaks_its_chain(any_store: SqliteStore) -> None:
+async def test_a_deleted_trace_breaks_its_chain(any_store: Store) -> None:
     await write(any_store, call(1), call(2, after="resp_1"), call(3, after="resp_2"))
     await any_store.delete_traces(trace_ids=[trace_id(2)])
     assert await chain(any_store, 1) == []
 
 
-async def test_a_response_that_is_read_again_is_linked_to_its_call(any_store: SqliteStore) -> None:
+async def test_a_response_that_is_read_again_is_linked_to_its_call(any_store: Store) -> None:
     again = call(2)
     again.spans[0].links = {"response": "resp_1"}
     await write(any_store, call(1), again)
     assert await chain(any_store, 1) == [trace_id(1), trace_id(2)]
 
 
-async def test_a_response_that_continues_itself_ends(any_store: SqliteStore) -> None:
+async def test_a_response_that_continues_itself_ends(any_store: Store) -> None:
     await write(any_store, call(1, after="resp_2"), call(2, after="resp_1"))
     assert await chain(any_store, 1) == [trace_id(1), trace_id(2)]
 
 
-async def test_search_follows_a_chain(any_store: SqliteStore) -> None:
+async def test_search_follows_a_chain(any_store: Store) -> None:
     await write(any_store, call(1), call(2, after="resp_1"), call(3, after="resp_2"), call(9))
     page = await any_store.search_traces(TraceQuery(linked_to=trace_id(2), order_by="start_time", include_spans=False))
     assert [trace.info.trace_id for trace in page] == [trace_id(n) for n in (1, 2, 3)]
@@ -92,34 +85,10 @@ async def test_search_follows_a_chain(any_store: SqliteStore) -> None:
         ("conversation_id IS NULL", [1, 2]),
     ],
 )
-async def test_ids_can_be_filtered_by(any_store: SqliteStore, written: str, numbers: list[int]) -> None:
+async def test_ids_can_be_filtered_by(any_store: Store, written: str, numbers: list[int]) -> None:
     await write(any_store, call(1), call(2, after="resp_1"), call(3, conversation="conv_a"))
     page = await any_store.search_traces(TraceQuery(filter_string=written, order_by="start_time"))
     assert [int(trace.info.trace_id, 16) for trace in page] == numbers
-
-
-async def test_a_file_of_version_1_is_migrated_and_its_traces_linked(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store: Any = open_store(f"sqlite:///{path}")
-    await store.open()
-    await write(store, call(1), call(2, after="resp_1"), call(3, conversation="conv"), simple(5, operation="chat"))
-    await store.aclose()
-    with closing(sqlite3.connect(path)) as connection:  # as version 1 left it
-        for table in ("links", "span_media", "media", "feedback", "taken_over", "loss"):
-            connection.execute(f"DROP TABLE {table}")
-        for index in ("traces_in_sessions", "traces_with_losses", "traces_numbers"):
-            connection.execute(f"DROP INDEX {index}")
-        connection.execute("ALTER TABLE traces DROP COLUMN time_to_first_token")
-        undo_version_9(connection)
-        connection.execute("PRAGMA user_version = 1")
-    store = open_store(f"sqlite:///{path}")
-    await store.open()
-    await write(store, call(4, conversation="conv"))
-    assert await chain(store, 1) == [trace_id(1), trace_id(2)]
-    assert await chain(store, 3) == [trace_id(3), trace_id(4)]
-    assert await chain(store, 5) == []
-    await store.aclose()
 
 
 async def test_calls_of_the_real_client_are_linked(server: FakeOpenAI) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tracer._exceptions import ConfigurationError
 from tracer.store import check_uri, open_store
-from tracer.store._schema import APPLICATION_ID
+from tracer.store.sqlite._schema import APPLICATION_ID
 from tracer.store.uri import redact_uri, sqlite_path
 
 from .rows import simple

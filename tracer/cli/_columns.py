@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracer._exceptions import ConfigurationError
-from tracer._format import clean, format_cost, format_duration
+from tracer._format import clean, did_you_mean, format_cost, format_duration
 from tracer._models import Trace
 from tracer.cli._format import iso_text, pairs_text, seconds_text, short_text, tokens_text
 from tracer.cli._output import Head, console, is_terminal, status_style
-from tracer.store._sql import did_you_mean
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -27,8 +27,8 @@ def require(uri: str) -> None:
         StoreError: There is no such file, or an older tracer made it.
     """
     from tracer.pipeline.adoption import find_left
-    from tracer.store import _upkeep
-    from tracer.store._schema import SCHEMA_VERSION
+    from tracer.store.sqlite import _upkeep
+    from tracer.store.sqlite._schema import SCHEMA_VERSION
 
     path = _upkeep.file_of(uri)
     if find_left(path) and not (path.exists() and _upkeep.schema_version(uri)):
@@ -59,7 +59,7 @@ def with_store(uri: str, work: Callable[[Store], Awaitable[T]]) -> T:
 def take_over(uri: str) -> None:
     """Write what dead processes left beside the database into it, if there is anything and the database is sound."""
     from tracer.pipeline.adoption import find_left
-    from tracer.store import _upkeep
+    from tracer.store.sqlite import _upkeep
 
     async def done(_: Store) -> None: ...
 

@@ -18,7 +18,7 @@ from tracer.store.base import Store
 from tracer.store.summaries import ExperimentSummary, StorageSummary
 
 if TYPE_CHECKING:
-    from tracer.store._upkeep import Totals
+    from tracer.store.sqlite._upkeep import Totals
 
 __all__ = ["db", "stats"]
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 @uri_option
 def stats(as_json: bool, uri: str) -> None:
     """Tell what a database holds: traces, spans, tokens, cost, size, and what was lost before it could be stored."""
-    from tracer.store import _upkeep
+    from tracer.store.sqlite import _upkeep
 
     async def look(store: Store) -> tuple[StorageSummary, list[ExperimentSummary]]:
         return await store.storage(), await store.experiments()
@@ -69,7 +69,8 @@ def db() -> None:
 @uri_option
 def upgrade(as_json: bool, uri: str) -> None:
     """Bring a database to this tracer's schema. Older versions of tracer can't use it after that."""
-    from tracer.store import _upkeep, open_store
+    from tracer.store import open_store
+    from tracer.store.sqlite import _upkeep
 
     before = _existing(uri, lambda: _upkeep.schema_version(uri))
 
@@ -95,7 +96,7 @@ def upgrade(as_json: bool, uri: str) -> None:
 @uri_option
 def vacuum(as_json: bool, uri: str) -> None:
     """Rewrite the file without gaps. Other processes can't write meanwhile; their records wait."""
-    from tracer.store import _upkeep
+    from tracer.store.sqlite import _upkeep
 
     require(uri)
     with progress("vacuuming", quiet=as_json):
@@ -114,7 +115,7 @@ def check(as_json: bool, uri: str) -> int:
 
     First, what killed processes left beside the file is written into it.
     """
-    from tracer.store import _upkeep
+    from tracer.store.sqlite import _upkeep
 
     with progress("checking", quiet=as_json):
         take_over(uri)
@@ -128,7 +129,7 @@ def check(as_json: bool, uri: str) -> int:
 
 def _existing(uri: str, look: Callable[[], T]) -> T:
     """Look at a file of any schema version. Raises StoreError if there is none."""
-    from tracer.store import _upkeep
+    from tracer.store.sqlite import _upkeep
 
     path = _upkeep.file_of(uri, unseen=True)
     if not path.exists():

@@ -18,12 +18,13 @@ import msgspec
 
 from tracer._config import Settings, from_environment
 from tracer._exceptions import TracerError
+from tracer._format import did_you_mean
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import Head, print_json, print_table, size_text
 from tracer.process.native_threads import why_there_are_none
-from tracer.store._file_problem import Problem
-from tracer.store._sql import did_you_mean
-from tracer.store.uri import MEMORY_URI, find_uri_problem, parse_uri, redact_uri
+from tracer.store.sqlite._file_problem import Problem
+from tracer.store.sqlite.check import find_uri_problem
+from tracer.store.uri import MEMORY_URI, parse_uri, redact_uri
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -180,8 +181,8 @@ def _threads() -> Iterator[Finding]:
 
 def _database(uri: str) -> Iterator[Finding]:
     """Look at what the tracking URI names, without creating or changing anything."""
-    from tracer.store import _upkeep
-    from tracer.store._schema import SCHEMA_VERSION
+    from tracer.store.sqlite import _upkeep
+    from tracer.store.sqlite._schema import SCHEMA_VERSION
 
     yield Finding(topic="database", name="uri", value=redact_uri(uri))
     if uri.strip().lower() == MEMORY_URI:
@@ -232,7 +233,7 @@ def _fate(problem: Problem) -> str:
 
 
 def _space(uri: str) -> Finding:
-    from tracer.store import _upkeep
+    from tracer.store.sqlite import _upkeep
 
     place = _upkeep.file_of(uri).parent
     while not place.exists():

@@ -208,7 +208,7 @@ def prune(
 
 def _surplus(uri: str, experiment: str | None, too_old: int | None, keep: int | None) -> int:
     """Return how many of the oldest to delete: both the traces beyond `keep` and those too old are the oldest ones."""
-    from tracer.store import _upkeep
+    from tracer.store.sqlite import _upkeep
 
     old = 0 if too_old is None else _upkeep.count_traces(uri, experiment=experiment, max_timestamp_ms=too_old)
     beyond = 0 if keep is None else _upkeep.count_traces(uri, experiment=experiment) - keep

@@ -2,8 +2,8 @@
 
 A process adds to its spool while the database is locked or the disk refuses, and more is recorded than the queue should
 hold; when it ends before that is over; and if it must never open the database, as it was forked while SQLite was in use
-(see `tracer.store._gate`). It writes what waits, oldest first, before it writes anything newer. What it leaves is taken
-over by the next process that uses the database (`tracer.pipeline.adoption`).
+(see `tracer.store.sqlite._gate`). It writes what waits, oldest first, before it writes anything newer. What it leaves
+is taken over by the next process that uses the database (`tracer.pipeline.adoption`).
 
 The files are ``<database>-spool/<ns since 1970>-<pid>-<random>.batches``, so the oldest comes first. A process locks
 each of its files (flock) as long as it lives. A file is a sequence of frames: length and CRC-32 of the body, number of

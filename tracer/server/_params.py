@@ -9,7 +9,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from tracer._exceptions import ConfigurationError
-from tracer.store._sql import did_you_mean
+from tracer._format import did_you_mean
 from tracer.store.base import TraceQuery
 
 __all__ = ["LIST_PARAMETERS", "check_known", "read_query", "whole_number"]

@@ -20,8 +20,8 @@ from tracer.server._source import store_of
 from tracer.server.compare import compare_sides, read_sides
 from tracer.server.feedback import NewFeedback, read_body, store_feedback
 from tracer.server.sessions import find_session, session_id_of
-from tracer.store._fields import SHOWN_FIELDS, find_field
 from tracer.store.base import TraceQuery
+from tracer.store.fields import SHOWN_FIELDS, find_field
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,

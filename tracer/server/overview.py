@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracer._exceptions import ConfigurationError, ReadTimeoutError
-from tracer._format import format_cost
+from tracer._format import did_you_mean, format_cost
 from tracer.server import _charts
 from tracer.server._errors import status_of
 from tracer.server._format import brief, count, duration, moment, share, stretch
@@ -21,7 +21,6 @@ from tracer.server._listing import View, is_narrowed
 from tracer.server._params import read_query
 from tracer.server._source import store_of
 from tracer.server._templates import render
-from tracer.store._sql import did_you_mean
 from tracer.store.summaries import Histogram, ModelSummary, NameSummary, Overview, OverviewPoint
 
 __all__ = ["ROUTES"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tracer.store.base import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
 from tracer.store.process import current_process
-from tracer.store.uri import check_uri, parse_uri
+from tracer.store.sqlite.check import check_uri
+from tracer.store.uri import parse_uri
 
 __all__ = [
     "Batch",
@@ -30,7 +31,7 @@ def open_store(uri: str) -> Store:
     Raises:
         ConfigurationError: See `check_uri`.
     """
-    from tracer.store.sqlite import SqliteStore  # keeps aiosqlite out of `import tracer`
+    from tracer.store.sqlite.store import SqliteStore  # keeps aiosqlite out of `import tracer`
 
     return SqliteStore(check_uri(uri))
 
@@ -43,6 +44,6 @@ def make_store(uri: str) -> Store:
     Raises:
         ConfigurationError: The URI is malformed.
     """
-    from tracer.store.sqlite import SqliteStore
+    from tracer.store.sqlite.store import SqliteStore
 
     return SqliteStore(parse_uri(uri), rescues=True)

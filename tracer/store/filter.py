@@ -1,9 +1,9 @@
-r"""``filter_string``: MLflow's search grammar (https://mlflow.org/docs/latest/genai/tracing/search-traces) to SQL.
+r"""``filter_string``: MLflow's search grammar (https://mlflow.org/docs/latest/genai/tracing/search-traces) to a tree.
 
 ``trace.status = 'ERROR' AND tags.`env.name` = 'prod' AND NOT (duration < 1.5 OR span.name LIKE '%search%')``
 
-The grammar is ``filter.lark``. A field is looked up in `tracer.store._fields` and nowhere else; a value is
-always bound and never becomes SQL text.
+The grammar is ``filter.lark``. A field is looked up in `tracer.store.fields` and nowhere else. What the tree means,
+`tracer.store.conditions` says.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError
-from tracer.store._fields import Field, Unit, find_field
-from tracer.store._regexp import checked_pattern
-from tracer.store._sql import Condition
-from tracer.store._words import folded
+from tracer.store.conditions import And, Comparison, Condition, Field, Not, Or, Unit, Value
+from tracer.store.fields import find_field
+from tracer.store.patterns import checked_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lark import Lark, Token, Tree
 
-__all__ = ["filter_conditions", "parse_filter"]
+__all__ = ["parse_filter"]
 
 _MAX_CHARS = 10_000
 _MAX_COMPARISONS = 200
@@ -74,29 +73,23 @@ class _FilterError(Exception):
         self.words = words
 
 
-class _Value(NamedTuple):
+class _Written(NamedTuple):
     value: str | int | float | bool
     at: int
     written: str
 
 
 def parse_filter(text: str) -> Condition:
-    """Return the condition that a filter string states. Raises as `filter_conditions` does."""
-    return _joined(filter_conditions(text), " AND ")
-
-
-def filter_conditions(text: str) -> list[Condition]:
-    """Return the conditions that a filter string joins by AND; each may be answered by an index of its own.
+    """Return the condition that a filter string states.
 
     Raises:
         ConfigurationError: Its message has the position, what was found and expected there, and the marked line.
         MissingDependencyError: lark is not installed.
     """
     _check_size(text)
-    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair can't be passed to SQLite
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair can't be passed to a database
     try:
-        tree = _parse(text)
-        return [_condition(part) for part in (tree.children if tree.data == "and_expression" else [tree])]
+        return _condition(_parse(text))
     except _FilterError as problem:
         raise ConfigurationError(
             f"filter_string, position {problem.at + 1}: {problem.words}\n{_marked(text, problem.at)}"
@@ -143,7 +136,7 @@ def _parser() -> Lark:
         from lark import Lark
     except ImportError as error:
         raise MissingDependencyError("filter_string", package="lark", extra="search") from error
-    grammar = resources.files(__package__ or "tracer.store").joinpath("filter.lark").read_text("utf-8")
+    grammar = resources.files("tracer.store").joinpath("filter.lark").read_text("utf-8")
     return Lark(grammar, parser="lalr", propagate_positions=True)
 
 
@@ -158,22 +151,14 @@ def _unexpected(text: str, at: int, expected: set[str]) -> _FilterError:
     return _FilterError(at, f"found {found}, expected {' or '.join(wanted) or 'something else'}{next(hints, '')}")
 
 
-# --- from the tree to SQL -----------------------------------------------------------------------------------------
+# --- from lark's tree to ours ----------------------------------------------------------------------------------------
 def _condition(node: Any) -> Condition:
-    """Build the SQL of a node: a connective or a comparison."""
     if node.data in ("and_expression", "or_expression"):
-        return _joined([_condition(child) for child in node.children], " AND " if node.data[0] == "a" else " OR ")
+        kind = And if node.data == "and_expression" else Or
+        return kind(tuple(_condition(child) for child in node.children))
     if node.data == "negation":
-        inner = _condition(node.children[0])
-        return Condition(f"NOT ifnull(({inner.sql}), 0)", inner.parameters)  # NULL counts as false, so its NOT is true
+        return Not(_condition(node.children[0]))
     return _comparison(node)
-
-
-def _joined(parts: list[Condition], word: str) -> Condition:
-    if len(parts) == 1:
-        return parts[0]
-    values = tuple(value for part in parts for value in part.parameters)
-    return Condition(word.join(f"({part.sql})" for part in parts), values)
 
 
 def _comparison(node: Any) -> Condition:
@@ -184,7 +169,8 @@ def _comparison(node: Any) -> Condition:
     except ValueError as error:
         raise _FilterError(named.meta.start_pos, str(error)) from None
     if node.data in ("is_null", "is_not_null"):
-        return _exists(field, f"{field.sql} IS NOT NULL", (), negated=node.data == "is_null")
+        known = Comparison(field, "IS NOT NULL")
+        return Not(known) if node.data == "is_null" else known
     name = ".".join(keys)
     if node.data == "compare":
         operator, value = compared
@@ -195,7 +181,13 @@ def _comparison(node: Any) -> Condition:
             "IN" if node.data == "is_in" else "NOT IN",
             [_value(value) for value in compared[0].children],
         )
-    return _compare(field, comparator, [_bindable(name, field, comparator, value) for value in values])
+    return _compared(field, comparator, tuple(_checked(name, field, comparator, value) for value in values))
+
+
+def _compared(field: Field, comparator: str, values: tuple[Value, ...]) -> Condition:
+    if comparator in _NEGATED and not field.each:
+        return Not(Comparison(field, _NEGATED[comparator], values))
+    return Comparison(field, comparator, values)
 
 
 def _key(node: Any) -> str:
@@ -203,9 +195,9 @@ def _key(node: Any) -> str:
     return token if node.data == "plain_key" else _unquoted(token)
 
 
-def _value(node: Any) -> _Value:
+def _value(node: Any) -> _Written:
     token = str(node.children[0])
-    return _Value(_VALUES[node.data](token), node.meta.start_pos, token)
+    return _Written(_VALUES[node.data](token), node.meta.start_pos, token)
 
 
 def _number(token: str) -> float | int:
@@ -227,61 +219,19 @@ _VALUES: dict[str, Callable[[str], str | float | bool]] = {
 }
 
 
-def _compare(field: Field, comparator: str, bound: list[Any]) -> Condition:
-    negated = comparator in _NEGATED and field.rows is not None and field.unit is None and not field.each
-    comparator = _NEGATED[comparator] if negated else comparator
-    if field.sql == "state" and comparator in ("=", "!="):
-        return Condition.state(comparator, bound[0])
-    texts = [value for value in bound if isinstance(value, str)]
-    numbers = [value for value in bound if not isinstance(value, str)]
-    # Texts are compared with texts, numbers with numbers; a list may hold both.
-    parts = [(field.as_text or field.sql, texts), (field.as_number or field.sql, numbers)]
-    tests = [_test(sql, comparator, values) for sql, values in parts if values]
-    if len(tests) == 2:  # what is no number is in no list of numbers
-        word, unlike = ("AND", 1) if comparator == "NOT IN" else ("OR", 0)
-        tests = [f"({tests[0]} {word} ifnull({tests[1]}, {unlike}))"]
-    return _exists(field, tests[0], (*texts, *numbers), negated=negated)
-
-
-def _test(sql: str, comparator: str, values: list[Any]) -> str:
-    """MLflow's LIKE minds the case, so it becomes GLOB; ILIKE doesn't, so it becomes SQLite's LIKE.
-
-    SQLite knows the case of ASCII only. Other texts go through Python, if the pattern can need it: `_needs_folding`.
-    """
-    if comparator in ("IN", "NOT IN"):
-        return f"{sql} {comparator} ({', '.join('?' * len(values))})"
-    if comparator == "ILIKE" and _needs_folding(values[0]):
-        sql = f"CASE WHEN length({sql}) = length(CAST({sql} AS BLOB)) THEN {sql} ELSE folded({sql}) END"
-    operator = {"LIKE": "GLOB", "ILIKE": "LIKE", "RLIKE": "REGEXP"}.get(comparator, comparator)
-    return f"{sql} {operator} ?"
-
-
-def _needs_folding(pattern: str) -> bool:
-    """Tell whether case beyond ASCII matters to a pattern: ``ss`` is also the upper case of ``ß``."""
-    return not pattern.isascii() or "ss" in pattern.lower()
-
-
-def _exists(field: Field, test: str, bound: tuple[Any, ...], *, negated: bool = False) -> Condition:
-    parameters = (*field.parameters, *bound)
-    keys = f"{field.keys} AND {test}" if field.keys and not negated else None
-    if field.rows is not None:
-        test = f"EXISTS (SELECT 1 FROM {field.rows} AND {test})"
-    return Condition(f"NOT ({test})" if negated else test, parameters, keys)
-
-
 # --- what can be compared with what -----------------------------------------------------------------------------------
-def _check_operator(name: str, field: Field, operator: str, at: int, value: _Value) -> None:
+def _check_operator(name: str, field: Field, operator: str, at: int, value: _Written) -> None:
     """Refuse an operator that makes no sense for this field or this value."""
     is_pattern, is_order = operator.endswith("LIKE"), operator[0] in "<>"
     if field.unit is not None and is_pattern:
         raise _FilterError(at, f"{name} is {field.unit.words}: compare it with = != > >= < <= or IN, not {operator}")
     if field.words and is_order:
         raise _FilterError(at, f"{name} has no order: compare it with = != or IN, not {operator}")
-    if field.as_text and isinstance(value.value, bool) and (is_pattern or is_order):
+    if field.mixed and isinstance(value.value, bool) and (is_pattern or is_order):
         raise _FilterError(at, f"{value.written} has no order: compare it with = or !=, not {operator}")
 
 
-def _bindable(name: str, field: Field, comparator: str, value: _Value) -> Any:
+def _checked(name: str, field: Field, comparator: str, value: _Written) -> Value:
     """Return the value as it is stored."""
     try:
         if field.unit is not None:
@@ -291,12 +241,12 @@ def _bindable(name: str, field: Field, comparator: str, value: _Value) -> Any:
         raise _FilterError(value.at, f"{error}, got {value.written}") from None
 
 
-def _as_stored(name: str, field: Field, comparator: str, value: _Value) -> Any:
+def _as_stored(name: str, field: Field, comparator: str, value: _Written) -> Value:
     """Return text, or also a number if the field can have any type; in such a field true and false are words."""
     if comparator == "RLIKE" and isinstance(value.value, str):
         return checked_pattern(value.value)
     if comparator.endswith("LIKE") and isinstance(value.value, str):
-        return _glob(value.value) if comparator == "LIKE" else folded(value.value)
+        return value.value
     if field.words:
         stored = {word.upper(): word for word in field.words}
         if (word := str(value.value).upper()) not in stored:
@@ -304,7 +254,7 @@ def _as_stored(name: str, field: Field, comparator: str, value: _Value) -> Any:
         return stored[word]
     if isinstance(value.value, str):
         return value.value
-    if not field.as_text or comparator.endswith("LIKE"):
+    if not field.mixed or comparator.endswith("LIKE"):
         raise ValueError(f"{name} is compared with text here: write '{value.written}' in quotes")
     return str(value.value).lower() if isinstance(value.value, bool) else _bounded(value.value)
 
@@ -321,8 +271,3 @@ def _bounded(number: int | float) -> int | float:
     if not abs(number) < 2**63:
         raise ValueError("the number is too large")
     return number
-
-
-def _glob(pattern: str) -> str:
-    escaped = re.sub(r"[*?\[]", r"[\g<0>]", pattern)
-    return escaped.replace("%", "*").replace("_", "?")

@@ -1,4 +1,4 @@
-"""Tracking URIs: which ones are valid, and whether the file that a URI names can be used."""
+"""Tracking URIs: which ones are valid."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ import re
 from pathlib import Path
 
 from tracer._exceptions import ConfigurationError
-from tracer.store._file_problem import REACHABLE, Kind, Problem, find_problem
 
 __all__ = [
     "MEMORY_URI",
-    "check_uri",
-    "find_uri_problem",
     "parse_uri",
-    "problem_text",
     "redact_uri",
     "spool_directory",
     "sqlite_path",
@@ -23,22 +19,6 @@ __all__ = [
 MEMORY_URI = "memory://"
 _REMEDY = "use sqlite:///tracer.db or memory://"
 _PLANNED = frozenset({"http", "https", "postgresql"})
-
-
-def check_uri(uri: str) -> str:
-    """Return the tracking URI in normal form, after a look at the file it names, which need not exist yet.
-
-    Changes nothing, takes no locks and waits for nobody. Whether another process is in the way is found out when the
-    file is opened.
-
-    Raises:
-        ConfigurationError: The URI is malformed, its scheme is not known here, or its file can't be ours. The
-            message names the URI, without user and password, and the remedy.
-    """
-    normal = parse_uri(uri)
-    if problem := find_uri_problem(normal):
-        raise ConfigurationError(problem_text(normal, problem))
-    return normal
 
 
 def parse_uri(uri: str) -> str:
@@ -57,22 +37,6 @@ def parse_uri(uri: str) -> str:
         raise _wrong(uri, "must begin with sqlite:/// or be memory://", _REMEDY)
     _path_of(normal)
     return normal
-
-
-def find_uri_problem(uri: str) -> Problem | None:
-    """Return what is wrong with the file of a URI in normal form; None if nothing is wrong, or if it has no file."""
-    if uri == MEMORY_URI:
-        return None
-    try:
-        return find_problem(sqlite_path(uri))
-    except (OSError, UnicodeError) as error:  # from `abspath`: the working directory is gone
-        reason = getattr(error, "strerror", None) or error
-        return Problem(Kind.UNREACHABLE, f"its file can't be looked at ({reason})", REACHABLE)
-
-
-def problem_text(uri: str, problem: Problem) -> str:
-    """Say which URI names the file that is wrong, and what is wrong with it."""
-    return f"tracking_uri {redact_uri(uri)!r}: {problem}"
 
 
 def sqlite_path(uri: str) -> Path:

@@ -1,0 +1,1 @@
+"""Traces in one SQLite file, or in memory."""
