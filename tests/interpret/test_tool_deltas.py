@@ -226,7 +226,7 @@ def test_an_object_after_an_empty_text_is_the_arguments() -> None:
     assert merged(*chunks) == [("f", {"x": 1}), ("g", {"y": 2})]
 
 
-@pytest.mark.parametrize("empty", ["", NULL, "{}", "null", {}], ids=str)
+@pytest.mark.parametrize("empty", ["", NULL, "{}", "null", {}], ids=["blank", "null", "object", "word", "decoded"])
 def test_calls_without_arguments_are_calls(empty: Any) -> None:
     names = [name for name, _ in merged([part("f", empty)], [part("g", empty)], [part("h", empty)])]
     assert names == ["f", "g", "h"]
