@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,12 +13,13 @@ import pytest
 
 from tracer._models import Trace
 from tracer.assembly.foreign_spans import make_batch
-from tracer.otlp.received import JSON, read_spans
+from tracer.otlp.received import JSON, ReceivedSpan, read_spans
 from tracer.store import Store, TraceQuery, current_process, open_store
 
 pytest.importorskip("opentelemetry.proto")
 
 RECEIVED = Path(__file__).parent.parent / "otlp" / "received"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
 NAMES = ("genai", "logfire", "openinference", "openllmetry")
 
 
@@ -124,3 +127,40 @@ async def test_of_calls_within_one_another_the_innermost_counts(store: Store) ->
     [trace] = await store.search_traces(TraceQuery())
     assert trace.info.token_usage == {"input_tokens": 20, "total_tokens": 20}
     assert trace.info.experiment == "Default"
+
+
+def received(**changes: Any) -> ReceivedSpan:
+    told: dict[str, Any] = {
+        "trace_id": "1" * 32,
+        "span_id": "2" * 16,
+        "parent_id": None,
+        "name": "chat",
+        "start_ns": 10**18,
+        "end_ns": 10**18 + 1,
+        "begins_here": True,
+    }
+    return ReceivedSpan(**{**told, **changes})
+
+
+async def test_a_cost_metadata_and_media_of_a_span_are_stored(store: Store) -> None:
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(PNG).decode()}"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [picture]}]}
+    attributes = {
+        "openinference.span.kind": "LLM",
+        "input.value": json.dumps(body),
+        "llm.cost.total": 0.5,
+        "metadata": '{"team": "a"}',
+    }
+    await store.write(make_batch([received(attributes=attributes)], current_process()))
+    trace = await store.get_trace("1" * 32)
+    assert (trace.info.cost, trace.info.metadata) == (0.5, {"team": "a"})
+    assert (await store.get_media(hashlib.sha256(PNG).hexdigest())).data == PNG
+
+
+async def test_what_only_a_log_record_told_is_an_open_span(store: Store) -> None:
+    told = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3}
+    await store.write(make_batch([received(end_ns=None, attributes=told, begins_here=False)], current_process()))
+    trace = await store.get_trace("1" * 32)
+    [span] = trace.data.spans
+    assert (trace.info.state, span.status.status_code, span.end_time_ns) == ("IN_PROGRESS", "UNSET", None)
+    assert trace.info.token_usage is None

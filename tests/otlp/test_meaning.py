@@ -235,3 +235,38 @@ def test_what_a_tool_took_and_gave_is_its_value() -> None:
 )
 def test_attributes_that_no_convention_has_raise_nothing(attributes: dict[str, Any]) -> None:
     assert read_meaning(given({"gen_ai.operation.name": "chat", **attributes})).span_type == "CHAT_MODEL"
+
+
+def test_a_span_that_is_named_by_a_template_has_its_message_as_name() -> None:
+    assert read_meaning(given({"logfire.msg": "Chat with 'm'"})).name == "Chat with 'm'"
+    assert read_meaning(given({})).name == "n"
+
+
+@pytest.mark.parametrize(("texts", "wanted"), [(["a"], "a"), (["a", "b"], ["a", "b"])])
+def test_what_was_embedded_is_the_input_of_a_request(texts: list[str], wanted: Any) -> None:
+    messages = {f"gen_ai.prompt.{place}.content": text for place, text in enumerate(texts)}
+    meaning = read_meaning(given({"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "m", **messages}))
+    assert (meaning.operation, meaning.inputs) == ("embeddings", {"model": "m", "input": wanted})
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        given({"gen_ai.response.time_to_first_chunk": 0.25}),
+        given({}, ("First Token Stream Event", 1_250_000_000, {})),
+    ],
+)
+def test_the_moment_of_the_first_token_is_read(read: ReceivedSpan) -> None:
+    assert read_meaning(read).first_token_ns == 1_250_000_000
+
+
+@pytest.mark.parametrize(
+    ("attributes", "cost"),
+    [({"gen_ai.usage.cost": 0.5}, 0.5), ({"llm.cost.total": 2}, 2.0), ({"llm.cost.total": "2"}, None)],
+)
+def test_a_cost_that_the_span_says_is_read(attributes: dict[str, Any], cost: float | None) -> None:
+    assert read_meaning(given(attributes)).cost == cost
+
+
+def test_metadata_are_read_as_texts() -> None:
+    assert read_meaning(given({"metadata": '{"a": "b", "c": [1]}'})).metadata == {"a": "b", "c": "[1]"}

@@ -77,6 +77,7 @@ BOMB = gzip.compress(b" " * (70 * 1024 * 1024))
         (BOMB, {**JSON, "content-encoding": "gzip"}, 413, "at most 67,108,864 bytes when it is unpacked"),
         (b" " * (33 * 1024 * 1024), JSON, 413, "at most 33,554,432 bytes"),
     ],
+    ids=["no JSON", "another type", "an unknown coding", "no gzip", "half a gzip", "a bomb", "too large"],
 )  # fmt: skip
 async def test_what_cant_be_read_is_refused_with_a_status(
     collector: httpx.AsyncClient, content: bytes, headers: dict[str, str], status: int, words: str
