@@ -31,7 +31,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if '--ssl-certfile' in self._command else ''}://127.0.0.1:{self.port}"
 
     def start(self) -> Served:
         with self.errors.open("a") as errors:

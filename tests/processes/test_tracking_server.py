@@ -5,7 +5,9 @@ What tells whether something was stored twice are losses: they are added up, whe
 
 from __future__ import annotations
 
+import shutil
 import signal
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,6 +207,35 @@ def test_a_wrong_token_is_told_and_hinders_no_call(tmp_path: Path) -> None:
         good = environment(tmp_path, served.url, TRACER_TOKEN="the right one")
         run_quietly(tmp_path, "assert len(tracer.sync.search_traces()) == 50", **good)  # nothing was lost by it
     assert all(b"guess" not in name.encode() for name in waiting(tmp_path))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate by openssl")
+def test_over_tls_a_certificate_that_is_not_trusted_is_told(tmp_path: Path) -> None:
+    certificate, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(make, check=True, capture_output=True)
+    with Served(tmp_path, "--ssl-certfile", certificate, "--ssl-keyfile", key) as served:
+        given = environment(tmp_path, served.url)
+        run_quietly(
+            tmp_path,
+            """
+            logging.getLogger("tracer").setLevel("CRITICAL")
+            import anyio
+            from tracer.store import open_store
+            record("1")
+            record("2")
+            try:
+                anyio.run(open_store(tracer.get_tracking_uri()).experiments)
+            except tracer.StoreError as error:
+                assert "certificate verify failed" in str(error).lower(), error
+            else:
+                raise AssertionError
+            os._exit(0)
+            """,
+            **given,
+        )
+        run_quietly(tmp_path, "assert len(tracer.sync.search_traces()) == 2", **given, SSL_CERT_FILE=certificate)
 
 
 def test_two_servers_may_share_one_database(tmp_path: Path, served: Served) -> None:
