@@ -26,7 +26,7 @@ PLANTS: dict[str, tuple[Any, str]] = {
     "opening the span": (_calls, "open_span"),
     "beginning the span": (LiveSpan, "begin"),
     "reading the request": (_calls, "_start_attributes"),
-    "reading the response": (_calls, "_facts_of"),
+    "reading the response": (_calls, "facts_of"),
     "tapping the stream": (_calls, "tap"),
     "keeping a chunk": (_stream, "SpanChunk"),
     "keeping a body": (Pipeline, "wire_payload"),
@@ -88,7 +88,7 @@ async def test_a_hook_that_raises_changes_nothing_for_the_caller(
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize("name", ["_facts_of", "tap"])
+@pytest.mark.parametrize("name", ["facts_of", "tap"])
 async def test_a_stream_that_can_not_be_tapped_ends_with_the_call(
     caller: Caller, name: str, tracer_log: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,7 +165,7 @@ class ResponseStream:
         body = dict(self._response)
         output = as_dicts(body.get("output"))
         if not self._is_whole(output):
-            body["output"] = join_items(output, self._rebuild_output())
+            body["output"] = join_items(output, self._rebuild_output(names=bool(output)))
         if self.error is not None and not body.get("error"):
             body["error"] = self.error
         return body
@@ -184,8 +184,8 @@ class ResponseStream:
             and bool(output)
         )
 
-    def _rebuild_output(self) -> list[dict[str, Any]]:
-        items = _Items()
+    def _rebuild_output(self, *, names: bool) -> list[dict[str, Any]]:
+        items = _Items(names=names)
         for _, name, data in self._pieces:
             if body := _decode(data):
                 items.add(as_text(body.get("type")) or name or "", body)
@@ -223,9 +223,14 @@ def _decode(data: bytes) -> dict[str, Any] | None:
 
 
 class _Items:
-    """Output items under construction, by their place."""
+    """Output items under construction, by their place.
 
-    def __init__(self) -> None:
+    Args:
+        names: An item that was never announced gets its id from its pieces, so that it is known again.
+    """
+
+    def __init__(self, *, names: bool) -> None:
+        self._names = names
         self._items: dict[Place, dict[str, Any]] = {}
         self._texts: dict[tuple[Place, Path], list[str]] = {}
         self._places = ItemPlaces()
@@ -253,6 +258,8 @@ class _Items:
         assert place is not None  # it is about an item of this kind
         if place not in self._items:
             self._items[place] = {"type": kind, **({"role": "assistant"} if kind == "message" else {})}
+            if self._names and (item_id := as_text(event.get("item_id"))):
+                self._items[place]["id"] = item_id
         return place, self._items[place]
 
     def _set_item(self, place: Place, item: dict[str, Any]) -> None:
