@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer.store import open_store
+from tracer.store import Store, open_store
 from tracer.store.sqlite.store import SqliteStore
 
 
@@ -30,10 +30,11 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
     await store.aclose()
 
 
-@pytest.fixture(params=["file", "memory"])
-async def any_store(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[SqliteStore]:
-    store = open_store("memory://" if request.param == "memory" else f"sqlite:///{path}")
-    assert isinstance(store, SqliteStore)
+@pytest.fixture(params=["file", "memory", "postgres"])
+async def any_store(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Store]:
+    uris = {"file": lambda: f"sqlite:///{path}", "memory": lambda: "memory://"}
+    uris["postgres"] = lambda: str(request.getfixturevalue("postgres_uri"))
+    store = open_store(uris[request.param]())
     await store.open()
     yield store
     await store.aclose()

@@ -14,7 +14,7 @@ from tracer import _autorun
 from tracer._exceptions import StoreError
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import print_json
-from tracer.store.uri import MEMORY_URI, parse_uri, sqlite_path
+from tracer.store.uri import parse_uri, sqlite_path
 
 __all__ = ["autolog", "run"]
 
@@ -53,7 +53,7 @@ def run(context: click.Context, module: str | None, command: tuple[str, ...], as
 def _absolute(uri: str) -> str:
     """Return a URI that stays the same database when the program changes its directory."""
     checked = parse_uri(uri)
-    return checked if checked == MEMORY_URI else f"sqlite:///{sqlite_path(checked).absolute()}"
+    return f"sqlite:///{sqlite_path(checked).absolute()}" if checked.startswith("sqlite:") else checked
 
 
 @click.group()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tracer.store.base import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.sqlite.check import check_uri
-from tracer.store.uri import parse_uri
+from tracer.store.uri import is_postgres, parse_uri
 
 __all__ = [
     "Batch",
@@ -31,9 +31,7 @@ def open_store(uri: str) -> Store:
     Raises:
         ConfigurationError: See `check_uri`.
     """
-    from tracer.store.sqlite.store import SqliteStore  # keeps aiosqlite out of `import tracer`
-
-    return SqliteStore(check_uri(uri))
+    return _store(check_uri(uri), rescues=False)
 
 
 def make_store(uri: str) -> Store:
@@ -44,6 +42,14 @@ def make_store(uri: str) -> Store:
     Raises:
         ConfigurationError: The URI is malformed.
     """
-    from tracer.store.sqlite.store import SqliteStore
+    return _store(parse_uri(uri), rescues=True)
 
-    return SqliteStore(parse_uri(uri), rescues=True)
+
+def _store(uri: str, *, rescues: bool) -> Store:
+    if is_postgres(uri):
+        from tracer.store.postgres.store import PostgresStore
+
+        return PostgresStore(uri)
+    from tracer.store.sqlite.store import SqliteStore  # keeps aiosqlite out of `import tracer`
+
+    return SqliteStore(uri, rescues=rescues)

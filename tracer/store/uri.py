@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from tracer._exceptions import ConfigurationError
 
 __all__ = [
     "MEMORY_URI",
+    "is_postgres",
     "parse_uri",
     "redact_uri",
     "spool_directory",
@@ -17,8 +19,10 @@ __all__ = [
 ]
 
 MEMORY_URI = "memory://"
-_REMEDY = "use sqlite:///tracer.db or memory://"
-_PLANNED = frozenset({"http", "https", "postgresql"})
+_REMEDY = "use sqlite:///tracer.db, memory:// or postgresql://user:password@host/database"
+_POSTGRES_FORM = "use postgresql://user:password@host:port/database"
+_SECRETS = r"(?i)\b((?:ssl)?password)=[^&]*"
+_PLANNED = frozenset({"http", "https"})
 
 
 def parse_uri(uri: str) -> str:
@@ -32,11 +36,35 @@ def parse_uri(uri: str) -> str:
     if normal == MEMORY_URI:
         return normal
     if scheme.lower() in _PLANNED:
-        raise _wrong(uri, "must name a store that this version has (sqlite or memory)", _REMEDY)
+        raise _wrong(uri, "must name a store that this version has (sqlite, postgresql or memory)", _REMEDY)
+    if is_postgres(normal):
+        _check_postgres(normal)
+        return normal
     if scheme.lower() != "sqlite":
-        raise _wrong(uri, "must begin with sqlite:/// or be memory://", _REMEDY)
+        raise _wrong(uri, "must begin with sqlite:/// or postgresql:// or be memory://", _REMEDY)
     _path_of(normal)
     return normal
+
+
+def is_postgres(uri: str) -> bool:
+    """Tell whether a URI in normal form names a PostgreSQL database."""
+    return uri.startswith("postgresql://")
+
+
+def _check_postgres(uri: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query), keep_blank_values=True))
+        _ = parts.port
+        cached = int(options.get("statement_cache_size", 0))
+    except ValueError as error:
+        raise _wrong(uri, f"can't be read ({error})", _POSTGRES_FORM) from None
+    if not parts.path.strip("/") or "/" in parts.path.strip("/"):
+        raise _wrong(uri, "must name a database", _POSTGRES_FORM)
+    if not parts.hostname and "host" not in options:
+        raise _wrong(uri, "must name a host", _POSTGRES_FORM)
+    if parts.fragment or cached < 0 or re.search(_SECRETS, parts.query):
+        raise _wrong(uri, "must have its password before the @ (written as %23 what is a # in it)", _POSTGRES_FORM)
 
 
 def sqlite_path(uri: str) -> Path:
@@ -61,8 +89,8 @@ def spool_directory(database: Path) -> Path:
 
 
 def redact_uri(uri: str) -> str:
-    """Return the URI for messages and logs, without what stands before an ``@``: it may hold a password."""
-    return re.sub(r"//.*@", "//***@", uri, flags=re.DOTALL)
+    """Return the URI for messages and logs, without what stands before an ``@`` and passwords behind it."""
+    return re.sub(_SECRETS, r"\1=***", re.sub(r"//.*@", "//***@", uri, flags=re.DOTALL))
 
 
 def _wrong(uri: str, must: str, remedy: str) -> ConfigurationError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracer._exceptions import ConfigurationError
 from tracer.store.sqlite._file_problem import REACHABLE, Kind, Problem, find_problem
-from tracer.store.uri import MEMORY_URI, parse_uri, redact_uri, sqlite_path
+from tracer.store.uri import parse_uri, redact_uri, sqlite_path
 
 __all__ = ["check_uri", "find_uri_problem", "problem_text"]
 
@@ -27,7 +27,7 @@ def check_uri(uri: str) -> str:
 
 def find_uri_problem(uri: str) -> Problem | None:
     """Return what is wrong with the file of a URI in normal form; None if nothing is wrong, or if it has no file."""
-    if uri == MEMORY_URI:
+    if not uri.startswith("sqlite:"):
         return None
     try:
         return find_problem(sqlite_path(uri))
