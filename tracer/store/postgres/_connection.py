@@ -21,6 +21,7 @@ from tracer._exceptions import (
 )
 from tracer.process import forks
 from tracer.store.base import StoreOptions
+from tracer.store.postgres._partitions import make_days
 from tracer.store.postgres._schema import migrate
 from tracer.store.postgres.address import Address
 
@@ -35,6 +36,8 @@ _LOCK_PATIENCE = 30.0
 _CLEANUP_PATIENCE = 5.0
 _IDLE_IN_TRANSACTION = 120  # seconds until the server ends a transaction whose client says nothing, as it is gone
 _LONGEST_READ = 3_600.0
+_LOOK_INTERVAL = 3_600.0  # seconds between two looks whether tomorrow has its partition
+_LOOK_PATIENCE = 500  # milliseconds that everybody may have to wait for a new partition
 _TRANSIENT = ("08", "40", "53", "57P", "58")
 """Classes of SQLSTATE: connection, rollback (deadlocks too), resources (also too many connections), shutdown, disk."""
 _TRANSIENT_CODES = frozenset({"55P03", "25006", "25P03", "55006"})  # locks, a standby, idle for too long, in use
@@ -58,6 +61,7 @@ class Connections:
         """The collation that knows the case of all letters, as SQL."""
         self.is_ready = False
         """The schema was found, or made."""
+        self._next_look = 0.0
         _all.add(self)
 
     async def open(self) -> None:
@@ -89,7 +93,29 @@ class Connections:
                 self._writer = await self._connect()
             if not self.is_ready:
                 await self._prepare(self._writer)
+            if time.monotonic() >= self._next_look:
+                await self._look_ahead(self._writer)
             yield self._writer
+
+    async def look_ahead(self) -> None:
+        """Make the partitions of the next days, if that is due."""
+        async with self.writing():
+            pass
+
+    async def _look_ahead(self, connection: Connection[Any]) -> None:
+        """Make the partitions of the next days, at most once an hour; they are no condition for anything."""
+        import asyncpg
+
+        self._next_look = time.monotonic() + _LOOK_INTERVAL
+        try:
+            await connection.execute(f"BEGIN; SET LOCAL lock_timeout = {_LOOK_PATIENCE}")
+            await make_days(connection)
+            await connection.execute("COMMIT")
+        except asyncpg.PostgresError:  # no right to, a lock, a standby: see `_partitions`
+            await roll_back(connection)
+        except BaseException:
+            await roll_back(connection)
+            raise
 
     @contextlib.asynccontextmanager
     async def changing(self) -> AsyncIterator[Connection[Any]]:

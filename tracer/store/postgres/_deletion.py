@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from tracer.store.base import Retention
 from tracer.store.postgres._media import delete_unused_media, lock_media
+from tracer.store.postgres._partitions import days_over, drop_day
 from tracer.store.postgres._sessions import TABLES_SIZE
 from tracer.store.postgres._sql import Clause, fetch, fetch_value, joined
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["delete_old", "delete_traces", "live_bytes", "tables_bytes"]
+__all__ = ["delete_old", "delete_traces", "drop_days", "live_bytes", "tables_bytes"]
 
 _TRACES = 200  # so many traces are deleted in a step of retention
+_TRACES_OF_DAY = 2_000  # … where their spans go with the partition of a day
 _CONDITIONS = {
     "trace_ids": "traces.trace_id = ANY(?::text[])",
     "experiment": "traces.experiment = ?::text",
@@ -66,8 +68,7 @@ async def delete_old(connection: Connection[Any], retention: Retention, now_ns: 
     """
     if retention.max_age is not None:
         since = now_ns - int(retention.max_age * 1e9)
-        where = joined([Clause(_OVER_AGE, (since, since)), Clause(_ENDED)])
-        if deleted := await _delete(connection, where, _TRACES, "SKIP LOCKED"):
+        if deleted := await _delete_over_age(connection, since):
             return deleted, 0
     if excess <= 0:
         return 0, 0
@@ -81,6 +82,24 @@ async def delete_old(connection: Connection[Any], retention: Retention, now_ns: 
     return await _delete(connection, where, None, "SKIP LOCKED"), freed
 
 
+async def _delete_over_age(connection: Connection[Any], since: int) -> int:
+    over = joined([Clause(_OVER_AGE, (since, since)), Clause(_ENDED)])
+    kept = f"SELECT EXISTS (SELECT 1 FROM traces WHERE day = ?::int AND ({over.sql}) IS NOT TRUE)"
+    for day in await days_over(connection, since):
+        if not await fetch_value(connection, kept, (day, *over.parameters)):
+            of_day = joined([over, Clause("traces.day = ?::int", (day,))])
+            if deleted := await _delete(connection, of_day, _TRACES_OF_DAY, "SKIP LOCKED", spans=False):
+                return deleted
+    return await _delete(connection, over, _TRACES, "SKIP LOCKED")
+
+
+async def drop_days(connection: Connection[Any], since_ns: int) -> None:
+    """Drop the oldest day's partition, if nothing in it is kept."""
+    for day in await days_over(connection, since_ns):
+        if await drop_day(connection, day):
+            return
+
+
 async def tables_bytes(connection: Connection[Any]) -> int:
     """Return how much room our tables take, with what deleting has freed in them."""
     return int(await fetch_value(connection, TABLES_SIZE))
@@ -91,8 +110,13 @@ async def live_bytes(connection: Connection[Any]) -> int:
     return int(await fetch_value(connection, _LIVE_BYTES))
 
 
-async def _delete(connection: Connection[Any], where: Clause, limit: int | None, waiting: str) -> int:
-    """Delete in the open transaction. Foreign keys delete tags, links, feedback and what refers to media."""
+async def _delete(
+    connection: Connection[Any], where: Clause, limit: int | None, waiting: str, *, spans: bool = True
+) -> int:
+    """Delete in the open transaction. Foreign keys delete tags, links, feedback and what refers to media.
+
+    Without `spans`, these stay for `drop_days`: nothing is found in them any more.
+    """
     await lock_media(connection, alone=True)
     chosen = [row[0] for row in await fetch(connection, _CHOOSE.format(where=where.sql), (*where.parameters, limit))]
     if not chosen:
@@ -104,7 +128,8 @@ async def _delete(connection: Connection[Any], where: Clause, limit: int | None,
     keys, days, ids = (list(column) for column in zip(*doomed, strict=True))
     used = "SELECT DISTINCT media_key FROM span_media WHERE trace_key = ANY(?::bigint[])"
     media = [row[0] for row in await fetch(connection, used, (keys,))]
-    await fetch(connection, _DELETE_SPANS, (days, keys))
+    if spans:
+        await fetch(connection, _DELETE_SPANS, (days, keys))
     await fetch(connection, "DELETE FROM live_chunks WHERE trace_id = ANY(?::text[])", (ids,))
     await fetch(connection, "DELETE FROM traces WHERE key = ANY(?::bigint[])", (keys,))
     if media:

@@ -182,6 +182,11 @@ EXCEPTION WHEN others THEN
 END
 $$;
 """
+_IS_OURS = """
+SELECT EXISTS (
+    SELECT 1 FROM pg_class WHERE relname = 'tracer_schema' AND relnamespace = current_schema()::regnamespace
+)
+"""
 _MIGRATIONS = (_V1,)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -210,7 +215,8 @@ async def migrate(connection: Connection[Any]) -> None:
 
 async def _version(connection: Connection[Any]) -> int:
     """Return the database's schema version; 0 if there are no tables of ours."""
-    if await connection.fetchval("SELECT to_regclass('tracer_schema')") is None:
+    # Not by to_regclass: it may remember that there was none, from before somebody else made it.
+    if not await connection.fetchval(_IS_OURS):
         return 0
     version = int(await connection.fetchval("SELECT version FROM tracer_schema"))
     if version > SCHEMA_VERSION:

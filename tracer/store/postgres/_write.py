@@ -265,7 +265,8 @@ async def write_batch(connection: Connection[Any], batch: Batch) -> None:
     if batch.sources:
         await _run(connection, _TAKE_OVER, sorted(batch.sources.items()))
     for loss in batch.losses:
-        await connection.execute(_LOSS, process.process_id, loss.reason, loss.count, loss.time_ns)
+        lost = (process.process_id, loss.reason, loss.count, loss.time_ns)
+        await connection.execute(_LOSS, *map(storable, lost))
 
 
 async def write_tags(connection: Connection[Any], tags: dict[tuple[int, str], str]) -> None:

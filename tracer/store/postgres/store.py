@@ -162,7 +162,10 @@ class PostgresStore:
         self._next_sweep = 0.0  # what its process left open will not end any more
 
     async def tidy(self) -> bool:
-        """Do nothing: PostgreSQL's own processes do the upkeep."""
+        """Make the partitions of the next days; the rest of the upkeep PostgreSQL's own processes do."""
+        if self._connections.is_ready:
+            with contextlib.suppress(StoreError):
+                await self._connections.look_ahead()
         return False
 
     async def expire(self) -> bool:
@@ -175,6 +178,10 @@ class PostgresStore:
         deleted, freed = await self._change("expire", _deletion.delete_old, retention, time.time_ns(), excess)
         self.expired += deleted
         self._live_bytes -= freed
+        if not deleted and retention.max_age is not None:
+            since = time.time_ns() - int(retention.max_age * 1e9)
+            with contextlib.suppress(TransientStoreError):  # somebody reads there
+                await self._change("expire", _deletion.drop_days, since)
         return deleted > 0
 
     async def _excess(self, most: int | None) -> float:
@@ -204,12 +211,12 @@ class PostgresStore:
 
     async def search_traces(self, query: TraceQuery) -> TracePage:
         """Return one page of the traces that match. Raises ConfigurationError for a bad query."""
-        await self._sweep()
+        await self._sweep("search")
         return await self._read("search", search, query, self._case)
 
     async def neighbours(self, query: TraceQuery, trace_id: str) -> Neighbours:
         """Return the traces before and after a trace in the list of a search."""
-        await self._sweep()
+        await self._sweep("search")
         return await self._read("search", neighbours, query, trace_id, self._case)
 
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
@@ -256,22 +263,22 @@ class PostgresStore:
 
     async def facets(self, query: TraceQuery, *, limit: int = 10) -> Facets:
         """Return the most frequent values of each field among the traces that a query selects."""
-        await self._sweep()
+        await self._sweep("search")
         return await self._read("search", _aggregate.facets, query, limit, self._case)
 
     async def histogram(self, query: TraceQuery, *, buckets: int = 60) -> Histogram:
         """Return calls, errors and latency over time."""
-        await self._sweep()
+        await self._sweep("search")
         return await self._read("search", _aggregate.histogram, query, buckets, self._case)
 
     async def overview(self, query: TraceQuery, *, buckets: int = 60, limit: int = 10) -> Overview:
         """Return totals, by model and by name over time, and the slowest and costliest traces."""
-        await self._sweep()
+        await self._sweep("search")
         return await self._read("search", _aggregate.overview, query, buckets, limit, self._case)
 
     async def sessions(self, query: TraceQuery) -> SessionPage:
         """Return a page of the sessions of the traces that a query selects."""
-        await self._sweep()
+        await self._sweep("search")
         return await self._read("search", _sessions.sessions, query, self._case)
 
     async def experiments(self) -> list[ExperimentSummary]:
@@ -323,12 +330,12 @@ class PostgresStore:
     def _translated(self, what: str, *, reads: bool = False) -> contextlib.AbstractContextManager[None]:
         return translated(f"{redact_uri(self.uri)}: {what} failed", reads=reads)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, what: str = "read") -> None:
         """Mark the traces whose process is gone, at most once an interval."""
         if (now := time.monotonic()) < self._next_sweep:
             return
         self._next_sweep = now + _SWEEP_INTERVAL
-        if gone := await self._read("read", _interrupted.find_gone_processes):
+        if gone := await self._read(what, _interrupted.find_gone_processes):
             with contextlib.suppress(StoreError):  # a user who may only read
                 await self._change("write", _interrupted.mark_interrupted, gone)
 
