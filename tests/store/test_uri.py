@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, MissingDependencyError
 from tracer.store import check_uri, open_store
 from tracer.store.sqlite._schema import APPLICATION_ID
 from tracer.store.uri import redact_uri, sqlite_path
@@ -68,6 +68,13 @@ def test_messages_never_show_a_password(uri: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_uri(uri)
     assert "cret" not in str(caught.value)
+
+
+def test_without_its_driver_postgresql_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "asyncpg", raising=False)
+    monkeypatch.setattr("tracer.store.uri.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'openai-tracer\[postgres\]'"):
+        check_uri("postgresql://localhost/x")
 
 
 def test_good_uris_come_back_in_normal_form(tmp_path: Path) -> None:

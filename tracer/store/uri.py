@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, MissingDependencyError
 
 __all__ = [
     "MEMORY_URI",
@@ -52,6 +54,8 @@ def is_postgres(uri: str) -> bool:
 
 
 def _check_postgres(uri: str) -> None:
+    if "asyncpg" not in sys.modules and find_spec("asyncpg") is None:
+        raise MissingDependencyError("tracking_uri postgresql://", package="asyncpg", extra="postgres")
     try:
         parts = urlsplit(uri)
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query), keep_blank_values=True))
