@@ -2,7 +2,8 @@
 
 ``nox -s tests`` runs the whole suite with each Python, ``nox -s tests-3.12`` with one of them. In the same way,
 ``nox -s tests_openai`` runs ``tests/openai`` with each version of the SDK, ``nox -s 'tests_openai(oldest)'`` with one
-of them. ``nox -s tests_beside`` runs ``tests/beside``, where other tracing tools are in the same process. Arguments
+of them. ``nox -s tests_beside`` runs ``tests/beside``, where other tracing tools are in the same process.
+``nox -s tests_strangers`` runs ``tests/strangers``, where others send their spans to tracer. Arguments
 after ``--`` go to pytest. CI runs a part of both: ``make test-pythons`` and
 ``make test-openai-versions``.
 """
@@ -58,3 +59,10 @@ def tests_beside(session: nox.Session) -> None:
     """Run the tests that have other tracing tools in the process: in any order, switched on and off."""
     session.install("--editable", ".[testing]", *TESTS, "-r", "tests/beside/requirements.txt")
     session.run("python", "-m", "pytest", "-q", *(session.posargs or ["-n", "2"]), "tests/beside")
+
+
+@nox.session(python="3.12")
+def tests_strangers(session: nox.Session) -> None:
+    """Run the tests in which other instrumentations send their spans to tracer."""
+    session.install("--editable", ".[cli,otlp,testing,ui]", *TESTS, "-r", "tests/strangers/requirements.txt")
+    session.run("python", "-m", "pytest", "-q", *session.posargs, "tests/strangers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import tracer
 from tests.reading import last_span, last_trace
@@ -159,6 +160,60 @@ async def test_a_request_that_fails(path: str, name: str, code: int | None, desc
     assert span.name == name
 
 
+@pytest.mark.parametrize("wrap", [TraceMiddleware, lambda app: app], ids=["around the application", "inside"])
+async def test_an_exception_is_on_the_span_wherever_the_middleware_stands(wrap: Any) -> None:
+    inside = [Middleware(TraceMiddleware)] if wrap is not TraceMiddleware else []
+    span = await get("/fail", wrap(Starlette(routes=[Route("/fail", fail)], middleware=inside)))
+    assert (finish(span), span.status.status_code, span.status.description) == ("failed", "ERROR", "ValueError: wrong")
+    assert span.get_attribute("error.type") == "ValueError"
+    [event] = span.events
+    assert event.attributes["exception.message"] == "wrong"
+    assert "in fail" in event.attributes["exception.stacktrace"]
+
+
+async def test_an_exception_that_a_handler_answers_is_on_the_span_and_what_runs_later_is_outside() -> None:
+    async def answer(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("sorry", status_code=500)
+
+    app = Starlette(routes=[Route("/fail", fail)], exception_handlers={Exception: answer})
+    span = await get("/fail", TraceMiddleware(app))
+    assert (span.status.description, span.get_attribute("http.response.status_code")) == ("ValueError: wrong", 500)
+    app = Starlette(routes=[Route("/fail", fail)], exception_handlers={ValueError: answer})
+    span = await get("/fail", TraceMiddleware(app))
+    assert (finish(span), span.status.description) == ("failed", "HTTP 500")
+
+
+async def test_a_failure_ends_with_the_last_byte_although_its_exception_comes_later() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            raise ValueError("wrong")
+        except ValueError:
+            await send({**START, "status": 500})
+            await send(BODY)
+            with tracer.start_span("later") as later:
+                spans.append(later)
+            raise
+
+    spans: list[Any] = []
+    with pytest.raises(ValueError, match="wrong"):
+        await TraceMiddleware(app)(dict(HTTP), receiving(), ignore)
+    root = (await tracer.get_trace(spans[0].trace_id)).data.spans[0]
+    assert root.status.description == "ValueError: wrong"
+    assert root.end_time_ns is not None
+    assert root.end_time_ns <= spans[0].start_time_ns
+
+
+async def test_an_exception_after_an_answer_that_is_no_failure_is_not_the_requests() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(BODY)
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        await TraceMiddleware(app)(dict(HTTP), receiving(), ignore)
+    assert finish(await last_span()) == "completed"
+
+
 async def test_a_missing_page_is_no_failure_of_the_service() -> None:
     span = await get("/nowhere")
     assert (span.name, finish(span), span.get_attribute("http.response.status_code")) == (
@@ -275,6 +330,50 @@ async def test_a_client_that_leaves_a_real_server() -> None:
     assert [(span.name, finish(span)) for span in (root, below)] == [("GET /", "abandoned"), ("words", "cancelled")]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvicorn's
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@pytest.mark.parametrize("outside", [True, False], ids=["around the application", "inside"])
+@pytest.mark.parametrize("fails", [False, True], ids=["answers", "fails"])
+async def test_a_client_that_leaves_before_the_first_byte(http: Any, outside: bool, fails: bool) -> None:
+    pytest.importorskip(http)
+    has_begun, has_left, is_over = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def endpoint(request: Request) -> PlainTextResponse:
+        has_begun.set()
+        await has_left.wait()
+        if fails:
+            raise ValueError("wrong")
+        return PlainTextResponse("hello")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        cycles.append(receive.__self__)
+        try:
+            await traced(scope, receive, send)
+        except ValueError:
+            assert fails
+        finally:
+            is_over.set()
+
+    cycles: list[Any] = []
+    routes = [Route("/", endpoint)]
+    traced: Any = TraceMiddleware(Starlette(routes=routes))
+    if not outside:
+        traced = Starlette(routes=routes, middleware=[Middleware(TraceMiddleware)])
+    service = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, http=http))
+    with socket.create_server(("127.0.0.1", 0)) as listener, anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.serve, [listener])
+            async with await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1]) as client:
+                await client.send(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")
+                await has_begun.wait()
+            while not cycles[0].disconnected:
+                await anyio.lowlevel.checkpoint()
+            has_left.set()
+            await is_over.wait()
+            service.should_exit = True
+    assert finish(await last_span()) == ("failed" if fails else "abandoned")
+
+
 async def test_a_request_that_is_cancelled() -> None:
     async def wait(scope: Any, receive: Any, send: Any) -> None:
         await anyio.sleep_forever()
@@ -310,6 +409,51 @@ def test_a_websocket_has_one_span_and_a_lifespan_none() -> None:
     root, inside = trace.data.spans
     assert (root.name, inside.name, finish(root)) == ("WEBSOCKET /talk", "inside", "completed")
     assert root.get_attribute("http.response.status_code") == 101
+
+
+async def listen(connection: WebSocket) -> None:
+    await connection.accept()
+    while True:
+        await connection.receive_text()
+
+
+async def fail_after_close(connection: WebSocket) -> None:
+    await connection.accept()
+    try:
+        await connection.receive_text()
+    except WebSocketDisconnect:
+        raise ValueError("wrong") from None
+
+
+async def speak_after_close(connection: WebSocket) -> None:
+    await connection.accept()
+    await connection.receive()
+    raise OSError("the client has gone")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "code", "expected"),
+    [
+        (listen, 1000, ("completed", "OK", "")),
+        (listen, 1001, ("completed", "OK", "")),
+        (listen, 1005, ("completed", "OK", "")),
+        (listen, 1006, ("abandoned", "OK", "")),
+        (speak_after_close, 1000, ("completed", "OK", "")),
+        (speak_after_close, 1006, ("abandoned", "OK", "")),
+        (fail_after_close, 1000, ("failed", "ERROR", "ValueError: wrong")),
+    ],
+)
+@pytest.mark.parametrize("outside", [True, False], ids=["around the application", "inside"])
+def test_a_websocket_that_the_client_closes(endpoint: Any, code: int, expected: Any, outside: bool) -> None:
+    inside = [] if outside else [Middleware(TraceMiddleware)]
+    app: Any = Starlette(routes=[WebSocketRoute("/listen", endpoint)], middleware=inside)
+    client = TestClient(TraceMiddleware(app) if outside else app)
+    # The test client raises what the application did.
+    with suppress(WebSocketDisconnect, ValueError, OSError), client.websocket_connect("/listen") as connection:
+        connection.close(code)
+    [trace] = tracer.sync.search_traces()
+    [span] = trace.data.spans
+    assert (finish(span), span.status.status_code, span.status.description or "") == expected
 
 
 async def test_an_unknown_method_is_not_part_of_the_name() -> None:

@@ -68,6 +68,7 @@ from tracer.pipeline.pipeline import Stats
 from tracer.spans.decorator import trace
 from tracer.spans.live_span import LiveSpan
 from tracer.spans.opening import start_span, start_span_no_context
+from tracer.spans.remote_parent import attach
 from tracer.spans.trace_defaults import context
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
     "TracePage",
     "TraceState",
     "TracerError",
+    "attach",
     "autolog",
     "configure",
     "context",

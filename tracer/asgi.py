@@ -35,6 +35,8 @@ _SEEN = "tracer.request"  # in the scope: the request has its span
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _SWITCHING_PROTOCOLS = 101
 _SERVER_ERROR = 500
+_CLOSED_BY_CLIENT = frozenset({1000, 1001, 1005})  # normally, going away, without a code (RFC 6455, 7.4.1)
+_DISCONNECT = "WebSocketDisconnect"  # what Starlette and Litestar raise where nobody handles the client's close
 
 
 class TraceMiddleware:
@@ -43,9 +45,12 @@ class TraceMiddleware:
     The span is named ``POST /users/{id}``, by the template of the route where the framework tells it, else by the path.
     Its attributes are those of OpenTelemetry's conventions for HTTP servers. Bodies, query strings, headers and the
     client's address are not recorded. The span is ``abandoned`` if the client left before the end, ``cancelled`` if the
-    request was cancelled, and ``failed`` (ERROR) if the application raised or answered with 5xx.
+    request was cancelled, and ``failed`` (ERROR) if the application raised or answered with 5xx. A client that leaves
+    is noticed where the application asks for it or the server says so: uvicorn does; others may ignore what is sent to
+    nobody.
 
-    A WebSocket has one span, too, from its handshake to its end. Lifespans pass through. What runs after the last byte
+    A WebSocket has one span, too, from its handshake to its end. It is ``completed`` if the client closed it (codes
+    1000, 1001, or none), ``abandoned`` if the connection broke. Lifespans pass through. What runs after the last byte
     (background tasks) is outside of the span. Needs no package of its own, and works on asyncio and trio.
 
     Args:
@@ -95,6 +100,10 @@ class _Request:
         self._scope = scope
         self._is_http = scope["type"] == "http"
         self._has_left = False  # the client
+        self._close_code: int | None = None  # of a WebSocket, from the client
+        self._sent_ns: int | None = None  # when the last byte was sent, if the span did not end with it
+        self._status = 0
+        self._server: object = None  # uvicorn's side of the request
         self._before = current_span.get()
         remote = _remote(scope) if continues else None
         self._span: LiveSpan = open_root(f"{self._verb} {scope['path']}", SpanType.CHAIN, remote)
@@ -139,18 +148,33 @@ class _Request:
             report("TraceMiddleware", "the request goes on without it")
 
     def _end(self, error: BaseException | None) -> None:
-        if (self._has_left and self._is_http) or isinstance(error, GeneratorExit):
-            self._span.finish(Ending.CLOSED)
+        span = self._span
+        if self._sent_ns is not None:
+            ending = Ending.RAISED if isinstance(error, Exception) else Ending.RETURNED
+            span.finish(ending, error=error if ending is Ending.RAISED else None, end_ns=self._sent_ns)
+        elif (self._has_left and self._is_http) or isinstance(error, GeneratorExit):
+            span.finish(Ending.CLOSED)
+        elif self._is_close(error):
+            span.finish(Ending.RETURNED if self._close_code in _CLOSED_BY_CLIENT else Ending.CLOSED)
         else:
-            self._span.finish_with(error)
+            span.finish_with(error)
+
+    def _is_close(self, error: BaseException | None) -> bool:
+        """Tell whether an error says no more than that the client has closed the WebSocket."""
+        if self._is_http or error is None or not (self._has_left or self._close_code is not None):
+            return False
+        return isinstance(error, OSError) or any(base.__name__ == _DISCONNECT for base in type(error).__mro__)
 
     def receiving(self, receive: Receive) -> Receive:
         """Return a ``receive`` that notices that the client leaves."""
+        self._server = getattr(receive, "__self__", None)
 
         async def traced_receive() -> Any:
             message = await receive()
             if message["type"] == "http.disconnect":
                 self._has_left = True
+            elif message["type"] == "websocket.disconnect":
+                self._close_code = message.get("code", 1005)
             return message
 
         return traced_receive
@@ -179,6 +203,7 @@ class _Request:
 
     def _answered(self, status: int) -> None:
         span = self._span
+        self._status = status
         attributes: dict[str, Any] = {sc.HTTP_STATUS_CODE: status}
         route = _route(self._scope)
         if route is not None:
@@ -191,8 +216,14 @@ class _Request:
 
     @guarded
     def _sent(self, message: Any) -> None:
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._end(None)
+        if message["type"] != "http.response.body" or message.get("more_body", False):
+            return
+        if self._status >= _SERVER_ERROR and not self._has_left and sys.exc_info()[1] is not None:
+            self._sent_ns = self._span.now_ns()  # the exception that was answered may be raised again, as in Starlette
+            return
+        # uvicorn throws away what is sent to a client that has left, and says nothing.
+        self._has_left = self._has_left or getattr(self._server, "disconnected", None) is True
+        self._end(None)
 
 
 def _remote(scope: Scope) -> tuple[str, str] | None:

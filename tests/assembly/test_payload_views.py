@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,8 @@ def test_a_value_nested_too_deep_to_read_is_replaced() -> None:
     assert "could not be read" in read_value(Payload(Codec.VALUE, deep), Privacy())
 
 
+PICTURE = base64.b64encode(random.Random(7).randbytes(3_000)).decode()
+PICTURE_IN_LINES = base64.encodebytes(random.Random(7).randbytes(3_000)).decode()
 CLIENT = "<openai.AsyncOpenAI object at 0x7f3a>"
 
 
@@ -129,6 +133,22 @@ CLIENT = "<openai.AsyncOpenAI object at 0x7f3a>"
         ({"client": CLIENT, "question": "Why?", "limit": 3}, '{"question":"Why?","limit":3}'),
         ({"kwargs": {"client": CLIENT, "tools": None}, "question": "Why?"}, "Why?"),
         ({"kwargs": {"client": CLIENT, "limit": 3}}, '{"kwargs":{"limit":3}}'),
+        ({"args": ["Why?"], "kwargs": {}}, "Why?"),
+        ({"args": [CLIENT, None, "Why?"], "kwargs": {"client": CLIENT}}, "Why?"),
+        ({"args": [], "kwargs": {"question": "Why?", "limit": None}}, "Why?"),
+        ({"args": ["Why?", 3], "kwargs": {}}, '{"args":["Why?",3]}'),
+        ({"question": "Why?", "args": [], "kwargs": {}}, "Why?"),
+        (
+            {"question": "Why?", "args": [1], "kwargs": {"limit": 3}},
+            '{"question":"Why?","args":[1],"kwargs":{"limit":3}}',
+        ),
+        ({"args": [], "kwargs": {}}, None),
+        ({"args": [CLIENT], "kwargs": {"client": CLIENT}}, None),
+        ({"args": {}, "kwargs": []}, None),
+        ({"picture": PICTURE}, "[media]"),
+        ({"picture": PICTURE_IN_LINES, "question": "Why?"}, '{"picture":"[media]","question":"Why?"}'),
+        ({"pictures": [PICTURE, PICTURE], "question": "Why?"}, '{"pictures":["…","…"],"question":"Why?"}'),
+        ({"prompt": f"{PICTURE} Why?"}, "… Why?"),
         ({"then": "<function <lambda> at 0x7f3a>", "numbers": [1, 2]}, '{"numbers":[1,2]}'),
         ({"options": {}}, '{"options":{}}'),
         ({"client": CLIENT}, None),
@@ -140,7 +160,7 @@ CLIENT = "<openai.AsyncOpenAI object at 0x7f3a>"
     ],
 )
 def test_preview_of_a_users_value_tells_what_is_worth_telling(value: Any, preview: str | None) -> None:
-    payload = snapshot(value, 1_000)
+    payload = snapshot(value, 100_000)
     assert payload is not None
     view = read_request(None, payload, Privacy())
     assert view.preview == preview

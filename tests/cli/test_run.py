@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import socket
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 import tracer
 from tests.cli.commands import clean_environment, fails, invoke
+from tracer import _autorun
 from tracer.cli import run
 from tracer.testing import FakeOpenAI
 
@@ -24,6 +27,13 @@ openai.OpenAI().chat.completions.create(model="gpt-5", messages=[{"role": "user"
 print("argv", sys.argv[1:], os.getpid())
 """
 LIMIT = 60.0  # seconds, for a busy machine
+HOOKS = Path(_autorun.__file__).parent
+
+
+def python_of(version: str) -> str | None:
+    """Return an interpreter of this version from pyenv, which has such as tracer does not support."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return next((str(path) for path in root.glob(f"versions/{version}.*/bin/python")), None)
 
 
 @pytest.fixture
@@ -98,6 +108,75 @@ def test_the_users_own_sitecustomize_runs_as_well(environment: dict[str, str], t
     code, out, err = ended(tracer_run(tmp_path, environment, "--", sys.executable, "-c", asked))
     by_the_command = "own sitecustomize\n"
     assert (code, out, err) == (0, f"{by_the_command}own sitecustomize\n{tmp_path}/own/sitecustomize.py\n", "")
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ("import sitecustomize_of_nobody", "No module named 'sitecustomize_of_nobody'"),
+        ("raise ValueError('broken')", "ValueError: broken"),
+        ("import sys; sys.exit(9)", "SystemExit: 9"),
+    ],
+)
+def test_a_sitecustomize_of_the_users_that_fails_does_so_as_without_us(
+    own: str, told: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(own)
+    program = (sys.executable, "-c", "print('ran')")
+    results = []
+    for ours in ([], [str(HOOKS)]):
+        found = {**environment, "PYTHONPATH": os.pathsep.join([*ours, str(tmp_path)])}
+        code, out, err = ended(start(tmp_path, found, *program))
+        results.append((code, out, err.splitlines()[-1]))
+    assert results[0] == results[1]
+    assert told in results[1][2]
+
+
+def test_a_start_imports_nothing_else(environment: dict[str, str], tmp_path: Path) -> None:
+    """Each Python program that is started pays for what is imported there."""
+    asked = "import sys; print(sorted(sys.modules))"
+    path = environment.get("PYTHONPATH", "")
+    _, before, _ = ended(start(tmp_path, {**environment, "PYTHONPATH": path}, sys.executable, "-c", asked))
+    found = {**environment, "PYTHONPATH": os.pathsep.join([str(HOOKS), path])}
+    _, after, _ = ended(start(tmp_path, found, sys.executable, "-c", asked))
+    assert set(ast.literal_eval(after)) - set(ast.literal_eval(before)) == {"sitecustomize"}
+
+
+OLD = {version: found for version in ("2.7", "3.6", "3.7", "3.8", "3.9") if (found := python_of(version))}
+
+
+@pytest.mark.skipif(not OLD, reason="needs a Python that tracer does not support, of pyenv")
+@pytest.mark.parametrize("version", OLD)
+@pytest.mark.parametrize("own", [True, False], ids=["own sitecustomize", "none"])
+def test_a_python_that_is_too_old_notices_nothing(
+    version: str, own: bool, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "openai.py").write_text("")
+    if own:
+        (tmp_path / "sitecustomize.py").write_text("print('own')")
+    found = {**environment, "PYTHONPATH": os.pathsep.join([str(HOOKS), str(tmp_path)])}
+    code, out, err = ended(start(tmp_path, found, OLD[version], "-B", "-c", "import openai; print('ran')"))
+    assert (code, out.split(), err) == (0, ["own", "ran"] if own else ["ran"], "")
+
+
+@pytest.mark.parametrize("option", ["-S", "-I", "-E"])
+def test_a_python_that_looks_at_no_variables_runs_untraced(
+    option: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    found = {**environment, "PYTHONPATH": str(HOOKS)}
+    code, out, err = ended(start(tmp_path, found, sys.executable, option, "-c", "print('ran')"))
+    assert (code, out, err) == (0, "ran\n", "")
+
+
+def test_a_python_without_tracer_says_so_when_it_imports_openai(environment: dict[str, str], tmp_path: Path) -> None:
+    venv.create(tmp_path / "other", with_pip=False, symlinks=True)
+    (tmp_path / "openai.py").write_text("")
+    python = str(tmp_path / "other" / "bin" / "python")
+    found = {**environment, "PYTHONPATH": str(HOOKS)}
+    assert ended(start(tmp_path, found, python, "-c", "print('ran')")) == (0, "ran\n", "")
+    code, out, err = ended(start(tmp_path, found, python, "-c", "import openai; print('ran')"))
+    assert (code, out) == (0, "ran\n")
+    assert err.endswith(f"the program runs without it: tracer is not installed for this Python, {python}\n")
 
 
 def test_a_wrong_setting_does_not_keep_the_program_from_running(environment: dict[str, str], tmp_path: Path) -> None:
@@ -178,6 +257,7 @@ class TestAutolog:
     ) -> None:
         assert self.traced(site, environment, "1") == 0
         assert invoke("autolog", "install").out == f"installed {site}/tracer.pth\n"
+        assert invoke("autolog", "install").out == f"installed {site}/tracer.pth\n"
         assert self.traced(site, environment, "0") == 0
         assert self.traced(site, environment, "1") == 1
         source = f"import site; site.addsitedir({str(site)!r}); site.addsitedir({str(site)!r})\n{CALL}"
@@ -186,7 +266,29 @@ class TestAutolog:
         assert len(traces(tmp_path)) == 2
         assert invoke("autolog", "remove", "--json").json == {"removed": f"{site}/tracer.pth"}
         assert self.traced(site, environment, "1") == 2
-        assert invoke("autolog", "remove").code == 0
+
+    def test_nothing_is_said_to_be_removed_that_was_not_there(self, site: Path) -> None:
+        assert invoke("autolog", "remove").out == f"nothing to remove: there is no {site}/tracer.pth\n"
+        assert invoke("autolog", "remove", "--json").json == {"removed": None}
+        invoke("autolog", "install")
+        assert invoke("autolog", "remove").out == f"removed {site}/tracer.pth\n"
+        assert invoke("autolog", "remove").out.startswith("nothing to remove")
+
+    def test_a_file_that_can_not_be_deleted_is_told(self, site: Path) -> None:
+        (site / "tracer.pth").mkdir()
+        assert f"{site}/tracer.pth can't be deleted: " in fails(1, "autolog", "remove")
+
+    @pytest.mark.parametrize("value", ["0", "1"])
+    def test_a_start_imports_nothing_else(
+        self, value: str, site: Path, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        source = f"import site, sys; before = set(sys.modules); site.addsitedir({str(site)!r})\n"
+        source += "print(set(sys.modules) - before, [type(finder).__name__ for finder in sys.meta_path][0])"
+        invoke("autolog", "install")
+        process = start(tmp_path, {**environment, "TRACER_AUTOLOG": value}, sys.executable, "-c", source)
+        code, out, err = ended(process)
+        assert (code, err, out[:5]) == (0, "", "set()")
+        assert ("_WaitForOpenai" in out) == (value == "1")
 
     def test_a_file_that_is_left_behind_does_nothing(
         self, site: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch

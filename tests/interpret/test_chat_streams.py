@@ -274,6 +274,13 @@ def test_finish_reason_of_each_begun_choice_completes_a_stream_without_done():
     assert view_of(STREAMS["text"], done=False).finish == "completed"
 
 
+@pytest.mark.parametrize("form", [str, float])
+def test_indexes_of_choices_may_come_as_texts_or_floats(form):
+    chunks = [chat_chunk({"content": text}, index=form(n % 2)) for n, text in enumerate("axby")]
+    choices = loads(view_of(chunks, done=True).outputs)["choices"]
+    assert [(choice["index"], choice["message"]["content"]) for choice in choices] == [(0, "ab"), (1, "xy")]
+
+
 def test_stream_with_an_unfinished_choice_does_not_say_how_it_ended():
     view = view_of(STREAMS["two choices, interleaved"][:-1], done=False)
     assert (view.finish, view.error) == (None, None)

@@ -42,7 +42,6 @@ def brotli_stream(data: bytes) -> bytes:
 
 CODINGS: dict[str, tuple[str, Compress]] = {
     "gzip": ("gzip", gzip.compress),
-    "x-gzip": ("x-gzip", gzip.compress),
     "deflate": ("deflate", zlib.compress),
     "bare deflate": ("deflate", raw_deflate),
     "br": ("br", brotli_stream),
@@ -91,10 +90,22 @@ def test_a_body_comes_back_however_it_was_cut(coding: tuple[str, Compress], size
     encoding, compress = coding
     body = b"x" * 300_000
     packed = compress(body)
-    reads, note, _ = decompress(in_reads(packed, size), encoding)
+    reads, note, *_ = decompress(in_reads(packed, size), encoding)
     assert note is None
     assert b"".join(data for _, data in reads) == body
     assert [time_ns for time_ns, _ in reads] == [*range(len(in_reads(packed, size)))]
+
+
+@pytest.mark.parametrize("coding", [pytest.param(("zstd", name), id=name) for name in MODULES["zstd"]], indirect=True)
+def test_zstd_may_be_of_several_frames_and_says_if_its_end_is_missing(coding: tuple[str, Compress]) -> None:
+    encoding, compress = coding
+    packed = compress(b"x" * 300) + compress(b"y" * 300)
+    for size in (1, 7, 10_000_000):
+        reads, note, damage, cut = decompress(in_reads(packed, size), encoding)
+        assert b"".join(data for _, data in reads) == b"x" * 300 + b"y" * 300
+        assert (note, damage, cut) == (None, None, None)
+        assert decompress(in_reads(packed[:-3], size), encoding).cut == "Zstandard data is incomplete"
+    assert decompress([], encoding).cut is None
 
 
 def test_a_limit_of_64_mib() -> None:
@@ -109,7 +120,7 @@ def test_a_bomb_stops_at_the_limit(
     limit = MIB
     monkeypatch.setattr(_decompress, "MAX_DECODED_BYTES", limit)
     encoding, compress = coding
-    reads, note, _ = decompress(in_reads(compress(b"x" * (limit + over)), size), encoding)
+    reads, note, *_ = decompress(in_reads(compress(b"x" * (limit + over)), size), encoding)
     assert b"".join(data for _, data in reads) == b"x" * limit
     assert note == (f"decompressed to more than {limit} bytes: the rest is left out" if over else None)
 
@@ -143,6 +154,6 @@ def test_a_bomb_takes_no_more_memory_than_the_limit_allows(
 def test_a_bomb_within_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_decompress, "MAX_DECODED_BYTES", MIB)
     bomb = gzip.compress(gzip.compress(b"x" * (50 * MIB)))
-    reads, note, _ = decompress([(0, bomb)], "gzip, gzip")
+    reads, note, *_ = decompress([(0, bomb)], "gzip, gzip")
     assert sum(len(data) for _, data in reads) == MIB
     assert "the rest is left out" in (note or "")

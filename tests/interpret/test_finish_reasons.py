@@ -168,3 +168,85 @@ def streamed_response(fields: dict[str, Any]) -> Any:
 )
 def test_a_response_ends_by_the_same_words(form: Any, fields: dict[str, Any], finish: str) -> None:
     assert form(fields).finish == finish
+
+
+def streamed_reasons(operation: str, *ends: dict[str, Any]) -> Any:
+    content = {"delta": {"content": "The cap"}} if operation == "chat" else {"text": "The cap"}
+    pieces = [content, *({**({"delta": {}} if operation == "chat" else {"text": ""}), **end} for end in ends)]
+    chunks = [{"id": "c", "object": "o", "choices": [{"index": 0, **piece}]} for piece in pieces]
+    return interpret_stream(operation, sse(chunks))
+
+
+@pytest.mark.parametrize("operation", ["chat", "completions"])
+@pytest.mark.parametrize(
+    ("first", "finish"),
+    [("error", "failed"), ("abort", "failed"), ("cancelled", "cancelled"), ("length", "incomplete")],
+)
+@pytest.mark.parametrize("last", ["stop", "tool_calls", "length"])
+def test_an_answer_that_broke_off_did_so_though_a_later_chunk_says_stop(
+    operation: str, first: str, finish: str, last: str
+) -> None:
+    view = streamed_reasons(operation, {"finish_reason": first}, {"finish_reason": last})
+    assert (view.finish, loads(view.outputs)["choices"][0]["finish_reason"]) == (finish, first)
+    assert view.preview == "The cap"
+    view = streamed_reasons(operation, {"finish_reason": last}, {"finish_reason": first})
+    assert (view.finish, loads(view.outputs)["choices"][0]["finish_reason"]) == (
+        (finish, first) if (finish, last) != ("incomplete", "length") else ("incomplete", "length")
+    )
+
+
+@pytest.mark.parametrize("operation", ["chat", "completions"])
+def test_an_error_on_a_choice_stays_though_later_chunks_have_none(operation: str) -> None:
+    laters: tuple[dict[str, Any], ...] = ({"error": None}, {}, {"error": {}})
+    for later in laters:
+        view = streamed_reasons(
+            operation, {"finish_reason": "error", "error": LOST}, {"finish_reason": "stop", **later}
+        )
+        assert (view.finish, view.error, view.error_type) == ("failed", "Upstream lost", "502")
+
+
+def test_of_two_complete_reasons_the_last_counts() -> None:
+    view = streamed_reasons("chat", {"finish_reason": "tool_calls"}, {"finish_reason": "stop"})
+    assert view.attributes[sc.RESPONSE_FINISH_REASONS] == ["stop"]
+
+
+@pytest.mark.parametrize("reason", ["error", "stop", None])
+@pytest.mark.parametrize("error", [LOST, {"message": "Upstream lost"}, "Upstream lost"], ids=str)
+def test_an_error_on_a_message_is_a_failure(error: Any, reason: str | None) -> None:
+    said = {"role": "assistant", "content": "The cap"}
+    choice = {"index": 0, "message": {**said, "error": error}, "finish_reason": reason}
+    streams = (
+        [chat_chunk(said), chat_chunk({"error": error}, finish=reason)],
+        [chat_chunk({**said, "error": error}), chat_chunk({"content": "", "error": error}, finish=reason)],
+        [chat_chunk({**said, "error": error}), chat_chunk({"error": None}, finish=reason)],
+    )
+    views = [interpret_response("chat", body({"id": "c", "model": "m", "choices": [choice]}))]
+    for view in (*views, *(interpret_stream("chat", sse(stream)) for stream in streams)):
+        assert (view.finish, view.error, view.preview) == ("failed", "Upstream lost", "The cap")
+        assert loads(view.outputs)["choices"][0]["message"]["error"] == error
+        assert view.is_quiet
+
+
+NO_CHOICES = {"none": [], "null": None, "nulls": [None]}
+
+
+@pytest.mark.parametrize("operation", ["chat", "completions"])
+@pytest.mark.parametrize("choices", NO_CHOICES.values(), ids=NO_CHOICES)
+def test_an_answer_without_choices_is_a_failure_that_raises_nothing(operation: str, choices: Any) -> None:
+    kind = "chat.completion" if operation == "chat" else "text_completion"
+    usage = {"prompt_tokens": 12, "completion_tokens": 0, "total_tokens": 12}
+    answer = {"id": "c", "object": kind, "model": "m", "choices": choices, "usage": usage}
+    plain = interpret_response(operation, body(answer))
+    streamed = interpret_stream(operation, sse([{**answer, "object": f"{kind}.chunk"}]))
+    for view in (plain, streamed):
+        assert (view.finish, view.error, view.is_quiet) == ("failed", "the server sent no choices", True)
+        assert view.model == "m"
+        assert view.usage == {"input_tokens": 12, "output_tokens": 0, "total_tokens": 12}
+
+
+@pytest.mark.parametrize("operation", ["chat", "completions", "responses", "embeddings"])
+@pytest.mark.parametrize("answer", [None, [], {}, [None], 0, False, "", {"id": None, "choices": None}], ids=str)
+def test_a_body_that_says_nothing_is_no_answer(operation: str, answer: Any) -> None:
+    view = interpret_response(operation, body(answer), content_type="application/json")
+    assert view.finish == "failed"
+    assert view.error

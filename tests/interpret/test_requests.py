@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_legacy_functions_are_tools():
     assert view_of(functions=[FUNCTION]).attributes[sc.TOOL_DEFINITIONS] == [CHAT_FORM]
 
 
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 PREVIEWS = {
     "last user message": (
         "chat",
@@ -113,6 +114,34 @@ PREVIEWS = {
     "on one line": ("chat", {"messages": [USER]}, "Hello there"),
     "parts": ("chat", {"messages": [{"role": "user", "content": [{"type": "text", "text": "See"}, IMAGE]}]}, "See"),
     "picture only": ("chat", {"messages": [{"role": "user", "content": [IMAGE]}]}, "[image_url]"),
+    "picture after words of others": (
+        "chat",
+        {"messages": [{"role": "system", "content": "Be kind"}, {"role": "user", "content": [IMAGE]}]},
+        "[image_url]",
+    ),
+    "picture that is no list": ("chat", {"messages": [{"role": "user", "content": IMAGE}]}, "[image_url]"),
+    "picture as a text": (
+        "chat",
+        {"messages": [{"role": "user", "content": IMAGE["image_url"]["url"]}]},
+        "[media]",
+    ),
+    "responses picture": (
+        "responses",
+        {
+            "input": [
+                {"role": "developer", "content": "Be kind"},
+                {"role": "user", "content": [{"type": "input_image"}]},
+            ]
+        },
+        "[input_image]",
+    ),
+    "responses picture as a text": ("responses", {"input": IMAGE["image_url"]["url"]}, "[media]"),
+    "an object": (
+        "chat",
+        {"messages": [{"role": "user", "content": {"type": "fruit", "name": "quince"}}]},
+        '{"type":"fruit","name":"quince"}',
+    ),
+    "a number": ("chat", {"messages": [{"role": "user", "content": 42}]}, "42"),
     "no user": ("chat", {"messages": [{"role": "system", "content": "Be kind"}]}, "Be kind"),
     "no messages": ("chat", {}, None),
     "responses text": ("responses", {"input": "Hi", "instructions": "Be kind"}, "Hi"),
@@ -162,7 +191,24 @@ def test_text_holds_messages_calls_and_tool_results_but_no_media():
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "content": "r"},
     ]
-    assert view_of(messages=messages).text == 'look\nf({"a":1})\nr'
+    assert view_of(messages=messages).text == 'look\nf({"a":1})\nc\nr'
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields"),
+    [
+        ("chat", {"messages": [{"role": "tool", "tool_call_id": "call_7", "content": "r"}]}),
+        ("chat", {"messages": [{"role": "assistant", "tool_calls": [{"id": "call_7", "function": {"name": "f"}}]}]}),
+        ("responses", {"input": [{"type": "function_call_output", "call_id": "call_7", "output": "r"}]}),
+        ("responses", {"input": [{"type": "function_call", "call_id": "call_7", "name": "f", "arguments": "{}"}]}),
+        ("runs", {"tool_outputs": [{"tool_call_id": "call_7", "output": "r"}]}),
+    ],
+    ids=["chat result", "chat call", "responses result", "responses call", "run"],
+)
+def test_ids_of_tool_calls_are_found_and_in_no_preview(operation, fields):
+    view = view_of(operation, **fields)
+    assert "call_7" in view.text.split()
+    assert "call_7" not in (view.preview or "")
 
 
 def test_conversation_and_previous_response():

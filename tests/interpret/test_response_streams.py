@@ -204,6 +204,12 @@ def test_items_stand_in_the_order_of_their_index():
     assert output_of(items) == [{"n": 0}, {"n": 1}]
 
 
+@pytest.mark.parametrize("form", [str, float])
+def test_indexes_may_come_as_texts_or_floats(form):
+    events = [text_delta(text, output=form(n // 2), content=form(n % 2)) for n, text in enumerate("abcd")]
+    assert [[part["text"] for part in item["content"]] for item in output_of(events)] == [["a", "b"], ["c", "d"]]
+
+
 def test_nonsense_indexes_are_harmless():
     events = [event("output_text.delta", content_index=10**12, delta="a"), event("output_text.delta", "x", delta="b")]
     assert output_of(events) == [
@@ -356,7 +362,7 @@ COMPLETED = lifecycle("completed", status="completed", output=[])
 
 
 @pytest.mark.parametrize("end", [[], [COMPLETED]], ids=["cut", "completed without output"])
-@pytest.mark.parametrize("place", [{}, {"output_index": None}, {"output_index": 0}, {"output_index": -1}], ids=str)
+@pytest.mark.parametrize("place", [{}, *({"output_index": index} for index in (None, 0, "0", 0.0, -1, "x"))], ids=str)
 def test_items_without_an_index_or_with_the_same_one_are_told_by_their_id(place, end):
     one, two = told("a", "Hel", "lo", **place), told("b", "Wor", "ld", **place)
     assert words([*one, *two, *end]) == ["Hello", "World"]
@@ -430,3 +436,105 @@ def test_tools_without_an_index_have_their_times():
     events = [bare(f"output_item.{phase}", item=item) for item in (search, code) for phase in ("added", "done")]
     children = view_of([*events, lifecycle("completed", output=[search, code])]).children
     assert [(c.start_time_ns, c.end_time_ns) for c in children] == [(100, 200), (300, 400)]
+
+
+def items(*texts):
+    """Streamed messages with the ids a, b, …: the events, and the finished items."""
+    done = [message_item(chr(97 + n), text) for n, text in enumerate(texts)]
+    events = [told(item["id"], *text, output_index=n) for n, (item, text) in enumerate(zip(done, texts, strict=True))]
+    return [event for one in events for event in one], done
+
+
+CALL = {"id": "fc", "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"}
+LEFT_OUT = {
+    "the first": lambda one, two: [two],
+    "the second": lambda one, two: [one],
+    "its words": lambda one, two: [one, {**two, "content": []}],
+    "half of them": lambda one, two: [one, message_item("b", "Wor")],
+    "its part's words": lambda one, two: [one, message_item("b", "")],
+    "ids": lambda one, two: [message_item(None, "Hello"), message_item(None, "World")],
+    "ids and the first": lambda one, two: [message_item(None, "World")],
+    "ids and words": lambda one, two: [message_item(None, "Hello"), message_item(None, "")],
+    "all, but has new ids": lambda one, two: [message_item("x", "Hello"), message_item("y", "World")],
+    "the first, and has new ids": lambda one, two: [message_item("y", "World")],
+    "all": lambda one, two: [],
+    "output": lambda one, two: None,
+}
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["items are done", "deltas only"])
+@pytest.mark.parametrize("output", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_what_was_streamed_is_there_whatever_the_last_event_leaves_out(output, whole):
+    events, (one, two) = items("Hello", "World")
+    done = [bare("output_item.done", item=item, output_index=n) for n, item in enumerate((one, two))]
+    end = lifecycle("completed", status="completed", output=output(one, two))
+    assert words([*events, *(done if whole else []), end]) == ["Hello", "World"]
+
+
+@pytest.mark.parametrize("place", [{}, {"output_index": 0}], ids=str)
+@pytest.mark.parametrize("output", [[CALL], [message_item("a", "Hello")], [{**CALL, "arguments": ""}]], ids=str)
+def test_a_call_or_a_message_that_the_last_event_leaves_out_is_there(output, place):
+    call = {**CALL, "arguments": ""}
+    events = [
+        *told("a", "Hel", "lo", **place),
+        bare("output_item.added", item=call, **({**place, "output_index": 1} if place else {})),
+        bare(
+            "function_call_arguments.delta", item_id="fc", delta="{}", **({**place, "output_index": 1} if place else {})
+        ),
+    ]
+    view = view_of([lifecycle("created"), *events, lifecycle("completed", status="completed", output=output)])
+    assert [item["type"] for item in loads(view.outputs)["output"]] == ["message", "function_call"]
+    assert view.preview == "Hello"
+    assert view.attributes[sc.TOOL_CALLS] == [{"id": "c", "name": "f", "arguments": "{}"}]
+
+
+def test_what_only_the_last_event_says_stands_where_it_puts_it():
+    events, (one, two) = items("Hello", "World")
+    search = {"id": "ws", "type": "web_search_call", "status": "completed"}
+    assert words([*events, lifecycle("completed", output=[search, two])]) == ["Hello", "web_search_call", "World"]
+    assert words([*events, lifecycle("completed", output=[two, search, one])]) == ["World", "web_search_call", "Hello"]
+
+
+def test_an_item_that_said_nothing_is_not_added_to_the_last_events():
+    events = [*told("a", output_index=0), *told("b", "Hello", output_index=1)]
+    assert words([*events, lifecycle("completed", output=[message_item("b", "Hello")])]) == ["Hello"]
+
+
+def test_the_last_event_has_the_last_word_on_an_item():
+    end = lifecycle("completed", output=[message_item("a", "[removed]")])
+    assert words([*told("a", "Hel", "lo", output_index=0), end]) == ["[removed]"]
+
+
+HEAD = {"id": "resp_1", "model": "gpt-5", "usage": {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17}}
+SILENT_ENDS = {
+    "nothing": {},
+    "nulls": {"id": None, "model": None, "usage": None, "output": None},
+    "blanks": {"id": "", "model": "", "usage": {}, "output": []},
+    "zeros": {"usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, "created_at": 0},
+    "half a usage": {"usage": {"input_tokens": 0, "output_tokens": 5}},
+}
+
+
+@pytest.mark.parametrize("said_in", ["created", "queued", "in_progress"])
+@pytest.mark.parametrize("end", SILENT_ENDS.values(), ids=SILENT_ENDS)
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed", "cancelled"])
+def test_what_the_last_event_does_not_say_is_what_those_before_it_said(kind, end, said_in):
+    first = {"type": f"response.{said_in}", "response": {**HEAD, "status": "in_progress", "output": []}}
+    last = {"type": f"response.{kind}", "response": end}
+    view = view_of([first, *told("a", "Hel", "lo", output_index=0), last])
+    assert (view.model, view.attributes[sc.RESPONSE_ID], view.preview) == ("gpt-5", "resp_1", "Hello")
+    assert [view.usage[key] for key in ("input_tokens", "output_tokens", "total_tokens")] == [12, 5, 17]
+    assert (view.finish, loads(view.outputs)["status"]) == (kind, kind)
+
+
+def test_a_last_event_without_a_response_ends_what_was_known():
+    view = view_of([lifecycle("created"), *told("a", "Hi", output_index=0), {"type": "response.completed"}])
+    assert (view.finish, view.model, view.preview) == ("completed", "gpt-5", "Hi")
+    assert view.attributes[sc.RESPONSE_FINISH_REASONS] == ["completed"]
+
+
+def test_a_response_that_failed_has_failed_though_the_server_goes_on():
+    failed = lifecycle("failed", status="failed", error={"code": "server_error", "message": "Broken"})
+    for after in (lifecycle("completed", status="completed", error=None), lifecycle("in_progress")):
+        view = view_of([lifecycle("created"), failed, after])
+        assert (view.finish, view.error) == ("failed", "Broken")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 from typing import Any
 
 import pytest
@@ -207,7 +208,7 @@ def test_responses_text_calls_and_status():
         {"type": "function_call", "id": "fc", "call_id": "c1", "name": "f", "arguments": "{}"},
         {"type": "custom_tool_call", "call_id": "c2", "name": "g", "input": "x"},
     )
-    assert (view.preview, view.text, view.finish) == ("Hi", "Hi\nf({}), g(x)\nNo", "completed")
+    assert (view.preview, view.text, view.finish) == ("Hi", "Hi\nf({}), g(x)\nNo\nc1\nc2", "completed")
     assert [(child.name, child.inputs) for child in view.children] == [("custom.g", "x")]
     assert view.attributes[sc.TOOL_CALLS] == [
         {"id": "c1", "name": "f", "arguments": "{}"},
@@ -404,16 +405,29 @@ def test_a_stream_that_begins_with_an_id_or_a_retry_is_one():
 
 # --- content that is no text ---------------------------------------------------------------------------------------
 
+PICTURE = base64.b64encode(random.Random(7).randbytes(3_000)).decode()
 FRUIT = {"fruit": "quince", "count": 3}
 
 
-@pytest.mark.parametrize("content", [FRUIT, [FRUIT], {**FRUIT, "text": "round"}], ids=["object", "list", "with a text"])
+CONTENTS = {
+    "object": FRUIT,
+    "list": [FRUIT],
+    "with a text": {**FRUIT, "text": "round"},
+    "with a type": {**FRUIT, "type": "fruit"},
+    "with a type and a text": {**FRUIT, "type": "fruit", "text": "round"},
+    "with a type that is no text": {**FRUIT, "type": {"of": "fruit"}},
+    "list of objects with a type": [{**FRUIT, "type": "fruit"}],
+    "list in a list": [[FRUIT]],
+    "with the type of a part of other kinds": {**FRUIT, "type": "context"},
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 def test_content_that_is_a_json_object_is_shown_and_found(content):
     view = chat({"role": "assistant", "content": content})
     assert "quince" in view.preview
     assert "quince" in view.text
-    if isinstance(content, dict):
-        assert responses({"type": "message", "content": content}).preview == view.preview
+    assert responses({"type": "message", "content": content}).preview == view.preview
 
 
 def test_a_text_part_that_is_a_json_object_is_shown_and_found():
@@ -422,10 +436,39 @@ def test_a_text_part_that_is_a_json_object_is_shown_and_found():
     assert responses({"type": "message", "content": "Hello"}).preview == "Hello"
 
 
-def test_a_part_without_words_is_no_json():
-    for part in ({"type": "image_url", "image_url": {"url": "u"}}, {"image_url": {"url": "u"}}, {}, {"refusal": None}):
-        assert chat({"role": "assistant", "content": [part]}).preview is None
-        assert chat({"role": "assistant", "content": part}).preview is None
+@pytest.mark.parametrize(
+    ("content", "preview"),
+    [(42, "42"), (0, "0"), (2.5, "2.5"), (True, "true"), (False, "false"), ([1, "a", None], "1 a"), ([], None)],
+)
+def test_content_that_is_a_number_is_shown_and_found(content, preview):
+    view = chat({"role": "assistant", "content": content})
+    assert (view.preview, view.text) == (preview, (preview or "").replace(" ", "\n"))
+    assert responses({"type": "message", "content": content}).preview == preview
+
+
+@pytest.mark.parametrize(
+    ("part", "preview"),
+    [
+        ({"type": "image_url", "image_url": {"url": "u"}}, "[image_url]"),
+        ({"type": "output_image", "url": "u"}, "[output_image]"),
+        ({"image_url": {"url": "u"}}, None),
+        ({}, None),
+        ({"refusal": None}, None),
+    ],
+)
+def test_a_part_without_words_is_no_json(part, preview):
+    for content in (part, [part]):
+        assert chat({"role": "assistant", "content": content}).preview == preview
+        assert responses({"type": "message", "content": content}).preview == preview
+    assert chat({"role": "assistant", "content": None, "images": [part]}).preview == preview
+    assert chat({"role": "assistant", "content": "Here it is.", "images": [part]}).preview == "Here it is."
+
+
+@pytest.mark.parametrize("content", [PICTURE, f"data:image/png;base64,{PICTURE}"], ids=["base64", "data URL"])
+def test_a_text_that_is_only_a_picture_is_named(content):
+    assert chat({"role": "assistant", "content": content}).preview == "[media]"
+    assert responses({"type": "message", "content": content}).preview == "[media]"
+    assert responses({"type": "message", "content": [{"type": "output_text", "text": content}]}).preview == "[media]"
 
 
 def test_an_answer_that_is_only_a_picture_has_the_preview_of_a_picture():

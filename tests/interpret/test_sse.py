@@ -12,6 +12,7 @@ from openai._streaming import SSEDecoder
 
 from tracer.interpret import stream_events
 from tracer.interpret.dispatch import interpret_stream
+from tracer.interpret.sse import unreadable_end
 
 
 def cut(data: bytes, places: list[int]) -> list[tuple[int, bytes]]:
@@ -114,3 +115,19 @@ def test_unknown_encoding_is_noted():
     view = interpret_stream("chat", [(1, b"???")], content_encoding="snappy", content_type="text/event-stream")
     assert view.outputs is None
     assert view.attributes["tracer.note"] == "content-encoding snappy: no decoder is installed"
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+def test_only_the_end_of_a_stream_is_looked_at_for_its_encoding(newline, size):
+    whole = "data: 寿司\n\n".encode().replace(b"\n", newline)
+    cut = whole.rstrip(b"\r\n")[:-1]
+
+    def end_of(data):
+        return unreadable_end([(start, data[start : start + size]) for start in range(0, len(data), size)])
+
+    assert end_of(whole + whole) is end_of(b"") is end_of(whole + b"data: half") is None
+    assert end_of(b"\xff" + newline * 2 + whole) is None  # the SDK fails there, before it comes to the end
+    assert "unexpected end of data" in end_of(whole + cut)
+    assert "unexpected end of data" in end_of(cut)
+    assert "invalid start byte" in end_of(whole + b": \xff")

@@ -190,6 +190,53 @@ def test_usage_that_comes_in_pieces_is_put_together() -> None:
     assert cost(view) == 0.25
 
 
+PIECES: dict[str, tuple[list[Any], tuple[int, int, int]]] = {
+    "a total, then the rest of its parts": (
+        [{"prompt_tokens": 12, "completion_tokens": 0, "total_tokens": 12}, {"completion_tokens": 5}],
+        (12, 5, 17),
+    ),
+    "a total, then other parts": (
+        [{"prompt_tokens": 1000, "total_tokens": 1000}, {"prompt_tokens": 12, "completion_tokens": 5}],
+        (12, 5, 17),
+    ),
+    "zeros for what was said": (
+        [
+            {"prompt_tokens": 12, "completion_tokens": 0, "total_tokens": 12},
+            {"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 0},
+        ],
+        (12, 5, 17),
+    ),
+    "a total of the part": (
+        [TOLD | {"completion_tokens": 0, "total_tokens": 12}, {"completion_tokens": 5, "total_tokens": 5}],
+        (12, 5, 17),
+    ),
+    "running counts": ([TOLD | {"completion_tokens": n, "total_tokens": 12 + n} for n in range(6)], (12, 5, 17)),
+    "the total again, without the parts": ([TOLD | {"total_tokens": 12}, {"total_tokens": 17}], (12, 5, 17)),
+    "a total with more than its parts": ([TOLD | {"total_tokens": 60}, {"completion_tokens": 5}], (12, 5, 60)),
+    "nulls": ([TOLD, {**dict.fromkeys(TOLD), "cost": 0.1}], (12, 5, 17)),
+}
+
+
+@pytest.mark.parametrize(("usages", "expected"), PIECES.values(), ids=PIECES)
+def test_pieces_of_a_usage_make_a_whole_one(usages: Any, expected: tuple[int, int, int]) -> None:
+    view = streamed_chat(*usages)
+    assert tokens(view) == expected
+    assert view.attributes[sc.TOTAL_TOKENS] == expected[2]
+    assert loads(view.outputs)["usage"]["total_tokens"] == expected[2]
+
+
+def test_pieces_of_details_are_put_together() -> None:
+    details: Any = ({"cached_tokens": 8, "audio_tokens": 0}, {"cached_tokens": 0, "audio_tokens": 2}, {}, None)
+    view = streamed_chat(TOLD, *({"prompt_tokens": 12, "prompt_tokens_details": one} for one in details))
+    assert view.usage["cache_read_input_tokens"] == 8
+    assert view.usage["input_audio_tokens"] == 2
+
+
+def test_a_total_that_is_smaller_than_its_parts_is_their_sum() -> None:
+    for form in FORMS:
+        assert tokens(form({"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 12})) == (12, 5, 17)
+
+
 # --- the cache -------------------------------------------------------------------------------------------------------
 
 # 5 input tokens that are neither read nor written, 1,000 that are read, 200 that are written, 100 tokens of output
@@ -244,6 +291,22 @@ def test_the_cached_input_costs_the_same_wherever_it_is_counted(form: Any, usage
     view = form(usage)
     assert tokens(view) == (read, 100, total)  # as reported
     assert cost(view) == pytest.approx((5 * 1 + 1000 * 0.1 + 200 * 1.25 + 100 * 10) / 1e6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("total", [None, 1100, 2400], ids=["no total", "of the rest", "of all"])
+@pytest.mark.parametrize(("read", "written"), [(700, 600), (600, 700), (1001, 299), (0, 1300), (1300, 0)])
+def test_a_cached_part_that_is_more_than_the_input_is_beside_it(
+    form: Any, total: int | None, read: int, written: int
+) -> None:
+    usage = {
+        "prompt_tokens": 1000,
+        "completion_tokens": 100,
+        "cache_read_input_tokens": read,
+        "cache_creation_input_tokens": written,
+    }
+    view = form(usage if total is None else {**usage, "total_tokens": total})
+    assert cost(view) == pytest.approx((1000 * 1 + read * 0.1 + written * 1.25 + 100 * 10) / 1e6)
 
 
 @pytest.mark.parametrize(("total", "rest"), [(6100, 5000), (5100, 4000)])

@@ -284,36 +284,7 @@ def test_headers_for_another_service() -> None:
     assert headers == {"traceparent": f"00-{span.trace_id}-{span.span_id}-01"}
 
 
-# --- what is not here -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("use", "remedy"),
-    [
-        (lambda: mlflow.start_run(run_name="x"), "tracer has no runs: put traces into experiments"),
-        (lambda: mlflow.MlflowClient("http://x"), "call get_trace, search_traces, set_trace_tag"),
-        (lambda: mlflow.genai.evaluate(data=[]), "log_feedback stores what your own checks say"),
-        (lambda: mlflow.openai.log_model("m"), "tracer stores traces and no models"),
-        (lambda: mlflow.something_else, "only MLflow's tracing is here"),
-        (lambda: mlflow.tracing.set_destination(1), "tracer.mlflow has no 'tracing.set_destination'"),
-        (lambda: mlflow.trace(trace_destination=1), "choose the experiment with set_experiment"),  # type: ignore[call-overload]
-        (lambda: mlflow.start_span(links=[1]), "a span has one parent"),  # type: ignore[arg-type]
-        (lambda: mlflow.start_span(run_id="r"), "tracer has no runs"),  # type: ignore[arg-type]
-        (lambda: mlflow.search_traces(run_id="r"), "tracer has no runs"),  # type: ignore[call-overload]
-        (lambda: mlflow.search_traces(extract_fields=["a"]), "take them from span.inputs"),  # type: ignore[call-overload]
-        (lambda: mlflow.log_feedback(trace_id="1", error=ValueError()), "rationale"),  # type: ignore[arg-type]
-        (lambda: mlflow.autolog(extra_tags={"a": "b"}), "tracing.context"),  # type: ignore[arg-type]
-    ],
-)
-def test_what_is_missing_says_what_to_use(use: Any, remedy: str) -> None:
-    with pytest.raises(mlflow.exceptions.UnsupportedError, match=re.escape(remedy)) as caught:
-        use()
-    assert isinstance(caught.value, (mlflow.MlflowException, AttributeError))
-
-
-def test_hasattr_tells_the_truth() -> None:
-    assert hasattr(mlflow, "trace")
-    assert not hasattr(mlflow, "start_run")
+# --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,38 @@ BODIES: dict[str, tuple[reply.Reply, Any]] = {
     "bytes": (reply.raw(b"\xff\xfe", "application/octet-stream", status=500), "\ufffd\ufffd"),
     "empty": (reply.raw(b"", "text/plain", status=500), None),
 }
+
+
+UMLAUT = {"error": {"message": "Schlüssel ungültig", "code": 400, "metadata": {"raw": "größer als 99999 €"}}}
+CHARSETS = {
+    "latin-1": ("iso-8859-1", "iso-8859-1"),
+    "windows": ("cp1252", "windows-1252"),
+    "utf-16": ("utf-16", "utf-16"),
+    "utf-16, no mark": ("utf-16-le", "utf-16-le"),
+    "utf-16, not declared": ("utf-16", None),
+    "utf-8, not declared": ("utf-8", None),
+    "utf-8 with a mark": ("utf-8-sig", "utf-8"),
+    "an unknown one": ("utf-8", "no-such-charset"),
+    "Shift JIS": ("shift_jis", "Shift_JIS"),
+}
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "text/html"])
+@pytest.mark.parametrize(("codec", "declared"), CHARSETS.values(), ids=CHARSETS)
+async def test_the_body_of_a_failed_call_is_read_as_its_charset_says(
+    caller: Caller, kind: str, codec: str, declared: str | None
+) -> None:
+    said = UPSTREAM if codec == "shift_jis" else UMLAUT
+    text = json.dumps(said, ensure_ascii=False).replace("€" if codec == "iso-8859-1" else "\0", "EUR")
+    text = "天気" + text if codec == "shift_jis" and kind != "application/json" else text
+    content_type = kind if declared is None else f'{kind}; charset="{declared}"'
+    await fail(caller, reply.raw(text.encode(codec), content_type, status=400))
+    span = await only_span()
+    wanted: Any = text
+    with suppress(ValueError):
+        wanted = json.loads(text)
+    assert span.outputs == wanted
+    assert len(await tracer.search_traces(text="99999")) == 1
 
 
 async def ask_chat(caller: Caller) -> None:
@@ -153,6 +186,21 @@ async def test_a_key_that_the_body_repeats_is_not_stored(caller: Caller, size: i
     assert await tracer.flush()
     assert find_leaks(tmp_path) == []
     assert NEVER_STORED not in stored_rows(tmp_path)
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("declares", [True, False])
+async def test_a_key_in_a_wide_charset_is_not_stored(
+    caller: Caller, codec: str, declares: bool, tmp_path: Path
+) -> None:
+    caller.client = caller.make_client(api_key=KEY)
+    content_type = f"text/plain; charset={codec}" if declares else "text/plain"
+    await fail(caller, reply.raw(f"bad key {KEY}".encode(codec), content_type, status=401))
+    span = await only_span()
+    assert find_leaks(tmp_path) == []
+    assert NEVER_STORED not in json.dumps(span.outputs).replace("\\u0000", "")
+    if declares:
+        assert span.outputs == "bad key [credential]"
 
 
 async def test_another_key_and_one_with_slashes_are_not_stored(caller: Caller, tmp_path: Path) -> None:

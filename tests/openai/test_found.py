@@ -49,6 +49,18 @@ async def test_a_call_is_found_by_the_tools_that_it_asked_for(caller: Caller) ->
     assert len(await names(text="get_weather")) == 1
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_call_is_found_by_the_ids_of_the_tool_calls_that_it_asked_for(caller: Caller, stream: bool) -> None:
+    caller.server.enqueue(reply.tool_calls(("get_weather", {"city": "Paris"})))
+    answer = await caller.settle(caller.client.chat.completions.create, **CHAT, stream=stream)
+    if stream:
+        await caller.items(answer)
+    [call] = (await only_trace()).data.spans[0].attributes[sc.TOOL_CALLS]
+    assert len(await names(text=call["id"])) == 1
+    await caller.chat(messages=[{"role": "tool", "tool_call_id": call["id"], "content": "sunny"}])
+    assert len(await names(text=call["id"])) == 2
+
+
 async def test_a_stream_is_found_by_the_time_to_its_first_token(caller: Caller) -> None:
     stream = await caller.settle(caller.client.chat.completions.create, **CHAT, stream=True)
     await caller.items(stream)

@@ -193,7 +193,7 @@ async def test_functions_that_take_and_give_images(mode: str, tmp_path: Path) ->
     assert span.events[0].attributes == {"again": reference(PNG, "image/png", "&form=data")}
     shrink(PNG, "cat.png")
     page = await tracer.search_traces(text="cat")
-    assert sorted(trace.info.request_preview or "" for trace in page) == ["", '{"image":"…']
+    assert sorted(trace.info.request_preview or "" for trace in page) == ["", '{"image":"…","name":"cat.png"}']
     assert b64(PNG)[:200] not in await stored(tmp_path)
 
 

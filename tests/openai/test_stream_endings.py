@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zlib
 from collections.abc import Callable
@@ -331,6 +332,127 @@ async def test_damage_after_the_end_mark_was_not_read(caller: Caller) -> None:
     except httpx2.DecodingError:  # openai 1.40 reads on after the mark, and its caller gets this
         wanted = "failed"
     assert (finish(await only_span()), said(await only_span())) == (wanted, "one two three")
+
+
+def lines(*events: Any) -> bytes:
+    """A stream of chat chunks, with characters of several bytes."""
+    shown = (event if isinstance(event, bytes) else json.dumps(event, ensure_ascii=False).encode() for event in events)
+    return b"".join(b"data: %b\n\n" % event for event in shown)
+
+
+def as_sent(*reads: bytes, encoding: str | None = None, kind: str = "text/event-stream") -> Reply:
+    scripted = Reply(content=Payload(reads, kind, streamed=True))
+    return scripted if encoding is None else scripted.with_headers({"content-encoding": encoding})
+
+
+SUSHI = {"id": "c", "choices": [{"index": 0, "delta": {"content": "寿司"}}]}
+ENDED = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+CUT_IN_CHARACTER = lines(SUSHI).rpartition("司".encode())[0] + "司".encode()[:1]
+UNREADABLE: dict[str, Reply] = {
+    "cut within a character": as_sent(lines(PIECES[0]), CUT_IN_CHARACTER),
+    "cut within a character, in one read": as_sent(lines(PIECES[0]) + CUT_IN_CHARACTER),
+    "cut within a character, after CR LF": as_sent((lines(PIECES[0]) + CUT_IN_CHARACTER).replace(b"\n", b"\r\n")),
+    "cut within a character after the finish reason": as_sent(lines(PIECES[0], ENDED), CUT_IN_CHARACTER),
+    "cut within a character of a comment": as_sent(lines(PIECES[0], ENDED), b": \xe5"),
+    "no UTF-8 in between": as_sent(lines(PIECES[0]), b"data: \xff\n\n", lines(ENDED, b"[DONE]")),
+    "x-gzip": as_sent(gzip.compress(lines(PIECES[0], ENDED, b"[DONE]")), encoding="x-gzip"),
+    "an encoding that nobody knows": as_sent(gzip.compress(lines(PIECES[0], ENDED, b"[DONE]")), encoding="snappy"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_a_stream_that_is_no_utf8_is_a_failure(caller: Caller, name: str) -> None:
+    caller.server.enqueue(UNREADABLE[name])
+    with pytest.raises(UnicodeDecodeError) as caught:
+        await read_all(caller)
+    trace = await only_trace()
+    [span] = trace.data.spans
+    assert (finish(span), trace.info.state) == ("failed", "ERROR")
+    assert span.status.description == f"UnicodeDecodeError: {caught.value}"
+    assert span.attributes[sc.ERROR_TYPE] == "UnicodeDecodeError"
+    [raised] = [event for event in span.events if event.name == sc.EVENT_EXCEPTION]
+    assert raised.attributes[sc.EXCEPTION_TYPE] == "UnicodeDecodeError"
+    if "gzip" in name or "encoding" in name:
+        assert "no decoder is installed" in span.attributes[sc.NOTE]
+        assert "one" not in json.dumps(span.outputs)
+    else:
+        assert said(span).startswith("one")
+
+
+async def test_a_reader_who_leaves_amid_a_character_has_left(caller: Caller) -> None:
+    caller.server.enqueue(as_sent(lines(PIECES[0]), CUT_IN_CHARACTER, lines(ENDED)).held(after_events=2))
+    stream = await caller.chat(stream=True)
+    async with caller.entered(stream):
+        await caller.first(aiter(stream) if caller.is_async else iter(stream), 1)
+    caller.server.release()
+    assert finish(await only_span()) == "abandoned"
+
+
+async def test_what_comes_after_the_end_mark_need_not_be_utf8(caller: Caller) -> None:
+    caller.server.enqueue(as_sent(lines(PIECES[0], ENDED, b"[DONE]"), b": \xff\n\n"))
+    wanted = "completed"
+    try:
+        await read_all(caller)
+    except UnicodeDecodeError:  # openai 1.40 reads on after the mark
+        wanted = "failed"
+    assert finish(await only_span()) == wanted
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "none", "aws-chunked"])
+async def test_an_encoding_that_is_none_hides_nothing(caller: Caller, encoding: str) -> None:
+    caller.server.enqueue(WORDS.with_headers({"content-encoding": encoding}))
+    await read_all(caller)
+    assert (finish(await only_span()), said(await only_span())) == ("completed", "one two three four")
+
+
+async def test_a_zstd_stream_without_its_end_is_a_failure(caller: Caller) -> None:
+    zstd: Any = pytest.importorskip("backports.zstd")
+    packer = zstd.ZstdCompressor()
+    packed = packer.compress(lines(PIECES[0], ENDED), mode=zstd.ZstdCompressor.FLUSH_BLOCK)
+    caller.server.enqueue(as_sent(packed, encoding="zstd"))
+    with pytest.raises((openai.APIConnectionError, httpx2.DecodingError)):
+        await read_all(caller)
+    span = await only_span()
+    assert (finish(span), said(span)) == ("failed", "one ")
+    assert span.status.description == "DecodingError: Zstandard data is incomplete"
+
+
+WHOLE = {"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": {"content": "寿司"}}]}
+PACKED = {
+    "cut within a character": (
+        json.dumps(WHOLE, ensure_ascii=False).encode().partition("司".encode())[0] + b"\xe5",
+        None,
+    ),
+    "latin-1": ('{"object": "chat.completion", "choices": [{"message": {"content": "é"}}]}'.encode("latin-1"), None),
+    "x-gzip": (gzip.compress(json.dumps(WHOLE).encode()), "x-gzip"),
+}
+
+
+async def ask_plain(caller: Caller) -> None:
+    await caller.chat()
+
+
+async def ask_raw(caller: Caller) -> None:
+    (await caller.settle(caller.client.chat.completions.with_raw_response.create, **CHAT)).parse()
+
+
+async def ask_streaming(caller: Caller) -> None:
+    async with caller.entered(caller.client.chat.completions.with_streaming_response.create(**CHAT)) as response:
+        await caller.settle(response.parse)
+
+
+@pytest.mark.parametrize("ask", [ask_plain, ask_raw, ask_streaming])
+@pytest.mark.parametrize(("sent", "encoding"), PACKED.values(), ids=PACKED)
+async def test_a_plain_answer_that_can_not_be_read_is_a_failure(
+    caller: Caller, sent: bytes, encoding: str | None, ask: Any
+) -> None:
+    caller.server.enqueue(as_sent(sent, encoding=encoding, kind="application/json"))
+    with pytest.raises((UnicodeDecodeError, openai.APIError)):
+        await ask(caller)
+    span = await only_span()
+    assert (finish(span), span.status.status_code) == ("failed", "ERROR")
+    assert "can't" in span.status.description
+    assert "no JSON" in span.attributes[sc.NOTE]
 
 
 async def test_a_compressed_stream_left_half_way_is_abandoned(caller: Caller) -> None:

@@ -71,6 +71,31 @@ def test_beside_a_finder_that_asks_all_others(first: bool) -> None:
     assert told == [NAME]
 
 
+class Proud:
+    """A finder that asks all finders but itself, and can't bear to be asked by one of these."""
+
+    def __init__(self) -> None:
+        self.is_asking = False
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != NAME:
+            return None
+        if self.is_asking:
+            raise RuntimeError("asked twice")
+        self.is_asking = True
+        try:
+            others = [finder for finder in sys.meta_path if finder is not self]
+            return next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        finally:
+            self.is_asking = False
+
+
+def test_a_finder_that_fails_only_because_we_ask_it_does_not_stop_the_import() -> None:
+    ImportHook(NAME, lambda: None).add()
+    sys.meta_path.insert(0, Proud())
+    assert importlib.import_module(NAME).VALUE == 7
+
+
 class Old:
     """A finder from before PEP 451, as some libraries still carry along; Python passes over it."""
 

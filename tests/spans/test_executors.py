@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,17 @@ def test_work_in_an_executor_belongs_to_the_span_around(way: Callable[[ThreadPoo
         assert executor.submit(tracer.get_current_active_span).result() is around
     assert spans()["work"].parent_id == around.span_id
     assert len(spans()["work"].trace_id) == 32
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_thread_keeps_no_span_for_the_work_that_comes_after(fails: bool) -> None:
+    """The thread lives on, and so does the span; but work that is handed over outside of it is not below it."""
+    tracer.configure(propagate_to_threads=True)
+    with ThreadPoolExecutor(1) as executor, tracer.start_span("around"):
+        first = executor.submit(int, "x" if fails else "1")
+        assert isinstance(first.exception(), ValueError) == fails
+        after = contextvars.Context().run(executor.submit, tracer.get_current_active_span)
+        assert after.result() is None
 
 
 @pytest.mark.parametrize("way", [in_submit, in_map, in_loop])

@@ -115,6 +115,7 @@ async def filled(any_store: Store) -> Store:
         ("duration > 1.5", [4]),
         ("latency <= 0.5", [2, 1]),
         ("duration IS NULL", [3]),
+        ("duration > -2", [4, 2, 1]),
         ("model = 'gpt-5'", [1]),
         ("model != 'gpt-5'", [4, 3, 2]),
         ("model IN ('gpt-5', 'gpt-4o')", [4, 1]),

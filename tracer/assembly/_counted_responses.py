@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from tracer.interpret.jobs import is_running
+
 __all__ = ["CountedResponses"]
 
 MAX_RESPONSES = 10_000  # the latest responses whose usage was counted
@@ -16,9 +18,18 @@ class CountedResponses:
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
 
-    def is_new(self, operation: str | None, response_id: Any) -> bool:
-        """Tell whether the usage of an answer must be counted, and remember it."""
-        if operation not in ("responses", "retrieved") or not isinstance(response_id, str):
+    def is_new(self, operation: str | None, response_id: Any, *, status: Any, says: bool) -> bool:
+        """Tell whether the usage of an answer must be counted, and remember it.
+
+        Args:
+            operation: Key of `tracer.interpret`.
+            response_id: The answer's id.
+            status: The answer's status. A job that runs is counted when its end is seen.
+            says: There is more in the usage than zeros.
+        """
+        if is_running(status):
+            return False
+        if operation not in ("responses", "retrieved") or not isinstance(response_id, str) or not says:
             return True
         known = response_id in self._ids
         self._ids[response_id] = None

@@ -7,6 +7,7 @@ import msgspec
 from tracer._models import SpanStatusCode
 from tracer.capture.records import Ending
 from tracer.interpret import Finish, ResponseView
+from tracer.interpret._views import Damage
 
 __all__ = [
     "Outcome",
@@ -14,13 +15,13 @@ __all__ = [
     "raised_unseen",
 ]
 
-DECODING_ERROR = "DecodingError"  # httpx's, which the SDK wraps as APIConnectionError
 RAISED_BY_SDK = frozenset({"audio_text", "chat", "completions", "images"})  # errors inside their streams
 
 
 # Looking up an enum member takes 0.1 µs (Python 3.11).
 _OK, _ERROR, _UNSET = SpanStatusCode.OK, SpanStatusCode.ERROR, SpanStatusCode.UNSET
 _RAISED, _CANCELLED, _CLOSED, _COLLECTED = Ending.RAISED, Ending.CANCELLED, Ending.CLOSED, Ending.COLLECTED
+_EXHAUSTED = Ending.EXHAUSTED
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -69,8 +70,8 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
     said = view.finish
     if ending is _RAISED:
         return Outcome("failed", _ERROR, failure or view.error or "")
-    if _is_undecodable(ending, view):
-        return Outcome("failed", _ERROR, f"{DECODING_ERROR}: {view.damage}", DECODING_ERROR)
+    if (damage := _seen_damage(ending, view)) is not None:
+        return Outcome("failed", _ERROR, f"{damage.error_type}: {damage.message}", damage.error_type)
     if said in ("failed", "cancelled"):
         return Outcome(said, _ERROR, view.error or said)
     if said is not None and (streamed or ending is not _CANCELLED):
@@ -87,13 +88,19 @@ def _seen(ending: Ending, view: ResponseView, streamed: bool, operation: str | N
     return Outcome("completed", _OK)
 
 
-def _is_undecodable(ending: Ending, view: ResponseView) -> bool:
-    """Tell whether the reader of a stream got an error because compressed data was damaged.
+def _seen_damage(ending: Ending, view: ResponseView) -> Damage | None:
+    """Return the damage in a stream's data if its reader got an error because of it.
 
-    httpx raises it above our tap on the bytes, and closes the body as if the reader had left (the generators of httpx2
-    see a GeneratorExit and no other exception). But a reader who leaves has not read the damaged bytes.
+    It is raised above our tap on the bytes. For compressed data, httpx raises it (the SDK wraps it as
+    APIConnectionError), and closes the body as if the reader had left (the generators of httpx2 see a GeneratorExit and
+    no other exception). For a character that the end of the body cuts, the SDK raises it when the body is read already.
+    But a reader who leaves has not read the damaged bytes.
     """
-    return view.damage is not None and (ending is _CLOSED or ending is _COLLECTED)
+    damage = view.damage
+    if damage is None:
+        return None
+    is_seen = ending is _EXHAUSTED if damage.at_end else ending is _CLOSED or ending is _COLLECTED
+    return damage if is_seen else None
 
 
 def raised_unseen(ending: Ending, operation: str | None, view: ResponseView) -> list[tuple[str, str | None]]:
@@ -101,7 +108,7 @@ def raised_unseen(ending: Ending, operation: str | None, view: ResponseView) -> 
 
     That is an error inside the stream (Responses' errors are events), or damaged data. Type and message; at most one.
     """
-    if _is_undecodable(ending, view):
-        return [(DECODING_ERROR, view.damage)]
+    if (damage := _seen_damage(ending, view)) is not None:
+        return [(damage.error_type, damage.message)]
     is_raised = view.finish == "failed" and not view.is_quiet and operation in RAISED_BY_SDK
     return [("APIError", view.error)] if is_raised else []

@@ -46,7 +46,7 @@ def take_media_from_reads(
     If media was taken out of compressed reads, the returned reads are no longer compressed. Reads that can't be
     decompressed stay as they are.
     """
-    plain, note, _ = decompress(reads, encoding)
+    plain, note, *_ = decompress(reads, encoding)
     rest, media = (plain, []) if note else extract_from_reads(plain)
     if not media:
         return reads, encoding, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from tracer.assembly._privacy import Privacy, withhold_request, withhold_respons
 from tracer.capture.records import Codec, Payload
 from tracer.interpret import RequestView, ResponseView, decode_json, encode_value, plain_text, stream_events
 from tracer.interpret.dispatch import interpret_request, interpret_response, interpret_stream
-from tracer.interpret.previews import PREVIEW_CHARS, one_line, without_media
+from tracer.interpret.previews import PREVIEW_CHARS, media_label, one_line, without_media, words_of
 from tracer.interpret.privacy import CREDENTIAL, hide_credentials
 from tracer.redact import api_keys
 
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 _OBJECT = re.compile(r"<[\w.]+ object\b[^>]*>|<.{1,300} at 0x[0-9a-fA-F]+>")  # the repr of an object or a function
+_VARIABLE = ("args", "kwargs")
 RAW = "raw"  # the operation that can read any body, with few attributes
 _VALUE = Codec.VALUE  # looking up an enum member takes 0.1 µs (Python 3.11)
 
@@ -50,12 +52,14 @@ def _read_unsent(value: Any, privacy: Privacy) -> Any:
 def view_inputs(value: Any, privacy: Privacy) -> RequestView:
     """Make the view of a user's inputs, as `read_value` returned them: of a function, its arguments by name.
 
-    Its preview leaves out clients and arguments that are None. Of a single text argument, it is the text.
+    Its preview leaves out clients and arguments that are None. Of a single text argument, it is the text, also if it
+    is one of ``*args`` or ``**kwargs``.
     """
     data, preview, text = _shown(value, privacy)
     if type(value) is dict and privacy.capture:
         told = _told(value)
-        [only] = told.values() if len(told) == 1 else [None]
+        given = [one for key, argument in told.items() for one in _each(key, argument)]
+        only = given[0] if len(given) == 1 else None
         preview = one_line(only) if type(only) is str else preview if told else None
     return RequestView(inputs=data, preview=preview, text=text)
 
@@ -78,19 +82,36 @@ def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
 
 
 def _json_preview(data: bytes) -> str:
-    return without_media(data[: PREVIEW_CHARS * 4].decode("utf-8", "ignore"))[:PREVIEW_CHARS]
+    return without_media(data.decode(), PREVIEW_CHARS)[:PREVIEW_CHARS]
 
 
 def _told(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that say something: no nulls, no objects such as clients, also not among ``kwargs``."""
-    told = {key: _told(value) if type(value) is dict else value for key, value in arguments.items()}
+    """Return the arguments that say something: no nulls, no objects such as clients, also not among many."""
+    told = {key: _told_of(key, value) for key, value in arguments.items()}
     return {
         key: value
         for key, value in told.items()
-        if value is not None
-        and not (type(value) is str and _OBJECT.fullmatch(value))
-        and not (value == {} and arguments[key])
+        if _tells(value) and (value or value == arguments[key]) and not (key in _VARIABLE and value in ([], {}))
     }
+
+
+def _told_of(key: str, value: Any) -> Any:
+    if type(value) is str:
+        return words_of(value) or media_label(value)
+    if type(value) is list and key == "args":
+        return [one for one in value if _tells(one)]
+    return _told(value) if type(value) is dict else value
+
+
+def _tells(value: Any) -> bool:
+    return value is not None and not (type(value) is str and _OBJECT.fullmatch(value))
+
+
+def _each(key: str, argument: Any) -> Iterable[Any]:
+    """Return an argument, or each of those that the function took as ``*args`` or ``**kwargs``."""
+    if key == "args" and type(argument) is list:
+        return argument
+    return argument.values() if key == "kwargs" and type(argument) is dict else (argument,)
 
 
 def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:

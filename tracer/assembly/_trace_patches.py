@@ -8,7 +8,7 @@ from tracer import _semconv as sc
 from tracer._models import SpanStatusCode, TraceState
 from tracer.assembly._open_span import OpenSpan, root_of
 from tracer.assembly._privacy import Privacy
-from tracer.capture.records import SpanEnded, TraceUpdated
+from tracer.capture.records import SpanEnded, SpanStarted, TraceUpdated
 from tracer.store.base import SpanRow, TracePatch
 
 __all__ = ["TracePatches"]
@@ -30,10 +30,11 @@ class TracePatches:
         self._process_id = process_id
         self._open = open_spans
         self._patches: dict[str, TracePatch] = {}
+        self._roots: dict[str, tuple[bool, int, str]] = {}  # the span that stands for each trace: see `_stands_for`
 
     def take(self) -> list[TracePatch]:
         """Return all patches, and begin anew."""
-        patches, self._patches = self._patches, {}
+        patches, self._patches, self._roots = self._patches, {}, {}
         return list(patches.values())
 
     def _patch(self, trace_id: str, start_ns: int) -> TracePatch:
@@ -49,7 +50,7 @@ class TracePatches:
         patch = self._patch(started.trace_id, started.start_ns)
         if started.start_ns < patch.start_time_ns:
             patch.start_time_ns = started.start_ns
-        if started.experiment is not None:
+        if self._stands_for(patch, started):
             patch.experiment = started.experiment
             patch.root_span_id = started.span_id
             patch.true_root = started.parent_id is None
@@ -60,6 +61,23 @@ class TracePatches:
                 span.preview_sent = preview
                 patch.request_preview = patch.request_preview if patch.is_told else preview
         return patch
+
+    def _stands_for(self, patch: TracePatch, started: SpanStarted) -> bool:
+        """Tell whether a span stands for its trace; if so, it takes the place of another that stood for it.
+
+        Several may begin below one span of another process. As in the store (`TracePatch`), a span without parent wins,
+        then the one that began first.
+        """
+        if started.experiment is None:
+            return False
+        rank = started.parent_id is not None, started.start_ns, started.span_id
+        before = self._roots.setdefault(started.trace_id, rank)
+        if rank > before:
+            return False
+        if rank < before:
+            self._roots[started.trace_id] = rank
+            patch.state = patch.end_time_ns = None
+        return True
 
     def tell_root(self, span: OpenSpan, asked: str) -> None:
         """Let the root know what a model call below it was asked: the trace's preview if its function has no arguments.
@@ -90,7 +108,7 @@ class TracePatches:
     def end(self, span: OpenSpan, ended: SpanEnded, row: SpanRow, said: str | None) -> None:
         """Note the end of a span, and the preview of what it answered, for its trace."""
         patch = self.add(span)
-        if span.started.experiment is not None:
+        if patch.root_span_id == span.started.span_id:
             patch.state = _ERROR if row.status_code is _SPAN_ERROR else _OK
             patch.end_time_ns = row.end_time_ns
             patch.response_preview = said or patch.response_preview

@@ -403,7 +403,12 @@ class Assembler:
             self._price(row, span.attributes)
             is_model_call = row.operation is not None or row.span_type in MODEL_CALL_TYPES
             row.counted = is_model_call and (row.usage is not None or row.cost is not None)
-            row.counted = row.counted and self._responses.is_new(row.operation, span.attributes.get(sc.RESPONSE_ID))
+            row.counted = row.counted and self._responses.is_new(
+                row.operation,
+                span.attributes.get(sc.RESPONSE_ID),
+                status=span.attributes.get(sc.RESPONSE_STATUS),
+                says=bool(row.cost) or any((row.usage or {}).values()),
+            )
         row.links = link_ids(row.operation, span.attributes)
         row.attributes = encode_value(span.attributes)
 

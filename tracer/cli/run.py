@@ -70,11 +70,13 @@ def install(as_json: bool, uri: str) -> None:
     Adds one file to the environment's site-packages; `tracer autolog remove` deletes it. With TRACER_AUTOLOG=1 a
     program is traced as by `tracer run`; without, its start takes some microseconds longer.
     """
-    path, start = _hook_path(), _DIRECTORY / "sitecustomize.py"
+    path, start = _hook_path(), str(_DIRECTORY / "sitecustomize.py")
     try:
         path.write_text(
             'import os; os.environ.get("TRACER_AUTOLOG", "").lower() in ("1", "true", "yes", "on") and '
-            f"os.path.exists({str(start)!r}) and __import__('runpy').run_path({str(start)!r})\n"
+            f"os.path.exists({start!r}) and exec(compile(open({start!r}, 'rb').read(), {start!r}, 'exec'), "
+            f"{{'__name__': 'openai_tracer_autolog', '__file__': {start!r}}})\n",
+            encoding="utf-8",
         )
     except OSError as error:
         raise StoreError(f"{path} can't be written: {error.strerror}") from error
@@ -85,10 +87,19 @@ def install(as_json: bool, uri: str) -> None:
 @json_option
 @uri_option
 def remove(as_json: bool, uri: str) -> None:
-    """Undo `tracer autolog install`."""
+    """Undo `tracer autolog install`. If it was not installed in this environment, say so."""
     path = _hook_path()
-    path.unlink(missing_ok=True)
-    _tell(as_json, "removed", path)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        if as_json:
+            print_json({"removed": None})
+        else:
+            click.echo(f"nothing to remove: there is no {path}")
+    except OSError as error:
+        raise StoreError(f"{path} can't be deleted: {error.strerror}") from error
+    else:
+        _tell(as_json, "removed", path)
 
 
 def _hook_path() -> Path:

@@ -26,10 +26,13 @@ __all__ = ["ui"]
     show_default=True,
     help="Seconds after which a search is stopped.",
 )
+@click.option("--otlp", is_flag=True, help="Take in spans by OpenTelemetry's protocol, at /v1/traces.")
 @click.option("--no-token", is_flag=True, help="Ask for no token; on 127.0.0.1 only.")
 @json_option
 @uri_option
-def ui(host: str, port: int, open_browser: bool, read_timeout: float, no_token: bool, as_json: bool, uri: str) -> None:
+def ui(
+    host: str, port: int, open_browser: bool, read_timeout: float, otlp: bool, no_token: bool, as_json: bool, uri: str
+) -> None:
     """Serve the web page until Ctrl-C. The address that is printed holds a token, which a browser needs once.
 
     With --json the address is printed as {"url": …}.
@@ -46,6 +49,7 @@ def ui(host: str, port: int, open_browser: bool, read_timeout: float, no_token: 
         with contextlib.suppress(KeyboardInterrupt):
             token = None if no_token else run.NEW_TOKEN
             options: dict[str, Any] = {"token": token, "announce": announce, "read_timeout": read_timeout}
+            options["takes_otlp"] = otlp
             run.serve_ui(uri, host, port, open_browser, **options)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error

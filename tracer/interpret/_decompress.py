@@ -33,30 +33,35 @@ class Decompressed(NamedTuple):
             says so, are unchanged.
         note: What went wrong.
         damage: What the decoder said of a read that it could not decode. The SDK's decoder says the same, and raises.
+        cut: What the SDK's decoder says, and raises, after the last read, since the end is missing.
     """
 
     reads: Sequence[tuple[int, bytes]]
     note: str | None = None
     damage: str | None = None
+    cut: str | None = None
 
 
 def decompress(chunks: Sequence[tuple[int, bytes]], encoding: str | None) -> Decompressed:
-    """Undo the encodings that the HTTP header names."""
+    """Undo the encodings that the HTTP header names, as httpx does.
+
+    It skips an encoding that it has no decoder for, so the caller gets those bytes as they came.
+    """
     codings = [
         coding for part in (encoding or "").lower().split(",") if (coding := part.strip()) not in ("", "identity")
     ]
     if not codings:
         return Decompressed(chunks)
-    steps: list[Step] = []
-    for coding in reversed(codings):
-        step = _STEPS.get(coding, _unknown)()
-        if step is None:
-            return Decompressed([], f"content-encoding {coding}: no decoder is installed")
-        steps.append(step)
-    return _run(chunks, steps, codings)
+    found = [(coding, _STEPS.get(coding, _unknown)()) for coding in reversed(codings)]
+    done = _run(chunks, [step for _, step in found if step is not None], codings)
+    if (skipped := [coding for coding, step in found if step is None]) and done.note is None:
+        done = done._replace(note=f"content-encoding {', '.join(skipped)}: no decoder is installed")
+    return done
 
 
 def _run(chunks: Sequence[tuple[int, bytes]], steps: list[Step], codings: list[str]) -> Decompressed:
+    if not steps:
+        return Decompressed(chunks)
     decoded: list[tuple[int, bytes]] = []
     room = MAX_DECODED_BYTES
     for time_ns, data in chunks:
@@ -73,7 +78,8 @@ def _run(chunks: Sequence[tuple[int, bytes]], steps: list[Step], codings: list[s
         room -= len(data)
         if is_over:
             return Decompressed(decoded, f"decompressed to more than {MAX_DECODED_BYTES} bytes: the rest is left out")
-    return Decompressed(decoded)
+    cuts = [cut for step in steps if isinstance(step, _Frames) and (cut := step.what_is_missing())]
+    return Decompressed(decoded, None, None, cuts[0] if cuts else None)
 
 
 def _inflate(window: int) -> Step:
@@ -130,11 +136,53 @@ def _brotli() -> Step | None:
 def _zstd() -> Step | None:
     module = _first_installed("compression.zstd", "backports.zstd")
     if module is not None:
-        step: Step = module.ZstdDecompressor().decompress
-        return step
+        return _Frames(module.ZstdDecompressor)
     if (module := _first_installed("zstandard")) is not None:  # what httpx used before httpx2
-        return _by_pieces(module.ZstdDecompressor().decompressobj().decompress)
+        return _Frames(lambda: _Unlimited(module.ZstdDecompressor().decompressobj()))
     return None
+
+
+class _Frames:
+    """Decodes zstd, one frame after another: some servers make one of each write."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._decoder: Any = None
+
+    def __call__(self, data: bytes, limit: int) -> bytes:
+        made, size = [], 0
+        while data and size < limit:
+            if self._decoder is None or self._decoder.eof:
+                self._decoder = self._make()
+            made.append(self._decoder.decompress(data, limit - size))
+            size += len(made[-1])
+            data = self._decoder.unused_data if self._decoder.eof else b""
+        return b"".join(made)
+
+    def what_is_missing(self) -> str | None:
+        """Return what httpx's decoder says after the last read, if the last frame has no end."""
+        return None if self._decoder is None or self._decoder.eof else "Zstandard data is incomplete"
+
+
+class _Unlimited:
+    """Has of a decoder of `zstandard` what one with a limit has."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self.unused_data = b""
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._decoder.eof)
+
+    def decompress(self, data: bytes, limit: int) -> bytes:
+        made, size, start = [], 0, 0
+        while start < len(data) and size < limit and not self.eof:
+            made.append(self._decoder.decompress(data[start : start + _PIECE]))
+            size += len(made[-1])
+            start += _PIECE
+        self.unused_data = self._decoder.unused_data + data[start:] if self.eof else b""
+        return b"".join(made)
 
 
 def _by_pieces(decode: Callable[[bytes], bytes]) -> Step:
@@ -168,7 +216,6 @@ def _unknown() -> None:
 
 _STEPS: dict[str, Callable[[], Step | None]] = {
     "gzip": _gzip,
-    "x-gzip": _gzip,
     "deflate": _deflate,
     "br": _brotli,
     "zstd": _zstd,

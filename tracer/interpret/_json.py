@@ -8,7 +8,18 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["CIRCULAR", "TOO_DEEP", "Body", "as_dict", "as_dicts", "as_text", "decode_json", "encode_value", "read_body"]
+__all__ = [
+    "CIRCULAR",
+    "TOO_DEEP",
+    "Body",
+    "as_dict",
+    "as_dicts",
+    "as_index",
+    "as_text",
+    "decode_json",
+    "encode_value",
+    "read_body",
+]
 
 MAX_DEPTH = 200
 MAX_STORED_DEPTH = 900  # SQLite's JSON functions refuse more than 1,000 levels (JSON_MAX_DEPTH)
@@ -212,3 +223,20 @@ def as_dicts(value: Json) -> list[dict[str, Any]]:
 def as_text(value: Json) -> str | None:
     """Return `value` if it is a string that is not empty."""
     return value if type(value) is str and value else None
+
+
+def as_index(value: Json) -> int | None:
+    """Return `value` if it is an index; some servers send it as a text or as a float."""
+    if type(value) is int:
+        return value
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return int(value) if type(value) is str and value.isdecimal() and len(value) <= _INDEX_DIGITS else None
+
+
+_INDEX_DIGITS = 9
+
+
+def is_silent(value: Json) -> bool:
+    """Tell whether a field says nothing. Zero and false say something."""
+    return value is None or value == "" or value == [] or value == {}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["ChildView", "Finish", "RequestView", "ResponseView"]
+__all__ = ["ChildView", "Damage", "Finish", "RequestView", "ResponseView"]
 
 Finish = Literal["completed", "incomplete", "failed", "cancelled", "abandoned"]
 
@@ -51,6 +51,20 @@ class ChildView(msgspec.Struct, kw_only=True, gc=False):
     finish: Finish = "completed"
 
 
+class Damage(msgspec.Struct, frozen=True, gc=False):
+    """What of a stream's bytes could not be read, so that the SDK raised an exception above our tap on the bytes.
+
+    Attributes:
+        error_type: The exception: ``DecodingError`` (httpx's, for compressed data), ``UnicodeDecodeError``.
+        message: What it says.
+        at_end: It is raised after the last read; otherwise at a read in between.
+    """
+
+    error_type: str
+    message: str
+    at_end: bool = False
+
+
 class ResponseView(msgspec.Struct, kw_only=True, gc=False):
     """What a response says, read from its body or its stream.
 
@@ -65,9 +79,10 @@ class ResponseView(msgspec.Struct, kw_only=True, gc=False):
             without its end mark): then the code that saw the connection decides.
         error: What failed, in words, when `finish` is ``failed``; for ``incomplete`` the reason.
         error_type: The API's error code or type.
-        is_quiet: The failure stands only in a choice (its finish reason, its ``error``), so the SDK raises nothing.
+        is_quiet: The failure stands only in the answer (a choice's finish reason or ``error``, no choices, no JSON), so
+            the SDK raises nothing.
         lacks_end: The stream has no end mark, though its API or its own chunks promise one (``finish_reason: null``).
-        damage: What the decoder said of a compressed read that could not be decoded; None if ``[DONE]`` came before it.
+        damage: Bytes of a stream that could not be read; None if ``[DONE]`` came before them.
         first_chunk_ns: When the first chunk came; None for a plain response.
         first_token_ns: When the first chunk with content came.
     """
@@ -83,7 +98,7 @@ class ResponseView(msgspec.Struct, kw_only=True, gc=False):
     error_type: str | None = None
     is_quiet: bool = False
     lacks_end: bool = False
-    damage: str | None = None
+    damage: Damage | None = None
     first_chunk_ns: int | None = None
     first_token_ns: int | None = None
     children: list[ChildView] = msgspec.field(default_factory=list)

@@ -15,7 +15,7 @@ from tracer.interpret.deltas import merge_deltas
 from tracer.interpret.jobs import read_job
 from tracer.interpret.previews import content_text, join_texts, media_label, one_line
 from tracer.interpret.sse import Event
-from tracer.interpret.tools import chat_tool_calls, describe_calls
+from tracer.interpret.tools import call_ids, chat_tool_calls, describe_calls
 
 __all__ = ["read_request", "read_response", "read_stream"]
 
@@ -41,12 +41,14 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
     read_format(body.get("response_format"), view)
     messages = as_dicts(as_dict(body.get("thread")).get("messages")) + as_dicts(body.get("additional_messages"))
     texts = [_message_text(message) for message in messages]
-    results = [content_text(result.get("output")) for result in as_dicts(body.get("tool_outputs"))]
+    outputs = as_dicts(body.get("tool_outputs"))
+    results = [content_text(result.get("output")) for result in outputs]
     instructions = [as_text(body.get(key)) for key in ("instructions", "additional_instructions")]
     last = next((text for text in reversed([*texts, *results]) if text), None)
     shown = media_label(messages[-1].get("content")) if messages else None
     view.preview = one_line(last or shown or next(filter(None, instructions), None))
-    view.text = join_texts([*instructions, *texts, *results], newest_last=True)
+    ids = [as_text(result.get("tool_call_id")) for result in outputs]
+    view.text = join_texts([*instructions, *texts, *ids, *results], newest_last=True)
 
 
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
@@ -62,7 +64,7 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     texts = [text for message in as_dicts(body.get("messages")) if (text := _message_text(message))]
     asked, status = describe_calls(calls), as_text(body.get("status"))
     view.preview = one_line("\n".join(texts) or asked or status)
-    view.text = join_texts([*texts, asked])
+    view.text = join_texts([*texts, asked, *call_ids(calls)])
     view.children = [child for step in as_dicts(body.get("steps")) for child in _children(step)]
     _read_status(status, body, view)
 

@@ -13,7 +13,7 @@ from tracer.interpret.citations import read_citations
 from tracer.interpret.deltas import merge_deltas
 from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line
 from tracer.interpret.sse import Event
-from tracer.interpret.tools import chat_tool_calls, describe_calls
+from tracer.interpret.tools import call_ids, chat_tool_calls, describe_calls
 
 __all__ = ["read_request", "read_response", "read_stream"]
 
@@ -34,7 +34,7 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 
 
 def _last_user_text(said: list[tuple[dict[str, Any], str]]) -> str:
-    """Return the words of the last user message that has any; otherwise the last words; otherwise the user's media."""
+    """Return the words of the last user message that has any; otherwise the user's media; otherwise the last words."""
     spoken = shown = ""
     for message, text in said[::-1]:
         is_user = message.get("role") == "user"
@@ -44,28 +44,31 @@ def _last_user_text(said: list[tuple[dict[str, Any], str]]) -> str:
             spoken = spoken or text
         elif is_user:
             shown = shown or media_label(message.get("content"))
-    return spoken or shown
+    return shown or spoken
 
 
 def _with_calls(message: dict[str, Any], text: str) -> str:
-    return "\n".join(filter(None, (text, describe_calls(chat_tool_calls(message)))))
+    calls = chat_tool_calls(message)
+    return join_texts([text, describe_calls(calls), *call_ids(calls), as_text(message.get("tool_call_id"))])
 
 
 def _has_calls(message: dict[str, Any]) -> bool:
-    return "tool_calls" in message or "function_call" in message
+    return "tool_calls" in message or "tool_call_id" in message or "function_call" in message
 
 
 def read_response(body: dict[str, Any], view: ResponseView) -> None:
     """Fill in everything that a plain (or rebuilt) response says."""
     read_head(body, view)
     choices = as_dicts(body.get("choices"))
-    spoken, asked, refusals, thoughts, calls, citing = [], "", [], [], [], []
+    spoken, asked, refusals, thoughts, calls, citing, shown = [], "", [], [], [], [], ""
     for choice in choices:
         message = choice.get("message")
         if type(message) is not dict:
             continue
         if text := _spoken(message):
             spoken.append(text)
+        else:
+            shown = shown or media_label(message.get("content")) or media_label(message.get("images"))
         if (refusal := message.get("refusal")) and type(refusal) is str:
             refusals.append(refusal)
         if ("reasoning_content" in message or "reasoning" in message) and (thought := _thoughts(message)):
@@ -81,8 +84,7 @@ def read_response(body: dict[str, Any], view: ResponseView) -> None:
     if thoughts:
         view.attributes[sc.REASONING] = "\n\n".join(thoughts)[:TEXT_CHARS]
     texts = [text for text in (*spoken, asked, *refusals, *thoughts) if text]
-    if texts:
-        view.preview, view.text = one_line(texts[0]), join_texts(texts)
+    view.preview, view.text = one_line(next(iter(texts), shown)), join_texts([*texts, *call_ids(calls)])
     read_choice_ends(choices, view)
 
 

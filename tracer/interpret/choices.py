@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tracer import _semconv as sc
-from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
+from tracer.interpret._json import as_dict, as_dicts, as_index, as_text, decode_json, is_silent
 from tracer.interpret._views import Finish, ResponseView
 from tracer.interpret.finish_reasons import read_reason
 from tracer.interpret.sse import DONE, Event
@@ -26,6 +26,7 @@ _HEAD_ATTRIBUTES = (
 _NOT_IN_BODY = frozenset({"choices", "obfuscation"})
 _NOT_IN_FRAME = frozenset({"delta", "index", "message", "text", "usage"})
 _BLANK_IN_ANNOTATIONS = frozenset({"choices", "created", "id", "model", "object"})
+_NO_CHOICES = "the server sent no choices"
 _GRAVEST: tuple[Finish, ...] = ("failed", "cancelled", "incomplete", "completed")
 
 
@@ -74,7 +75,7 @@ def describe_refusal(body: dict[str, Any], answer: tuple[str, ...]) -> tuple[str
     told = as_dict(body.get("base_resp"))
     code = told.get("status_code") or None
     if code is None and any(key in body for key in answer):
-        return None
+        return (_NO_CHOICES, None) if "choices" in answer and not as_dicts(body.get("choices")) else None
     code = code or body.get("code") or body.get("status")
     texts = (told.get("status_msg"), *map(body.get, ("message", "msg", "detail", "error_msg")))
     message = next(filter(None, map(as_text, texts)), None)
@@ -85,7 +86,8 @@ def read_choice_ends(choices: list[dict[str, Any]], view: ResponseView) -> None:
     """Record the choices' finish reasons, and how the call ended unless an error has said that already.
 
     A failure of one choice is the call's; one that was cut off makes the call incomplete. Some servers put an error
-    next to the choice's finish reason instead of into the body (OpenRouter, when an upstream fails mid-answer).
+    next to the choice's finish reason instead of into the body (OpenRouter, when an upstream fails mid-answer), or into
+    the message.
     """
     known = [reason for choice in choices if (reason := as_text(choice.get("finish_reason")))]
     if known:
@@ -101,7 +103,7 @@ def read_choice_ends(choices: list[dict[str, Any]], view: ResponseView) -> None:
 def _end_of_choice(choice: dict[str, Any]) -> tuple[Finish, str | None, str | None]:
     reason = as_text(choice.get("finish_reason"))
     finish, why = ("completed", None) if reason is None else read_reason(reason)
-    if error := choice.get("error"):
+    if error := choice.get("error") or as_dict(choice.get("message")).get("error"):
         message, error_type = describe_error(error)
         return "failed", message, error_type or reason
     return finish, why, reason if finish == "failed" else None
@@ -141,8 +143,7 @@ class ChoiceStream:
             chunk = {key: value for key, value in chunk.items() if key not in _BLANK_IN_ANNOTATIONS}
         self._chunks.append(chunk)
         for choice in as_dicts(chunk.get("choices")):
-            index = choice.get("index")
-            self._choices.setdefault(index if type(index) is int else 0, []).append(choice)
+            self._choices.setdefault(as_index(choice.get("index")) or 0, []).append(choice)
             self._promises_end = self._promises_end or "finish_reason" in choice
             if self.first_token_ns is None and _has_content(choice):
                 self.first_token_ns = time_ns
@@ -189,6 +190,8 @@ class ChoiceStream:
         if view.finish not in ("failed", "cancelled") and not self.ended:
             view.finish = view.error = None
             view.lacks_end = self._promises_end or not self._chunks
+        elif self.ended and not self._choices and view.finish is None:
+            view.finish, view.error, view.is_quiet = "failed", _NO_CHOICES, True
         elif self.ended:
             view.finish = view.finish or "completed"
         if self.unreadable:
@@ -213,15 +216,16 @@ def _has_content(choice: dict[str, Any]) -> bool:
 
 
 def _last_values(objects: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return each field's last value that is not empty; None for a field that is always empty.
+    """Return each field's last value that is not empty; None for a text that is always empty.
 
     This makes one C call for each object, and checks only the fields again whose last value is empty.
     """
     last: dict[str, Any] = {}
     for fields in objects:
         last.update(fields)
-    for key in [key for key, value in last.items() if value is None or value == ""]:
-        last[key] = next((value for fields in reversed(objects) if (value := fields.get(key)) not in (None, "")), None)
+    for key in [key for key, value in last.items() if is_silent(value)]:
+        told = (value for fields in reversed(objects) if not is_silent(value := fields.get(key)))
+        last[key] = next(told, last[key] if last[key] != "" else None)
     return last
 
 
@@ -232,4 +236,10 @@ def _rebuild_frame(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _finish_reason(pieces: list[dict[str, Any]]) -> Any:
-    return next((reason for piece in reversed(pieces) if (reason := piece.get("finish_reason"))), None)
+    """Return how a choice ended: by its last finish reason, unless one before it says that it broke off."""
+    reasons = [reason for piece in reversed(pieces) if (reason := piece.get("finish_reason"))]
+    return min(reasons, key=_gravity) if reasons else None
+
+
+def _gravity(reason: Any) -> int:
+    return _GRAVEST.index(read_reason(reason)[0] if type(reason) is str else "completed")

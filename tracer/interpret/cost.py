@@ -111,14 +111,16 @@ def _as_priced(usage: Mapping[str, int]) -> Mapping[str, int]:
     """Return a usage whose input includes the cached part, and whose output includes all that was produced.
 
     Anthropic counts the cached input beside the rest, and gateways pass that on, with or without the cached part in the
-    total (Portkey-AI/gateway#1754); so does Azure for Grok. What then stands only in the total is priced as output:
+    total (Portkey-AI/gateway#1754); so does Azure for Grok. It must be beside the input if it is more than that, unless
+    the same tokens are counted as read and as written. What then stands only in the total is priced as output:
     these are the thoughts of Gemini's compatible endpoint (mozilla-ai/any-llm#1290: 20 in, 198 out, 623 in all).
     """
     read, written = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
     untold = max(0, usage.get("total_tokens", 0) - read - written)
     cache = usage.get("cache_read_input_tokens", 0), usage.get("cache_creation_input_tokens", 0)
     cached = sum(cache)
-    if cached and (untold == cached or max(cache) > read):
+    is_doubled = cache[0] == cache[1] <= read
+    if cached and (untold == cached or (cached > read and not is_doubled)):
         read, untold = read + cached, max(0, untold - cached)
     elif not untold:
         return usage

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Any
 
+from tracer.interpret._json import as_index
 from tracer.interpret.tool_deltas import call_keys
 
 __all__ = ["merge_deltas"]
 
 # Names and labels. Compatible servers repeat them in each chunk; concatenating would give "assistantassistant".
-_LABELS = frozenset({"channel", "format", "id", "object", "role", "type"})
+_LABELS = frozenset({"channel", "format", "id", "index", "object", "role", "type"})
 _PARTS = frozenset({"content", "thinking"})  # fields that hold a text or a list of typed parts
 _JOINED_PARTS = frozenset({"text", "thinking"})
 
@@ -38,6 +39,8 @@ def merge_deltas(deltas: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _merge(key: str, values: list[Any]) -> Any:
     if not values:
         return None
+    if key == "error":  # one that is repeated, not one in pieces
+        return next((value for value in reversed(values) if value), None)
     kinds = set(map(type, values))
     if key in _PARTS and list in kinds:
         return _merge_parts(key, values)
@@ -60,24 +63,20 @@ def _merge_objects(_key: str, values: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _merge_lists(key: str, values: list[list[Any]]) -> list[Any]:
+    values = [[entry for entry in value if entry is not None] for value in values]
     entries = [entry for value in values for entry in value]
     if not all(type(entry) is dict for entry in entries):
         return entries
     if key == "tool_calls":
         keys = call_keys(values)
     elif any("index" in entry for entry in entries):
-        keys = [(_index(entry), 0) for entry in entries]
+        keys = [(as_index(entry.get("index")) or 0, 0) for entry in entries]
     else:
         return entries
     groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for group, entry in zip(keys, entries, strict=True):
         groups.setdefault(group, []).append(entry)
     return [merge_deltas(groups[group]) for group in sorted(groups)]
-
-
-def _index(entry: dict[str, Any]) -> int:
-    index = entry.get("index")
-    return index if type(index) is int else 0
 
 
 def _merge_parts(key: str, values: list[Any]) -> Any:

@@ -28,9 +28,9 @@ from tracer.interpret import (
 )
 from tracer.interpret._decompress import decompress
 from tracer.interpret._json import Body, encode_value, read_body
-from tracer.interpret._views import RequestView, ResponseView
+from tracer.interpret._views import Damage, RequestView, ResponseView
 from tracer.interpret.choices import describe_refusal
-from tracer.interpret.sse import DONE, Chunks, Event, split_events
+from tracer.interpret.sse import DONE, Chunks, Event, split_events, unreadable_end
 
 __all__ = ["OPERATIONS", "Operation", "child_span_id", "interpret_request", "interpret_response", "interpret_stream"]
 
@@ -146,12 +146,15 @@ def interpret_response(
         _annotate(view, read.note, truncated, "outputs")
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
-    if reader.answer and not truncated and view.finish != "failed":
-        _refuse_no_answer(reader.answer, value if read.readable else None, content_type, view)
+    is_json = bool(reader.answer) or (not read.readable and "json" in (content_type or ""))
+    if is_json and not truncated and view.finish != "failed":
+        _refuse_no_answer(reader.answer, value, content_type, view, readable=read.readable)
     return view
 
 
-def _refuse_no_answer(answer: tuple[str, ...], value: Any, content_type: str | None, view: ResponseView) -> None:
+def _refuse_no_answer(
+    answer: tuple[str, ...], value: Any, content_type: str | None, view: ResponseView, *, readable: bool
+) -> None:
     """Mark a body as failed that is no answer, whatever the HTTP status says: the SDK returns it all the same.
 
     Args:
@@ -159,14 +162,18 @@ def _refuse_no_answer(answer: tuple[str, ...], value: Any, content_type: str | N
         value: The body, if it is JSON.
         content_type: The HTTP header.
         view: Is marked.
+        readable: The body is JSON.
     """
-    if type(value) is dict:
+    if readable and type(value) is dict:
         refusal = describe_refusal(value, answer)
-        if refusal is not None:
-            view.finish, (view.error, view.error_type) = "failed", refusal
+        if refusal is None:
+            return
+        view.finish, (view.error, view.error_type) = "failed", refusal
     else:
         kind = (content_type or "").partition(";")[0].strip() or "text"
-        view.finish, view.error = "failed", f"the server answered with {kind}, which is no answer of this API"
+        why = ", which is no answer of this API" if readable or "json" not in kind else " that can't be read"
+        view.finish, view.error = "failed", f"the server answered with {kind}{why}"
+    view.is_quiet = True
 
 
 def _read_response_body(decode: Callable[[bytes], dict[str, Any]], body: bytes) -> Body:
@@ -215,7 +222,7 @@ def interpret_stream(
 def _interpret_reads(
     operation: str, content_encoding: str | None, content_type: str | None, chunks: Chunks, view: ResponseView
 ) -> None:
-    reads, note, damage = decompress(chunks, content_encoding)
+    reads, note, damage, cut = decompress(chunks, content_encoding)
     if not _is_event_stream(reads, content_type):
         plain = interpret_response(operation, b"".join([data for _, data in reads]), content_type=content_type)
         for field in view.__struct_fields__:
@@ -226,8 +233,11 @@ def _interpret_reads(
         body = OPERATIONS.get(operation, _RAW).read_stream(events, view)
         view.outputs = None if body is None else encode_value(body)
         if any(data.startswith(DONE) for _, _, data in events):
-            damage = None  # the SDK reads no further
-    view.damage = damage
+            damage = cut = None  # the SDK reads no further
+        elif damage is None and cut is None and (error := unreadable_end(reads)):
+            view.damage = Damage("UnicodeDecodeError", error, at_end=True)
+    if message := damage or cut:
+        view.damage = Damage("DecodingError", message, at_end=damage is None)
     _annotate(view, note, 0, "outputs")
 
 

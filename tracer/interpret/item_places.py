@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tracer.interpret._json import as_dict, as_text
+from tracer.interpret._json import as_dict, as_index, as_text
 
 __all__ = ["ItemPlaces", "Place"]
 
@@ -50,8 +50,7 @@ class ItemPlaces:
         given = as_dict(event.get("item"))
         kind = as_text(given.get("type")) or kind
         item_id = as_text(given.get("id")) or as_text(event.get("item_id"))
-        index = event.get("output_index")
-        index = index if type(index) is int and index >= 0 else None
+        index = _index(event)
         item = self._known(index, item_id, kind, phase) or self._match(index, item_id, kind, phase)
         if item is None:
             if kind is None and not phase and index is None:
@@ -68,7 +67,7 @@ class ItemPlaces:
 
     def peek(self, event: dict[str, Any], kind: str) -> Place | None:
         """Return the place of a known item of this kind that an event is about, without taking note of the event."""
-        named, index = self._by_id.get(as_text(event.get("item_id")) or "", self._items), event.get("output_index")
+        named, index = self._by_id.get(as_text(event.get("item_id")) or "", self._items), _index(event)
         same = [item for item in named if item.kind == kind and index in (None, item.place[0])]
         return same[-1].place if same else None
 
@@ -99,3 +98,8 @@ class ItemPlaces:
         item = _Item((index, turn), kind, item_id)
         self._items.append(item)
         return item
+
+
+def _index(event: dict[str, Any]) -> int | None:
+    index = as_index(event.get("output_index"))
+    return None if index is None or index < 0 else index

@@ -43,6 +43,9 @@ class ItemTimes:
         self._items: dict[Place, ItemTime] = {}
         self._places = ItemPlaces()
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     def clear(self) -> None:
         """Forget all items."""
         self._items.clear()

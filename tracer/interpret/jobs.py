@@ -10,9 +10,10 @@ from tracer.interpret._json import as_text, decode_json
 from tracer.interpret._views import ResponseView
 from tracer.interpret.sse import Event
 
-__all__ = ["read_background", "read_background_stream", "read_job"]
+__all__ = ["is_running", "read_background", "read_background_stream", "read_job"]
 
-_RUNNING = ("queued", "in_progress")  # only what was made in the background is returned like this
+# Only what was made in the background is returned like this.
+_RUNNING = frozenset({"cancelling", "in_progress", "pending", "processing", "queued", "running"})
 _FIRST_EVENTS = 5  # a stream says within these that the response was queued, and that it runs
 
 
@@ -25,10 +26,15 @@ def read_job(body: dict[str, Any], view: ResponseView) -> None:
         view.attributes[sc.JOB_SERVER_TIME] = completed - created
 
 
+def is_running(status: Any) -> bool:
+    """Tell whether a status says that the job has not ended."""
+    return type(status) is str and status.lower() in _RUNNING
+
+
 def read_background(body: dict[str, Any], view: ResponseView) -> None:
     """Fill in everything that a plain response says, and the job's status if it was made in the background."""
     responses.read_response(body, view)
-    if body.get("background") is True or body.get("status") in _RUNNING:
+    if body.get("background") is True or is_running(body.get("status")):
         read_job(body, view)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tracer.interpret._json import encode_value
+from tracer.interpret.base64_in_text import SHORTEST, find_base64
 
 __all__ = [
     "PREVIEW_CHARS",
@@ -17,12 +18,12 @@ __all__ = [
     "one_line",
     "plain_text",
     "without_media",
+    "words_of",
 ]
 
 PREVIEW_CHARS = 300  # more than a line of a list shows; each trace stores two previews
 TEXT_CHARS = 16_000
 
-_LONGEST_WORD = 512  # a shorter text is never taken for base64
 _LONGEST_FOUND = 8_192  # nobody looks for a single word above it, and the index would hold it twice once it is deleted
 
 # Fields that hold the words of a message's parts: text, input_text, output_text, summary_text, refusal, audio, file, …
@@ -31,102 +32,106 @@ _PART_FIELDS = frozenset(
     {*_PART_TEXTS, "annotations", "audio", "cache_control", "file", "image", "image_url", "input_audio", "logprobs"}
 )
 
-_ALPHABET = re.compile(r"[A-Za-z0-9+/_=-]+").fullmatch  # standard, or safe in URLs; pieces of audio end in =
-_MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])").match
-_SHORTEST_LINE = 60
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
+# What the APIs and their compatible servers call the parts of a message.
+_is_kind = re.compile(
+    r"(?:\w+_)?(?:text|image|audio|video|file|refusal|screenshot|document|thinking|reasoning)(?:_url|_file|_data)?"
+    r"|tool_(?:use|call|result)|output_transcript"
+).fullmatch
 
 
 def one_line(text: str | None) -> str | None:
-    """Return `text` on one line of at most `PREVIEW_CHARS` characters; None if there is none."""
+    """Return `text` on one line of at most `PREVIEW_CHARS` characters, without media; None if there is none."""
     if not text:
         return None
-    start = text[: PREVIEW_CHARS + 1]
-    if not start.isprintable() or "  " in start or text.find(";base64,", 0, 4 * PREVIEW_CHARS) >= 0:
-        # White space is collapsed, so a few times the length is enough to look at; a whole megabyte would be too slow.
-        start = text[: 4 * PREVIEW_CHARS]
-        line = " ".join(without_media(start).split())
+    # White space is collapsed, so a few times the length is enough to look at; a whole megabyte would be too slow.
+    shown = without_media(text, 4 * PREVIEW_CHARS)
+    start = shown[: PREVIEW_CHARS + 1]
+    if not start.isprintable() or "  " in start:
+        start = shown[: 4 * PREVIEW_CHARS]
+        line = " ".join(start.split())
     else:  # one line already, as most are
         line = start.strip()
-    if len(line) > PREVIEW_CHARS or (len(text) > len(start) and line):
+    if len(line) > PREVIEW_CHARS or (len(shown) > len(start) and line):
         line = line[: PREVIEW_CHARS - 1] + "…"
     return line or None
 
 
 def content_text(content: Any) -> str:
-    """Return the words of a message's content: a text, or a list of parts of which the media are left out.
+    """Return the words of a message's content: a text, or a list of parts. The media in it are left out.
 
-    Some servers send structured output as the JSON object itself, not as its text; then the words are that text.
+    Some servers send structured output as the JSON object itself, not as its text, or a number; then the words are
+    that text.
     """
     if type(content) is str:
-        # A short text that is no data URL is not media. Most texts are like this, so this is checked first.
-        return "" if (len(content) > _LONGEST_WORD or content[:5] == "data:") and _is_media(content) else content
-    if type(content) is dict:
-        if not _is_part(content):
-            return _object_text(content)
-        content = [content]
-    if type(content) is not list:
-        return ""
-    return "\n".join(text for part in content if (text := _part_text(part)))
+        return words_of(content)
+    if type(content) is dict and not _is_part(content):
+        return _json_text(content)
+    return "\n".join(text for part in _parts(content) if (text := _part_text(part)))
 
 
 def media_label(content: Any) -> str:
-    """Return a label for content without words: ``[image_url]``, ``[input_image] [input_file]``, …."""
-    parts = content if type(content) is list else []
-    return " ".join(f"[{kind}]" for part in parts if type(part) is dict and type(kind := part.get("type")) is str)
+    """Return a label for content without words: ``[image_url]``, ``[input_image] [input_file]``, ``[media]``, …."""
+    if type(content) is str:
+        return "[media]" if content and not words_of(content) else ""
+    return " ".join(label for part in _parts(content) if (label := _part_label(part)))
+
+
+def _part_label(part: Any) -> str:
+    if type(part) is not dict:
+        return media_label(part) if type(part) is str else ""
+    if type(part.get("text")) is str and (label := media_label(part["text"])):
+        return label
+    return f"[{kind}]" if type(kind := part.get("type")) is str else ""
+
+
+def _parts(content: Any) -> list[Any]:
+    return content if type(content) is list else [] if content is None else [content]
 
 
 def _part_text(part: Any) -> str:
     if type(part) is str:
-        return part
+        return words_of(part)
     if type(part) is not dict:
-        return ""
+        return "" if part is None else _json_text(part)
     for key in _PART_TEXTS:
         if type(value := part.get(key)) is str and value:
-            return value
+            return words_of(value)
     if type(text := part.get("text")) is dict:
-        return _object_text(text)
-    return "" if _is_part(part) else _object_text(part)
+        return _json_text(text)
+    return "" if _is_part(part) else _json_text(part)
 
 
 def _is_part(content: dict[str, Any]) -> bool:
     """Tell whether an object is a part of a message, and not a JSON object that is the answer itself."""
-    return "type" in content or content.keys() <= _PART_FIELDS
+    if "type" in content:
+        return type(kind := content["type"]) is str and _is_kind(kind) is not None
+    return content.keys() <= _PART_FIELDS
 
 
-def _object_text(content: dict[str, Any]) -> str:
-    return without_media(encode_value(content).decode())
+def _json_text(value: Any) -> str:
+    return without_media(encode_value(value).decode())
 
 
-def _is_media(text: str) -> bool:
-    """Tell whether a text is encoded media: a data URL, or a long text that looks like base64 from its beginning.
+def words_of(text: str) -> str:
+    """Return a text without media; nothing if it is nothing else, such as a data URL."""
+    shown = without_media(text)
+    return "" if shown is not text and not shown.strip("… \t\r\n") else shown
 
-    A long text without a space may also be minified JSON, CSV, a list of URLs, hex or a genome. Base64 of anything but
-    silence has letters of both cases and digits, and no other punctuation; its lines, if it has any, are 64 or 76 long.
+
+def without_media(text: str, limit: int = TEXT_CHARS) -> str:
+    """Return a text, or JSON text, for people: with an ellipsis for the base64 that may stand in it.
+
+    Args:
+        text: Of any length.
+        limit: Where there are media, what lies beyond so many characters of the rest may be left out.
     """
-    if text.startswith("data:") and ";base64," in text[:100]:
-        return True
-    return len(text) > _LONGEST_WORD and _is_base64(text[:_LONGEST_WORD])
-
-
-def _is_base64(start: str) -> bool:
-    lines = start.split()
-    if len(lines) > 1 and (len(lines[0]) < _SHORTEST_LINE or len(set(map(len, lines[:-1]))) > 1):
-        return False
-    run = "".join(lines)
-    return _ALPHABET(run) is not None and _is_mixed(run)
-
-
-def _is_mixed(run: str) -> bool:
-    """Tell base64 from other long runs of its letters. Nothing but A is silence."""
-    return _MIXED(run) is not None or not run.strip("A=")
-
-
-def without_media(text: str) -> str:
-    """Return the beginning of a JSON text for people: without the base64 that may stand in it."""
-    if len(text) < _LONGEST_WORD:
+    if (len(text) < SHORTEST and ";base64," not in text) or not (media := find_base64(text, limit)):
         return text
-    return _BASE64.sub(lambda run: "…" if _is_mixed(run[0]) else run[0], text)
+    pieces, past, room = [], 0, limit
+    for start, end in media:
+        pieces.append(text[past:start])
+        room, past = room - (start - past), end
+    return "…".join([*pieces, text[past : past + max(0, room)]])
 
 
 def plain_text(value: Any) -> str:
@@ -136,9 +141,9 @@ def plain_text(value: Any) -> str:
     while pending and room > 0:
         node = pending.pop()
         if isinstance(node, str):
-            if node and not _is_media(node) and not (len(node) > _LONGEST_FOUND and node.isalnum()):
-                texts.append(node)
-                room -= len(node) + 1
+            if (text := words_of(node)) and not (len(text) > _LONGEST_FOUND and text.isascii() and text.isalnum()):
+                texts.append(text)
+                room -= len(text) + 1
         elif isinstance(node, dict):
             pending.extend(reversed(node.values()))
         elif isinstance(node, (list, tuple)):

@@ -24,7 +24,7 @@ from tracer.interpret.item_times import ItemTimes
 from tracer.interpret.previews import content_text, join_texts, one_line
 from tracer.interpret.response_stream import ResponseStream
 from tracer.interpret.sse import Event
-from tracer.interpret.tools import approval_requests, asked_calls, describe_calls
+from tracer.interpret.tools import approval_requests, asked_calls, call_ids, describe_calls
 
 __all__ = [
     "read_request",
@@ -106,7 +106,7 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
     spoken = [text for item in output if item.get("type") == "message" and (text := content_text(item.get("content")))]
     asked = describe_calls(calls)
     view.preview = one_line("\n".join(spoken) or asked)
-    view.text = join_texts([*spoken, asked])
+    view.text = join_texts([*spoken, asked, *call_ids(calls)])
     view.children = hosted_calls(body, times)
     _read_status(body, view)
 

@@ -6,23 +6,27 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from tracer.interpret._json import as_dict, as_dicts, as_text, decode_json
+from tracer.interpret._json import as_dict, as_dicts, as_index, as_text, decode_json, is_silent
 from tracer.interpret.item_places import ItemPlaces, Place
 from tracer.interpret.item_times import ItemTimes
+from tracer.interpret.joined_output import join_items, says_the_same
 from tracer.interpret.sse import DONE, Event
+from tracer.interpret.usage import merge_usages
 
 __all__ = ["ResponseStream"]
 
 _LIFECYCLE = frozenset({"response.created", "response.queued", "response.in_progress"})
-_TERMINAL = frozenset(
-    {
-        "response.completed",
-        "response.incomplete",
-        "response.failed",
-        "response.cancelled",
-        "response.done",  # Realtime
-    }
-)
+# Terminal events, and the status of their response.
+_TERMINAL = {
+    "response.completed": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+    "response.cancelled": "cancelled",
+    "response.done": "completed",  # Realtime: any status, and the response says which
+}
+_RUNNING = frozenset({None, "in_progress", "queued"})
+# Of these fields, null says something.
+_NULL_TELLS = frozenset({"completed_at", "error", "incomplete_details"})
 
 # Events ``response.{kind}.delta`` and ``.done``: the path of the text in the output item (a name in braces stands for
 # the event's field of that name), and the field of the ``.done`` event that holds the whole text.
@@ -76,7 +80,6 @@ _PARTS = {
 }
 # Events ``response.{kind of item}.{status}``.
 _STATUSES = frozenset({"searching", "interpreting", "generating", "completed", "failed", "incomplete"})
-_SPOKEN = frozenset({"response.output_text.delta", "response.refusal.delta"})
 _MAX_LIST = 10_000  # a larger index is an error of the server and must not fill the memory
 
 Path = tuple["str | int", ...]
@@ -101,7 +104,8 @@ class ResponseStream:
         self.unreadable = 0
         self._response: dict[str, Any] = {}
         self._pieces: list[Event] = []
-        self._has_spoken = False
+        self._done_items: list[dict[str, Any]] = []
+        self._subjects: set[str] = set()  # of what deltas came
         for event in events:
             if event[2].startswith(DONE):
                 self.ended = True
@@ -123,30 +127,34 @@ class ResponseStream:
         if kind.endswith(".delta"):
             self._note_delta(time_ns, kind)
         if kind in _TERMINAL or kind in _LIFECYCLE:
-            if kind == "response.created" and (self.ended or self._is_another(as_dict(body.get("response")))):
+            response = as_dict(body.get("response"))
+            if kind == "response.created" and (self.ended or self._is_another(response)):
                 self._begin_again()
-            self._response = as_dict(body.get("response")) or self._response
+            self._response = _updated(self._response, response, kind)
             self.ended = self.ended or kind in _TERMINAL
         elif kind == "error" or (body.get("error") and not kind.startswith("response.")):
             self.error, self.ended = body.get("error") or body, True
         else:
             if not kind.endswith(".delta"):
                 self.times.note(time_ns, kind, body)
+            if kind == "response.output_item.done":
+                self._done_items.append(as_dict(body.get("item")))
             self._pieces.append(event)
 
     def _is_another(self, response: dict[str, Any]) -> bool:
-        known = self._response.get("id")
-        return known is not None and response.get("id") not in (None, known)
+        known, given = as_text(self._response.get("id")), as_text(response.get("id"))
+        return known is not None and given not in (None, known)
 
     def _begin_again(self) -> None:
         """Forget a response: the server goes on with another, and the last one is the call's result."""
         self.ended, self._response = False, {}
         self._pieces.clear()
         self.times.clear()
-        self._has_spoken = False
+        self._done_items.clear()
+        self._subjects.clear()
 
     def _note_delta(self, time_ns: int, kind: str) -> None:
-        self._has_spoken = self._has_spoken or kind in _SPOKEN
+        self._subjects.add(kind)
         if self.first_token_ns is None:
             self.first_token_ns = time_ns
 
@@ -156,12 +164,25 @@ class ResponseStream:
             return {"error": self.error} if self.error is not None else None
         body = dict(self._response)
         output = as_dicts(body.get("output"))
-        if not output or (self._has_spoken and not any(map(_speaks, output))):
-            # It has not come yet, or the host leaves it, or what was said, out of the terminal event.
-            body["output"] = _joined(output, self._rebuild_output())
+        if not self._is_whole(output):
+            body["output"] = join_items(output, self._rebuild_output())
         if self.error is not None and not body.get("error"):
             body["error"] = self.error
         return body
+
+    def _is_whole(self, output: list[dict[str, Any]]) -> bool:
+        """Tell, without decoding deltas, whether these items are all that was streamed.
+
+        They are if they are the items that ``output_item.done`` brought, if no other has begun, and if there are no
+        deltas of other kinds. Where a host leaves something of this out, it only takes longer: the deltas are decoded.
+        """
+        done, kinds = self._done_items, {item.get("type") for item in output}
+        return (
+            len(output) == len(done) == len(self.times)
+            and all(map(says_the_same, output, done))
+            and all(_ITEM_TYPES.get(_subject(kind)) in (None, *kinds) for kind in self._subjects)
+            and bool(output)
+        )
 
     def _rebuild_output(self) -> list[dict[str, Any]]:
         items = _Items()
@@ -171,19 +192,26 @@ class ResponseStream:
         return items.finish()
 
 
-def _speaks(item: dict[str, Any]) -> bool:
-    """Tell whether an item is a message that says something."""
-    content = item.get("content")
-    if item.get("type") != "message" or type(content) is not list:
-        return item.get("type") == "message" and bool(content)
-    return any(as_text(part.get(key)) for part in as_dicts(content) for key in ("text", "refusal", "transcript"))
+def _updated(known: dict[str, Any], response: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return what is known of a response after an event of this kind, which may say less than those before it."""
+    kept = {
+        key: value
+        for key, value in known.items()
+        if key not in response or (is_silent(response[key]) and key not in _NULL_TELLS)
+    }
+    updated = {**response, **kept}
+    if "usage" in updated and (usage := merge_usages([known.get("usage"), response.get("usage")])):
+        updated["usage"] = usage
+    status, word = response.get("status"), _TERMINAL.get(kind)
+    if known.get("status") == "failed":  # a failure stays one, whatever comes after it
+        updated.update(status="failed", error=response.get("error") or known.get("error"))
+    elif word and (status in _RUNNING or (status == "completed" and word != "completed")):
+        updated["status"] = word
+    return updated
 
 
-def _joined(output: list[dict[str, Any]], rebuilt: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rebuilt items if they are all; otherwise what the terminal event has, and the messages besides."""
-    if len(rebuilt) >= len(output):
-        return rebuilt
-    return [*(item for item in output if item.get("type") != "message"), *filter(_speaks, rebuilt)]
+def _subject(kind: str) -> str:
+    return kind.removeprefix("response.").rpartition(".")[0]
 
 
 def _decode(data: bytes) -> dict[str, Any] | None:
@@ -204,7 +232,7 @@ class _Items:
 
     def add(self, kind: str, event: dict[str, Any]) -> None:
         """Work one event in. Events of a kind unknown here say nothing about the output."""
-        subject, _, phase = kind.removeprefix("response.").rpartition(".")
+        subject, phase = _subject(kind), kind.rpartition(".")[2]
         if subject == "output_item":
             if (place := self._places.find(event, None, phase)) is not None:
                 self._set_item(place, as_dict(event.get("item")))
@@ -293,7 +321,8 @@ def _begin_text(item: dict[str, Any], path: Path, part_type: str | None) -> str:
 
 
 def _int(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < _MAX_LIST else 0
+    index = as_index(value)
+    return index if index is not None and 0 <= index < _MAX_LIST else 0
 
 
 def _get(value: Any, path: Path) -> Any:

@@ -18,7 +18,7 @@ from tracer.interpret.item_times import ItemTimes
 from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line
 from tracer.interpret.response_stream import ResponseStream
 from tracer.interpret.sse import Event
-from tracer.interpret.tools import approval_requests, asked_calls, describe_calls, item_tool_call
+from tracer.interpret.tools import approval_requests, asked_calls, call_ids, describe_calls, item_tool_call
 
 __all__ = ["read_request", "read_response", "read_stream"]
 
@@ -41,13 +41,15 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 def _read_input(body: dict[str, Any], view: RequestView) -> None:
     given = body.get("input")
     if type(given) is str:
-        view.preview, view.text = one_line(given), join_texts([as_text(body.get("instructions")), given])
+        view.preview = one_line(content_text(given) or media_label(given))
+        view.text = join_texts([as_text(body.get("instructions")), content_text(given)])
         return
     items = as_dicts(given)
     instructions = as_text(body.get("instructions"))
     prompt_id = as_text(as_dict(body.get("prompt")).get("id"))
     view.preview = one_line(_last_user_text(items) or instructions or prompt_id or media_label(items))
-    view.text = join_texts([instructions, *map(_item_text, items)], newest_last=True)
+    texts = [text for item in items for text in (_item_text(item), as_text(item.get("call_id")))]
+    view.text = join_texts([instructions, *texts], newest_last=True)
 
 
 def _last_user_text(items: list[dict[str, Any]]) -> str | None:
@@ -59,7 +61,7 @@ def _last_user_text(items: list[dict[str, Any]]) -> str | None:
             return text
         else:
             shown = shown or media_label(item.get("content"))
-    return spoken or shown
+    return shown or spoken
 
 
 def _item_text(item: dict[str, Any]) -> str:
@@ -107,12 +109,13 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
     refusals = [refusal for part in parts if (refusal := as_text(part.get("refusal")))]
     asked = describe_calls(calls)
     wanted = f"to be approved: {describe_calls(approvals)}" if approvals else ""
-    view.preview = one_line("\n".join(spoken) or asked or wanted or "\n".join(refusals) or "\n".join(thoughts))
+    shown = " ".join(filter(None, map(media_label, said)))
+    view.preview = one_line("\n".join(spoken) or asked or wanted or "\n".join(refusals) or shown or "\n".join(thoughts))
     pictures = [item for item in output if item.get("type") == "image_generation_call" and item.get("result")]
     prompts = [prompt for picture in pictures if (prompt := as_text(picture.get("revised_prompt")))]
     if pictures and not (spoken or asked or wanted or refusals):  # an answer that is only a picture
         view.preview = picture_preview(len(pictures), prompts, pictures[0])
-    view.text = join_texts([*spoken, asked, wanted, *refusals, *thoughts, *prompts])
+    view.text = join_texts([*spoken, asked, wanted, *refusals, *thoughts, *prompts, *call_ids(calls)])
     view.children = hosted_calls(body, times)
     view.attributes.update(billed_searches(body))
     _read_status(body, view)
@@ -120,10 +123,8 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
 
 def _spoken(content: Any) -> list[str]:
     """Return the texts of a message; some servers send a text or a JSON object where the API has a list of parts."""
-    if type(content) is not list:
-        return [text] if (text := content_text(content)) else []
-    given = [part.get("text") for part in as_dicts(content)]
-    return [text for value in given if (text := as_text(value) or (content_text(value) if type(value) is dict else ""))]
+    given = [[part] for part in content if not as_dict(part).get("refusal")] if type(content) is list else [content]
+    return [text for one in given if (text := content_text(one))]
 
 
 def read_thoughts(output: list[dict[str, Any]]) -> list[str]:

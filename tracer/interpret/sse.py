@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tracer.interpret._decompress import decompress
 
-__all__ = ["DONE", "Chunks", "Event", "split_events", "stream_events"]
+__all__ = ["DONE", "Chunks", "Event", "split_events", "stream_events", "unreadable_end"]
 
 Chunks = Sequence[tuple[int, bytes]]
 """(time_ns, the bytes as read from the socket)."""
@@ -65,6 +65,30 @@ def split_events(reads: Chunks) -> list[Event]:
     if event := _parse(b"".join(pending)):
         events.append((time_ns, *event))
     return events
+
+
+def unreadable_end(reads: Chunks) -> str | None:
+    """Return what the decoder says of an event at the end of a stream that is no UTF-8; None if all is.
+
+    A body that ends within a character is an error for the SDK's reader, and it finds it after the last read.
+    """
+    parts: list[bytes] = []
+    for _, data in reversed(reads):
+        seam = data[-3:] + (parts[-1][:3] if parts else b"")
+        parts.append(data)
+        if _last_blank_line(data) >= 0 or _last_blank_line(seam) >= 0:
+            break
+    rest = b"".join(reversed(parts))
+    try:
+        for line in rest[max(0, _last_blank_line(rest)) :].splitlines():
+            line.decode()
+    except UnicodeDecodeError as error:
+        return str(error)
+    return None
+
+
+def _last_blank_line(data: bytes) -> int:
+    return max(data.rfind(line) for line in (b"\n\n", b"\r\n\r\n", b"\r\r"))
 
 
 def _closes(pieces: list[bytes]) -> bool:

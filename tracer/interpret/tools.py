@@ -10,6 +10,7 @@ from tracer.interpret.items import ITEM_ROLES, is_asked, pair_results
 __all__ = [
     "approval_requests",
     "asked_calls",
+    "call_ids",
     "chat_tool_calls",
     "describe_calls",
     "item_tool_call",
@@ -103,6 +104,11 @@ def _item_call(item: dict[str, Any]) -> ToolCall:
     name = as_text(item.get("name")) or str(item.get("type")).removesuffix("_call")
     arguments = next((item[field] for field in _ARGUMENTS if item.get(field) is not None), None)
     return {"id": item.get("call_id") or item.get("id"), "name": name, "arguments": _arguments(arguments)}
+
+
+def call_ids(calls: list[ToolCall]) -> list[str]:
+    """Return the ids of tool calls, by which both the call and its result are found."""
+    return [call_id for call in calls if (call_id := as_text(call["id"]))]
 
 
 def describe_calls(calls: list[ToolCall]) -> str:

@@ -51,6 +51,7 @@ _ATTRIBUTES = {
     "output_audio_tokens": sc.OUTPUT_AUDIO_TOKENS,
 }
 _ALWAYS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+_SUMMED = ("input_tokens", "prompt_tokens", "output_tokens", "completion_tokens")
 _MAX_COUNT = 2**53  # a larger number is not a count, and its sums would not fit into their columns
 
 
@@ -71,11 +72,35 @@ def says_something(usage: dict[str, Any]) -> bool:
 
 
 def merge_usages(usages: Iterable[Any]) -> dict[str, Any]:
-    """Return what the usage objects of a stream say together: of each field the last value that says something."""
+    """Return what the usage objects of a stream say together: of each field the last value that says something.
+
+    A total counts what it came with. If a later object changes a part and says no total, the total is computed.
+    """
+    told = [usage for usage in usages if type(usage) is dict and says_something(usage)]
+    if len(told) <= 1:
+        return told[0] if told else {}
     merged: dict[str, Any] = {}
-    for usage in usages:
-        if type(usage) is dict and says_something(usage):
-            merged.update({key: value for key, value in usage.items() if value or key not in merged})
+    is_stale = False
+    for usage in told:
+        if usage.get("total_tokens"):
+            is_stale = False
+        elif merged.get("total_tokens"):
+            is_stale = is_stale or any(usage.get(key) not in (None, 0, merged.get(key)) for key in _SUMMED)
+        merged = _merge(merged, usage)
+    if "total_tokens" in merged:
+        counts = token_usage({**merged, "total_tokens": 0} if is_stale else merged)
+        merged["total_tokens"] = counts["total_tokens"] if counts else merged["total_tokens"]
+    return merged
+
+
+def _merge(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    merged = {**before}
+    for key, value in now.items():
+        known = before.get(key)
+        if type(value) is type(known) is dict:
+            merged[key] = _merge(known, value)
+        elif value or key not in before:
+            merged[key] = value
     return merged
 
 
@@ -83,13 +108,15 @@ def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
     """Read a usage object into the keys of `ResponseView.usage`; None if it counts no tokens.
 
     The first three keys are always there: if the API leaves one out (an embedding's output, a total), it is computed
-    from the others.
+    from the others. A total that is smaller than its parts is none.
     """
     given: dict[str, int] = {}
     _collect(given, usage, _NAMES)
     if given.keys().isdisjoint(_ALWAYS):
         return None
     total, read, written = given.get("total_tokens"), given.get("input_tokens"), given.get("output_tokens")
+    if total and total < (read or 0) + (written or 0):
+        total = None
     if total and read is None and written is not None:
         read = max(0, total - written)
     elif total and written is None and read is not None:

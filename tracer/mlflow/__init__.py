@@ -9,12 +9,10 @@ Thin on purpose: each function calls one of `tracer`'s. Reading blocks, as in ML
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tracer
-from tracer.mlflow import entities, exceptions, openai, tracing
+from tracer.mlflow import config, entities, exceptions, openai, tracing
 from tracer.mlflow._fluent import (
     get_active_trace_id,
     get_current_active_span,
@@ -23,7 +21,8 @@ from tracer.mlflow._fluent import (
     trace,
     update_current_trace,
 )
-from tracer.mlflow._missing import missing
+from tracer.mlflow._refusing import refuse_given, refuse_members, refuse_missing_names
+from tracer.mlflow._running import complete_live_spans
 from tracer.mlflow._stored import (
     delete_assessment,
     delete_trace_tag,
@@ -36,11 +35,15 @@ from tracer.mlflow._stored import (
     search_traces,
     set_trace_tag,
 )
+from tracer.mlflow.config import get_tracking_uri, set_tracking_uri
 from tracer.mlflow.exceptions import MlflowException, raises_mlflow
+from tracer.mlflow.tracing import context
 
 __all__ = [
     "MlflowException",
     "autolog",
+    "config",
+    "context",
     "delete_assessment",
     "delete_trace_tag",
     "entities",
@@ -67,10 +70,7 @@ __all__ = [
     "update_current_trace",
 ]
 
-logger = logging.getLogger("tracer")
-
 get_last_active_trace_id = raises_mlflow(tracer.get_last_active_trace_id)
-get_tracking_uri = tracer.get_tracking_uri
 
 
 @raises_mlflow
@@ -104,8 +104,7 @@ def autolog(
         extra_tags: Not supported: `tracing.context` gives tags to traces.
         exclude_flavors: ``["openai"]`` leaves everything as it is.
     """
-    if extra_tags is not None:
-        raise exceptions.UnsupportedError("autolog(extra_tags=…) is not supported: use tracing.context(tags=…)")
+    refuse_given("autolog", extra_tags=extra_tags)
     if "openai" not in (exclude_flavors or ()):
         openai.autolog(disable=disable, silent=silent, log_traces=log_traces)
 
@@ -118,32 +117,16 @@ class Experiment(NamedTuple):
 
 
 @raises_mlflow
-def set_experiment(experiment_name: str | None = None, experiment_id: str | None = None) -> Experiment:
+def set_experiment(
+    experiment_name: str | None = None, experiment_id: str | None = None, trace_location: None = None
+) -> Experiment:
     """Put the traces that begin from now on into an experiment: `tracer.set_experiment`. Its name is its id."""
+    refuse_given("set_experiment", trace_location=trace_location)
     name = experiment_id if experiment_name is None else experiment_name
     tracer.set_experiment(name)  # type: ignore[arg-type]  # raises for None
     return Experiment(str(name), str(name))
 
 
-@raises_mlflow
-def set_tracking_uri(uri: str | Path) -> None:
-    """Say where traces go: `tracer.set_tracking_uri`.
-
-    There is no tracking server: for anything but ``sqlite:…`` and ``memory://`` (``http://…``, ``databricks``, a
-    directory) a warning is logged, and traces go on to where they went.
-    """
-    if not str(uri).startswith(("sqlite:", "memory:")):
-        logger.warning(
-            "tracer.mlflow.set_tracking_uri(%r): tracer has no tracking server; traces go to %s, and `tracer ui` shows "
-            "them",
-            str(uri),
-            tracer.get_tracking_uri(),
-        )
-        return
-    tracer.set_tracking_uri(str(uri))
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    missing(name)
+complete_live_spans()
+refuse_members(MlflowException)
+refuse_missing_names()

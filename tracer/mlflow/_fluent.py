@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
 import tracer
-from tracer.mlflow._missing import refuse_missing
+from tracer.mlflow._refusing import refuse_given
 from tracer.mlflow.entities.span import SpanLogLevel
 from tracer.mlflow.entities.trace_info import REQUEST_GIVEN, RESPONSE_GIVEN
 from tracer.mlflow.exceptions import raises_mlflow
@@ -49,7 +49,7 @@ def trace(
     description: str | None = None,
 ) -> Any:
     """Trace every call of a function: `tracer.trace`, with ``sample_rate`` as `sampling_ratio_override`."""
-    refuse_missing("trace", trace_destination=trace_destination, links=links)
+    refuse_given("trace", trace_destination=trace_destination, links=links)
     return tracer.trace(
         func,
         name=name,
@@ -72,7 +72,7 @@ def start_span(
     description: str | None = None,
 ) -> SpanScope:
     """Open a span for a ``with`` block: `tracer.start_span`."""
-    refuse_missing("start_span", trace_destination=trace_destination, run_id=run_id, links=links)
+    refuse_given("start_span", trace_destination=trace_destination, run_id=run_id, links=links)
     return tracer.start_span(
         name, span_type or tracer.SpanType.UNKNOWN, _with_labels(attributes, log_level, description)
     )
@@ -94,7 +94,7 @@ def start_span_no_context(
     description: str | None = None,
 ) -> LiveSpan:
     """Open a span that is current nowhere and that you end: `tracer.start_span_no_context`."""
-    refuse_missing("start_span_no_context", experiment_id=experiment_id, links=links)
+    refuse_given("start_span_no_context", experiment_id=experiment_id, links=links)
     return tracer.start_span_no_context(
         name,
         span_type or tracer.SpanType.UNKNOWN,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import tracer
 from tracer._runtime import runtime
 from tracer.capture.argument_checks import as_text
-from tracer.mlflow._missing import refuse_missing
+from tracer.mlflow._refusing import refuse_given
 from tracer.mlflow.entities.assessment import (
     EXPECTED,
     Assessment,
@@ -137,7 +137,7 @@ def search_traces(
     Raises:
         MissingDependencyError: pandas is not installed (extra ``pandas``), or a filter needs the extra ``search``.
     """
-    refuse_missing(
+    refuse_given(
         "search_traces",
         extract_fields=extract_fields,
         run_id=run_id,
@@ -159,23 +159,7 @@ def _frame_maker() -> Any:
         raise tracer.MissingDependencyError(
             'search_traces() as a DataFrame (return_type="list" does without)', package="pandas", extra="pandas"
         ) from error
-    return lambda rows: pandas.DataFrame(rows, columns=None if rows else _COLUMNS)
-
-
-_COLUMNS = [
-    "trace_id",
-    "trace",
-    "client_request_id",
-    "state",
-    "request_time",
-    "execution_duration",
-    "request",
-    "response",
-    "trace_metadata",
-    "tags",
-    "spans",
-    "assessments",
-]
+    return lambda rows: pandas.DataFrame(rows, columns=None if rows else Trace.pandas_dataframe_columns())
 
 
 def _find(
@@ -242,7 +226,7 @@ def log_feedback(
         metadata: Not supported.
         span_id: Of which span; None: of the trace.
     """
-    refuse_missing("log_feedback", error=error, metadata=metadata)
+    refuse_given("log_feedback", error=error, metadata=metadata)
     return _log(trace_id, name, value, source or AssessmentSource("CODE"), rationale, span_id)
 
 
@@ -257,7 +241,7 @@ def log_expectation(
     span_id: str | None = None,
 ) -> Assessment:
     """Store what would have been right: feedback named ``expected.<name>``. Blocks. Arguments: see `log_feedback`."""
-    refuse_missing("log_expectation", metadata=metadata)
+    refuse_given("log_expectation", metadata=metadata)
     return _log(trace_id, f"{EXPECTED}{name}", value, source or AssessmentSource("HUMAN"), None, span_id)
 
 
@@ -266,10 +250,8 @@ def log_assessment(trace_id: str, assessment: Assessment) -> Assessment:
     """Store a `Feedback` or an `Expectation`. Blocks."""
     if not isinstance(assessment, Assessment):
         raise MlflowException(f"assessment must be a Feedback or an Expectation, got {assessment!r}")
-    expected = isinstance(assessment, Expectation)
-    name = f"{EXPECTED}{assessment.name}" if expected else assessment.name
-    source = assessment.source or AssessmentSource("HUMAN" if expected else "CODE")
-    return _log(trace_id, name, assessment.value, source, assessment.rationale, assessment.span_id)
+    name = f"{EXPECTED}{assessment.name}" if isinstance(assessment, Expectation) else assessment.name
+    return _log(trace_id, name, assessment.value, assessment.source, assessment.rationale, assessment.span_id)
 
 
 def _log(
@@ -288,7 +270,7 @@ def get_assessment(trace_id: str, assessment_id: str) -> Assessment:
     for feedback in info.feedback:
         if feedback.id == assessment_id:
             return read_assessment(feedback)
-    raise MlflowException(f"trace {trace_id} has no assessment {assessment_id}")
+    raise MlflowException(f"trace {trace_id} has no assessment {assessment_id}") from LookupError(assessment_id)
 
 
 @raises_mlflow

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from tracer import openai as instrumentor
-from tracer.mlflow._missing import missing
 from tracer.mlflow.exceptions import raises_mlflow
 
 __all__ = ["autolog"]
@@ -40,9 +38,3 @@ def autolog(
         propagate=True,
         disable_openai_agent_tracer=disable_openai_agent_tracer,
     )
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    missing(name)

@@ -29,7 +29,7 @@ from tracer.spans.guard import guarded, report
 from tracer.spans.live_span import LiveSpan
 from tracer.spans.opening import CURRENT, open_span
 
-__all__ = ["Call", "Options", "current_call", "running_call"]
+__all__ = ["Call", "Options", "current_call", "facts_of", "running_call"]
 
 # Members of an enum are slow to look up on Python 3.11 (0.25 µs).
 _RETURNED, _RAISED, _CANCELLED = Ending.RETURNED, Ending.RAISED, Ending.CANCELLED
@@ -183,7 +183,7 @@ class Call:
         try:
             if not self._begun:
                 self._begin_unseen()
-            self._http = _facts_of(response)
+            self._http = facts_of(response)
             if not self.span.is_recording:
                 return
             try:
@@ -209,7 +209,7 @@ class Call:
             self._begin(_unsent(self.span, getattr(self.request_options, "json_data", None)))
         response, outputs = getattr(error, "response", None), None
         if self._http is None and response is not None:
-            self._http, outputs = _facts_of(response), error_body(error)
+            self._http, outputs = facts_of(response), error_body(error)
         self._finish(_CANCELLED if is_cancellation(error) else _RAISED, error, outputs=outputs)
 
     # --- the body of a stream -------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def _deployment_in(url: Any) -> str | None:
     return None if found is None else found[1]
 
 
-def _facts_of(response: Any) -> HttpFacts | None:
+def facts_of(response: Any) -> HttpFacts | None:
     """Return a response's head; None if it is not an httpx response (an exception's attribute can be anything)."""
     try:
         return kept_head(response.status_code, response.headers.raw)

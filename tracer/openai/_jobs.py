@@ -6,7 +6,8 @@ recorded as a span of its own. That span carries the answer and the usage, so th
 span started the job, how many polls there were, and how long the job took. The other polls leave nothing.
 
 Only this process knows which jobs it started, whatever the server echoes of the request. A job that was started
-elsewhere is recorded when its end is first seen here, without the facts about its start.
+elsewhere is recorded when its end is first seen here, without the facts about its start. A stream that is read to its
+end mark has the job's end itself. If it was cut off before, the job goes on, and a poll may see its end.
 """
 
 from __future__ import annotations
@@ -17,15 +18,23 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer.openai._calls import Call, Options, current_call
+from tracer.capture.records import Ending, HttpFacts, Payload
+from tracer.capture.response_heads import CONTENT_ENCODING
+from tracer.interpret._decompress import decompress
+from tracer.interpret.sse import Chunks
+from tracer.openai._calls import Call, Options, current_call, facts_of
+from tracer.openai._job_heads import JobHead, has_end_mark, head_of, head_of_stream
+from tracer.openai._stream import Reads, tap
 from tracer.spans.context import current_span, open_current
-from tracer.spans.guard import guarded
+from tracer.spans.guard import guarded, report
 from tracer.spans.live_span import LiveSpan
 
 __all__ = ["JobCall", "Poll", "jobs"]
 
 MAX_JOBS = 4_096  # remembered; the oldest are forgotten
-_RUNNING = frozenset({"queued", "in_progress", "cancelling", "pending", "processing", "running"})
+_HEAD_BYTES = 1024 * 1024  # of a body that names a job: it repeats the request's instructions and tools
+_CONTENT_ENCODING = CONTENT_ENCODING.encode()
+_SEAM_BYTES = 64  # an end mark may be split across two reads
 
 
 class Job:
@@ -104,24 +113,35 @@ def _put(known: OrderedDict[str, Any], key: str, value: Any) -> None:
 jobs = Jobs()
 
 
-class _Head(msgspec.Struct):
-    id: Any = None
-    status: Any = None
-    background: Any = None
+class _JobReads(Reads):
+    """Keeps the reads of a body that names a job, and looks for the event that ends the job."""
 
+    __slots__ = ("_room", "_seam", "has_end", "head")
 
-_decode_head = msgspec.json.Decoder(_Head).decode
+    def __init__(self, span: LiveSpan) -> None:
+        super().__init__(span)
+        self._room = _HEAD_BYTES
+        self._seam = b""
+        self.head: list[tuple[int, bytes]] = []
+        self.has_end = False
 
-
-def _head_of(response: Any) -> _Head:
-    try:
-        return _decode_head(response.content)
-    except Exception:  # not read yet (ResponseNotRead of httpx2 or httpx), or not JSON
-        return _Head()
+    def keep(self, data: bytes) -> None:
+        """Keep one read."""
+        super().keep(data)
+        try:
+            if self._room > 0:
+                self._room -= len(data)
+                self.head.append((self.last_ns, data))
+            if not self.has_end:
+                data = self._seam + data
+                self.has_end = has_end_mark(data)
+                self._seam = data[-_SEAM_BYTES:]
+        except Exception:
+            report("_JobReads.keep")
 
 
 class JobCall(Call):
-    """A call that starts a job: remembers it."""
+    """A call that starts a job: remembers it. Also one that takes up the stream of a job."""
 
     __slots__ = ()
 
@@ -129,9 +149,71 @@ class JobCall(Call):
     def response_came(self, response: Any) -> None:
         """See a successful response, and remember the job that it names."""
         super().response_came(response)
-        head = _head_of(response)  # empty for a stream, which brings the end of the job itself
-        if isinstance(head.id, str) and head.status in _RUNNING:
-            jobs.start(head.id, self.span, head.status)
+        if self.reads is None:
+            self._note(head_of(_content_of(response) or b""))
+
+    def _new_reads(self) -> Reads:
+        return _JobReads(self.span)
+
+    def _finish(
+        self,
+        ending: Ending,
+        error: BaseException | None = None,
+        end_ns: int | None = None,
+        outputs: Payload | None = None,
+    ) -> None:
+        super()._finish(ending, error, end_ns, outputs)
+        try:
+            reads = self.reads
+            if isinstance(reads, _JobReads) and reads.head:
+                plain, compressed = _decompressed(reads.head, self._http)
+                has_end = has_end_mark(b"".join([data for _, data in plain])) if compressed else reads.has_end
+                self._note(head_of_stream(plain), is_stream=True, has_end=has_end)
+        except Exception:
+            report("JobCall._finish")
+
+    def _note(self, head: JobHead, *, is_stream: bool = False, has_end: bool = False) -> None:
+        if not isinstance(head.id, str):
+            return
+        if has_end or head.has_ended:
+            jobs.end(head.id)
+        elif self._operation.kind != "poll":
+            jobs.start(head.id, self.span, None if is_stream else head.word)
+
+
+def _decompressed(reads: Chunks, http: HttpFacts | None) -> tuple[Chunks, bool]:
+    """Return reads without the encoding that the response's head names, and whether it names one."""
+    headers = [] if http is None else http.headers
+    encoding = b",".join([value for name, value in headers if name.lower() == _CONTENT_ENCODING]).decode("latin-1")
+    return decompress(reads, encoding).reads, bool(encoding)
+
+
+def _content_of(response: Any) -> bytes | None:
+    try:
+        content: bytes = response.content
+    except Exception:  # ResponseNotRead of httpx2 or httpx
+        return None
+    return content
+
+
+class _HeldReads(Reads):
+    """Holds a body that the caller reads, until its end tells whether the call is recorded."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, span: LiveSpan) -> None:
+        super().__init__(span)
+        self.held: list[tuple[int, bytes]] = []
+
+    def keep(self, data: bytes) -> None:
+        """Hold one read, unless there is no room."""
+        try:
+            self.last_ns = self._span.now_ns()
+            if self.room >= 0:
+                self.room -= len(data)
+                self.held.append((self.last_ns, data))
+        except Exception:
+            report("_HeldReads.keep")
 
 
 class Poll(Call):
@@ -174,23 +256,42 @@ class Poll(Call):
     @guarded
     def response_came(self, response: Any) -> None:
         """See the job's status; if the job has ended, record this call after all."""
-        head = _head_of(response)  # empty if the caller reads the body (``with_streaming_response``)
-        status = head.status if isinstance(head.status, str) else None
+        body = _content_of(response)
+        if body is None:  # the caller reads it (``with_streaming_response``)
+            self._http = facts_of(response)
+            self.reads = _HeldReads(self.span)
+            tap(response, self)
+        elif self._sees_end(head := head_of(body)):
+            self._is_wanted = True
+            self._begin_at_end(head)
+            super().response_came(response)
+
+    @guarded
+    def stream_ended(self, ending: Ending, error: BaseException | None = None) -> None:
+        """See the job's status in a body that the caller has read, as far as it was read."""
+        reads, self.reads = self.reads, None
+        if isinstance(reads, _HeldReads):
+            plain, _ = _decompressed(reads.held, self._http)
+            body = b"".join([data for _, data in plain])
+            head = head_of(body) if reads.room >= 0 else JobHead(completed_at=msgspec.Raw(b"0"))  # no job that runs
+            if self._sees_end(head):
+                self._begin_at_end(head)
+                self._body = body
+                self._finish(Ending.RETURNED, end_ns=reads.last_ns)
+
+    def _sees_end(self, head: JobHead) -> bool:
+        """Tell whether this poll is the first to see the job's end."""
         if self._job is not None:
             self._job.polls += 1
-            self._job.saw(status)
-        if status is None or status in _RUNNING:
-            return
+            self._job.saw(head.word)
         is_job = self._operation.key != "retrieved" or head.background or self._job is not None
-        if not is_job:  # a response that was made at once, and is merely read again
-            return
-        if jobs.end(self._job_id):
-            self._is_wanted = True
-            self._record(response, status)
+        # Otherwise it is a response that was made at once, and is merely read again.
+        return bool(is_job) and head.has_ended and jobs.end(self._job_id)
 
-    def _record(self, response: Any, status: str) -> None:
+    def _begin_at_end(self, head: JobHead) -> None:
         if self._job is not None:
-            known = (*self._operation.attributes, (sc.RESPONSE_STATUS, status), *self._job.facts())
+            known = (*self._operation.attributes, *self._job.facts())
+            if head.word is not None:
+                known = (*known, (sc.RESPONSE_STATUS, head.status))
             self._operation = msgspec.structs.replace(self._operation, attributes=known)
         self._begin(None, self._request.url)
-        super().response_came(response)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tracer.openai._calls import Call
 from tracer.openai._embeddings import EmbeddingsCall
@@ -13,7 +14,6 @@ from tracer.openai._operations import Kind, Operation
 __all__ = ["call_class"]
 
 _CLASSES: dict[Kind, type[Call]] = {
-    "background": Call,
     "call": Call,
     "job": JobCall,
     "media": MediaCall,
@@ -22,15 +22,25 @@ _CLASSES: dict[Kind, type[Call]] = {
 }
 
 
-def call_class(operation: Operation, body: object, *, streamed: bool) -> type[Call]:
+def call_class(operation: Operation, request_options: Any, *, streamed: bool) -> type[Call]:
     """Return the class that watches a call.
 
     Args:
         operation: What the request is.
-        body: The request's body as the resource method made it.
-        streamed: The caller asked for a stream. A poll that streams is treated like any other call.
+        request_options: What ``BaseClient.request`` was called with.
+        streamed: The caller asked for a stream.
     """
     kind = operation.kind
-    if kind == "background" and isinstance(body, Mapping) and body.get("background"):
-        return JobCall
-    return Call if kind == "poll" and streamed else _CLASSES[kind]
+    if kind == "background":
+        return JobCall if _runs_in_background(request_options) else Call
+    return JobCall if kind == "poll" and streamed else _CLASSES[kind]
+
+
+def _runs_in_background(request_options: Any) -> bool:
+    """Tell whether a request starts a job. What stands in ``extra_body`` replaces what the method was given."""
+    extra = request_options.extra_json
+    body = request_options.json_data
+    if extra and isinstance(extra, Mapping) and "background" in extra:
+        body = extra
+    # A dict is told from other mappings first, since that is quicker.
+    return bool((type(body) is dict or isinstance(body, Mapping)) and body.get("background"))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import re
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -104,6 +105,8 @@ def find_operation(method: str, url: str) -> Operation | None:
 
         >>> find_operation("get", "/responses/resp_1?beta=true").attributes
         (('gen_ai.response.id', 'resp_1'),)
+        >>> find_operation("get", "/responses/resp%2F1").attributes  # as the SDK writes ids that have a slash
+        (('gen_ai.response.id', 'resp/1'),)
     """
     method, path = method.lower(), "/" + url.partition("?")[0].strip("/")
     return _OPERATIONS.get((method, path)) or _find_pattern(method, path)
@@ -113,6 +116,6 @@ def _find_pattern(method: str, path: str) -> Operation | None:
     for wanted, pattern, operation in _PATTERNS:
         if wanted == method and (match := pattern.fullmatch(path)):
             ids = match.groupdict().items()
-            found = tuple((_PATH_ATTRIBUTES[name], value) for name, value in ids if name in _PATH_ATTRIBUTES)
+            found = tuple((_PATH_ATTRIBUTES[name], unquote(value)) for name, value in ids if name in _PATH_ATTRIBUTES)
             return msgspec.structs.replace(operation, attributes=found)
     return None

@@ -110,7 +110,7 @@ def _scope(client: Any, request_options: Any, kwargs: Mapping[str, Any], is_asyn
             return None if around is None else _Hidden()
         watch = Call
         if operation.kind != "call":  # most are plain calls and need no further look
-            watch = call_class(operation, request_options.json_data, streamed=bool(kwargs.get("stream")))
+            watch = call_class(operation, request_options, streamed=bool(kwargs.get("stream")))
         return watch(client, operation, request_options, options, is_async)
     except Exception:
         report("_scope")

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from tracer._config import Settings, updated
 from tracer._exceptions import StoreError
-from tracer.server import api, compare, feedback, live, overview, pages, sessions, storage
+from tracer.server import api, compare, feedback, live, otlp, overview, pages, sessions, storage
 from tracer.server._errors import HANDLERS
 from tracer.server._leaving import Leaving
 from tracer.server._security import LOOPBACK_HOSTS, Guard
@@ -38,6 +38,7 @@ def create_app(
     token: str | None = None,
     hosts: tuple[str, ...] = LOOPBACK_HOSTS,
     read_timeout: float = READ_TIMEOUT,
+    takes_otlp: bool = False,
 ) -> Starlette:
     """Return the page as an ASGI application.
 
@@ -45,8 +46,9 @@ def create_app(
 
         app = create_app("sqlite:///tracer.db")  # uvicorn.run(app, port=5151)
 
-    The store is opened when the application starts, in its event loop (asyncio), and is only read from. Everything that
-    the browser needs comes from this application: no request leaves the machine.
+    The store is opened when the application starts, in its event loop (asyncio). Without `takes_otlp`, nothing but
+    feedback is written to it. Everything that the browser needs comes from this application: no request leaves the
+    machine.
 
     Args:
         store_or_uri: A tracking URI, or a store that is open in the event loop that will serve. The caller closes such
@@ -54,14 +56,18 @@ def create_app(
         token: The token that a browser or program must send, see `tracer.server._security.Guard`; None requires none.
         hosts: The host names that requests may use, without port: a guard against DNS rebinding.
         read_timeout: Seconds that a read may take. Then it is stopped, and the answer is an error that says so.
+        takes_otlp: Take in spans of other instrumentations, at ``/v1/traces``. Needs the extra `otlp`.
 
     Raises:
         ConfigurationError: The URI names no store that this version has, or `read_timeout` is no time.
+        MissingDependencyError: `takes_otlp` without the extra.
     """
+    if takes_otlp:
+        otlp.check_installed()
     limit = updated(Settings(), {"read_timeout": read_timeout}).read_timeout  # checked as the setting is
     source = Source(store_or_uri, limit)
     app = Starlette(
-        routes=_routes(),
+        routes=[*_routes(), *(otlp.ROUTES if takes_otlp else ())],
         middleware=[
             Middleware(Guard, hosts=hosts, token=token),
             Middleware(Leaving),

@@ -38,6 +38,7 @@ def serve_ui(
     token: str | None = NEW_TOKEN,
     announce: Callable[[str], None] = print,
     read_timeout: float = READ_TIMEOUT,
+    takes_otlp: bool = False,
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM. Blocks, and runs an event loop of its own in the calling thread.
 
@@ -53,6 +54,7 @@ def serve_ui(
         token: What a browser must send once. `NEW_TOKEN` makes a random one; None requires none, on loopback only.
         announce: Called with the page's address, token included, when the page can be opened.
         read_timeout: Seconds that a read may take, as in `create_app`.
+        takes_otlp: Take in spans of other instrumentations, as in `create_app`.
 
     Raises:
         ConfigurationError: No such store, no token on an address that others can reach, or a wrong `read_timeout`.
@@ -62,7 +64,7 @@ def serve_ui(
     if not token and not _is_loopback(host):
         raise ConfigurationError(f"host {host!r} can be reached by others: use a token, or 127.0.0.1")
     token = secrets.token_urlsafe(24) if token == NEW_TOKEN else token
-    app = create_app(uri, token=token, hosts=_names(host), read_timeout=read_timeout)
+    app = create_app(uri, token=token, hosts=_names(host), read_timeout=read_timeout, takes_otlp=takes_otlp)
     with contextlib.closing(_listen(host, port)) as listener:
         shown = "127.0.0.1" if host in _ANY_ADDRESS else _in_url(host)
         address = f"http://{shown}:{listener.getsockname()[1]}/" + (f"?token={quote(token)}" if token else "")

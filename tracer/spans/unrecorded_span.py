@@ -7,7 +7,7 @@ import time
 from tracer.spans.live_span import LiveSpan
 from tracer.spans.trace_context import TraceContext
 
-__all__ = ["UnrecordedSpan"]
+__all__ = ["Nowhere", "UnrecordedSpan"]
 
 
 class UnrecordedSpan(LiveSpan):
@@ -36,13 +36,13 @@ class UnrecordedSpan(LiveSpan):
         self.start_time_ns = self.end_time_ns = time.time_ns()
 
 
-class _Nowhere(TraceContext):
-    """The trace of spans that are not recorded."""
+class Nowhere(TraceContext):
+    """The trace of spans that are not recorded; zeros are no valid id."""
 
     __slots__ = ()
 
-    def __init__(self) -> None:
-        self.trace_id = "0" * 32
+    def __init__(self, trace_id: str = "0" * 32) -> None:
+        self.trace_id = trace_id
         self.perf_counter_ns = time.perf_counter_ns
         self.start_ns = time.time_ns()
         self.clock_offset = self.start_ns - time.perf_counter_ns()
@@ -50,4 +50,4 @@ class _Nowhere(TraceContext):
         self.has_ended, self.recording, self.told = True, False, None
 
 
-_NOWHERE = _Nowhere()
+_NOWHERE = Nowhere()

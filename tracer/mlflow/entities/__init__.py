@@ -9,6 +9,7 @@ from tracer.mlflow.entities.assessment import (
     Expectation,
     Feedback,
 )
+from tracer.mlflow.entities.document import Document
 from tracer.mlflow.entities.span import LiveSpan, Span, SpanEvent, SpanLogLevel, SpanStatus, SpanStatusCode, SpanType
 from tracer.mlflow.entities.trace import Trace, TraceData
 from tracer.mlflow.entities.trace_info import TraceInfo, TraceState
@@ -17,6 +18,7 @@ __all__ = [
     "Assessment",
     "AssessmentSource",
     "AssessmentSourceType",
+    "Document",
     "Expectation",
     "Feedback",
     "LiveSpan",

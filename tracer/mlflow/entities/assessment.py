@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracer._models import Feedback as StoredFeedback
+from tracer.mlflow._refusing import refuse_given, refuse_members
 from tracer.mlflow.exceptions import MlflowException
 
 __all__ = ["Assessment", "AssessmentSource", "AssessmentSourceType", "Expectation", "Feedback", "read_assessment"]
@@ -19,6 +20,7 @@ EXPECTED = "expected."
 _TYPES = {"human": "HUMAN", "llm": "LLM_JUDGE", "code": "CODE"}
 
 
+@refuse_members
 class AssessmentSourceType:
     """Who may assess."""
 
@@ -26,8 +28,10 @@ class AssessmentSourceType:
     LLM_JUDGE = "LLM_JUDGE"
     AI_JUDGE = "AI_JUDGE"
     CODE = "CODE"
+    SOURCE_TYPE_UNSPECIFIED = "SOURCE_TYPE_UNSPECIFIED"  # nobody can assess as this, in MLflow neither
 
 
+@refuse_members
 @dataclass(frozen=True)
 class AssessmentSource:
     """Who assessed."""
@@ -47,14 +51,31 @@ class AssessmentSource:
         kind = next(kind for kind, name in _TYPES.items() if name == self.source_type)
         return kind if self.source_id in (None, "default") else f"{kind}:{self.source_id}"
 
+    def to_dictionary(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
 
-@dataclass(frozen=True, kw_only=True)
+    @classmethod
+    def from_dictionary(cls, source_dict: dict[str, Any]) -> AssessmentSource:
+        """Undo `to_dictionary`."""
+        return cls(**source_dict)
+
+
+class _Value(NamedTuple):
+    """What MLflow keeps an assessment's value in."""
+
+    value: Any
+    error: None = None
+
+
+@refuse_members
+@dataclass(frozen=True)
 class Assessment:
-    """What somebody, or something, thought of a trace or a span."""
+    """What somebody, or something, thought of a trace or a span. Make a `Feedback` or an `Expectation`."""
 
-    name: str = "feedback"
-    value: Any = None
-    source: AssessmentSource | None = None
+    name: str
+    value: Any
+    source: AssessmentSource
     rationale: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
@@ -62,33 +83,88 @@ class Assessment:
     create_time_ms: int | None = None
     valid: bool = True
 
+    error = error_code = error_message = metadata = overrides = run_id = expectation = feedback = issue = None
+
+    @property
+    def last_update_time_ms(self) -> int | None:
+        """As `create_time_ms`: an assessment is never changed."""
+        return self.create_time_ms
+
     def to_dictionary(self) -> dict[str, Any]:
         """Return plain data."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 class Feedback(Assessment):
-    """A judgement."""
+    """A judgement. `error`, `metadata` and `overrides` are not supported."""
+
+    def __init__(
+        self,
+        name: str = "feedback",
+        value: Any = None,
+        error: None = None,
+        source: AssessmentSource | None = None,
+        trace_id: str | None = None,
+        metadata: None = None,
+        span_id: str | None = None,
+        create_time_ms: int | None = None,
+        last_update_time_ms: int | None = None,
+        rationale: str | None = None,
+        overrides: None = None,
+        valid: bool = True,
+        *,
+        assessment_id: str | None = None,
+    ) -> None:
+        refuse_given("Feedback", error=error, metadata=metadata, overrides=overrides)
+        source = source or AssessmentSource(AssessmentSourceType.CODE)
+        super().__init__(name, value, source, rationale, trace_id, span_id, assessment_id, create_time_ms, valid)
+
+    @property
+    def feedback(self) -> _Value:  # type: ignore[override]
+        """The value, once more."""
+        return _Value(self.value)
 
 
 class Expectation(Assessment):
-    """What would have been right."""
+    """What would have been right. `metadata` is not supported."""
+
+    def __init__(
+        self,
+        name: str,
+        value: Any,
+        source: AssessmentSource | None = None,
+        trace_id: str | None = None,
+        metadata: None = None,
+        span_id: str | None = None,
+        create_time_ms: int | None = None,
+        last_update_time_ms: int | None = None,
+        *,
+        assessment_id: str | None = None,
+    ) -> None:
+        refuse_given("Expectation", metadata=metadata)
+        source = source or AssessmentSource(AssessmentSourceType.HUMAN)
+        super().__init__(name, value, source, None, trace_id, span_id, assessment_id, create_time_ms)
+
+    @property
+    def expectation(self) -> _Value:  # type: ignore[override]
+        """The value, once more."""
+        return _Value(self.value)
 
 
 def read_assessment(stored: StoredFeedback) -> Assessment:
     """Return feedback as MLflow shows it."""
     kind, _, who = stored.source.partition(":")
-    is_expectation = stored.name.startswith(EXPECTED)
-    return (Expectation if is_expectation else Feedback)(
-        name=stored.name.removeprefix(EXPECTED),
-        value=read_value(stored.value),
-        source=AssessmentSource(_TYPES[kind], who or "default"),
-        rationale=stored.comment,
-        trace_id=stored.trace_id,
-        span_id=stored.span_id,
-        assessment_id=stored.id,
-        create_time_ms=stored.created_ns // 1_000_000,
-    )
+    common: dict[str, Any] = {
+        "value": read_value(stored.value),
+        "source": AssessmentSource(_TYPES[kind], who or "default"),
+        "trace_id": stored.trace_id,
+        "span_id": stored.span_id,
+        "assessment_id": stored.id,
+        "create_time_ms": stored.created_ns // 1_000_000,
+    }
+    if stored.name.startswith(EXPECTED):
+        return Expectation(stored.name.removeprefix(EXPECTED), **common)
+    return Feedback(stored.name, rationale=stored.comment, **common)
 
 
 def write_value(value: Any) -> bool | int | float | str:

@@ -14,6 +14,7 @@ from tracer import _semconv as sc
 from tracer._models import MODEL_CALL_TYPES, SpanStatus, SpanStatusCode, SpanType
 from tracer._models import Span as StoredSpan
 from tracer._models import SpanEvent as StoredEvent
+from tracer.mlflow._refusing import refuse_making, refuse_members
 from tracer.mlflow.exceptions import MlflowException
 from tracer.mlflow.tracing.constant import (
     STREAM_CHUNK_EVENT_NAME_FORMAT,
@@ -69,6 +70,7 @@ class SpanLogLevel(enum.IntEnum):
         raise MlflowException(f"log_level must be one of {', '.join(cls.__members__)}, got {value!r}")
 
 
+@refuse_members
 @dataclass
 class SpanEvent:
     """Something that happened at one moment of a span.
@@ -96,6 +98,8 @@ class _OpenTelemetrySpan(NamedTuple):
         return self.context
 
 
+@refuse_making(StoredSpan)
+@refuse_members
 class Span:
     """One span as MLflow shows it. ``stored`` is tracer's own `tracer.Span`, which has more."""
 

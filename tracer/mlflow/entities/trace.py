@@ -8,6 +8,7 @@ from typing import Any
 
 from tracer import _semconv as sc
 from tracer._models import Trace as StoredTrace
+from tracer.mlflow._refusing import refuse_making, refuse_members
 from tracer.mlflow.entities.assessment import Assessment, Expectation, Feedback
 from tracer.mlflow.entities.span import Span, is_hosted_tool
 from tracer.mlflow.entities.trace_info import TraceInfo
@@ -16,6 +17,23 @@ from tracer.mlflow.exceptions import MlflowException
 __all__ = ["Trace", "TraceData"]
 
 
+_COLUMNS = (
+    "trace_id",
+    "trace",
+    "client_request_id",
+    "state",
+    "request_time",
+    "execution_duration",
+    "request",
+    "response",
+    "trace_metadata",
+    "tags",
+    "spans",
+    "assessments",
+)
+
+
+@refuse_members
 class TraceData:
     """The spans of a trace, the root first."""
 
@@ -37,6 +55,8 @@ class TraceData:
         return {"spans": [span.to_dict() for span in self.spans]}
 
 
+@refuse_making(StoredTrace)
+@refuse_members
 class Trace:
     """One trace as MLflow shows it. ``stored`` is tracer's own `tracer.Trace`, with its tree and its page.
 
@@ -91,6 +111,11 @@ class Trace:
     def to_json(self, pretty: bool = False) -> str:
         """Return `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=2 if pretty else None)
+
+    @staticmethod
+    def pandas_dataframe_columns() -> list[str]:
+        """Return the columns of what `tracer.mlflow.search_traces` returns."""
+        return list(_COLUMNS)
 
     def to_pandas_dataframe_row(self) -> dict[str, Any]:
         """Return the row that `tracer.mlflow.search_traces` has for it."""

@@ -9,6 +9,7 @@ from typing import Any
 from tracer._models import Span as StoredSpan
 from tracer._models import TraceInfo as StoredInfo
 from tracer._models import TraceState
+from tracer.mlflow._refusing import refuse_making, refuse_members
 from tracer.mlflow.entities.assessment import Assessment, read_assessment
 from tracer.mlflow.entities.span import Span, mlflow_usage
 from tracer.mlflow.tracing.constant import CostKey, TraceMetadataKey, TraceTagKey
@@ -20,6 +21,8 @@ REQUEST_GIVEN, RESPONSE_GIVEN = "tracer.mlflow.request_preview", "tracer.mlflow.
 """In a trace's metadata: the user gave this preview, so it is not made of the root's inputs."""
 
 
+@refuse_making(StoredInfo)
+@refuse_members
 class TraceInfo:
     """What MLflow shows of a trace. ``stored`` is tracer's own `tracer.TraceInfo`, which has more."""
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import tracer
-from tracer.mlflow._missing import missing
-from tracer.mlflow.tracing import constant
-from tracer.spans.context import format_traceparent
+from tracer.mlflow._refusing import refuse_given
+from tracer.mlflow.exceptions import raises_mlflow
+from tracer.mlflow.tracing import constant, distributed
+from tracer.mlflow.tracing.constant import SpanAttributeKey
+from tracer.mlflow.tracing.distributed import (
+    get_tracing_context_headers_for_http_request,
+    set_tracing_context_from_http_request_headers,
+)
+from tracer.spans.live_span import LiveSpan
 
 __all__ = [
+    "configure",
     "constant",
     "context",
     "disable",
     "disable_notebook_display",
+    "distributed",
     "enable",
     "enable_notebook_display",
     "get_tracing_context_headers_for_http_request",
     "reset",
+    "set_span_chat_tools",
+    "set_tracing_context_from_http_request_headers",
 ]
 
 
@@ -48,12 +58,16 @@ def context(
     return tracer.context(metadata=metadata, tags=tags, enabled=enabled, session_id=session_id, user_id=user)
 
 
-def get_tracing_context_headers_for_http_request() -> dict[str, str]:
-    """Return the ``traceparent`` header of the current span; empty if there is none."""
-    span = tracer.get_current_active_span()
-    if span is None:
-        return {}
-    return {"traceparent": format_traceparent(span.trace_id, span.span_id, sampled=span.is_recording)}
+@raises_mlflow
+def configure(span_processors: list[Any] | None = None) -> AbstractContextManager[None]:
+    """Refuse span processors: ``tracer.configure(redact=…)`` changes what is stored. Without them nothing changes."""
+    refuse_given("tracing.configure", span_processors=span_processors or None)
+    return nullcontext()
+
+
+def set_span_chat_tools(span: LiveSpan, tools: list[Any]) -> None:
+    """Note on a span which tools a model could call: dicts as the chat API has them, or its objects."""
+    span.set_attribute(SpanAttributeKey.CHAT_TOOLS, tools)
 
 
 def disable_notebook_display() -> None:
@@ -62,9 +76,3 @@ def disable_notebook_display() -> None:
 
 def enable_notebook_display() -> None:
     """Do nothing: see `disable_notebook_display`."""
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    missing(f"tracing.{name}")

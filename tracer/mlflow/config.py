@@ -1,0 +1,39 @@
+"""``mlflow.config``: where traces go."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import tracer
+from tracer.mlflow._refusing import refuse_given
+from tracer.mlflow.exceptions import raises_mlflow
+
+__all__ = ["enable_async_logging", "get_tracking_uri", "set_tracking_uri"]
+
+logger = logging.getLogger("tracer")
+
+get_tracking_uri = tracer.get_tracking_uri
+
+
+@raises_mlflow
+def set_tracking_uri(uri: str | Path) -> None:
+    """Say where traces go: `tracer.set_tracking_uri`.
+
+    There is no tracking server: for anything but ``sqlite:…`` and ``memory://`` (``http://…``, ``databricks``, a
+    directory) a warning is logged, and traces go on to where they went.
+    """
+    if not str(uri).startswith(("sqlite:", "memory:")):
+        logger.warning(
+            "tracer.mlflow.set_tracking_uri(%r): tracer has no tracking server; traces go to %s, and `tracer ui` shows "
+            "them",
+            str(uri),
+            tracer.get_tracking_uri(),
+        )
+        return
+    tracer.set_tracking_uri(str(uri))
+
+
+def enable_async_logging(enable: bool = True) -> None:
+    """Do nothing: tracer always writes in the background. False is refused."""
+    refuse_given("enable_async_logging", enable=None if enable else False)
