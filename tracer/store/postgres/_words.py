@@ -24,6 +24,8 @@ _DIACRITICS = re.compile("[\u0300-\u036f]+")
 _PLACES = 16_383  # PostgreSQL counts no further; what comes behind begins again at 1
 _PLACES_OF_WORD = 255
 _LONGEST_WORD = 500  # characters: PostgreSQL takes 2,046 bytes
+_SHORT = 30_000  # characters of a text that fits in any case: it has at most half as many words
+_NUMBERS = [str(number) for number in range(1, _PLACES + 1)]
 _MOST_BYTES = 900_000  # in all words of a span with their places: PostgreSQL takes 1 MiB
 
 
@@ -45,9 +47,21 @@ def span_words(
 ) -> str:
     """Return the words of a span as the text of a ``tsvector``."""
     told = [text, name, span_id, status_description, *_told_by(attributes)]
+    prepared = spaced(" ".join([each for each in told if each]))
+    words = _cut(prepared)
+    if len(prepared) > _SHORT or len(max(words, key=len, default="")) > _LONGEST_WORD:
+        return _bounded(words)
+    places: dict[str, str] = {}
+    for word, place in zip(words, _NUMBERS, strict=False):
+        places[word] = f"{places[word]},{place}" if word in places else place
+    return " ".join([f"'{word}':{found}" for word, found in places.items()])
+
+
+def _bounded(words: Sequence[str]) -> str:
+    """Do the same for a text that may have more words, or longer ones, than PostgreSQL takes."""
     places: dict[str, list[int]] = defaultdict(list)
     size = 0
-    for at, word in enumerate(_cut(spaced(" ".join([each for each in told if each])))):
+    for at, word in enumerate(words):
         found = places[word[:_LONGEST_WORD]]
         if not found:
             size += 4 * len(word) + 4
