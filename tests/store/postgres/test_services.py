@@ -92,6 +92,23 @@ def test_services_on_one_database_and_one_that_is_killed(postgres_uri: str, serv
     assert asked(postgres_uri) == [*(f"a{n}" for n in range(5)), *(f"b{n}" for n in range(5)), "child"]
 
 
+def test_doctor_says_what_is_there_and_changes_nothing(postgres_server: PostgresServer, postgres_uri: str) -> None:
+    pytest.importorskip("click")
+
+    def told(uri: str) -> str:
+        command = [sys.executable, "-m", "tracer", "doctor", "--uri", uri]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    assert "without tables yet" in told(postgres_uri)
+    assert "without tables yet" in told(postgres_uri)
+    tracer.set_tracking_uri(postgres_uri)
+    tracer.sync.search_traces()
+    assert "schema version 1 (this tracer has 1)" in told(postgres_uri).replace("\n", " ")
+    refused = told(postgres_server.uri("public", user="careful", password="not-shown"))
+    assert "password authentication" in refused
+    assert "not-shown" not in refused
+
+
 @pytest.fixture
 def own_server() -> Iterator[PostgresServer]:
     """A server that this test may kill."""

@@ -21,11 +21,11 @@ from tracer.store.postgres._sql import hashed
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["COMPRESSED", "LOCK_MIGRATION", "SCHEMA_VERSION", "migrate"]
+__all__ = ["SCHEMA_VERSION", "migrate", "schema_version"]
 
-LOCK_MIGRATION = 0x74726163_65720001
-"""Key of the advisory lock that is held while the schema changes; the one below is for partitions, media."""
-COMPRESSED = ("attributes", "inputs", "outputs", "events", "text")
+_LOCK_MIGRATION = 0x74726163_65720001
+"""Key of the advisory lock that is held while the schema changes; there are others, for media and for partitions."""
+_COMPRESSED = ("attributes", "inputs", "outputs", "events", "text")
 _TEXT = 'text COLLATE "C"'
 _USAGE = ",\n    ".join(f"{key} bigint" for key in USAGE_KEYS)
 
@@ -197,11 +197,11 @@ async def migrate(connection: Connection[Any]) -> None:
     Raises:
         StoreError: A later tracer wrote the schema, or it holds another program's tables.
     """
-    if await _version(connection) == SCHEMA_VERSION:
+    if await schema_version(connection) == SCHEMA_VERSION:
         return
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK_MIGRATION)
-        version = await _version(connection)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_MIGRATION)
+        version = await schema_version(connection)
         if version == 0:
             await _refuse_others_tables(connection)
             await connection.execute("CREATE TABLE tracer_schema (version integer NOT NULL)")
@@ -213,7 +213,7 @@ async def migrate(connection: Connection[Any]) -> None:
         await connection.execute("UPDATE tracer_schema SET version = $1", SCHEMA_VERSION)
 
 
-async def _version(connection: Connection[Any]) -> int:
+async def schema_version(connection: Connection[Any]) -> int:
     """Return the database's schema version; 0 if there are no tables of ours."""
     # Not by to_regclass: it may remember that there was none, from before somebody else made it.
     if not await connection.fetchval(_IS_OURS):
@@ -244,6 +244,6 @@ async def _compress(connection: Connection[Any]) -> None:
     """Let long texts be compressed by lz4, where this server has it: half the time of its own method."""
     known = "SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
     if await connection.fetchval(known):
-        for column in COMPRESSED:
+        for column in _COMPRESSED:
             for table in ("spans", "spans_other"):
                 await connection.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET COMPRESSION lz4")
