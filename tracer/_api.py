@@ -57,6 +57,9 @@ def autolog(disable: bool = False) -> None:
 def set_tracking_uri(uri: str) -> None:
     """Say where traces go: ``sqlite:///tracer.db`` (default; four slashes for an absolute path) or ``memory://``.
 
+    Or to a tracking server (`tracer serve`): ``http(s)://[token@]host:port``. A token that is not in the URI comes from
+    ``TRACER_TOKEN``. The server is not asked for anything now: while it is away, records wait on this machine.
+
     Traces that have already begun stay in the store where they began. After `shutdown`, this call opens tracer again.
     Environment: ``TRACER_TRACKING_URI``.
 

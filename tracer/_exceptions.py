@@ -69,7 +69,18 @@ class ReadTimeoutError(StoreError):
 
 
 class TransientStoreError(StoreError):
-    """The store is busy, full or out of reach for now. The pipeline keeps the records and tries again."""
+    """The store is busy, full or out of reach for now. The pipeline keeps the records and tries again.
+
+    Attributes:
+        retry_after: Seconds until the next try, if the store knows; None leaves that to the pipeline.
+        is_refusal: Trying again will not help before somebody changes something (a token, a version): readers need
+            not wait.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, is_refusal: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.is_refusal = is_refusal
 
 
 class DamagedStoreError(StoreError):

@@ -10,6 +10,7 @@ import concurrent.futures
 import importlib
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -234,6 +235,10 @@ class Runtime:
         """Import what the worker and its store will need now, in a set-up call, and not later in the first span."""
         if self.tracking_uri.startswith("sqlite"):
             importlib.import_module("tracer.store.sqlite.store")
+        elif self.tracking_uri.startswith("http"):
+            importlib.import_module("tracer.store.http.store")
+            if "openai" in sys.modules:  # which has imported it already
+                importlib.import_module("tracer.store.http.connection").import_client()
         import_modules()
 
     def stats(self) -> Stats:

@@ -22,6 +22,7 @@ PAGE = (ROOT / "docs/cli.md").read_text()
 CONTRACT = (
     "demo", "ui", "stats", "doctor", "db upgrade", "db vacuum", "db check", "traces list", "traces show",
     "traces tail", "traces export", "traces delete", "traces prune", "run", "autolog install", "autolog remove",
+    "serve token create", "serve token list", "serve token revoke",
 )  # fmt: skip
 
 
@@ -95,6 +96,8 @@ print([name for name in ("rich", "openai", "aiosqlite", "starlette", "lark") if 
         ("uvicorn", ["demo"], "testing"),
         ("starlette", ["ui"], "ui"),
         ("uvicorn", ["ui"], "ui"),
+        ("starlette", ["serve"], "server"),
+        ("uvicorn", ["serve"], "server"),
     ],
 )
 def test_a_missing_extra_is_named(lacking: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
@@ -133,9 +136,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(uri: str, tmp_path: Path, arg
     assert process.returncode == 0
 
 
-# "demo" makes a database, and "ui" may make one for later traces; "doctor" only reports; the others need none
+# "demo" makes a database, "ui" and "serve" may make one for later traces; "doctor" only reports; the others need none
 @pytest.mark.parametrize(
-    "name", [name for name in CONTRACT if name.split()[0] not in ("demo", "ui", "doctor", "run", "autolog")]
+    "name", [name for name in CONTRACT if name.split()[0] not in ("demo", "ui", "doctor", "run", "autolog", "serve")]
 )
 def test_without_a_database_nothing_is_made(name: str, tmp_path: Path) -> None:
     more = {"show": ["last"], "delete": ["last", "--yes"], "prune": ["--keep", "1"], "export": ["last"]}

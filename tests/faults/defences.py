@@ -87,7 +87,7 @@ DEFENCES = (
     Defence(
         12,
         "a damaged file is moved aside",
-        "tracer/store/_file_problem.py",
+        "tracer/store/sqlite/_file_problem.py",
         "return self.kind is Kind.DAMAGED and self.why_kept is None",
         "return False",
     ),
@@ -243,7 +243,7 @@ DEFENCES = (
         36,
         "a token is asked for",
         "tracer/server/_security.py",
-        "        if self._token is None or request.url.path.startswith(_OPEN):",
+        "        if access is None or request.url.path.startswith(_OPEN):",
         "        if True:",
     ),
     Defence(
@@ -304,5 +304,13 @@ DEFENCES = (
         "tracer/store/sqlite/_thread.py",
         "                self._running.interrupt()",
         "                pass",
+    ),
+    Defence(
+        47,
+        "a batch that is stored is not stored again",
+        "tracer/store/sqlite/store.py",
+        "            if not any(_taken_over(connection, source) >= batch.sources[source] for source in batch.once):",
+        "            if True:",
+        ("tests/store/test_http.py::test_a_batch_that_is_sent_twice",),
     ),
 )

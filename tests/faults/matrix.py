@@ -149,9 +149,21 @@ MATRIX = (
     ),
     Row(33, "hostile searches", ("tests/store/test_filter.py::test_", "tests/store/test_search.py::test_a_forged")),
     Row(34, "paths that lead out of the folder", ("tests/server/test_security.py::test_static_files",)),
-    Row(35, "compressed, endless and slow requests", ("tests/server/test_limits.py::test_",)),
-    Row(36, "every route without a token", ("tests/server/test_security.py::test_every_route",)),
-    Row(37, "an address that others reach, without a token", ("tests/server/test_live.py::test_an_address",)),
+    Row(
+        35,
+        "compressed, endless and slow requests",
+        ("tests/server/test_limits.py::test_", "tests/server/test_tracking.py::test_a_bo"),
+    ),
+    Row(
+        36,
+        "every route without a token",
+        ("tests/server/test_security.py::test_every_route", "tests/server/test_tracking.py::test_every_route"),
+    ),
+    Row(
+        37,
+        "an address that others reach, without a token",
+        ("tests/server/test_live.py::test_an_address", "tests/server/test_tracking.py::test_an_open_address"),
+    ),
     Row(38, "a fork while the worker is busy for long", (P + "busy_fork.py::test_",)),
     Row(
         39,
@@ -201,5 +213,10 @@ MATRIX = (
             "tests/server/test_limits.py::test_a_search",
             "tests/store/sqlite/test_reads.py::test_",
         ),
+    ),
+    Row(
+        47,
+        "a tracking server that is killed, away, or whose answers are lost",
+        (P + "tracking_server.py::test_", "tests/store/test_http.py::test_a_batch_that_is_sent_twice"),
     ),
 )

@@ -265,7 +265,7 @@ async def test_setting_up(run: Run, tracer_log: list[logging.LogRecord]) -> None
     assert (trace.info.experiment, trace.info.name) == ("OpenAI", "Completions")
     assert tracer.get_tracking_uri() == where
     [told] = tracer_log
-    assert "tracer has no tracking server; traces go to sqlite:" in told.getMessage()
+    assert "which tracer does not write to; traces go to sqlite:" in told.getMessage()
     tracer_log.clear()
 
 

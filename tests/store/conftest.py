@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.tracking import TrackingServer
 from tracer.store import Store, open_store
 from tracer.store.sqlite.store import SqliteStore
 
@@ -30,11 +32,19 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
     await store.aclose()
 
 
-@pytest.fixture(params=["file", "memory", "postgres"])
-async def any_store(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Store]:
-    uris = {"file": lambda: f"sqlite:///{path}", "memory": lambda: "memory://"}
-    uris["postgres"] = lambda: str(request.getfixturevalue("postgres_uri"))
-    store = open_store(uris[request.param]())
-    await store.open()
-    yield store
-    await store.aclose()
+@pytest.fixture(params=["file", "memory", "http", "postgres"])
+async def any_store(
+    request: pytest.FixtureRequest, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Store]:
+    """Each kind of store that there is; ``http`` is the real server, over a file."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with contextlib.ExitStack() as stack:
+        uri = "memory://" if request.param == "memory" else f"sqlite:///{path}"
+        if request.param == "http":
+            uri = stack.enter_context(TrackingServer(uri)).url
+        if request.param == "postgres":
+            uri = request.getfixturevalue("postgres_uri")
+        store = open_store(uri)
+        await store.open()
+        yield store
+        await store.aclose()

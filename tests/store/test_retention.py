@@ -19,6 +19,9 @@ LARGE = random.Random(1).randbytes(2 * MIB).hex().encode()  # can't be compresse
 AGE = Retention(max_age=60.0)
 
 
+pytestmark = pytest.mark.parametrize("any_store", ["file", "memory"], indirect=True)  # a server keeps what it wants
+
+
 def aged(number: int, seconds: float, **changes: Any) -> Batch:
     """A trace that ended so many seconds ago."""
     ended = time.time_ns() - int(seconds * SECOND)

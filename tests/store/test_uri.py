@@ -11,7 +11,7 @@ import pytest
 from tracer._exceptions import ConfigurationError, MissingDependencyError
 from tracer.store import check_uri, open_store
 from tracer.store.sqlite._schema import APPLICATION_ID
-from tracer.store.uri import redact_uri, sqlite_path
+from tracer.store.uri import redact_uri, server_address, sqlite_path
 
 from .rows import simple
 
@@ -27,16 +27,22 @@ from .rows import simple
         ("sqlite:///", "three slashes and a file name"),
         ("sqlite:///:memory:", "use memory://"),
         ("sqlite:///a.db?mode=ro", "no options"),
-        ("mysql://host/db", "must begin with sqlite:/// or postgresql:// or be memory://"),
-        ("memory://x", "must begin with sqlite:/// or postgresql:// or be memory://"),
-        ("http://localhost:5151", "that this version has"),
-        ("https://localhost:5151", "that this version has"),
+        ("mysql://host/db", "must begin with sqlite:///, http:// or postgresql:// or be memory://"),
+        ("memory://x", "must begin with sqlite:///, http:// or postgresql:// or be memory://"),
         ("postgresql://localhost", "must name a database"),
         ("postgresql:///x", "must name a host"),
         ("postgresql://localhost/x/y", "must name a database"),
         ("postgresql://localhost:port/x", "can't be read"),
         ("postgresql://localhost/x?statement_cache_size=few", "can't be read"),
         ("postgresql://localhost/x#y", "must have its password before the @"),
+        ("http://", "must name a host"),
+        ("http://:5151", "must name a host"),
+        ("https://host:port", "can't be read"),
+        ("https://host:99999", "can't be read"),
+        ("http://a host:5151", "must name a host"),
+        ("http://host:5151?token=1", "no options"),
+        ("http://host:5151/#x", "no options"),
+        ("clickhouse://localhost/x", "that this version has"),
     ],
 )
 def test_a_wrong_uri_is_named_with_its_remedy(uri: str, words: str) -> None:
@@ -55,7 +61,7 @@ def test_something_else_than_a_string_is_refused() -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "https://user:se@cret@host/x",
+        "https://user:se@cret@host/x?y",
         "postgresql://user:se@cret@host",
         "postgresql://host/x?password=secret",
         "postgresql://host/x?user=a&sslpassword=secret",
@@ -81,6 +87,20 @@ def test_good_uris_come_back_in_normal_form(tmp_path: Path) -> None:
     assert check_uri("memory://") == "memory://"
     assert check_uri(f" SQLite:///{tmp_path}/a.db ") == f"sqlite:///{tmp_path}/a.db"
     assert not (tmp_path / "a.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "url", "token"),
+    [
+        ("HTTP://localhost:5151", "http://localhost:5151", None),
+        ("https://tracer.example/", "https://tracer.example", None),
+        ("https://s%40me:token@tracer.example/team/a/", "https://tracer.example/team/a", "s@me:token"),
+        ("http://t@[::1]:5151", "http://[::1]:5151", "t"),
+    ],
+)
+def test_the_address_of_a_server_is_taken_apart(uri: str, url: str, token: str | None) -> None:
+    address = server_address(check_uri(uri))
+    assert (address.url, address.token) == (url, token)
 
 
 def test_paths_are_relative_with_three_slashes_and_absolute_with_four(

@@ -13,7 +13,7 @@ import click
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError, TraceNotFoundError, TracerError
 from tracer._format import clean
-from tracer.cli import database, demo, doctor, traces, ui
+from tracer.cli import database, demo, doctor, serve, traces, ui
 from tracer.cli import run as run_program
 from tracer.cli._output import print_json
 
@@ -21,12 +21,16 @@ __all__ = ["app", "run"]
 
 _OPTIONS = {
     "filter_string": "--filter",
+    "host": "--host",
     "max_results": "--limit",
     "min_duration": "--min-duration",
     "order_by": "--order-by",
     "page_token": "--page-token",
     "since": "--since",
+    "ssl_certfile": "--ssl-certfile",
+    "ssl_keyfile": "--ssl-keyfile",
     "status": "--status",
+    "store": "--store",
     "text": "--text",
     "text_prefix": "--text-prefix",
     "tracking_uri": "--uri",
@@ -70,6 +74,7 @@ for command in (
     database.db,
     demo.demo,
     ui.ui,
+    serve.serve,
     doctor.doctor,
     run_program.run,
     run_program.autolog,

@@ -22,6 +22,8 @@ _ID_DIGITS = 32
 def require(uri: str) -> None:
     """Make sure that there is a database of this version to read. A command that reads never creates or changes one.
 
+    A tracking server says at the first question what is wrong with it.
+
     Raises:
         ConfigurationError: The URI can't be used.
         StoreError: There is no such file, or an older tracer made it.
@@ -29,7 +31,10 @@ def require(uri: str) -> None:
     from tracer.pipeline.adoption import find_left
     from tracer.store.sqlite import _upkeep
     from tracer.store.sqlite._schema import SCHEMA_VERSION
+    from tracer.store.uri import is_server, parse_uri
 
+    if is_server(parse_uri(uri)):
+        return
     path = _upkeep.file_of(uri)
     if find_left(path) and not (path.exists() and _upkeep.schema_version(uri)):
         return  # a process was killed before it had made the database: it is made of what that process left

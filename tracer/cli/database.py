@@ -14,8 +14,9 @@ from tracer.cli._format import local_text, pairs_text
 from tracer.cli._options import json_option, uri_option
 from tracer.cli._output import Head, print_json, print_table, progress, size_text
 from tracer.cli._reading import require, run, take_over, with_store
-from tracer.store.base import Store
+from tracer.store.base import Store, TraceQuery
 from tracer.store.summaries import ExperimentSummary, StorageSummary
+from tracer.store.uri import is_server
 
 if TYPE_CHECKING:
     from tracer.store.sqlite._upkeep import Totals
@@ -29,18 +30,37 @@ T = TypeVar("T")
 @json_option
 @uri_option
 def stats(as_json: bool, uri: str) -> None:
-    """Tell what a database holds: traces, spans, tokens, cost, size, and what was lost before it could be stored."""
+    """Tell what a database holds: traces, spans, tokens, cost, size, and what was lost before it could be stored.
+
+    Of a tracking server with more than 10,000 traces, the sums are estimates.
+    """
     from tracer.store.sqlite import _upkeep
 
-    async def look(store: Store) -> tuple[StorageSummary, list[ExperimentSummary]]:
-        return await store.storage(), await store.experiments()
+    async def look(store: Store) -> tuple[StorageSummary, list[ExperimentSummary], Totals | None]:
+        estimated = await _estimate(store) if is_server(uri) else None
+        return await store.storage(), await store.experiments(), estimated
 
-    storage, experiments = with_store(uri, look)
-    totals = _upkeep.totals(uri)
+    storage, experiments, estimated = with_store(uri, look)
+    totals = _upkeep.totals(uri) if estimated is None else estimated
     if as_json:
         print_json({"totals": totals, "experiments": experiments, "storage": storage})
     else:
         print_table([Head("what"), Head("how much")], list(_lines(totals, experiments, storage)))
+
+
+async def _estimate(store: Store) -> Totals:
+    """Sum up what a server has, from a sample if there are more than 10,000 traces."""
+    from tracer.store.sqlite._upkeep import Totals
+
+    seen = await store.overview(TraceQuery(), buckets=1, limit=1)
+    states = next((each.values for each in (await store.facets(TraceQuery())).facets if each.field == "status"), [])
+    usage = {"input_tokens": seen.input_tokens, "output_tokens": seen.output_tokens, "total_tokens": seen.total_tokens}
+    return Totals(
+        traces=seen.scope.traces,
+        states={each.value: each.traces for each in states},
+        token_usage=usage if seen.total_tokens else None,
+        cost=seen.cost,
+    )
 
 
 def _lines(totals: Totals, experiments: list[ExperimentSummary], storage: StorageSummary) -> Iterator[tuple[str, str]]:

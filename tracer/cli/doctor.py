@@ -25,7 +25,7 @@ from tracer.cli._output import Head, print_json, print_table, size_text
 from tracer.process.native_threads import why_there_are_none
 from tracer.store.sqlite._file_problem import Problem
 from tracer.store.sqlite.check import find_uri_problem
-from tracer.store.uri import MEMORY_URI, is_postgres, parse_uri, redact_uri
+from tracer.store.uri import MEMORY_URI, is_postgres, parse_uri, redact_uri, spool_directory
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -34,6 +34,7 @@ __all__ = ["Finding", "doctor", "masked"]
 
 _DISTRIBUTION = "openai-tracer"
 _LITTLE_SPACE = 500 * 1024 * 1024
+_PATIENCE = 5.0  # seconds that a server has to answer
 _OWN_VARIABLES = ("TRACER_TRACKING_URI", "TRACER_EXPERIMENT", "TRACER_TOKEN")
 _SHOWN_VARIABLES = re.compile(r"(TRACER|OPENAI|AZURE_OPENAI)_\w+")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
@@ -188,6 +189,9 @@ def _database(uri: str) -> Iterator[Finding]:
     yield Finding(topic="database", name="uri", value=redact_uri(uri))
     if uri.strip().lower() == MEMORY_URI:
         return
+    if uri.strip().lower().startswith(("http:", "https:")):
+        yield from _server(uri)
+        return
     try:
         if is_postgres(checked := parse_uri(uri)):
             from tracer.store.postgres.check import describe_server
@@ -211,6 +215,37 @@ def _database(uri: str) -> Iterator[Finding]:
         yield _judged("database", "writable", "yes" if free else "locked", free, "another process keeps it locked")
     except (TracerError, OSError) as error:
         yield Finding(topic="database", name="usable", value="no", state="problem", remedy=str(error))
+
+
+def _server(uri: str) -> Iterator[Finding]:
+    """Ask a tracking server something that costs it nothing, and tell where what it can't take would wait."""
+    from tracer.cli._reading import run
+    from tracer.store import open_store
+
+    try:
+        store = open_store(uri)
+    except TracerError as error:
+        yield Finding(topic="database", name="usable", value="no", state="problem", remedy=str(error))
+        return
+    store.options.time_limit = _PATIENCE
+
+    async def ask() -> None:
+        try:
+            await store.taken_over("doctor")
+        finally:
+            await store.aclose()
+
+    try:
+        run(ask)
+        yield Finding(topic="database", name="answers", value="yes, and it takes the token")
+    except TracerError as error:
+        yield Finding(topic="database", name="answers", value="no", state="problem", remedy=str(error))
+    if store.beside is None:
+        remedy = "neither the home nor /tmp can be written to: what waits is lost if the process ends"
+        yield Finding(topic="database", name="spool", value="none", state="warning", remedy=remedy)
+    else:
+        yield Finding(topic="database", name="spool", value=str(spool_directory(store.beside)))
+        yield _ring(store.beside)
 
 
 def _ring(path: Path) -> Finding:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tracer
 from tracer.mlflow._refusing import refuse_given
 from tracer.mlflow.exceptions import raises_mlflow
+from tracer.store.uri import redact_uri
 
 __all__ = ["enable_async_logging", "get_tracking_uri", "set_tracking_uri"]
 
@@ -20,15 +21,16 @@ get_tracking_uri = tracer.get_tracking_uri
 def set_tracking_uri(uri: str | Path) -> None:
     """Say where traces go: `tracer.set_tracking_uri`.
 
-    There is no tracking server: for anything but ``sqlite:…`` and ``memory://`` (``http://…``, ``databricks``, a
-    directory) a warning is logged, and traces go on to where they went.
+    What MLflow code names is an MLflow server, which tracer does not write to. So for anything but ``sqlite:…`` and
+    ``memory://`` (``http://…``, ``databricks``, a directory) a warning is logged, and traces go on to where they went.
+    `tracer.set_tracking_uri` names a tracking server of tracer's own.
     """
     if not str(uri).startswith(("sqlite:", "memory:")):
         logger.warning(
-            "tracer.mlflow.set_tracking_uri(%r): tracer has no tracking server; traces go to %s, and `tracer ui` shows "
-            "them",
-            str(uri),
-            tracer.get_tracking_uri(),
+            "tracer.mlflow.set_tracking_uri(%r): taken for MLflow's, which tracer does not write to; traces go to %s, "
+            "and `tracer ui` shows them (tracer.set_tracking_uri names a server of `tracer serve`)",
+            redact_uri(str(uri)),
+            redact_uri(tracer.get_tracking_uri()),
         )
         return
     tracer.set_tracking_uri(str(uri))

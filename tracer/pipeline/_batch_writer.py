@@ -63,23 +63,27 @@ class BatchWriter:
     Attributes:
         counts: What was done so far.
         failing_since: Since when the store has been failing (`time.monotonic`); None if it works.
+        refusal: Why the store takes nothing until somebody changes something; None if it works, or may soon.
         spool: What could not be written yet.
     """
 
     def __init__(self, store: Store, queue: RecordQueue, settings: Callable[[], Settings], errors: ErrorLog) -> None:
         self.counts = WorkerCounts()
         self.failing_since: float | None = None
-        self.spool = Spool(store.path, lambda: settings().spool_max_bytes)
+        self.refusal: StoreError | None = None
+        self.spool = Spool(store.beside, lambda: settings().spool_max_bytes)
         self._store = store
         self._queue = queue
         self._errors = errors
         self._stop_at = float("inf")
         self._next_try = 0.0
+        self._not_before = 0.0  # as the store asked
         self._told_of_spool = False
 
     def hurry(self, timeout: float) -> None:
         """Keep what comes from now on within `timeout` seconds: what can't be written by then goes into the spool."""
-        self._stop_at = self._store.options.deadline = time.monotonic() + timeout - min(KEPT_BACK, timeout / 2)
+        self._stop_at = time.monotonic() + timeout - min(KEPT_BACK, timeout / 2)
+        self._store.options.deadline = self._store.options.ends_at = self._stop_at
 
     @property
     def seconds_left(self) -> float:
@@ -102,7 +106,7 @@ class BatchWriter:
         If the queue is half full meanwhile, or time is up, the batch goes into the spool.
         """
         delay = RETRY_FIRST
-        while not (self.is_overdue and (self.failing_since is not None or not self.spool.is_empty)):
+        while not self._gives_up:
             fate = None
             if not self._store.may_open:
                 fate = self._put_aside(batch, records)
@@ -148,12 +152,21 @@ class BatchWriter:
             self._errors.report("records were lost, as a file of the spool can't be read", error, lost)
         return self._first()
 
+    @property
+    def _gives_up(self) -> bool:
+        """The process ends, and time is up while the store fails; or the store refuses, which time will not mend."""
+        if self.is_overdue:
+            return self.failing_since is not None or not self.spool.is_empty
+        return self.refusal is not None and self._stop_at != float("inf")
+
     def _is_worth_a_try(self) -> bool:
         """While the store fails and the queue fills, it is tried once a second: each try may take half a second."""
         return self.failing_since is None or not self._queue.is_pressed or time.monotonic() >= self._next_try
 
     async def _try(self, batch: Batch, records: int) -> Fate | None:
-        """Try to write a batch; None if trying again may help."""
+        """Try to write a batch; None if trying again may help. At the end, a pause that the store asked for is cut."""
+        if time.monotonic() < self._not_before and self._stop_at == float("inf"):
+            return None
         patience = LOCK_PATIENCE if self.failing_since is not None else float("inf")
         self._store.options.deadline = min(self._stop_at, time.monotonic() + patience)
         try:
@@ -164,15 +177,17 @@ class BatchWriter:
             return None
         except Exception as error:
             self._errors.report("records could not be stored", error, records)
-            self.failing_since = None
+            self.failing_since = self.refusal = None
             return Fate.LOST
-        self.failing_since = None
+        self.failing_since = self.refusal = None
         self.count(batches=1, spans=len(batch.spans))
         return Fate.WRITTEN
 
-    def _note_failure(self, error: StoreError, records: int) -> None:
+    def _note_failure(self, error: TransientStoreError, records: int) -> None:
         now = time.monotonic()
         self._next_try = now + RETRY_LAST
+        self._not_before = now + (error.retry_after or 0.0)
+        self.refusal = error if error.is_refusal else None
         self.failing_since = self.failing_since or now
         self._errors.report("records wait for their store", error, records)
 
@@ -192,11 +207,11 @@ class BatchWriter:
     def _put_aside_at_the_end(self, batch: Batch, records: int) -> Fate:
         if self._put_aside(batch, records) is not Fate.SPOOLED:
             return Fate.LOST
-        if not self._told_of_spool and self._store.path is not None:
+        if not self._told_of_spool and self._store.beside is not None:
             self._told_of_spool = True
             logger.warning(
                 "%s could not be written to in time (%s); what was recorded last waits in %s for the next process that "
                 "opens it",
-                redact_uri(self._store.uri), self._errors.last, spool_directory(self._store.path),
+                redact_uri(self._store.uri), self._errors.last, spool_directory(self._store.beside),
             )  # fmt: skip
         return Fate.SPOOLED

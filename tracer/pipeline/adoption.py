@@ -110,7 +110,7 @@ class Adoption:
         Raises:
             TransientStoreError: The store can't be written to now; what is left is still there.
         """
-        path = self._store.path
+        path = self._store.beside
         if path is None or not self._store.may_open:
             return 0
         async with self._turn:
@@ -165,8 +165,8 @@ async def _adopt_spool_file(store: Store, path: Path) -> int:
             sources.update(batch.sources)
             adopted += records
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - takes microseconds
-    assert store.path is not None
-    for source in sources - {ring.name for ring in find_rings(store.path)}:
+    assert store.beside is not None
+    for source in sources - {ring.name for ring in find_rings(store.beside)}:
         await store.forget_source(source)
     return adopted
 
@@ -193,8 +193,8 @@ async def _adopt_ring(store: Store, path: Path, reading: Callable[[], Reading], 
         if owner is None:
             _tell(path, "it is of another version of tracer, or garbage")
             return 0
-        assert store.path is not None
-        if owner.directory is not None and owner.directory != directory_identity(store.path):
+        assert store.beside is not None
+        if owner.directory is not None and owner.directory != directory_identity(store.beside):
             return 0  # the same path, but in another container
         content = read_content(descriptor, offer)
         left = _starts_first(await _read_ring(content, offer), offer)
@@ -334,6 +334,7 @@ async def _write_all(
             if number == len(waiting) or (is_full and least[number] > reached):
                 batch = feeder.take_batch()
                 batch.sources[source] = reached
+                batch.once.append(source)
                 size = records = 0
                 await writing.put(batch)
                 await anyio.lowlevel.checkpoint()  # it begins

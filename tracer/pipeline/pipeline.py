@@ -187,7 +187,7 @@ class Pipeline:
         if data is None:
             return False
         if self.queue.lacks_ring:
-            self._worker.crash_ring.open(self._worker.store.path)
+            self._worker.crash_ring.open(self._worker.store.beside)
         skeleton = None
         if self.queue.wants_skeletons or len(data) > MAX_RECORD or quotes_a_key(record):
             # A chunk has nothing but content. If it is only too large, the ring notes that there was one.

@@ -92,8 +92,7 @@ class _Segment:
         """Return the oldest batch that waits. It tells, when it is stored, how far the file is read."""
         length, _, records = _HEAD.unpack(os.pread(self.descriptor, _HEAD.size, self.read_to))
         batch = _decoded(os.pread(self.descriptor, length, self.read_to + _HEAD.size))
-        batch.sources[self.path.name] = self.batches_read + 1
-        return Waiting(batch, records)
+        return Waiting(_numbered(batch, self.path.name, self.batches_read + 1), records)
 
     def pop(self) -> None:
         """The oldest batch is done with."""
@@ -266,9 +265,7 @@ def owned_spool_file(path: Path) -> Iterator[int | None]:
 def read_spool_file(name: str, descriptor: int, done: int) -> Iterator[Waiting]:
     """Yield the batches of a file, but for the first `done` ones. Raises MsgspecError or zlib.error for garbage."""
     for position, (records, body) in enumerate(itertools.islice(_frames(descriptor), done, None), done + 1):
-        batch = _decoded(body)
-        batch.sources[name] = position
-        yield Waiting(batch, records)
+        yield Waiting(_numbered(_decoded(body), name, position), records)
 
 
 def _frames(descriptor: int) -> Iterator[tuple[int, bytes]]:
@@ -284,6 +281,13 @@ def _frames(descriptor: int) -> Iterator[tuple[int, bytes]]:
 
 def _decoded(body: bytes) -> Batch:
     return _decoder.decode(zlib.decompress(body))
+
+
+def _numbered(batch: Batch, name: str, position: int) -> Batch:
+    """Have the store know the batch by its place in a file, so that it is written once."""
+    batch.sources[name] = position
+    batch.once.append(name)
+    return batch
 
 
 def _hold() -> None:

@@ -33,7 +33,7 @@ from tracer.pipeline._jobs import Answer, Jobs
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline.crash_ring import CrashRing
 from tracer.process.native_threads import is_outdated, new_event_loop, start_thread, wait_for, why_there_are_none
-from tracer.store.base import Store
+from tracer.store.base import SIGN_SECONDS, Store
 
 if TYPE_CHECKING:
     from tracer.pipeline.adoption import Adoption, Reading
@@ -269,6 +269,8 @@ class Worker:
                 tasks.start_soon(self._adopt_again_and_again)
                 tasks.start_soon(self._serve, tasks)
                 tasks.start_soon(self.expiry.run)
+                if self.store.needs_signs_of_life:
+                    tasks.start_soon(self._give_signs_of_life)
                 await self._pump()
                 with anyio.move_on_after(self.writer.seconds_left):
                     await self._adopt()  # what children left, for example
@@ -302,6 +304,13 @@ class Worker:
             await self.adoption.adopt()
         except Exception as error:
             self._errors.report("what a dead process recorded could not be taken over yet", error)
+
+    async def _give_signs_of_life(self) -> None:
+        """While spans are open, let the store know that this process runs."""
+        while True:
+            await anyio.sleep(SIGN_SECONDS)
+            if self.settler.assembler.open_spans:
+                await self.store.sign_of_life()
 
     def _look(self) -> None:
         """Let `_pump` look at its queue without waiting for the interval's end, and `_serve` at its jobs."""
@@ -394,7 +403,7 @@ class Worker:
         """Wait until every record that was accepted before this call is written, or lost and counted.
 
         Raises:
-            StoreError: The store has been failing for half a minute.
+            StoreError: The store has been failing for half a minute, or somebody must change something first.
         """
         accepted, added = self._queue.accepted, None
         while True:
@@ -406,6 +415,8 @@ class Worker:
             settled = self._settled_event
             with anyio.move_on_after(0.5):
                 await settled.wait()
+            if self.writer.refusal is not None:
+                raise StoreError(f"traces can't be written: {self.writer.refusal}")
             failing_since = self.writer.failing_since
             if failing_since is not None and time.monotonic() - failing_since > READ_PATIENCE:
                 raise StoreError(f"traces could not be written for {READ_PATIENCE:.0f} s: {self._errors.last}")

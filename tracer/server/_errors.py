@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tracer._exceptions import (
-    ConfigurationError,
-    MediaNotFoundError,
-    MissingDependencyError,
-    ReadTimeoutError,
-    StoreError,
-    TraceNotFoundError,
-    TracerError,
-)
+from tracer._exceptions import TracerError
 from tracer.server._templates import render
+from tracer.store.wire import CODES
 
-__all__ = ["HANDLERS", "SessionNotFoundError", "error_response", "fault_response", "status_of", "wants_json"]
+__all__ = [
+    "HANDLERS",
+    "ForbiddenError",
+    "RefusedError",
+    "SessionNotFoundError",
+    "error_response",
+    "fault_response",
+    "status_of",
+    "wants_json",
+]
 
 logger = logging.getLogger("tracer")
 
@@ -29,28 +32,50 @@ class SessionNotFoundError(TracerError, LookupError):
     """No trace of this session is stored."""
 
 
+class ForbiddenError(TracerError):
+    """The token does not allow this."""
+
+
+class RefusedError(TracerError):
+    """A request that is not taken, with the HTTP status and the code of the answer.
+
+    Attributes:
+        index: The place of the row that is wrong, in its list.
+        retry_after: Seconds after which it may be taken.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, index: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.index, self.retry_after = status, code, index, retry_after
+
+
 _CODES: dict[type[TracerError], tuple[int, str]] = {
-    ConfigurationError: (400, "invalid_request"),
-    TraceNotFoundError: (404, "trace_not_found"),
-    MediaNotFoundError: (404, "media_not_found"),
+    **CODES,
     SessionNotFoundError: (404, "session_not_found"),
-    MissingDependencyError: (501, "missing_dependency"),
-    ReadTimeoutError: (503, "read_timeout"),
-    StoreError: (503, "store_unavailable"),
+    ForbiddenError: (403, "forbidden"),
 }
 
 
 def wants_json(path: str) -> bool:
     """Tell whether this path is for programs."""
-    return path == "/api" or path.startswith(("/api/", "/v1/"))
+    return path == "/api" or path.startswith(("/api/", "/v1/", "/healthz", "/metrics"))
 
 
 def error_response(
-    request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
+    request: Request,
+    status: int,
+    code: str,
+    message: str,
+    headers: dict[str, str] | None = None,
+    *,
+    index: int | None = None,
 ) -> Response:
     """Answer with an error, as JSON below ``/api`` and as a page elsewhere."""
     if wants_json(request.url.path):
-        return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+        place = {} if index is None else {"index": index}
+        return JSONResponse({"error": {"code": code, "message": message, **place}}, status, headers)
     return render(request, "error.html", status=status, headers=headers, code=code, message=message)
 
 
@@ -61,6 +86,9 @@ def status_of(error: Exception) -> tuple[int, str]:
 
 
 async def _on_tracer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, RefusedError):
+        headers = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+        return error_response(request, error.status, error.code, str(error), headers, index=error.index)
     status, code = status_of(error)
     return error_response(request, status, code, str(error))
 

@@ -54,11 +54,15 @@ class Operation(NamedTuple):
 
 
 class ErrorDetail(msgspec.Struct):
-    """What went wrong: a code for programs, a message for people; for a filter also the position, counted from 1."""
+    """What went wrong: a code for programs, a message for people.
+
+    For a filter also the position, counted from 1; for a bad row of a batch its index, counted from 0.
+    """
 
     code: str
     message: str
     position: int | None = None
+    index: int | None = None
 
 
 class Error(msgspec.Struct):

@@ -8,8 +8,6 @@ allows no inline script, no foreign host, no frame.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -20,11 +18,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracer.server._errors import error_response, fault_response, wants_json
 from tracer.server._templates import render
+from tracer.server.tokens import Access, Grant, digest
+from tracer.store.wire import METHODS
 
-__all__ = ["LOOPBACK_HOSTS", "Guard"]
+__all__ = ["LOOPBACK_HOSTS", "Guard", "grant_of"]
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
-_OPEN = ("/static/",)
+_OPEN = ("/static/", "/healthz")
+_GRANT = "tracer.grant"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' data:; "
@@ -42,25 +43,38 @@ _COOKIE_SECONDS = 30 * 24 * 3600
 
 
 class Guard:
-    """The middleware. With `token` None, everybody who can reach the port may use the server.
+    """The middleware. Without `access`, and while that knows no token, whoever can reach the port may use the server.
 
     Args:
-        hosts: The host names that requests may use, without port; no patterns.
-        token: Required as ``Authorization: Bearer``, or once as ``?token=``, which becomes a cookie.
+        hosts: The host names that requests may use, without port; no patterns. None for those of loopback, and for
+            any name once tokens are required: a page of another name has no cookie of ours.
+        access: Knows the tokens. One is required as ``Authorization: Bearer``, or once as ``?token=``, which becomes a
+            cookie.
+        cookie: The cookie's name. Cookies are shared between ports: two servers on one machine need two names.
+        headers: Of all answers, beside those that every page has.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], token: str | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: tuple[str, ...] | None,
+        access: Access | None,
+        cookie: str = "tracer",
+        headers: dict[str, str] | None = None,
+    ) -> None:
         self._app = app
-        self._hosts = frozenset(host.lower() for host in hosts)
-        self._token = None if token is None else _digest(token)
-        # Cookies are shared between ports: two servers on one machine need two cookie names.
-        self._cookie = None if self._token is None else f"tracer_{self._token[:8]}"
+        self._hosts = frozenset(host.lower() for host in hosts or LOOPBACK_HOSTS)
+        self._any_host_with_token = hosts is None
+        self._access = access
+        self._cookie = cookie
+        self._headers = {**_HEADERS, **(headers or {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request, sent = Request(scope), _Sent(send)
+        request, sent = Request(scope), _Sent(send, self._headers)
         try:
             await (self._refusal(request) or self._app)(scope, receive, sent)
         except ClientDisconnect:  # in the middle of its body: nobody is there to be answered
@@ -73,18 +87,26 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         """Return what to answer instead of the page; None if the request may pass."""
-        if not self._is_our_host(request.headers):
+        access = None if self._access is None or not self._access.is_required else self._access
+        takes_any_host = self._any_host_with_token and access is not None
+        if not takes_any_host and not self._is_our_host(request.headers):
             hosts = ", ".join(sorted(self._hosts))
             return error_response(request, 421, "wrong_host", f"this server answers to {hosts} only")
         if request.method not in _SAFE_METHODS and not _is_same_origin(request.headers):
             return error_response(request, 403, "wrong_origin", "changes are taken from this server's own page only")
-        if self._token is None or request.url.path.startswith(_OPEN):
+        if access is None or request.url.path.startswith(_OPEN):
             return None
         if "token" in request.query_params:
-            return self._exchange(request, request.query_params["token"])
-        if _matches(self._presented(request), self._token):
-            return None
-        return _unauthorized(request, "a token is needed: open the address that `tracer ui` printed")
+            return self._exchange(request, access, request.query_params["token"])
+        presented = self._presented(request)
+        grant = access.find(presented)
+        if grant is None:
+            what = "a token is needed" if presented is None else "the token is not known here"
+            return _unauthorized(request, f"{what}: open the address that tracer printed, or send another token")
+        if (scope := _needed_scope(request)) not in grant.scopes:
+            return error_response(request, 403, "forbidden", f"this token lacks the scope {scope!r}")
+        request.scope[_GRANT] = grant
+        return None
 
     def _is_our_host(self, headers: Headers) -> bool:
         given = headers.getlist("host")
@@ -93,29 +115,40 @@ class Guard:
     def _presented(self, request: Request) -> str | None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return _digest(token.strip())
-        return request.cookies.get(self._cookie or "")
+            return digest(token.strip())
+        return request.cookies.get(self._cookie)
 
-    def _exchange(self, request: Request, token: str) -> Response:
+    def _exchange(self, request: Request, access: Access, token: str) -> Response:
         """Turn ``?token=`` into a cookie, so that the token does not stay in a history, bookmark or log."""
-        if not _matches(_digest(token), self._token):
-            return _unauthorized(request, "this token isn't the one that `tracer ui` printed")
+        if access.find(digest(token)) is None:
+            return _unauthorized(request, "this token isn't the one that tracer printed")
         rest = [(name, value) for name, value in parse_qsl(request.url.query, True) if name != "token"]
         path = "/" + request.url.path.lstrip("/")  # "//elsewhere" would lead to another host
         answer = RedirectResponse(path + (f"?{urlencode(rest)}" if rest else ""), 303)
-        assert self._cookie is not None
-        assert self._token is not None
-        answer.set_cookie(self._cookie, self._token, max_age=_COOKIE_SECONDS, httponly=True, samesite="strict")
+        secure = request.url.scheme == "https"
+        answer.set_cookie(
+            self._cookie, digest(token), max_age=_COOKIE_SECONDS, httponly=True, samesite="strict", secure=secure
+        )
         return answer
 
 
-def _digest(token: str) -> str:
-    """Return the digest that is kept, and sent as the cookie, in place of the token."""
-    return hashlib.sha256(f"tracer page {token}".encode(errors="replace")).hexdigest()
+def grant_of(request: Request) -> Grant | None:
+    """Return what the request's token allows; None if the server asks for none."""
+    grant: Grant | None = request.scope.get(_GRANT)
+    return grant
 
 
-def _matches(given: str | None, wanted: str | None) -> bool:
-    return bool(given and wanted) and hmac.compare_digest((given or "").encode(), (wanted or "").encode())
+def _needed_scope(request: Request) -> str:
+    """Return the scope that a request needs: what is not named here needs the widest."""
+    path = request.url.path
+    if request.method in _SAFE_METHODS:
+        return "read"
+    if path.startswith("/api/store/"):
+        method = METHODS.get(path.removeprefix("/api/store/"))
+        return "read" if method is None else method.scope
+    if path in ("/api/ingest", "/v1/traces", "/v1/logs") or "feedback" in path.split("/"):
+        return "write"
+    return "admin"
 
 
 def _is_same_origin(headers: Headers) -> bool:
@@ -136,14 +169,15 @@ def _unauthorized(request: Request, message: str) -> Response:
 class _Sent:
     """Passes messages on, with our headers added."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, headers: dict[str, str]) -> None:
         self.started = False
         self._send = send
+        self._headers = headers
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
+            for name, value in self._headers.items():
                 headers.setdefault(name, value)
         await self._send(message)

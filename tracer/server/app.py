@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -22,9 +23,10 @@ from tracer.server._leaving import Leaving
 from tracer.server._security import LOOPBACK_HOSTS, Guard
 from tracer.server._source import Source
 from tracer.server._templates import STATIC_FOLDERS, static_version
+from tracer.server.tokens import Access, digest
 from tracer.store import Store
 
-__all__ = ["READ_TIMEOUT", "create_app"]
+__all__ = ["READ_TIMEOUT", "assemble", "checked_limit", "create_app", "lifespan", "page_routes"]
 
 logger = logging.getLogger("tracer")
 
@@ -64,17 +66,30 @@ def create_app(
     """
     if takes_otlp:
         otlp.check_installed()
-    limit = updated(Settings(), {"read_timeout": read_timeout}).read_timeout  # checked as the setting is
-    source = Source(store_or_uri, limit)
+    source = Source(store_or_uri, checked_limit(read_timeout))
+    access = None if token is None else Access(token)
+    cookie = "tracer" if token is None else f"tracer_{digest(token)[:8]}"
+    routes = [*page_routes(), *(otlp.ROUTES if takes_otlp else ())]
+    return assemble(source, routes, [Middleware(Guard, hosts=hosts, access=access, cookie=cookie)], lifespan)
+
+
+def checked_limit(read_timeout: float) -> float:
+    """Return the time limit of reads. Raises ConfigurationError, as the setting does."""
+    return updated(Settings(), {"read_timeout": read_timeout}).read_timeout
+
+
+def assemble(
+    source: Source,
+    routes: list[BaseRoute],
+    guards: list[Middleware],
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
+) -> Starlette:
+    """Return an application over a store, from its routes and what stands before them."""
     app = Starlette(
-        routes=[*_routes(), *(otlp.ROUTES if takes_otlp else ())],
-        middleware=[
-            Middleware(Guard, hosts=hosts, token=token),
-            Middleware(Leaving),
-            Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
-        ],
+        routes=routes,
+        middleware=[*guards, Middleware(Leaving), Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)],
         exception_handlers=HANDLERS,
-        lifespan=_lifespan,
+        lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a path exists or it doesn't: no redirect
     app.state.source = source
@@ -82,7 +97,7 @@ def create_app(
     return app
 
 
-def _routes() -> list[BaseRoute]:
+def page_routes() -> list[BaseRoute]:
     """Every page and operation. Each module of pages has its own in a tuple ROUTES."""
     return [
         *pages.ROUTES,
@@ -99,7 +114,8 @@ def _routes() -> list[BaseRoute]:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Open the store at the start, and close it at the end."""
     try:
         await app.state.source.ready()
     except StoreError as error:  # the page also shows this, and the store may come back

@@ -24,6 +24,9 @@ from tracer.store.summaries import (
 )
 
 __all__ = [
+    "SEEN",
+    "SIGN_SECONDS",
+    "SILENCE_SECONDS",
     "Batch",
     "ChunkRow",
     "LossRow",
@@ -166,6 +169,8 @@ class Batch(msgspec.Struct, kw_only=True):
 
     Attributes:
         sources: How far files beside the database are taken over once this batch is written: a position by name.
+        once: The names of those sources whose positions number their batches. If one of them has come as far already,
+            this batch is stored: it is sent again because an answer was lost, and nothing of it is written.
     """
 
     process: ProcessRow
@@ -175,6 +180,7 @@ class Batch(msgspec.Struct, kw_only=True):
     media: list[MediaRow] = msgspec.field(default_factory=list)
     sources: dict[str, int] = msgspec.field(default_factory=dict)
     losses: list[LossRow] = msgspec.field(default_factory=list)
+    once: list[str] = msgspec.field(default_factory=list)
 
 
 class Retention(msgspec.Struct, kw_only=True, frozen=True):
@@ -201,12 +207,14 @@ class StoreOptions(msgspec.Struct):
         time_limit: Seconds that a read may take; after that it raises ReadTimeoutError. None for no limit.
         durable: A write waits until it would survive a power failure.
         deadline: The moment (`time.monotonic`) from which on nothing waits for another process.
+        ends_at: The moment (`time.monotonic`) from which on nothing is tried any more, as the process ends.
         retention: What `Store.expire` deletes.
     """
 
     time_limit: float | None = None
     durable: bool = False
     deadline: float = float("inf")
+    ends_at: float = float("inf")
     retention: Retention = Retention()
 
 
@@ -233,6 +241,11 @@ class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
     include_spans: bool = True
 
 
+SEEN = "seen:"
+"""Begins the name of a source whose position is the second at which a server heard from a process: its id follows."""
+SILENCE_SECONDS, SIGN_SECONDS = 60, 10.0  # after which it counts as gone; between two signs that it runs
+
+
 class Store(Protocol):
     """A place to keep traces. Every method runs on the worker's event loop (asyncio).
 
@@ -248,8 +261,11 @@ class Store(Protocol):
     """How many traces `expire` has deleted."""
 
     @property
-    def path(self) -> Path | None:
-        """The database file; None for a store that has none."""
+    def beside(self) -> Path | None:
+        """The path beside which crash rings and the spool lie; None for a store that needs none.
+
+        For a file it is the file. A server has such a place on each machine that sends to it.
+        """
         ...
 
     @property
@@ -277,6 +293,15 @@ class Store(Protocol):
         """False in a process that must not open the database, as it was forked while that was in use."""
         ...
 
+    @property
+    def needs_signs_of_life(self) -> bool:
+        """Whoever reads can't see whether this process runs, so `sign_of_life` is to be called now and then."""
+        ...
+
+    async def sign_of_life(self) -> None:
+        """Let readers know that this process runs. Its running traces are interrupted when it was silent for long."""
+        ...
+
     async def taken_over(self, source: str) -> int:
         """Return how far a file beside the database was taken over (`Batch.sources`); 0 if it is not known."""
         ...
@@ -287,6 +312,10 @@ class Store(Protocol):
 
     async def forget_source(self, source: str) -> None:
         """Forget a file beside the database, which is gone."""
+        ...
+
+    async def end_process(self, process_id: str, sources: list[str]) -> None:
+        """Note that a process has ended: what it left running is interrupted. Forget its sources."""
         ...
 
     async def tidy(self) -> bool:

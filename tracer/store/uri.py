@@ -7,24 +7,37 @@ import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError
 
 __all__ = [
     "MEMORY_URI",
+    "ServerAddress",
     "is_postgres",
+    "is_server",
     "parse_uri",
     "redact_uri",
+    "server_address",
     "spool_directory",
     "sqlite_path",
 ]
 
 MEMORY_URI = "memory://"
-_REMEDY = "use sqlite:///tracer.db, memory:// or postgresql://user:password@host/database"
+_REMEDY = "use sqlite:///tracer.db, memory://, http://host:port or postgresql://user:password@host/db"
+_SERVER_FORM = "use http://host:port or https://token@host:port"
 _POSTGRES_FORM = "use postgresql://user:password@host:port/database"
 _SECRETS = r"(?i)\b((?:ssl)?password)=[^&]*"
-_PLANNED = frozenset({"http", "https"})
+_PLANNED = frozenset({"clickhouse"})
+
+
+class ServerAddress(NamedTuple):
+    """What the URI of a tracking server says. `url` has neither a token nor a slash at its end."""
+
+    url: str
+    host: str
+    token: str | None
 
 
 def parse_uri(uri: str) -> str:
@@ -38,12 +51,17 @@ def parse_uri(uri: str) -> str:
     if normal == MEMORY_URI:
         return normal
     if scheme.lower() in _PLANNED:
-        raise _wrong(uri, "must name a store that this version has (sqlite, postgresql or memory)", _REMEDY)
+        raise _wrong(
+            uri, "must name a store that this version has (sqlite, memory, http, https or postgresql)", _REMEDY
+        )
     if is_postgres(normal):
         _check_postgres(normal)
         return normal
+    if is_server(normal):
+        server_address(normal)
+        return normal.rstrip("/")
     if scheme.lower() != "sqlite":
-        raise _wrong(uri, "must begin with sqlite:/// or postgresql:// or be memory://", _REMEDY)
+        raise _wrong(uri, "must begin with sqlite:///, http:// or postgresql:// or be memory://", _REMEDY)
     _path_of(normal)
     return normal
 
@@ -69,6 +87,30 @@ def _check_postgres(uri: str) -> None:
         raise _wrong(uri, "must name a host", _POSTGRES_FORM)
     if parts.fragment or cached < 0 or re.search(_SECRETS, parts.query):
         raise _wrong(uri, "must have its password before the @ (written as %23 what is a # in it)", _POSTGRES_FORM)
+
+
+def is_server(uri: str) -> bool:
+    """Tell whether a URI in normal form names a tracking server."""
+    return uri.startswith(("http://", "https://"))
+
+
+def server_address(uri: str) -> ServerAddress:
+    """Take the URI of a tracking server apart: ``http(s)://[token@]host[:port][/prefix]``."""
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _wrong(uri, f"can't be read ({error})", _SERVER_FORM) from None
+    if not host or re.search(r"[\s\x00-\x1f\\]", uri):
+        raise _wrong(uri, "must name a host", _SERVER_FORM)
+    if parts.query or parts.fragment or "?" in uri or "#" in uri:
+        raise _wrong(uri, "must have no options", _SERVER_FORM)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"{parts.scheme}://{shown}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
+    token = unquote(parts.netloc.rpartition("@")[0])
+    if not token.isascii() or not token.isprintable():
+        raise _wrong(uri, "must have a token of printable ASCII characters", _SERVER_FORM)
+    return ServerAddress(url, host, token or None)
 
 
 def sqlite_path(uri: str) -> Path:

@@ -191,9 +191,11 @@ async def test_a_server_that_was_killed_is_found_again_and_has_what_it_had_ackno
 async def deaf_proxy(port: int) -> AsyncIterator[tuple[int, list[bytes]]]:
     """Forwards to the server; once `waits_for` is sent by the client, nothing comes back any more: a cut network."""
     waits_for: list[bytes] = []
+    opened: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
+        opened.extend((writer, server_writer))
         cut = False
 
         async def answer() -> None:
@@ -214,6 +216,11 @@ async def deaf_proxy(port: int) -> AsyncIterator[tuple[int, list[bytes]]]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1], waits_for
+    for writer in opened:
+        writer.close()
+    for writer in opened:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def test_a_batch_whose_commit_was_not_answered_is_not_counted_twice(

@@ -15,7 +15,7 @@ import pytest
 
 from tests.store.rows import simple
 from tracer._exceptions import ReadTimeoutError
-from tracer.store import TraceQuery, open_store
+from tracer.store import Store, TraceQuery, open_store
 from tracer.store.sqlite import _gate
 from tracer.store.sqlite._connection import transaction
 from tracer.store.sqlite._database import Database
@@ -255,7 +255,7 @@ async def test_a_search_by_regular_expressions_is_stopped(store: SqliteStore) ->
 # --- the time limit ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_search_over_its_time_limit_is_stopped_and_says_so(any_store: SqliteStore) -> None:
+async def test_a_search_over_its_time_limit_is_stopped_and_says_so(any_store: Store) -> None:
     await any_store.write(simple(*range(1_000), name="a" * 900))
     any_store.options.time_limit = 0.2
     with pytest.raises(ReadTimeoutError, match=r"search took longer than 0\.2 s.*read_timeout"):

@@ -83,6 +83,7 @@ class Connections:
                         opened.terminate()
                 except Exception:
                     opened.terminate()
+        await asyncio.sleep(0)  # what was terminated closes its socket in the loop's next turn
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[Connection[Any]]:
@@ -191,7 +192,7 @@ class Connections:
         self.is_ready = True
 
     def _seconds_left(self) -> float:
-        return self._options.deadline - time.monotonic()
+        return min(self._options.deadline, self._options.ends_at) - time.monotonic()
 
     def _patience(self) -> float:
         return max(0.1, min(_CONNECT_PATIENCE, self._seconds_left()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from tracer.store.base import ProcessRow
+from tracer.store.base import SEEN, SILENCE_SECONDS, ProcessRow
 from tracer.store.postgres._sql import fetch
 from tracer.store.process import current_process, is_alive
 
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["find_gone_processes", "mark_interrupted"]
 
-_SUSPECTS = """
-SELECT process_id, host, pid, started, ended_ns
+_SUSPECTS = f"""
+SELECT processes.process_id, host, pid, started, ended_ns, batches AS seen
 FROM (SELECT DISTINCT process_id FROM traces WHERE state = 'IN_PROGRESS') AS running JOIN processes USING (process_id)
+LEFT JOIN taken_over ON source = '{SEEN}' || processes.process_id
 """
 # What somebody else has locked is being written to, so it runs.
 _MARK = """
@@ -29,13 +31,14 @@ UPDATE traces SET state = 'INTERRUPTED' WHERE key IN (SELECT key FROM gone)
 async def find_gone_processes(connection: Connection[Any]) -> list[str]:
     """Return the ids of processes that have running traces but no longer run, or have closed their store.
 
-    Of a process on another machine only the latter is known.
+    A process on another machine can't be seen: it is gone when it has been silent for long.
     """
-    own = current_process().process_id
+    own, heard_since = current_process().process_id, time.time() - SILENCE_SECONDS
     return [
         process_id
-        for process_id, host, pid, started, ended_ns in await fetch(connection, _SUSPECTS)
+        for process_id, host, pid, started, ended_ns, seen in await fetch(connection, _SUSPECTS)
         if ended_ns is not None
+        or (seen is not None and seen < heard_since)
         or (process_id != own and not is_alive(ProcessRow(process_id=process_id, host=host, pid=pid, started=started)))
     ]
 

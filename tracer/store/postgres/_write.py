@@ -226,6 +226,7 @@ _TAKE_OVER = _insert(
     {"source": "text", "batches": "bigint"},
     "ON CONFLICT (source) DO UPDATE SET batches = greatest(stored.batches, excluded.batches)",
 )
+_CLAIM = f"{_TAKE_OVER} WHERE stored.batches < excluded.batches RETURNING source"
 _FORGET_CHUNKS = """
 DELETE FROM live_chunks USING unnest($1::text[], $2::text[]) AS ended (trace_id, span_id)
 WHERE live_chunks.trace_id = ended.trace_id AND live_chunks.span_id = ended.span_id
@@ -244,6 +245,9 @@ async def write_batch(connection: Connection[Any], batch: Batch) -> None:
     """Write all rows of the batch into the open transaction."""
     if batch.media:
         await lock_media(connection, alone=False)
+    once = {name: batch.sources[name] for name in batch.once}
+    if once and len(await claim_sources(connection, once)) < len(once):
+        return  # it is stored already
     process = batch.process
     told = (process.process_id, process.host, process.pid, process.started)
     await connection.execute(_PROCESS, *map(storable, told))
@@ -267,6 +271,11 @@ async def write_batch(connection: Connection[Any], batch: Batch) -> None:
     for loss in batch.losses:
         lost = (process.process_id, loss.reason, loss.count, loss.time_ns)
         await connection.execute(_LOSS, *map(storable, lost))
+
+
+async def claim_sources(connection: Connection[Any], sources: dict[str, int]) -> list[str]:
+    """Note how far sources have come; return those that had not come as far. Others wait for the transaction's end."""
+    return [row[0] for row in await _run(connection, _CLAIM, sorted(sources.items()))]
 
 
 async def write_tags(connection: Connection[Any], tags: dict[tuple[int, str], str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-__all__ = ["Address", "read_address"]
+__all__ = ["Address", "place_name", "read_address"]
 
 _FOR_CLIENT = "statement_cache_size"
 
@@ -35,3 +35,11 @@ def read_address(uri: str) -> Address:
     options = dict(parse_qsl(parts.query))
     cached = int(options.pop(_FOR_CLIENT, 100))
     return Address(urlunsplit(parts._replace(query=urlencode(options))), cached)
+
+
+def place_name(uri: str) -> str:
+    """Return the URI without user, password and what only concerns the connection: the same for all who write there."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    options = {key: value for key, value in parse_qsl(parts.query) if key in ("host", "port", "search_path")}
+    return urlunsplit(parts._replace(netloc=host, query=urlencode(options)))

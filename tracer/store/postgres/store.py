@@ -19,14 +19,15 @@ from tracer._exceptions import (
     TransientStoreError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import Batch, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, StoreOptions, TraceQuery
+from tracer.store.http.place import place_of
 from tracer.store.postgres import _aggregate, _deletion, _feedback, _interrupted, _sessions
 from tracer.store.postgres._connection import Connections, roll_back, translated
 from tracer.store.postgres._query import neighbours, search
 from tracer.store.postgres._read import TRACE_COLUMNS, read_live_chunks, read_traces
-from tracer.store.postgres._sql import fetch, fetch_row, fetch_value
-from tracer.store.postgres._write import write_batch, write_tags
-from tracer.store.postgres.address import read_address
+from tracer.store.postgres._sql import fetch, fetch_row, fetch_value, storable
+from tracer.store.postgres._write import claim_sources, write_batch, write_tags
+from tracer.store.postgres.address import place_name, read_address
 from tracer.store.process import current_process
 from tracer.store.summaries import (
     ExperimentSummary,
@@ -65,6 +66,7 @@ class PostgresStore:
         self.uri = uri
         self.options = StoreOptions()
         self.expired = 0
+        self.beside: Path | None = place_of(place_name(uri))
         self._connections = Connections(read_address(uri), self.options)
         self._process_id: str | None = None
         self._sources: dict[str, int] = {}
@@ -90,8 +92,7 @@ class PostgresStore:
         """Mark the process as ended, and close the connections. Never raises."""
         if self._connections.is_ready and self._process_id is not None:
             with contextlib.suppress(Exception), anyio.move_on_after(5):
-                async with self._connections.changing() as connection:
-                    await self._finish(connection)
+                await self.end_process(self._process_id, list(self._sources))
         with contextlib.suppress(Exception):
             await self._connections.aclose()
 
@@ -137,10 +138,16 @@ class PostgresStore:
         """True: a child of a fork opens connections of its own."""
         return True
 
-    @property
-    def path(self) -> Path | None:
-        """None: there is no file."""
-        return None
+    needs_signs_of_life = True
+
+    async def sign_of_life(self) -> None:
+        """Let readers on other machines know that this process runs."""
+        await self._change("write", _say_alive, current_process().process_id)
+
+    async def end_process(self, process_id: str, sources: list[str]) -> None:
+        """Note that a process has ended: what it left running is interrupted. Forget its sources."""
+        await self._change("write", _end_process, process_id, sources)
+        self._next_sweep = 0.0
 
     @property
     def files_moved_aside(self) -> int:
@@ -158,7 +165,7 @@ class PostgresStore:
 
     async def forget_source(self, source: str) -> None:
         """Forget a file, which is gone."""
-        await self._change("write", fetch, "DELETE FROM taken_over WHERE source = ?::text", (source,))
+        await self._change("write", _forget_sources, [source])
         self._next_sweep = 0.0  # what its process left open will not end any more
 
     async def tidy(self) -> bool:
@@ -339,10 +346,21 @@ class PostgresStore:
             with contextlib.suppress(StoreError):  # a user who may only read
                 await self._change("write", _interrupted.mark_interrupted, gone)
 
-    async def _finish(self, connection: Connection[Any]) -> None:
-        ended = "UPDATE processes SET ended_ns = ?::bigint WHERE process_id = ?::text"
-        await fetch(connection, ended, (time.time_ns(), self._process_id))
-        await fetch(connection, "DELETE FROM taken_over WHERE source = ANY(?::text[])", (list(self._sources),))
+
+async def _say_alive(connection: Connection[Any], process_id: str) -> None:
+    await claim_sources(connection, {SEEN + process_id: int(time.time())})
+
+
+async def _end_process(connection: Connection[Any], process_id: str, sources: list[str]) -> None:
+    ended = "UPDATE processes SET ended_ns = ?::bigint WHERE process_id = ?::text"
+    await fetch(connection, ended, (time.time_ns(), process_id))
+    await _forget_sources(connection, [*sources, SEEN + process_id])
+
+
+async def _forget_sources(connection: Connection[Any], sources: list[str]) -> None:
+    """Forget sources, and what is noted of them while their batches come in pieces (`tracer.store.http.pieces`)."""
+    names = [storable(name) for source in sources for name in (source, f"{source}#")]
+    await fetch(connection, "DELETE FROM taken_over WHERE source = ANY(?::text[])", (names,))
 
 
 async def _get_trace(connection: Connection[Any], trace_id: str) -> Trace:

@@ -21,7 +21,7 @@ from tracer._models import USAGE_KEYS, TokenUsage
 from tracer.store.sqlite._connection import BUSY_TIMEOUT_MS, checkpoint, transaction, translated
 from tracer.store.sqlite._text import merge_text
 from tracer.store.sqlite.check import check_uri
-from tracer.store.uri import MEMORY_URI, redact_uri, sqlite_path
+from tracer.store.uri import MEMORY_URI, is_server, redact_uri, sqlite_path
 
 __all__ = [
     "Health",
@@ -87,6 +87,11 @@ def file_of(uri: str, *, unseen: bool = False) -> Path:
     if checked == MEMORY_URI:
         raise ConfigurationError(
             f"uri {MEMORY_URI} keeps traces in its process alone; name a file: sqlite:///tracer.db"
+        )
+    if is_server(checked):
+        raise ConfigurationError(
+            f"uri {redact_uri(checked)} is a tracking server, this needs its database; run it where the server runs, "
+            "with sqlite:///tracer.db"
         )
     return sqlite_path(checked)
 

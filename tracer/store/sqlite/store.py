@@ -20,7 +20,7 @@ from tracer._exceptions import (
     TraceNotFoundError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import Batch, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, StoreOptions, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store.sqlite._carry import Running, put_running, take_running
@@ -125,6 +125,11 @@ class SqliteStore:
         """False in a process that was forked while SQLite was in use; every use raises StoreError."""
         return self._path is None or not forked_in_use()
 
+    needs_signs_of_life = False
+
+    async def sign_of_life(self) -> None:
+        """Do nothing: whoever shares the file sees the process."""
+
     async def taken_over(self, source: str) -> int:
         """Return how far a file beside the database was taken over; 0 if it is not known."""
         with self._translated("read"):
@@ -141,9 +146,20 @@ class SqliteStore:
             await self._database.write(_forget_source, source)
         self._next_sweep = 0.0  # what its process left open will not end any more
 
+    async def end_process(self, process_id: str, sources: list[str]) -> None:
+        """Note that a process has ended: what it left running is interrupted. Forget its sources."""
+        with self._translated("write"):
+            await self._database.write(_end_process, process_id, sources)
+        self._next_sweep = 0.0
+
     @property
     def path(self) -> Path | None:
         """The file; None in memory."""
+        return self._path
+
+    @property
+    def beside(self) -> Path | None:
+        """The file, beside which crash rings and the spool lie; None in memory."""
         return self._path
 
     async def _write_or_rescue(self, batch: Batch) -> None:
@@ -384,7 +400,8 @@ class SqliteStore:
         with transaction(connection):
             if self._carried is not None:
                 put_running(connection, self._carried)
-            write_batch(connection, batch)
+            if not any(_taken_over(connection, source) >= batch.sources[source] for source in batch.once):
+                write_batch(connection, batch)
         self._carried = None
         if batch.process == current_process():  # else it is what a dead one left
             self._process_id = batch.process.process_id
@@ -400,10 +417,7 @@ class SqliteStore:
 
     def _finish(self, connection: sqlite3.Connection) -> None:
         if self._process_id is not None:
-            sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
-            connection.execute(sql, (time.time_ns(), self._process_id))
-        for source in self._sources:
-            _forget_source(connection, source)
+            _end_process(connection, self._process_id, list(self._sources))
         if self._database.is_current:
             self._empty_log(connection)
 
@@ -427,7 +441,15 @@ def _taken_over(connection: sqlite3.Connection, source: str) -> int:
 
 
 def _forget_source(connection: sqlite3.Connection, source: str) -> None:
-    connection.execute("DELETE FROM taken_over WHERE source = ?", (source,))
+    """Forget a source, and what is noted of it while its batches come in pieces (`tracer.store.http.pieces`)."""
+    connection.execute("DELETE FROM taken_over WHERE source IN (?, ? || '#')", (source, source))
+
+
+def _end_process(connection: sqlite3.Connection, process_id: str, sources: list[str]) -> None:
+    sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
+    connection.execute(sql, (time.time_ns(), process_id))
+    for source in (*sources, SEEN + process_id):
+        _forget_source(connection, source)
 
 
 def _change_marker(connection: sqlite3.Connection) -> tuple[int, int]:
