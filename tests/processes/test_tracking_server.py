@@ -176,6 +176,31 @@ def test_what_a_process_could_not_send_is_sent_by_the_next_one(end: str, tmp_pat
     assert waiting(tmp_path) == []
 
 
+@pytest.mark.parametrize("rest", ["", "assert tracer.sync.flush(20)"], ids=["at the exit", "before"])
+def test_a_name_is_looked_up_also_while_the_interpreter_exits(rest: str, tmp_path: Path, served: Served) -> None:
+    given = environment(tmp_path, served.url.replace("127.0.0.1", "localhost"))
+    run_quietly(tmp_path, f"record('1')\n{rest}", **given)
+    assert states(tmp_path) == {"OK": 1}
+    assert waiting(tmp_path) == []
+
+
+def test_a_name_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    ended = run_quietly(
+        tmp_path,
+        """
+        import anyio
+        from tracer.store import open_store
+        try:
+            anyio.run(open_store("http://nobody.invalid:5151").experiments)
+        except tracer.StoreError as error:
+            assert "http://nobody.invalid:5151 did not answer" in str(error), error
+        else:
+            raise AssertionError
+        """,
+    )
+    assert ended.code == 0
+
+
 def test_a_wrong_token_is_told_and_hinders_no_call(tmp_path: Path) -> None:
     with Served(tmp_path, TRACER_TOKEN="the right one") as served:
         ended = run_quietly(

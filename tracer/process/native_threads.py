@@ -19,7 +19,10 @@ from __future__ import annotations
 import _socket
 import asyncio
 import concurrent.futures
+import contextlib
+import functools
 import logging
+import socket  # noqa: F401  `_original` looks for it among the modules that are loaded
 import sys
 import threading
 import time
@@ -99,8 +102,8 @@ def is_outdated() -> bool:
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return an event loop for a thread of `start_thread`."""
     if _gevent() is None:
-        return asyncio.SelectorEventLoop()
-    return _Loop(_original("selectors", "DefaultSelector")())
+        return _Loop()
+    return _GeventLoop(_original("selectors", "DefaultSelector")())
 
 
 def share_with_threads(future: concurrent.futures.Future[Any]) -> None:
@@ -186,6 +189,39 @@ def _look_until(is_so: Callable[[], bool], timeout: float | None) -> bool:
 
 
 class _Loop(asyncio.SelectorEventLoop):
+    """Looks names up without an executor, which asyncio can neither use nor close when the interpreter exits."""
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        """Do what `socket.getaddrinfo` does, in a thread of its own as long as threads can be started."""
+        look_up = functools.partial(_original("socket", "getaddrinfo"), host, port, **options)
+        found: asyncio.Future[Any] = self.create_future()
+
+        def run() -> None:
+            try:
+                answer, failure = look_up(), None
+            except OSError as error:
+                answer, failure = None, error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self.call_soon_threadsafe(tell, answer, failure)
+
+        def tell(answer: Any, failure: OSError | None) -> None:
+            if found.done():
+                return
+            if failure is None:
+                found.set_result(answer)
+            else:
+                found.set_exception(failure)
+
+        if not threading.main_thread().is_alive():
+            return look_up()
+        try:
+            start_thread(run, "tracer-lookup")
+        except RuntimeError:
+            return look_up()
+        return await found
+
+
+class _GeventLoop(_Loop):
     """Wakes itself through sockets of the operating system: gevent's would make a hub in the worker's thread."""
 
     _ssock: Any
