@@ -148,6 +148,8 @@ def own_server() -> Iterator[PostgresServer]:
         yield server
 
 
+# Under load a socket of a connection that was being made when the server died may be left to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_server_that_was_killed_is_found_again_and_has_what_it_had_acknowledged(
     own_server: PostgresServer,
 ) -> None:
