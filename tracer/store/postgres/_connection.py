@@ -253,7 +253,7 @@ def translated(what: str, *, reads: bool = False) -> Iterator[None]:
         told = f"{what}: {error}"
         if code == "57014":  # stopped by a statement_timeout, the server's or ours
             raise (ReadTimeoutError if reads else TransientStoreError)(told) from error
-        broken = isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
+        broken = not isinstance(error, (asyncpg.PostgresError, ValueError))  # the connection, not what was asked
         if broken or code.startswith(_TRANSIENT) or code in _TRANSIENT_CODES:
             raise TransientStoreError(told) from error
         raise StoreError(told) from error

@@ -119,8 +119,12 @@ class PostgresStore:
             await roll_back(connection)
             raise
         self._doubtful = (batch, transaction)
-        with anyio.CancelScope(shield=True):
-            await connection.execute("COMMIT")
+        try:
+            with anyio.CancelScope(shield=True):
+                await connection.execute("COMMIT")
+        except BaseException:
+            connection.terminate()  # nobody knows in what state it is
+            raise
         self._doubtful = None
 
     async def _was_committed(self, connection: Connection[Any], batch: Batch) -> bool:
