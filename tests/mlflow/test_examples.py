@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -16,6 +16,7 @@ import pytest
 
 import tracer
 from tests.reading import last_trace
+from tests.tracking import TrackingServer
 from tracer.testing import FakeOpenAI
 
 Run = Callable[[str], Awaitable[dict[str, Any]]]
@@ -258,15 +259,13 @@ async def test_calls(example: str, name: str, run: Run) -> None:
     assert trace.info.response_preview
 
 
-async def test_setting_up(run: Run, tracer_log: list[logging.LogRecord]) -> None:
-    where = tracer.get_tracking_uri()
-    await run(BASIC)
-    trace = await last_trace()
-    assert (trace.info.experiment, trace.info.name) == ("OpenAI", "Completions")
-    assert tracer.get_tracking_uri() == where
-    [told] = tracer_log
-    assert "which tracer does not write to; traces go to sqlite:" in told.getMessage()
-    tracer_log.clear()
+async def test_setting_up(run: Run, tmp_path: Path) -> None:
+    with TrackingServer(f"sqlite:///{tmp_path}/server.db") as served:
+        await run(BASIC.replace("http://localhost:5000", served.url))
+        trace = await last_trace()
+        assert (trace.info.experiment, trace.info.name) == ("OpenAI", "Completions")
+        assert tracer.get_tracking_uri() == served.url
+        await tracer.shutdown()
 
 
 async def test_tools_and_usage(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

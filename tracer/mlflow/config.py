@@ -14,6 +14,8 @@ __all__ = ["enable_async_logging", "get_tracking_uri", "set_tracking_uri"]
 
 logger = logging.getLogger("tracer")
 
+_OURS = ("http:", "https:", "memory:", "sqlite:")
+
 get_tracking_uri = tracer.get_tracking_uri
 
 
@@ -21,14 +23,13 @@ get_tracking_uri = tracer.get_tracking_uri
 def set_tracking_uri(uri: str | Path) -> None:
     """Say where traces go: `tracer.set_tracking_uri`.
 
-    What MLflow code names is an MLflow server, which tracer does not write to. So for anything but ``sqlite:…`` and
-    ``memory://`` (``http://…``, ``databricks``, a directory) a warning is logged, and traces go on to where they went.
-    `tracer.set_tracking_uri` names a tracking server of tracer's own.
+    At ``http://…`` a server of tracer's own (`tracer serve`) must listen. If it is MLflow's, the log says so, and what
+    is recorded waits. What only MLflow can write to (``databricks``, a directory) is left alone: a warning is logged,
+    and traces go on to where they went.
     """
-    if not str(uri).startswith(("sqlite:", "memory:")):
+    if not str(uri).startswith(_OURS):
         logger.warning(
-            "tracer.mlflow.set_tracking_uri(%r): taken for MLflow's, which tracer does not write to; traces go to %s, "
-            "and `tracer ui` shows them (tracer.set_tracking_uri names a server of `tracer serve`)",
+            "tracer.mlflow.set_tracking_uri(%r): tracer can't write there; traces go to %s, and `tracer ui` shows them",
             redact_uri(str(uri)),
             redact_uri(tracer.get_tracking_uri()),
         )
