@@ -6,6 +6,7 @@ import inspect
 import logging
 import signal
 import threading
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 import tracer
 from tests.leaks import KEYS, find_leaks
+from tests.postgres import MISSING, PostgresServer, find_binaries, running_server
 from tests.sdk import lacking
 from tests.turns import out_of_turn
 from tracer.testing import FakeOpenAI, isolated
@@ -129,3 +131,22 @@ def server(openai_server: FakeOpenAI) -> Iterator[FakeOpenAI]:
     openai_server.clear()
     yield openai_server
     openai_server.clear()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the session (of each worker of pytest-xdist)."""
+    if (binaries := find_binaries()) is None:
+        pytest.skip(MISSING)
+    pytest.importorskip("asyncpg")
+    with running_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_uri(postgres_server: PostgresServer) -> Iterator[str]:
+    """The tracking URI of an empty schema."""
+    schema = f"t{uuid.uuid4().hex[:12]}"
+    postgres_server.execute(f"CREATE SCHEMA {schema}")
+    yield postgres_server.uri(schema)
+    postgres_server.execute(f"DROP SCHEMA {schema} CASCADE")

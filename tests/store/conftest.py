@@ -32,7 +32,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
     await store.aclose()
 
 
-@pytest.fixture(params=["file", "memory", "http"])
+@pytest.fixture(params=["file", "memory", "http", "postgres"])
 async def any_store(
     request: pytest.FixtureRequest, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Store]:
@@ -42,6 +42,8 @@ async def any_store(
         uri = "memory://" if request.param == "memory" else f"sqlite:///{path}"
         if request.param == "http":
             uri = stack.enter_context(TrackingServer(uri)).url
+        if request.param == "postgres":
+            uri = request.getfixturevalue("postgres_uri")
         store = open_store(uri)
         await store.open()
         yield store

@@ -14,7 +14,7 @@ from tracer._exceptions import ConfigurationError
 from tracer._models import Feedback, SpanStatusCode, TraceState
 from tracer.store import TraceQuery
 from tracer.store.base import Store
-from tracer.store.sqlite._aggregate import _percentile
+from tracer.store.figures import percentile
 from tracer.store.summaries import Facets, Overview
 
 from .rows import SECOND, START, batch, patch, simple, span, span_id, trace_id
@@ -153,9 +153,9 @@ async def test_a_histogram_has_no_gaps_and_no_more_buckets_than_asked_for(any_st
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 5), (0.95, 10), (0.99, 10), (0.1, 1), (0.11, 2), (1.0, 10)])
 def test_a_percentile_is_the_nearest_rank(share: float, value: int) -> None:
-    assert _percentile(list(range(1, 11)), share) == value
-    assert _percentile([], share) is None
-    assert _percentile([7], share) == 7
+    assert percentile(list(range(1, 11)), share) == value
+    assert percentile([], share) is None
+    assert percentile([7], share) == 7
 
 
 # --- overview ---------------------------------------------------------------------------------------------------------

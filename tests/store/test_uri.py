@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, MissingDependencyError
 from tracer.store import check_uri, open_store
 from tracer.store.sqlite._schema import APPLICATION_ID
 from tracer.store.uri import redact_uri, server_address, sqlite_path
@@ -27,8 +27,14 @@ from .rows import simple
         ("sqlite:///", "three slashes and a file name"),
         ("sqlite:///:memory:", "use memory://"),
         ("sqlite:///a.db?mode=ro", "no options"),
-        ("mysql://host/db", "must begin with sqlite:/// or http:// or be memory://"),
-        ("memory://x", "must begin with sqlite:/// or http:// or be memory://"),
+        ("mysql://host/db", "must begin with sqlite:///, http:// or postgresql:// or be memory://"),
+        ("memory://x", "must begin with sqlite:///, http:// or postgresql:// or be memory://"),
+        ("postgresql://localhost", "must name a database"),
+        ("postgresql:///x", "must name a host"),
+        ("postgresql://localhost/x/y", "must name a database"),
+        ("postgresql://localhost:port/x", "can't be read"),
+        ("postgresql://localhost/x?statement_cache_size=few", "can't be read"),
+        ("postgresql://localhost/x#y", "must have its password before the @"),
         ("http://", "must name a host"),
         ("http://:5151", "must name a host"),
         ("https://host:port", "can't be read"),
@@ -36,7 +42,7 @@ from .rows import simple
         ("http://a host:5151", "must name a host"),
         ("http://host:5151?token=1", "no options"),
         ("http://host:5151/#x", "no options"),
-        ("postgresql://localhost/x", "that this version has"),
+        ("clickhouse://localhost/x", "that this version has"),
     ],
 )
 def test_a_wrong_uri_is_named_with_its_remedy(uri: str, words: str) -> None:
@@ -56,7 +62,9 @@ def test_something_else_than_a_string_is_refused() -> None:
     "uri",
     [
         "https://user:se@cret@host/x?y",
-        "postgresql://user:se@cret@host/x",
+        "postgresql://user:se@cret@host",
+        "postgresql://host/x?password=secret",
+        "postgresql://host/x?user=a&sslpassword=secret",
         "mysql://:se@cret@host",
         "sqlite://se@cret@h/x.db",
     ],
@@ -66,6 +74,13 @@ def test_messages_never_show_a_password(uri: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_uri(uri)
     assert "cret" not in str(caught.value)
+
+
+def test_without_its_driver_postgresql_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "asyncpg", raising=False)
+    monkeypatch.setattr("tracer.store.uri.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'openai-tracer\[postgres\]'"):
+        check_uri("postgresql://localhost/x")
 
 
 def test_good_uris_come_back_in_normal_form(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tracer._exceptions import ConfigurationError
 from tracer._models import SpanStatusCode
 from tracer.store import TraceQuery
 from tracer.store.base import Store
-from tracer.store.sqlite._words import trace_id_range
+from tracer.store.words import trace_id_range
 
 from .rows import START, batch, patch, simple, span, span_id, trace_id
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import re
@@ -24,7 +25,7 @@ from tracer.cli._output import Head, print_json, print_table, size_text
 from tracer.process.native_threads import why_there_are_none
 from tracer.store.sqlite._file_problem import Problem
 from tracer.store.sqlite.check import find_uri_problem
-from tracer.store.uri import MEMORY_URI, parse_uri, redact_uri, spool_directory
+from tracer.store.uri import MEMORY_URI, is_postgres, parse_uri, redact_uri, spool_directory
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -192,7 +193,12 @@ def _database(uri: str) -> Iterator[Finding]:
         yield from _server(uri)
         return
     try:
-        if (problem := find_uri_problem(parse_uri(uri))) is not None:
+        if is_postgres(checked := parse_uri(uri)):
+            from tracer.store.postgres.check import describe_server
+
+            yield Finding(topic="database", name="server", value=asyncio.run(describe_server(checked)))
+            return
+        if (problem := find_uri_problem(checked)) is not None:
             yield Finding(topic="database", name="usable", value=_fate(problem), state="problem", remedy=f"{problem}")
             return
         path = _upkeep.file_of(uri)

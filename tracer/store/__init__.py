@@ -5,7 +5,7 @@ from __future__ import annotations
 from tracer.store.base import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.sqlite.check import check_uri
-from tracer.store.uri import is_server, parse_uri
+from tracer.store.uri import is_postgres, is_server, parse_uri
 
 __all__ = [
     "Batch",
@@ -46,6 +46,10 @@ def make_store(uri: str) -> Store:
 
 
 def _store(uri: str, *, rescues: bool) -> Store:
+    if is_postgres(uri):
+        from tracer.store.postgres.store import PostgresStore
+
+        return PostgresStore(uri)
     if is_server(uri):
         from tracer.store.http.store import HttpStore
 

@@ -29,12 +29,14 @@ __all__ = [
     "Token",
     "checked_limit",
     "fingerprint",
+    "in_one_index",
     "parse_conditions",
     "parse_order",
     "read_token",
 ]
 
 MAX_RESULTS = 10_000
+_INDEXED = ("session_id", "user_id", "name", "experiment")  # each with an index that ends in the start time
 NUMERIC_ORDERS = (
     "duration",
     "total_tokens",
@@ -179,6 +181,20 @@ def _moment(value: Any, now_ns: int) -> int:
 def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def in_one_index(query: TraceQuery) -> TraceQuery:
+    """Return the part of the query that one index can answer.
+
+    Each index ends in the start time, so that is one column and the times.
+    """
+    times = {"since": query.since, "until": query.until}
+    for column in _INDEXED:
+        if (value := getattr(query, column)) is not None:
+            return TraceQuery(**times, **{column: value})
+    if query.status is not None and str(query.status).upper() != "OK":
+        return TraceQuery(**times, status=query.status)
+    return TraceQuery(**times)
 
 
 # --- order ------------------------------------------------------------------------------------------------------------

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tracer._exceptions import ConfigurationError
+from tracer._exceptions import ConfigurationError, MissingDependencyError
 
 __all__ = [
     "MEMORY_URI",
     "ServerAddress",
+    "is_postgres",
     "is_server",
     "parse_uri",
     "redact_uri",
@@ -22,9 +25,11 @@ __all__ = [
 ]
 
 MEMORY_URI = "memory://"
-_REMEDY = "use sqlite:///tracer.db, memory:// or http://host:port"
+_REMEDY = "use sqlite:///tracer.db, memory://, http://host:port or postgresql://user:password@host/db"
 _SERVER_FORM = "use http://host:port or https://token@host:port"
-_PLANNED = frozenset({"postgresql", "clickhouse"})
+_POSTGRES_FORM = "use postgresql://user:password@host:port/database"
+_SECRETS = r"(?i)\b((?:ssl)?password)=[^&]*"
+_PLANNED = frozenset({"clickhouse"})
 
 
 class ServerAddress(NamedTuple):
@@ -46,14 +51,42 @@ def parse_uri(uri: str) -> str:
     if normal == MEMORY_URI:
         return normal
     if scheme.lower() in _PLANNED:
-        raise _wrong(uri, "must name a store that this version has (sqlite, memory, http or https)", _REMEDY)
+        raise _wrong(
+            uri, "must name a store that this version has (sqlite, memory, http, https or postgresql)", _REMEDY
+        )
+    if is_postgres(normal):
+        _check_postgres(normal)
+        return normal
     if is_server(normal):
         server_address(normal)
         return normal.rstrip("/")
     if scheme.lower() != "sqlite":
-        raise _wrong(uri, "must begin with sqlite:/// or http:// or be memory://", _REMEDY)
+        raise _wrong(uri, "must begin with sqlite:///, http:// or postgresql:// or be memory://", _REMEDY)
     _path_of(normal)
     return normal
+
+
+def is_postgres(uri: str) -> bool:
+    """Tell whether a URI in normal form names a PostgreSQL database."""
+    return uri.startswith("postgresql://")
+
+
+def _check_postgres(uri: str) -> None:
+    if "asyncpg" not in sys.modules and find_spec("asyncpg") is None:
+        raise MissingDependencyError("tracking_uri postgresql://", package="asyncpg", extra="postgres")
+    try:
+        parts = urlsplit(uri)
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query), keep_blank_values=True))
+        _ = parts.port
+        cached = int(options.get("statement_cache_size", 0))
+    except ValueError as error:
+        raise _wrong(uri, f"can't be read ({error})", _POSTGRES_FORM) from None
+    if not parts.path.strip("/") or "/" in parts.path.strip("/"):
+        raise _wrong(uri, "must name a database", _POSTGRES_FORM)
+    if not parts.hostname and "host" not in options:
+        raise _wrong(uri, "must name a host", _POSTGRES_FORM)
+    if parts.fragment or cached < 0 or re.search(_SECRETS, parts.query):
+        raise _wrong(uri, "must have its password before the @ (written as %23 what is a # in it)", _POSTGRES_FORM)
 
 
 def is_server(uri: str) -> bool:
@@ -102,8 +135,8 @@ def spool_directory(database: Path) -> Path:
 
 
 def redact_uri(uri: str) -> str:
-    """Return the URI for messages and logs, without what stands before an ``@``: it may hold a password."""
-    return re.sub(r"//.*@", "//***@", uri, flags=re.DOTALL)
+    """Return the URI for messages and logs, without what stands before an ``@`` and passwords behind it."""
+    return re.sub(_SECRETS, r"\1=***", re.sub(r"//.*@", "//***@", uri, flags=re.DOTALL))
 
 
 def _wrong(uri: str, must: str, remedy: str) -> ConfigurationError:

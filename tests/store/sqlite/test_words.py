@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.store.rows import START, query_plan, simple, span_id, trace_id
 from tests.store.test_words import found
 from tracer.store.sqlite._text import _PLAIN, _SPAN_WORDS
-from tracer.store.sqlite._words import match_expression, spaced
+from tracer.store.sqlite._words import match_expression
 from tracer.store.sqlite.store import SqliteStore
+from tracer.store.words import spaced
 
 from .old_files import TRACES, make_old_file, words_of
 

@@ -8,8 +8,6 @@ own.
 from __future__ import annotations
 
 import json
-import math
-import re
 import sqlite3
 import time
 from collections import defaultdict
@@ -18,41 +16,32 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tracer._exceptions import ConfigurationError
 from tracer._models import TraceInfo, TraceState
 from tracer.store.base import TraceQuery
+from tracer.store.figures import (
+    MAX_BUCKETS,
+    MAX_LIMIT,
+    NARROWEST,
+    bucket_of,
+    check_whole,
+    facets_of,
+    percentile,
+    points_of,
+    round_width,
+    summary_of,
+)
+from tracer.store.search import in_one_index
 from tracer.store.sqlite._connection import transaction
 from tracer.store.sqlite._query import clauses
 from tracer.store.sqlite._read import TRACE_COLUMNS, read_traces
-from tracer.store.sqlite._sample import Sample, Where, choose, in_one_index, one_row
-from tracer.store.summaries import (
-    Facet,
-    Facets,
-    FacetValue,
-    Histogram,
-    HistogramBucket,
-    ModelSummary,
-    NameSummary,
-    Overview,
-    OverviewPoint,
-)
+from tracer.store.sqlite._sample import Sample, Where, choose, one_row
+from tracer.store.summaries import Facets, Histogram, ModelSummary, NameSummary, Overview
 
 __all__ = ["facets", "histogram", "overview"]
 
 S = TypeVar("S", bound=NameSummary)
-MAX_BUCKETS = 1_000
-MAX_LIMIT = 1_000
 _COUNTABLE = 2_000_000  # up to so many entries of an index are counted, at some 60 ns each
 _RANKED = 2_000  # so many of the slowest traces are tested for a match
-_MAX_KEYS = 50  # so many tag keys and feedback names become facets
-_SECOND, _MINUTE, _HOUR, _DAY = 10**9, 60 * 10**9, 3_600 * 10**9, 86_400 * 10**9
-_WIDTHS: tuple[int, ...] = (
-    *(10**power for power in range(6, 9)),  # 1 ms to 100 ms
-    *(count * _SECOND for count in (1, 2, 5, 10, 15, 30)),
-    *(count * _MINUTE for count in (1, 2, 5, 10, 15, 30)),
-    *(count * _HOUR for count in (1, 2, 3, 6, 12)),
-    *(count * _DAY for count in (1, 2, 7, 14, 28, 91, 364, 3_640, 36_400)),
-)
 
 # --- facets -----------------------------------------------------------------------------------------------------------
 _FACETS = """
@@ -73,42 +62,16 @@ ranked AS (SELECT *, row_number() OVER (PARTITION BY field ORDER BY traces DESC,
 SELECT (SELECT count(*) FROM sample),
     (SELECT json_group_array(json_array(field, value, traces)) FROM ranked WHERE place <= ?)
 """
-_FACET_ORDER = ("status", "model", "experiment", "name")
 
 
 def facets(connection: sqlite3.Connection, query: TraceQuery, limit: int) -> Facets:
     """Count the values of each field among the traces that a query selects. Raises ConfigurationError."""
-    _check_whole("limit", limit, MAX_LIMIT)
+    check_whole("limit", limit, MAX_LIMIT)
     with transaction(connection, "DEFERRED"):
         sample = choose(connection, query, time.time_ns())
         sql = _FACETS.format(where=sample.chosen.sql)
         matched, rows = one_row(connection, sql, (*sample.chosen.parameters, limit + 1))
-    found: dict[str, list[FacetValue]] = defaultdict(list)
-    for field, value, traces in rows:
-        found[field].append(FacetValue(str(value), sample.scaled(traces)))
-    fields = [*(field for field in _FACET_ORDER if field in found), *_frequent(found)]
-    return Facets(scope=sample.scope(matched), facets=[_facet(field, found[field], limit) for field in fields])
-
-
-def _frequent(found: dict[str, list[FacetValue]]) -> list[str]:
-    """Return the tags and feedback names that occur in the most traces, sorted by name."""
-    others = sorted(
-        (field for field in found if field not in _FACET_ORDER), key=lambda field: -sum(v.traces for v in found[field])
-    )
-    return sorted(others[:_MAX_KEYS])
-
-
-def _facet(field: str, values: list[FacetValue], limit: int) -> Facet:
-    values.sort(key=lambda each: (-each.traces, each.value))
-    prefix, dot, key = field.partition(".")
-    return Facet(f"{prefix}{dot}{_quoted(key)}", values[:limit], more=len(values) > limit)
-
-
-def _quoted(key: str) -> str:
-    """Write a key in the form that ``filter_string`` accepts."""
-    if not key or re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
-        return key
-    return f"`{key}`" if "`" not in key else '"{}"'.format(re.sub(r'(["\\])', r"\\\1", key))
+    return Facets(scope=sample.scope(matched), facets=facets_of(rows, sample.told, limit))
 
 
 # --- over time --------------------------------------------------------------------------------------------------------
@@ -129,7 +92,7 @@ SELECT json_group_array(
 
 def histogram(connection: sqlite3.Connection, query: TraceQuery, buckets: int) -> Histogram:
     """Count the traces that a query selects, and their errors and durations, over time. Raises ConfigurationError."""
-    _check_whole("buckets", buckets, MAX_BUCKETS)
+    check_whole("buckets", buckets, MAX_BUCKETS)
     now_ns = time.time_ns()
     with transaction(connection, "DEFERRED"):
         sample = choose(connection, query, now_ns).fixed(connection)
@@ -140,13 +103,16 @@ def _histogram(
     connection: sqlite3.Connection, query: TraceQuery, sample: Sample, now_ns: int, buckets: int
 ) -> Histogram:
     if (span := _span(connection, sample)) is None:
-        return Histogram(scope=sample.scope(0), width_ns=_WIDTHS[0], buckets=[])
-    width = _round_width(span[1] - span[0], buckets)
+        return Histogram(scope=sample.scope(0), width_ns=NARROWEST, buckets=[])
+    width = round_width(span[1] - span[0], buckets)
     found = _bucketed(connection, sample, width)
     starts = range(span[0] // width, span[1] // width + 1)
     calls = _calls(connection, query, sample, span, starts, width, found)
     errors = _errors(connection, query, sample, now_ns, width, found)
-    made = [_bucket(number * width, calls[number], errors[number], found.get(number)) for number in starts]
+    made = [
+        bucket_of(number * width, calls[number], errors[number], found[number][3] if number in found else [])
+        for number in starts
+    ]
     return Histogram(scope=sample.scope(sum(row[1] for row in found.values())), width_ns=width, buckets=made)
 
 
@@ -205,27 +171,6 @@ def _errors(
     return defaultdict(int, {number: sample.scaled(row[2]) for number, row in found.items()})
 
 
-def _bucket(start_ns: int, calls: int, errors: int, row: list[Any] | None) -> HistogramBucket:
-    times = sorted(row[3]) if row else []
-    return HistogramBucket(
-        start_ns=start_ns,
-        calls=calls,
-        errors=min(errors, calls),
-        p50_ns=_percentile(times, 0.5),
-        p95_ns=_percentile(times, 0.95),
-    )
-
-
-def _round_width(span_ns: int, buckets: int) -> int:
-    widths = (width for width in _WIDTHS if span_ns <= width * buckets)
-    return next(widths, _WIDTHS[-1])
-
-
-def _percentile(ordered: list[int], share: float) -> int | None:
-    """Return the smallest value that at least this share of the values does not exceed (nearest rank)."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
-
-
 # --- overview ---------------------------------------------------------------------------------------------------------
 _CALLS_OF_NAMES = """
 SELECT ifnull(name, '') AS label, start_time_ns / ? AS bucket, state = 'ERROR' AS failed, state = 'IN_PROGRESS' AS runs,
@@ -258,8 +203,8 @@ SELECT (SELECT json_array({_SUMS}, {_TIMES}, sum(runs)) FROM calls),
 
 def overview(connection: sqlite3.Connection, query: TraceQuery, buckets: int, limit: int) -> Overview:
     """Sum up the traces that a query selects, over time, by model and by name. Raises ConfigurationError."""
-    _check_whole("buckets", buckets, MAX_BUCKETS)
-    _check_whole("limit", limit, MAX_LIMIT)
+    check_whole("buckets", buckets, MAX_BUCKETS)
+    check_whole("limit", limit, MAX_LIMIT)
     now_ns = time.time_ns()
     with transaction(connection, "DEFERRED"):
         sample = choose(connection, query, now_ns).fixed(connection)
@@ -274,13 +219,13 @@ def overview(connection: sqlite3.Connection, query: TraceQuery, buckets: int, li
         scope=over_time.scope,
         errors=sum(bucket.errors for bucket in over_time.buckets),
         running=sample.scaled(runs or 0),
-        p50_ns=_percentile(times, 0.5),
-        p95_ns=_percentile(times, 0.95),
-        p99_ns=_percentile(times, 0.99),
+        p50_ns=percentile(times, 0.5),
+        p95_ns=percentile(times, 0.95),
+        p99_ns=percentile(times, 0.99),
         input_tokens=sample.scaled(inputs),
         output_tokens=sample.scaled(outputs),
         total_tokens=sample.scaled(tokens),
-        cost=_scaled_cost(sample, cost),
+        cost=sample.told.scaled_cost(cost),
         histogram=over_time,
         models=models,
         names=names,
@@ -296,39 +241,8 @@ def _summaries(
     """Return the totals, and the summaries of the most frequent labels."""
     sql = _SUMMARY.format(calls=calls.format(where=sample.chosen.sql))
     totals, labels, rows = one_row(connection, sql, (width, *sample.chosen.parameters, limit))
-    points: dict[str, list[OverviewPoint]] = defaultdict(list)
-    for label, bucket, count, errors, tokens, cost in rows:
-        points[label].append(
-            OverviewPoint(
-                start_ns=bucket * width,
-                calls=sample.scaled(count),
-                errors=sample.scaled(errors),
-                total_tokens=sample.scaled(tokens),
-                cost=_scaled_cost(sample, cost),
-            )
-        )
-    return totals, [_summary(sample, label, points[label[0]], kind) for label in labels]
-
-
-def _summary(sample: Sample, row: list[Any], points: list[OverviewPoint], kind: type[S]) -> S:
-    label, calls, errors, inputs, outputs, tokens, cost, times = row
-    times.sort()
-    return kind(
-        name=label,
-        calls=sample.scaled(calls),
-        errors=sample.scaled(errors),
-        p50_ns=_percentile(times, 0.5),
-        p95_ns=_percentile(times, 0.95),
-        input_tokens=sample.scaled(inputs),
-        output_tokens=sample.scaled(outputs),
-        total_tokens=sample.scaled(tokens),
-        cost=_scaled_cost(sample, cost),
-        points=points,
-    )
-
-
-def _scaled_cost(sample: Sample, cost: float | None) -> float | None:
-    return None if cost is None else cost / sample.share
+    points = points_of(rows, width, sample.told)
+    return totals, [summary_of(label, points[label[0]], sample.told, kind) for label in labels]
 
 
 def _top(connection: sqlite3.Connection, sample: Sample, column: str, limit: int) -> tuple[list[TraceInfo], bool]:
@@ -355,8 +269,3 @@ def _highest(connection: sqlite3.Connection, where: Where, column: str, limit: i
     )
     rows = connection.execute(sql, (*where.parameters, limit)).fetchall()
     return [trace.info for trace in read_traces(connection, rows, spans=False)]
-
-
-def _check_whole(parameter: str, value: Any, maximum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= maximum:
-        raise ConfigurationError(f"{parameter} must be a whole number from 1 to {maximum}, got {value!r}")

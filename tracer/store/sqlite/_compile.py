@@ -9,7 +9,8 @@ from tracer.store.conditions import And, Comparison, Condition, Linked, Not, Or,
 from tracer.store.sqlite._fields import Place, place_of
 from tracer.store.sqlite._links import LINKED_KEYS
 from tracer.store.sqlite._sql import Clause
-from tracer.store.sqlite._words import folded, match_expression, trace_id_range
+from tracer.store.sqlite._words import match_expression
+from tracer.store.words import folded, trace_id_range
 
 __all__ = ["compiled"]
 

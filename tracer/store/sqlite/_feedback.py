@@ -7,12 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
-
 from tracer._exceptions import TraceNotFoundError
-from tracer._models import Feedback, Span, Trace, TraceData
+from tracer._models import Feedback
+from tracer.store.rows import read_feedback, stored_feedback
 
-__all__ = ["add_feedback", "delete_feedback", "feedback_of", "list_feedback", "with_feedback"]
+__all__ = ["add_feedback", "delete_feedback", "feedback_of", "list_feedback"]
 
 _COLUMNS = "id, trace_id, span_id, feedback.name, value, value_type, comment, source, created_ns"
 _FROM = f"SELECT trace_key, {_COLUMNS} FROM feedback JOIN traces ON traces.key = trace_key"
@@ -32,7 +31,7 @@ def add_feedback(connection: sqlite3.Connection, feedback: Feedback) -> None:
         known = "SELECT 1 FROM spans WHERE trace_key = ? AND span_id = ?"
         if connection.execute(known, (row[0], feedback.span_id)).fetchone() is None:
             raise TraceNotFoundError(f"trace {feedback.trace_id!r} has no span {feedback.span_id!r}")
-    value, value_type = _stored(feedback.value)
+    value, value_type = stored_feedback(feedback.value)
     told = (feedback.span_id, feedback.name, value, value_type, feedback.comment, feedback.source, feedback.created_ns)
     connection.execute(_ADD, (feedback.id, row[0], *told))
 
@@ -61,36 +60,5 @@ def feedback_of(connection: sqlite3.Connection, keys: str) -> dict[int, list[Fee
     return found
 
 
-def with_feedback(trace: Trace, feedback: list[Feedback] | None) -> Trace:
-    """Return the trace with the feedback on it and on its spans."""
-    if not feedback:
-        return trace
-    spans = [_judged(span, [each for each in feedback if each.span_id == span.span_id]) for span in trace.data.spans]
-    return Trace(info=msgspec.structs.replace(trace.info, feedback=feedback), data=TraceData(spans=spans))
-
-
-def _judged(span: Span, feedback: list[Feedback]) -> Span:
-    return msgspec.structs.replace(span, feedback=feedback) if feedback else span
-
-
 def _read(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Feedback]]:
-    for trace_key, id_, trace_id, span_id, name, value, value_type, comment, source, created_ns in rows:
-        yield (
-            trace_key,
-            Feedback(
-                id=id_,
-                trace_id=trace_id,
-                span_id=span_id,
-                name=name,
-                value=value == "true" if value_type == "boolean" else value,
-                comment=comment,
-                source=source,
-                created_ns=created_ns,
-            ),
-        )
-
-
-def _stored(value: bool | int | float | str) -> tuple[int | float | str, str]:
-    if isinstance(value, bool):
-        return ("true" if value else "false"), "boolean"
-    return value, "text" if isinstance(value, str) else "number"
+    return ((row[0], read_feedback(row[1:])) for row in rows)

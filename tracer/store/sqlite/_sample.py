@@ -16,16 +16,17 @@ import sqlite3
 from typing import Any, NamedTuple
 
 from tracer.store.base import TraceQuery
+from tracer.store.figures import Share
+from tracer.store.search import in_one_index
 from tracer.store.sqlite._query import FEW, clauses
 from tracer.store.sqlite._sql import Clause
 from tracer.store.summaries import Scope
 
-__all__ = ["SIZE", "Sample", "Where", "choose", "in_one_index", "one_row"]
+__all__ = ["SIZE", "Sample", "Where", "choose", "one_row"]
 
 SIZE = 10_000
 _MOST = 0.2  # of all traces; with fewer candidates, most drawn keys would match nothing: reading the index is quicker
 _HASH = "(key >> 2 & 2147483647) * 2654435761 & 4294967295"  # Knuth's multiplicative hash: spreads any keys evenly
-_INDEXED = ("session_id", "user_id", "name", "experiment")
 
 
 class Where(NamedTuple):
@@ -75,9 +76,14 @@ class Sample(NamedTuple):
         (keys,) = connection.execute(sql, self.chosen.parameters).fetchone()
         return self._replace(chosen=_listed(keys))
 
+    @property
+    def told(self) -> Share:
+        """What turns numbers counted in the sample into estimates for all matching traces."""
+        return Share(self.share)
+
     def scaled(self, number: float) -> int:
         """Turn a number counted in the sample into an estimate for all matching traces."""
-        return round(number / self.share)
+        return self.told.scaled(number)
 
     def scope(self, matched: int) -> Scope:
         """Return what users are told when `matched` of the chosen traces match."""
@@ -145,17 +151,3 @@ def one_row(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...
     """
     row = connection.execute(sql, parameters).fetchone()
     return [json.loads(value) if isinstance(value, str) else value for value in row]
-
-
-def in_one_index(query: TraceQuery) -> TraceQuery:
-    """Return the part of the query that one index can answer.
-
-    Each index ends in the start time, so that is one column and the times.
-    """
-    times = {"since": query.since, "until": query.until}
-    for column in _INDEXED:
-        if (value := getattr(query, column)) is not None:
-            return TraceQuery(**times, **{column: value})
-    if query.status is not None and str(query.status).upper() != "OK":
-        return TraceQuery(**times, status=query.status)
-    return TraceQuery(**times)

@@ -17,7 +17,7 @@ import msgspec
 from tracer import _semconv as sc
 from tracer.store.sqlite._connection import transaction, unless_locked
 from tracer.store.sqlite._schema import INDEXED_TEXT
-from tracer.store.sqlite._words import spaced
+from tracer.store.words import spaced
 
 __all__ = ["count_steps", "follow_changes", "index_text", "merge_text"]
 

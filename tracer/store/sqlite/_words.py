@@ -1,32 +1,12 @@
-"""What counts as a word: how texts are prepared for the full-text index, and how a search asks for them.
-
-FTS5's tokenizer cuts at whatever is no letter and no digit, so a Chinese or Japanese sentence would be one word, and a
-Korean word would have its particles on it. Such a run is indexed as its pairs of characters: ``天気は`` as ``天気 気は
-は``. A search for a part of a run asks for its pairs in a row, which finds just that part; the single character at the
-end is there so that a search for one character finds it as well.
-"""
+"""How a search asks FTS5 for the words of `tracer.store.words`, and case for ``ILIKE``."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
-import unicodedata
 
-__all__ = ["folded", "install", "match_expression", "spaced", "trace_id_range"]
+from tracer.store.words import folded, terms
 
-# Scripts that have no blanks between words, or put particles on them: Thai, Lao, Burmese, Khmer, Hangul, kana, bopomofo
-# and Han. The dot and the double hyphen between kana are no part of a word.
-_RUN = (
-    r"[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3041-\u309f\u30a1-\u30fa"
-    r"\u30fc-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
-    r"\U00020000-\U0003ffff]+"
-)
-_RUNS = re.compile(_RUN)
-_LAST_RUN = re.compile(_RUN + "$")
-_TERM = re.compile(r'"([^"]*)"|([^\s"]+)')
-_TRACE_ID = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-[0-9a-f]{16}-[0-9a-f]{2})?|([0-9a-f]{8,31})")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_ID = re.compile(r"[0-9a-f]{8,}$|(?=[0-9]*[a-z])(?=[a-z]*[0-9])[0-9a-z]{8,}$", re.IGNORECASE | re.ASCII)
+__all__ = ["install", "match_expression"]
 
 
 def install(connection: sqlite3.Connection) -> None:
@@ -34,67 +14,15 @@ def install(connection: sqlite3.Connection) -> None:
     connection.create_function("folded", 1, folded, deterministic=True)
 
 
-def folded(text: str) -> str:
-    """Return a text without case, whatever its letters, and with accents written in one way.
-
-    Unlike the index, it knows forms of one letter apart: ``％`` must not become a ``%``.
-    """
-    return unicodedata.normalize("NFC", text).casefold()
-
-
-def spaced(text: str) -> str:
-    """Return a text as it is indexed: without case and forms of one letter (É, ｶ, ﬁ), its runs as pairs.
-
-    The tokenizer itself ignores the case of ASCII.
-    """
-    return text if text.isascii() else _RUNS.sub(_pairs, _folded(text))
-
-
 def match_expression(text: str, *, prefixes: bool = False) -> str:
-    """Turn what a user typed into an FTS5 query: all words, ``"a phrase"``, and ``prefix*``.
+    """Turn what a user typed into an FTS5 query (see `terms`).
 
-    Each word becomes a quoted string, so no character of it is query syntax
-    (https://sqlite.org/fts5.html#full_text_query_syntax). A word of punctuation alone has no token to look for. What
-    looks like an id may be its beginning.
-
-    Args:
-        text: What the user typed; it holds a letter or a digit.
-        prefixes: Each word may be the beginning of a longer one.
+    Each term becomes a quoted string, so no character of it is query syntax
+    (https://sqlite.org/fts5.html#full_text_query_syntax).
     """
-    terms = []
-    for phrase, word in _TERM.findall(text.replace("\0", " ")):
-        if re.search(r"[^\W_]", phrase or word):
-            is_prefix = bool(word) and (prefixes or word.endswith("*") or _ID.search(word) is not None)
-            terms.append(_term(phrase or word, is_prefix))
-    return " AND ".join(terms)
+    return " AND ".join(_quoted(words, is_prefix) for words, is_prefix in terms(text, prefixes=prefixes))
 
 
-def trace_id_range(text: str) -> tuple[str, str] | None:
-    """Return between which ids a trace's id must lie, if the text is one (also in a traceparent) or its beginning."""
-    told = text.strip().strip('"*').lower()
-    match = _TRACE_ID.fullmatch(told.replace("-", "") if _UUID.fullmatch(told) else told)
-    if match is None:
-        return None
-    begun = match[1] or match[2]
-    return begun, f"{begun}g"  # the letter behind the greatest hex digit
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
-def _pairs(run: re.Match[str]) -> str:
-    return f" {' '.join(run[0][at : at + 2] for at in range(len(run[0])))} "
-
-
-def _term(words: str, is_prefix: bool) -> str:
-    words = re.sub(r"[\W_]+$", "", _folded(words))
-    if last := _LAST_RUN.search(words):  # the text may go on behind it, so its last character begins a pair there
-        run = last[0]
-        pairs = " ".join(run[at : at + 2] for at in range(max(1, len(run) - 1)))
-        words = f"{spaced(words[: last.start()])} {pairs}"
-        is_prefix = len(run) == 1
-    else:
-        words = spaced(words)
-    quoted = words.replace('"', '""')
-    return f'"{quoted}"{"*" if is_prefix else ""}'
+def _quoted(words: str, is_prefix: bool) -> str:
+    doubled = words.replace('"', '""')
+    return f'"{doubled}"{"*" if is_prefix else ""}'

@@ -8,21 +8,19 @@ rows takes one step and wrote 10,700 rows/s beside the same thread. Without such
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from tracer import _semconv as sc
 from tracer._models import USAGE_KEYS, SpanStatusCode
 from tracer.store.base import Batch, ChunkRow, MediaRow, SpanRow, TracePatch
 from tracer.store.sqlite._schema import FIRST_TOKEN
+from tracer.store.totals import first_token, sole_spans
 
 __all__ = ["write_batch"]
 
@@ -134,7 +132,6 @@ UPDATE traces SET ({", ".join(USAGE_KEYS)}, cost, models, time_to_first_token) =
     FROM spans WHERE trace_key = traces.key
 ) WHERE key IN (SELECT value FROM json_each(?))
 """
-_FIRST_TOKEN_KEY = sc.TIME_TO_FIRST_TOKEN.encode()
 _NEW_KEYS = "SELECT trace_id, key FROM traces WHERE key > ?"
 _KEYS = "SELECT trace_id, key FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))"
 _SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'traces'"
@@ -174,7 +171,7 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     """Write all rows of the batch into the open transaction."""
     process = batch.process
     connection.execute(_PROCESS, (process.process_id, process.host, process.pid, process.started))
-    sole = _sole_spans(batch.spans)
+    sole = sole_spans(batch.spans)
     keys, newest = _write_traces(connection, batch, sole)
     _insert(connection, "live_chunks", _CHUNK_COLUMNS, "", [_chunk_values(row) for row in batch.chunks])
     spans = [_span_values(row, keys.get(row.trace_id)) for row in batch.spans]
@@ -224,12 +221,6 @@ def _write_media(connection: sqlite3.Connection, media: list[MediaRow], keys: di
         connection.execute("INSERT INTO media (hash, content_type, size, data) VALUES (?, ?, ?, ?)", values)
     for link in {(row.trace_id, row.span_id, row.hash) for row in media}:
         connection.execute(_LINK, (keys.get(link[0]), *link[1:]))
-
-
-def _sole_spans(spans: list[SpanRow]) -> dict[str, SpanRow]:
-    """Return, by trace id, each span that is the only span of its trace in this batch."""
-    count = Counter(row.trace_id for row in spans)
-    return {row.trace_id: row for row in spans if count[row.trace_id] == 1}
 
 
 def _sum_up(
@@ -325,25 +316,8 @@ def _trace_values(patch: TracePatch, sole: SpanRow | None) -> Row:
         *map(usage.get, USAGE_KEYS),
         cost,
         _json([sole.model]) if sole and sole.model is not None else None,
-        _first_token(patch, sole) if sole and sole.model is not None else None,
+        first_token(patch, sole) if sole and sole.model is not None else None,
     )
-
-
-class _Moments(msgspec.Struct):
-    first_token: float | None = msgspec.field(name=sc.TIME_TO_FIRST_TOKEN, default=None)
-
-
-_decode_moments = msgspec.json.Decoder(_Moments).decode
-
-
-def _first_token(patch: TracePatch, sole: SpanRow) -> float | None:
-    """Return the value of `FIRST_TOKEN` for a trace with one span."""
-    if sole.attributes is None or _FIRST_TOKEN_KEY not in sole.attributes:
-        return None
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeError):  # a user's own attributes can be anything
-        first = _decode_moments(sole.attributes).first_token
-        return None if first is None else (sole.start_time_ns - patch.start_time_ns) / 1e9 + first
-    return None
 
 
 def _span_values(row: SpanRow, trace_key: int | None) -> Row:

@@ -1,0 +1,1 @@
+"""Traces in a PostgreSQL database, which many processes and machines may share."""
