@@ -151,7 +151,7 @@ async def test_the_number_of_a_batch_that_was_not_answered_outlives_its_sender(p
         unanswered = simple(1, dropped={"chunks": 1})
         async with opened(server.url) as sender:
             await sender.write(unanswered)
-            sender._is_answered = False
+            sender._numbering.is_answered = False
         async with opened(server.url) as other:
             await other.write(unanswered)
             assert (await other.get_trace(trace_id(1))).info.dropped == {"chunks": 1}
@@ -172,7 +172,7 @@ async def test_a_process_that_ends_leaves_no_marks_and_its_traces_are_interrupte
     with TrackingServer(f"sqlite:///{path}") as server:
         async with opened(server.url) as sender:
             await sender.write(batch([started(1)], [patch(1, state=TraceState.IN_PROGRESS, end_time_ns=None)]))
-            name = sender._name
+            name = sender._numbering.name
             assert await sender.taken_over(name) == 1
             assert (await sender.get_trace(trace_id(1))).info.state == "IN_PROGRESS"
         async with opened(server.url) as other:
@@ -201,7 +201,7 @@ async def test_the_traces_of_a_silent_process_of_another_machine_are_interrupted
                 assert await state(store) == "INTERRUPTED"
                 patched.setattr("tracer.store.sqlite._interrupted.SILENCE_SECONDS", 60)
                 await store.write(running)
-                del running.sources[store._name]
+                del running.sources[store._numbering.name]
                 running.once.clear()
                 await store.write(running)
                 assert await state(store) == "IN_PROGRESS"

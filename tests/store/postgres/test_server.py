@@ -231,8 +231,13 @@ async def test_a_batch_whose_commit_was_not_answered_is_not_counted_twice(
     async with deaf_proxy(postgres_server.port) as (port, waits_for):
         store = PostgresStore(postgres_uri.replace(str(postgres_server.port), str(port)))
         await store.open()
-        made = simple(1, dropped={"chunks": 2})
-        made.losses = [LossRow(reason="start", count=5, time_ns=1)]
+
+        def alike() -> Batch:
+            made = simple(1, dropped={"chunks": 2})
+            made.losses = [LossRow(reason="start", count=5, time_ns=1)]
+            return made
+
+        made = alike()
         waits_for.append(b"COMMIT")
         with pytest.raises(TransientStoreError):
             await store.write(made)
@@ -242,7 +247,9 @@ async def test_a_batch_whose_commit_was_not_answered_is_not_counted_twice(
                 break
         assert (await store.get_trace(trace_id(1))).info.dropped == {"chunks": 2}
         assert [loss.count for loss in await store.losses()] == [5]
-        await store.write(made)  # another batch that is alike counts
+        await store.write(made)
+        assert [loss.count for loss in await store.losses()] == [5]
+        await store.write(alike())  # another batch that is alike counts
         assert [loss.count for loss in await store.losses()] == [10]
         await store.aclose()
 

@@ -21,6 +21,7 @@ from tracer.store.http.connection import Answer, Backoff, Connection, RejectedEr
 from tracer.store.http.encodings import compress
 from tracer.store.http.pieces import split
 from tracer.store.http.place import place_of
+from tracer.store.numbering import Numbering
 from tracer.store.process import current_process
 from tracer.store.search import parse_conditions
 from tracer.store.summaries import (
@@ -71,11 +72,9 @@ class HttpStore:
         self._open_connection: Connection | None = None
         self._backoff = Backoff()
         self._encodings: list[str] = []
-        self._name = f"sender-{time.time_ns():016x}-{os.urandom(4).hex()}"
-        self._number = 0
+        self._numbering = Numbering()
         self._sent = 0
         self._sent_at = float("-inf")
-        self._is_answered = True  # everything that was sent
         self._sources: set[str] = set()
         self._told_of_retention = False
 
@@ -89,7 +88,8 @@ class HttpStore:
             return
         with contextlib.suppress(Exception), anyio.move_on_after(CLOSE_SECONDS):
             if self._sent and not self._backoff.is_failing:
-                gone = self._sources - ({self._name, f"{self._name}#"} if not self._is_answered else set())
+                name = self._numbering.name
+                gone = self._sources - (set() if self._numbering.is_answered else {name, f"{name}#"})
                 await self._call(connection, "end_process", current_process().process_id, sorted(gone))
                 self._sources, self._sent = set(), 0
         with contextlib.suppress(Exception):
@@ -97,10 +97,7 @@ class HttpStore:
 
     async def write(self, batch: Batch) -> None:
         """Send the batch, in pieces if it is large, and wait until the server has stored it."""
-        if not batch.once:
-            self._number += 1
-            batch.sources[self._name] = self._number
-            batch.once.append(self._name)
+        self._numbering.mark(batch)
         for piece in split(batch):
             await self._send(piece)
             if batch.process == current_process():
@@ -120,17 +117,17 @@ class HttpStore:
         connection = self._connection()
         if not connection.is_near and len(body) >= SMALL_BYTES:
             body, encoding = compress(body, self._encodings)
-        answered, self._is_answered = self._is_answered, False
+        answered, self._numbering.is_answered = self._numbering.is_answered, False
         try:
             answer = await connection.post("/api/ingest", body, seconds=self._write_seconds(), encoding=encoding)
         except RejectedError:
-            self._is_answered = answered
+            self._numbering.is_answered = answered
             raise
         except TransientStoreError as error:
             raise self._put_off(error) from error.__cause__
         except TracerError as error:  # what is wrong with the server's store may be mended
             raise self._put_off(TransientStoreError(str(error), is_refusal=True)) from None
-        self._is_answered = answered
+        self._numbering.is_answered = answered
         self._sent, self._sent_at = self._sent + 1, time.monotonic()
         self._took(answer)
 

@@ -21,6 +21,7 @@ from tracer._exceptions import (
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store.base import SEEN, Batch, StoreOptions, TraceQuery
 from tracer.store.http.place import place_of
+from tracer.store.numbering import Numbering
 from tracer.store.postgres import _aggregate, _deletion, _feedback, _interrupted, _sessions
 from tracer.store.postgres._connection import Connections, roll_back, translated
 from tracer.store.postgres._query import neighbours, search
@@ -70,7 +71,7 @@ class PostgresStore:
         self._connections = Connections(read_address(uri), self.options)
         self._process_id: str | None = None
         self._sources: dict[str, int] = {}
-        self._doubtful: tuple[Batch, str] | None = None
+        self._numbering = Numbering()
         self._next_sweep = 0.0
         self._live_bytes = 0
         self._next_measure = 0.0
@@ -92,20 +93,21 @@ class PostgresStore:
         """Mark the process as ended, and close the connections. Never raises."""
         if self._connections.is_ready and self._process_id is not None:
             with contextlib.suppress(Exception), anyio.move_on_after(5):
-                await self.end_process(self._process_id, list(self._sources))
+                kept = set() if self._numbering.is_answered else {self._numbering.name}
+                await self.end_process(self._process_id, sorted(self._sources.keys() - kept))
         with contextlib.suppress(Exception):
             await self._connections.aclose()
 
     async def write(self, batch: Batch) -> None:
         """Write the batch in one transaction; all or nothing, also when the calling task is cancelled.
 
-        If the connection broke while the server was committing, nobody knows whether the batch is stored. So the server
-        is asked for that when the same batch comes again.
+        It carries a number (`Batch.once`), which is stored in the same transaction: if only the answer to the commit
+        was lost, the batch is not stored again.
         """
+        self._numbering.mark(batch)
         with self._translated("write"):
             async with self._connections.writing() as connection:
-                if not await self._was_committed(connection, batch):
-                    await self._commit(connection, batch)
+                await self._commit(connection, batch)
         if batch.process == current_process():  # else it is what a dead one left
             self._process_id = batch.process.process_id
             self._sources.update(batch.sources)
@@ -114,28 +116,17 @@ class PostgresStore:
         try:
             await connection.execute(self._connections.change_begin())
             await write_batch(connection, batch)
-            transaction = str(await connection.fetchval("SELECT pg_current_xact_id()::text"))
         except BaseException:
             await roll_back(connection)
             raise
-        self._doubtful = (batch, transaction)
+        answered, self._numbering.is_answered = self._numbering.is_answered, False
         try:
             with anyio.CancelScope(shield=True):
                 await connection.execute("COMMIT")
         except BaseException:
             connection.terminate()  # nobody knows in what state it is
             raise
-        self._doubtful = None
-
-    async def _was_committed(self, connection: Connection[Any], batch: Batch) -> bool:
-        """Tell whether an earlier try to write this batch was committed, though its answer was lost."""
-        if self._doubtful is None or self._doubtful[0] is not batch:
-            return False
-        status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", self._doubtful[1])
-        if status == "in progress":
-            raise TransientStoreError("the server still works on the same batch")
-        self._doubtful = None
-        return bool(status == "committed")
+        self._numbering.is_answered = answered
 
     @property
     def may_open(self) -> bool:
