@@ -22,7 +22,7 @@ _ID_DIGITS = 32
 def require(uri: str) -> None:
     """Make sure that there is a database of this version to read. A command that reads never creates or changes one.
 
-    A tracking server says at the first question what is wrong with it.
+    A server says at the first question what is wrong with it. In an empty PostgreSQL database it makes its tables.
 
     Raises:
         ConfigurationError: The URI can't be used.
@@ -31,9 +31,10 @@ def require(uri: str) -> None:
     from tracer.pipeline.adoption import find_left
     from tracer.store.sqlite import _upkeep
     from tracer.store.sqlite._schema import SCHEMA_VERSION
-    from tracer.store.uri import is_server, parse_uri
+    from tracer.store.uri import MEMORY_URI, has_file, parse_uri
 
-    if is_server(parse_uri(uri)):
+    normal = parse_uri(uri)
+    if not has_file(normal) and normal != MEMORY_URI:
         return
     path = _upkeep.file_of(uri)
     if find_left(path) and not (path.exists() and _upkeep.schema_version(uri)):

@@ -16,7 +16,7 @@ from tracer.cli._output import Head, print_json, print_table, progress, size_tex
 from tracer.cli._reading import require, run, take_over, with_store
 from tracer.store.base import Store, TraceQuery
 from tracer.store.summaries import ExperimentSummary, StorageSummary
-from tracer.store.uri import is_server
+from tracer.store.uri import has_file
 
 if TYPE_CHECKING:
     from tracer.store.sqlite._upkeep import Totals
@@ -32,12 +32,12 @@ T = TypeVar("T")
 def stats(as_json: bool, uri: str) -> None:
     """Tell what a database holds: traces, spans, tokens, cost, size, and what was lost before it could be stored.
 
-    Of a tracking server with more than 10,000 traces, the sums are estimates.
+    Of a server with more than 10,000 traces, the sums are estimates.
     """
     from tracer.store.sqlite import _upkeep
 
     async def look(store: Store) -> tuple[StorageSummary, list[ExperimentSummary], Totals | None]:
-        estimated = await _estimate(store) if is_server(uri) else None
+        estimated = None if has_file(uri) else await _estimate(store)
         return await store.storage(), await store.experiments(), estimated
 
     storage, experiments, estimated = with_store(uri, look)

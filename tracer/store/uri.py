@@ -15,6 +15,7 @@ from tracer._exceptions import ConfigurationError, MissingDependencyError
 __all__ = [
     "MEMORY_URI",
     "ServerAddress",
+    "has_file",
     "is_postgres",
     "is_server",
     "parse_uri",
@@ -87,6 +88,11 @@ def _check_postgres(uri: str) -> None:
         raise _wrong(uri, "must name a host", _POSTGRES_FORM)
     if parts.fragment or cached < 0 or re.search(_SECRETS, parts.query):
         raise _wrong(uri, "must have its password before the @ (written as %23 what is a # in it)", _POSTGRES_FORM)
+
+
+def has_file(uri: str) -> bool:
+    """Tell whether a URI in normal form names a file of this machine."""
+    return uri.startswith("sqlite:")
 
 
 def is_server(uri: str) -> bool:
