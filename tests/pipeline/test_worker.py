@@ -184,7 +184,7 @@ def test_the_worker_runs_a_loop_of_its_own_whatever_the_users_policy(bench: Benc
     policy = asyncio.get_event_loop_policy()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     try:
-        assert bench.worker.submit(loop_type).result(20) is asyncio.SelectorEventLoop
+        assert issubclass(bench.worker.submit(loop_type).result(20), asyncio.SelectorEventLoop)
     finally:
         asyncio.set_event_loop_policy(policy)
 
