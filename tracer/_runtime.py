@@ -27,7 +27,8 @@ from tracer.pipeline.pipeline import Pipeline, Stats
 from tracer.pipeline.worker import import_modules
 from tracer.process import forks
 from tracer.process.child_exits import call_before_child_exits
-from tracer.process.native_threads import wait_for_all, why_there_are_none
+from tracer.process.native_threads import run_aside, wait_for_all, why_there_are_none
+from tracer.process.raised_signals import call_before_a_raised_signal_ends_the_process
 from tracer.store import check_uri
 from tracer.store.sqlite.check import find_uri_problem, problem_text
 from tracer.store.uri import MEMORY_URI, parse_uri
@@ -39,6 +40,7 @@ logger = logging.getLogger("tracer")
 
 EXIT_TIMEOUT = 5.0
 INTERRUPTED_TIMEOUT = 0.5  # seconds, after the user pressed Ctrl+C a second time
+RAISED_SIGNAL_TIMEOUT = 1.0  # seconds, before a signal that the process raised at itself
 DORMANT_FOR = 60.0  # seconds until a wrong environment is checked again
 _STATE = (
     "clock", "ids", "last_trace_id", "of_thread",
@@ -72,6 +74,7 @@ class Runtime:
         # Reentrant: while a thread holds it, the garbage collector may run there and begin or end a user's span.
         self._lock = threading.RLock()
         self._finalizer_pid = 0
+        self._hears_raised_signals = False
         self._reset()
         self._dormant: Pipeline | None = None
         atexit.register(self._at_exit)
@@ -154,7 +157,7 @@ class Runtime:
             made = Pipeline(self._usable_uri(), self.settings, self.clock, self.ids)
             if self.current is None:
                 self.current = made
-            self._flush_before_child_exits()
+            self._flush_before_unusual_ends()
             return self.current
 
     def _notice_fork(self) -> None:
@@ -324,11 +327,14 @@ class Runtime:
             self._inherited_uri = self.current.uri
         self.current, self._retired = None, weakref.WeakSet()
 
-    def _flush_before_child_exits(self) -> None:
-        """Have the queue flushed before a child process exits (see `call_before_child_exits`).
+    def _flush_before_unusual_ends(self) -> None:
+        """Have the queue flushed before those ends of a process that skip ``atexit`` (see `tracer.process`).
 
         Called with each pipeline that is made; only the first call in each process does something.
         """
+        if not self._hears_raised_signals:  # a forked child inherits it
+            self._hears_raised_signals = True
+            call_before_a_raised_signal_ends_the_process(self._flush_before_signal)
         if self._finalizer_pid != os.getpid():
             self._finalizer_pid = os.getpid()
             call_before_child_exits(self._flush_at_exit)
@@ -337,6 +343,26 @@ class Runtime:
         for pipeline in self._pipelines():
             pipeline.unfinished.abandon_all()
         self.flush_running(EXIT_TIMEOUT, ends=True)
+
+    def _flush_before_signal(self) -> None:
+        self.flush_aside(RAISED_SIGNAL_TIMEOUT, ends=True)
+
+    def flush_aside(self, timeout: float, *, ends: bool) -> None:
+        """Flush as `flush_running` does, where a signal is handled or raised. Never raises.
+
+        In a thread of its own, because code that was interrupted may hold a lock that is needed here.
+        """
+
+        def flush() -> None:
+            try:
+                self.flush_running(timeout, ends=ends)
+            except Exception as error:
+                logger.warning("what is queued was not written when the signal came: %s", error)
+
+        try:
+            run_aside(flush, timeout)
+        except RuntimeError:  # no thread is left, or the interpreter exits, which flushes as well
+            logger.debug("no thread could be started to flush")
 
     def flush_running(self, timeout: float, *, ends: bool) -> None:
         """Write what is queued, within `timeout` seconds, and stay open, because the user's threads may still run.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -11,11 +10,9 @@ from types import FrameType
 from tracer._exceptions import ConfigurationError
 from tracer._runtime import runtime
 from tracer.capture.argument_checks import check_seconds
-from tracer.process.native_threads import run_aside
+from tracer.process.raised_signals import raise_at_once
 
 __all__ = ["flush_on_signal"]
-
-logger = logging.getLogger("tracer")
 
 
 def flush_on_signal(signum: int = signal.SIGTERM, *, timeout: float = 1.0) -> None:
@@ -77,26 +74,12 @@ class _Flush:
         if not self._is_flushing:
             self._is_flushing = True
             try:
-                self._flush(ends)
+                runtime.flush_aside(self.timeout, ends=ends)
             finally:
                 self._is_flushing = False
         if callable(self._previous):
             self._previous(number, frame)
             return
         signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
+        raise_at_once(number)
         signal.signal(number, self)  # still here: by default this signal ends nothing, or not the process with pid 1
-
-    def _flush(self, ends: bool) -> None:
-        """In a thread of its own, because the interrupted code may hold a lock that is needed here."""
-
-        def flush() -> None:
-            try:
-                runtime.flush_running(self.timeout, ends=ends)
-            except Exception as error:
-                logger.warning("what is queued was not written when the signal came: %s", error)
-
-        try:
-            run_aside(flush, self.timeout)
-        except RuntimeError:  # no thread is left, or the interpreter exits, which flushes as well
-            logger.debug("no thread could be started to flush")

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 
-import tracer
 from tests.processes.script import LIMIT, assert_intact, needs, query, run_bare, states
 from tests.scripted_store import eventually
 from tracer.testing import FakeOpenAI
@@ -161,14 +160,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def questions(directory: Path) -> list[str]:
-    """What was asked in those calls that are stored completely.
-
-    Some servers end their workers by a signal, as uvicorn does with ``--workers``. Whoever reads takes over what such a
-    worker left in its crash ring.
-    """
-    tracer.set_tracking_uri(f"sqlite:///{directory}/t.db")
-    tracer.sync.search_traces(max_results=1)
-    assert tracer.sync.flush()
+    """What was asked in those calls that are stored completely; nobody has to take over anything for that."""
     return sorted(query(directory, "SELECT inputs ->> '$.messages[0].content' FROM spans WHERE finish = 'completed'"))
 
 
@@ -211,6 +203,18 @@ def test_uvicorn_with_workers(server: FakeOpenAI, tmp_path: Path) -> None:
     assert questions(tmp_path) == ASKED
     assert service.told == []
     assert_intact(tmp_path)
+
+
+@needs("uvicorn")
+def test_uvicorn_with_workers_whose_texts_no_crash_ring_holds(server: FakeOpenAI, tmp_path: Path) -> None:
+    """They end by a signal; the longest interval shows that it is not the worker's next batch that has written all."""
+    command = ["uvicorn", "--workers", "2", "--port", "{port}", "app:asgi_application"]
+    settings = {"TRACER_CRASH_RING_BYTES": "0", "TRACER_BATCH_INTERVAL": "60"}
+    with serving(tmp_path, server, command, **settings) as service:
+        for number in range(20):
+            service.get(f"q{number}")
+    assert questions(tmp_path) == ASKED
+    assert service.told == []
 
 
 @needs("celery")

@@ -31,8 +31,9 @@ def test_no_signal_is_handled_by_default(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("way", ["signal.raise_signal(signal.SIGTERM)", "os.kill(os.getpid(), signal.SIGTERM)"])
 @pytest.mark.parametrize("calls", [0, 1, 2])
-def test_what_waits_is_written_before_the_signal_ends_the_process(calls: int, tmp_path: Path) -> None:
+def test_what_waits_is_written_before_the_signal_ends_the_process(calls: int, way: str, tmp_path: Path) -> None:
     ended = run(
         tmp_path,
         """
@@ -43,13 +44,61 @@ def test_what_waits_is_written_before_the_signal_ends_the_process(calls: int, tm
         tracer.sync.flush()
         for _ in range(100):
             record()
-        signal.raise_signal(signal.SIGTERM)
+        exec(sys.argv[2])
         """,
         calls,
+        way,
         **NO_RING,
     )
     assert (ended.code, ended.err) == (-signal.SIGTERM, "")
-    assert states(tmp_path) == {"OK": 101 if calls else 1}
+    assert states(tmp_path) == {"OK": 101 if calls or "raise" in way else 1}
+
+
+@pytest.mark.parametrize("child", ["", "if os.fork(): sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))"])
+def test_a_signal_that_a_process_raises_at_itself_ends_it_when_all_is_written(child: str, tmp_path: Path) -> None:
+    """As uvicorn's workers do."""
+    ended = run(
+        tmp_path,
+        """
+        import signal
+        record()
+        exec(sys.argv[1])
+        for _ in range(100):
+            record()
+        signal.raise_signal(signal.SIGTERM)
+        """,
+        child,
+        **NO_RING,
+    )
+    assert (ended.code % 256, ended.err) == (-signal.SIGTERM % 256, "")
+    assert states(tmp_path) == {"OK": 101}
+
+
+def test_a_raised_signal_is_nobody_elses_business(tmp_path: Path) -> None:
+    """One that is handled, ignored, or that asks for a core dump, is as quick as before, and a wrong one is refused."""
+    run_quietly(
+        tmp_path,
+        """
+        import signal
+        seen = []
+        record()
+        tracer.sync.flush()
+        record()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGHUP)
+        signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGCONT)
+        assert seen == [signal.SIGTERM] and tracer.stats().queued > 0
+        for wrong in (-1, 10_000):
+            try:
+                signal.raise_signal(wrong)
+            except OSError:
+                seen.append(wrong)
+        assert seen[1:] == [-1, 10_000]
+        """,
+        **NO_RING,
+    )
 
 
 def test_a_handler_that_was_there_is_called_after_the_flush_and_once(tmp_path: Path) -> None:
