@@ -1,11 +1,12 @@
-"""What it costs to send spans to a tracking server, beside writing them to a file: CPU of both processes for a span.
+"""What it costs to send calls to a tracking server, beside writing them to a file: CPU of both processes for a call.
 
-    python -m benchmarks.serving                      three turns of 5,000 spans of 4 KB, in batches of 500
-    python -m benchmarks.serving --spans 20000 --batch 100
+    python -m benchmarks.serving                      three turns of 5,000 calls of 4 KB, in batches of 500
+    python -m benchmarks.serving --calls 20000 --batch 100
 
-Sender and server are on one machine, so bodies are not packed; `--pack` packs them as over a network. The sender's
-figure is that of its store alone: interpretation comes before it. Start-up, the first connection and the last upkeep of
-the server are left out.
+The sender's figure is what its worker does with the records of a plain call: it takes them from the queue, and either
+interprets them and writes rows, or sends them as they are. "rows" is what is sent with `redact=`, `prices=` or
+`capture_content=False`. Sender and server are on one machine, so bodies are not packed; `--pack` packs them as over a
+network. Start-up, the first connection and the last upkeep of the server are left out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -24,20 +26,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tracer._models import SpanStatusCode, TraceState
-from tracer.store import Batch, SpanRow, Store, TracePatch, current_process, open_store
+from tracer._config import Settings
+from tracer.capture.records import Codec, Ending, HttpFacts, Payload, SpanEnded, SpanStarted, encode
+from tracer.pipeline.interpreter import Interpreter
+from tracer.store import Store, current_process, open_store
 from tracer.store.http.store import HttpStore
 
 __all__ = ["main"]
 
 START = 1_700_000_000_000_000_000
-REQUEST = b'{"model":"gpt-5","messages":[{"role":"user","content":"' + b"a question of some words " * 70 + b'"}]}'
-RESPONSE = b'{"choices":[{"message":{"role":"assistant","content":"' + b"an answer of some words " * 45 + b'"}}]}'
-ATTRIBUTES = json.dumps({f"gen_ai.some.attribute.{number}": "of some length" for number in range(20)}).encode()
+REQUEST = b'{"model":"gpt-5","messages":[{"role":"user","content":"%s"}]}'
+RESPONSE = (
+    b'{"id":"chatcmpl-%d","object":"chat.completion","created":1,"model":"gpt-5","choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":"%s"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":400,"completion_tokens":200,"total_tokens":600}}'
+)
+HEADERS = [(b"content-type", b"application/json"), (b"x-request-id", b"req_0"), (b"openai-processing-ms", b"250")]
+ATTRIBUTES = {"gen_ai.provider.name": "openai", "gen_ai.operation.name": "chat", "server.address": "api.openai.com"}
+WORDS = [
+    b"report",
+    b"answer",
+    b"question",
+    b"customer",
+    b"the",
+    b"of",
+    b"and",
+    b"order",
+    b"is",
+    b"late",
+    b"why",
+    b"not",
+]
 
 
 class Cost(NamedTuple):
-    """Microseconds for a span."""
+    """Microseconds for a call."""
 
     sender: float
     server: float
@@ -47,62 +70,81 @@ class Cost(NamedTuple):
 def main(arguments: list[str] | None = None) -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spans", type=int, default=5_000)
+    parser.add_argument("--calls", type=int, default=5_000)
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--pack", action="store_true", help="pack bodies, as over a network")
     given = parser.parse_args(arguments)
-    costs: dict[str, list[Cost]] = {"SQLite": [], "tracer serve": []}
+    costs: dict[str, list[Cost]] = {"SQLite": [], "tracer serve, records": [], "tracer serve, rows": []}
     with tempfile.TemporaryDirectory() as directory:
         for turn in range(given.turns):
             file = f"sqlite:///{directory}/here{turn}.db"
-            costs["SQLite"].append(asyncio.run(_measure(file, None, given.spans, given.batch, given.pack)))
-            with _served(Path(directory) / f"there{turn}.db") as (url, process_id):
-                costs["tracer serve"].append(
-                    asyncio.run(_measure(url, process_id, given.spans, given.batch, given.pack))
-                )
-    print("| µs a span, median | sender, CPU | server, CPU | wall |\n|---|---|---|---|")
+            costs["SQLite"].append(asyncio.run(_measure(file, None, given, ships=False)))
+            for name in ("records", "rows"):
+                with _served(Path(directory) / f"{name}{turn}.db") as (url, process_id):
+                    cost = asyncio.run(_measure(url, process_id, given, ships=name == "records"))
+                    costs[f"tracer serve, {name}"].append(cost)
+    print("| µs a call, median | sender, CPU | server, CPU | wall |\n|---|---|---|---|")
     for name, found in costs.items():
         figures = [statistics.median(column) for column in zip(*found, strict=True)]
         print(f"| {name} | " + " | ".join(f"{figure:.0f}" if figure else "" for figure in figures) + " |")
 
 
-async def _measure(uri: str, process_id: int | None, spans: int, size: int, packs: bool) -> Cost:
+async def _measure(uri: str, process_id: int | None, given: argparse.Namespace, *, ships: bool) -> Cost:
     store: Store = open_store(uri)
     await store.open()
-    await store.write(_batch(range(1)))  # imports, connections
-    if packs and isinstance(store, HttpStore):
+    interpreter = Interpreter(current_process(), store, _fail)
+    interpreter.configure(Settings(), (), None if ships else _no_price)
+    await _send(interpreter, store, _records(range(1)))  # imports, connections
+    if given.pack and isinstance(store, HttpStore):
         store._connection().is_near = False
-    batches = [_batch(range(first, min(first + size, spans + 1))) for first in range(1, spans + 1, size)]
+    firsts = range(1, given.calls + 1, given.batch)
+    groups = [_records(range(first, min(first + given.batch, given.calls + 1))) for first in firsts]
     there, here, began = _cpu_of(process_id), time.process_time(), time.perf_counter()
-    for batch in batches:
-        await store.write(batch)
+    for records in groups:
+        await _send(interpreter, store, records)
     cost = (time.process_time() - here, _cpu_of(process_id) - there, time.perf_counter() - began)
     await store.aclose()
-    return Cost(*(seconds / spans * 1e6 for seconds in cost))
+    return Cost(*(seconds / given.calls * 1e6 for seconds in cost))
 
 
-def _batch(numbers: range) -> Batch:
-    process = current_process()
-    batch = Batch(process=process)
+async def _send(interpreter: Interpreter, store: Store, records: list[bytes]) -> None:
+    for record in records:
+        interpreter.feed(record)
+    await store.write(interpreter.take_batch(lambda: None))
+
+
+def _records(numbers: range) -> list[bytes]:
+    """Return the start and the end of a call for each number, with words of its own."""
+    records = []
     for number in numbers:
         trace_id, span_id, start = f"{number:032x}", f"{number:016x}", START + number * 1_000_000
-        batch.spans.append(
-            SpanRow(
-                trace_id=trace_id, span_id=span_id, name="AsyncCompletions", span_type="CHAT_MODEL", operation="chat",
-                start_time_ns=start, end_time_ns=start + 500_000, status_code=SpanStatusCode.OK, finish="completed",
-                model="gpt-5", inputs=REQUEST, outputs=RESPONSE, attributes=ATTRIBUTES, counted=True,
-                usage={"input_tokens": 400, "output_tokens": 200, "total_tokens": 600},
-            )
-        )  # fmt: skip
-        batch.traces.append(
-            TracePatch(
-                trace_id=trace_id, process_id=process.process_id, start_time_ns=start, end_time_ns=start + 500_000,
-                experiment="Default", root_span_id=span_id, true_root=True, name="AsyncCompletions",
-                state=TraceState.OK,
-            )
-        )  # fmt: skip
-    return batch
+        words = random.Random(number)
+        request = REQUEST % b" ".join(words.choices(WORDS, k=400))
+        response = RESPONSE % (number, b" ".join(words.choices(WORDS, k=250)))
+        records += [
+            encode(
+                SpanStarted(
+                    trace_id, span_id, None, "AsyncCompletions", "CHAT_MODEL", start, "Default", "chat",
+                    Payload(Codec.WIRE, request), ATTRIBUTES,
+                )
+            ),
+            encode(
+                SpanEnded(
+                    span_id, start + 500_000, Ending.RETURNED, Payload(Codec.WIRE, response),
+                    http=HttpFacts(200, HEADERS),
+                )
+            ),
+        ]  # fmt: skip
+    return records
+
+
+def _no_price(*_: object) -> None:
+    """Nothing is known of what a call costs."""
+
+
+def _fail(what: str, error: Exception) -> None:
+    raise AssertionError(what) from error
 
 
 @contextmanager

@@ -21,11 +21,15 @@ from starlette.routing import Mount, Route
 from tests.server.conftest import Site
 from tests.store.rows import batch, patch, simple, span, started, trace_id
 from tracer._exceptions import ConfigurationError
+from tracer.capture.records import Ending, SpanEnded, SpanStarted
+from tracer.capture.records import encode as encode_record
+from tracer.capture.snapshots import snapshot
 from tracer.server import _intake, _metrics, run
 from tracer.server.tokens import Access, Grant, TokenFile, default_token_file, digest
 from tracer.server.tracking import create_tracking_server
 from tracer.store import Batch, TraceQuery, current_process
 from tracer.store.base import Retention
+from tracer.store.raw import Learnt, RawBatch, Remembered, SpanState
 from tracer.store.sqlite.store import SqliteStore
 from tracer.store.wire import (
     CONTENT_TYPE,
@@ -52,6 +56,10 @@ async def served(site: Site, path: Path) -> httpx.AsyncClient:
 def envelope(given: Batch, **changes: Any) -> bytes:
     made = msgspec.msgpack.decode(pack_batch(given, current_process(), 1, 1), type=Envelope)
     return msgspec.msgpack.encode(msgspec.structs.replace(made, **changes))
+
+
+def raw_batch(*records: bytes) -> Batch:
+    return Batch(process=current_process(), raw=RawBatch([*records], [], [], 1_000, 1))
 
 
 async def send(client: httpx.AsyncClient, body: bytes, token: str | None = None, **headers: str) -> httpx.Response:
@@ -93,15 +101,52 @@ async def test_a_batch_is_stored_before_it_is_answered(
         (b"\xc1garbage", "bad_record", "begins with its version"),
         (msgspec.msgpack.encode([1]), "bad_record", "envelope"),
         (envelope(simple(1), version=2), "unknown_version", "speaks version 1, got version 2"),
-        (envelope(simple(1), kind="records"), "unknown_kind", "must be 'rows', got 'records'"),
+        (envelope(simple(1), kind="notes"), "unknown_kind", "must be 'rows' or 'records', got 'notes'"),
+        (envelope(simple(1), kind="records"), "bad_record", "the body's kind is 'records'"),
+        (envelope(raw_batch(b"\x90"), kind="rows"), "bad_record", "the body's kind is 'rows'"),
         (envelope(simple(1), body=msgspec.Raw(msgspec.msgpack.encode({"process": 1}))), "bad_record", "Expected"),
     ],
-    ids=["empty", "garbage", "short", "version", "kind", "batch"],
+    ids=["empty", "garbage", "short", "version", "kind", "rows as records", "records as rows", "batch"],
 )
 async def test_what_is_no_batch_is_refused(served: httpx.AsyncClient, body: bytes, code: str, words: str) -> None:
     answer = await send(served, body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, code)
     assert words in answer.json()["error"]["message"]
+
+
+STARTED = encode_record(SpanStarted("a" * 32, "1" * 16, None, "f", "CHAIN", 1, "Default", inputs=snapshot("hi", 99)))
+ENDED = encode_record(SpanEnded("1" * 16, 9, Ending.RETURNED, outputs=snapshot("there", 99)))
+
+
+async def test_records_are_interpreted_and_the_answer_says_what_they_showed(
+    served: httpx.AsyncClient, store: SqliteStore
+) -> None:
+    answer = await send(served, envelope(raw_batch(STARTED), kind="records"))
+    assert answer.status_code == 200
+    assert decode(answer.content, Learnt).states == {"1" * 16: SpanState("hi", "hi")}
+    body = raw_batch(ENDED)
+    assert body.raw is not None
+    body.raw.remembered = [Remembered([STARTED], SpanState("hi", "hi"))]
+    answer = await send(served, envelope(body, kind="records"))
+    assert decode(answer.content, Learnt) == Learnt()
+    [trace] = await store.search_traces(TraceQuery())
+    assert (trace.info.request_preview, trace.info.response_preview, trace.info.state) == ("hi", "there", "OK")
+
+
+@pytest.mark.parametrize("record", [b"\xc1", b"\x90", STARTED[:-1], b"\x92\xa1e\xa1x"])
+async def test_a_record_that_is_none_is_named_and_nothing_is_stored(
+    served: httpx.AsyncClient, store: SqliteStore, record: bytes
+) -> None:
+    answer = await send(served, envelope(raw_batch(STARTED, record), kind="records"))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["index"]) == (422, "bad_record", 1)
+    assert await store.search_traces(TraceQuery()) == []
+
+
+async def test_records_are_checked_like_rows_when_they_are_interpreted(served: httpx.AsyncClient) -> None:
+    started = encode_record(SpanStarted("x", "1" * 16, None, "f", "CHAIN", 1, "Default"))
+    answer = await send(served, envelope(raw_batch(started), kind="records"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_record")
 
 
 def wrong(where: str, **changes: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from tracer.interpret.jobs import is_running
@@ -18,6 +19,20 @@ class CountedResponses:
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
 
+    def add(self, response_ids: Iterable[str]) -> None:
+        """Remember responses that were counted elsewhere."""
+        for response_id in response_ids:
+            self._ids[response_id] = None
+            if len(self._ids) > MAX_RESPONSES:
+                self._ids.popitem(last=False)
+
+    def ids(self) -> list[str]:
+        """Return them, the oldest first."""
+        return [*self._ids]
+
+    def __contains__(self, response_id: object) -> bool:
+        return response_id in self._ids
+
     def is_new(self, operation: str | None, response_id: Any, *, status: Any, says: bool) -> bool:
         """Tell whether the usage of an answer must be counted, and remember it.
 
@@ -32,7 +47,5 @@ class CountedResponses:
         if operation not in ("responses", "retrieved") or not isinstance(response_id, str) or not says:
             return True
         known = response_id in self._ids
-        self._ids[response_id] = None
-        if len(self._ids) > MAX_RESPONSES:
-            self._ids.popitem(last=False)
+        self.add([response_id])
         return not known or operation == "responses"

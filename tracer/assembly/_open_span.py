@@ -13,6 +13,7 @@ from tracer.assembly._privacy import Privacy
 from tracer.capture.limits import ATTRIBUTES, EVENTS, LIVE_BYTES, LIVE_MAX_BYTES, SMALL
 from tracer.capture.records import Payload, SpanStarted
 from tracer.interpret import encode_value
+from tracer.store.raw import SpanState
 
 __all__ = ["Event", "OpenSpan", "root_of"]
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 Event = tuple[str, int, dict[str, Any]]
 
 ROOT_STEPS = 100  # parents that are looked at on the way to the root
+_NO_TEXT = zlib.compress(b"")
 MIN_PACKED = 1_000  # characters from which on it is worth to compress a text
 
 
@@ -95,6 +97,23 @@ class OpenSpan(msgspec.Struct, gc=False):
             if (function := attributes.get(sc.CODE_FUNCTION_NAME)) is not None and not privacy.capture:
                 self.attributes[sc.CODE_FUNCTION_NAME] = privacy.redact(function)  # a label, as the name is
         self.touch_attributes()
+
+    def is_stored(self, state: SpanState | None) -> None:
+        """Note that rows have all that is known so far; and what interpreting its beginning had shown."""
+        self._event_rows.written_now(lambda: None)
+        self._attribute_rows.written_now(lambda: None)
+        self.chunks_written = len(self.chunks)
+        self.outputs_changed = False
+        if state is not None:
+            self.preview, self.preview_sent, self.asked = state.preview, state.preview_sent, state.asked
+        if not self.text:
+            self._packed_text = _NO_TEXT
+
+    def state(self) -> SpanState | None:
+        """Return what interpreting its beginning has shown; None if that is nothing."""
+        if self.preview is None and self.preview_sent is None and self.asked is None:
+            return None
+        return SpanState(self.preview, self.preview_sent, self.asked)
 
     def add_chunk(self, time_ns: int, data: bytes) -> None:
         """Keep a read of a stream."""

@@ -6,6 +6,7 @@ interleaving of records can be replayed through it.
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -57,8 +58,9 @@ from tracer.capture.records import (
 from tracer.interpret import ResponseView, encode_value
 from tracer.interpret.cost import Prices, cost_of
 from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow
+from tracer.store.raw import SpanState
 
-__all__ = ["Assembler", "Hooks"]
+__all__ = ["Assembler", "Hooks", "given_up"]
 
 GIVEN_UP = f"closed by tracer: {OPEN_SPANS:,} younger spans were open"
 
@@ -93,7 +95,7 @@ class Assembler:
         self._touched: dict[str, OpenSpan] = {}
         self._batch = Batch(process=process)
         self._traces = TracePatches(process.process_id, self._open)
-        self._responses = CountedResponses()
+        self.responses = CountedResponses()
         self._handlers: dict[type, Callable[[Any, Hooks], None]] = {
             SpanStarted: self._on_started,
             SpanChunk: self._on_chunk,
@@ -147,6 +149,28 @@ class Assembler:
         batch.traces = self._traces.take()
         self._batch = Batch(process=self._process)
         return batch
+
+    # --- spans of earlier batches, where nobody else remembers them (`raw_batches`) -------------------------------
+
+    def remember(self, records: list[Encoded], state: SpanState | None, hooks: Hooks = ()) -> None:
+        """Take in a span that began in an earlier batch. What its records mean is stored, and is not said again."""
+        kept = self._batch, self._traces, self.counts, self.responses, self._touched
+        self._batch, self._traces = Batch(process=self._process), TracePatches(self._process.process_id, self._open)
+        self.counts, self.responses, self._touched = AssemblyCounts(), CountedResponses(), {}
+        try:
+            for record in records:
+                self.feed(record, hooks)
+            for span in self._touched.values():
+                with contextlib.suppress(Exception):  # it was reported when the row was made
+                    self._row(span)
+                span.is_stored(state)
+        finally:
+            self._batch, self._traces, self.counts, self.responses, self._touched = kept
+
+    def states(self) -> dict[str, SpanState]:
+        """Return what was found out about the spans that are open, by id."""
+        states = ((span_id, span.state()) for span_id, span in self._open.items())
+        return {span_id: state for span_id, state in states if state is not None}
 
     # --- records --------------------------------------------------------------------------------------------------
 
@@ -227,7 +251,7 @@ class Assembler:
     def _give_up(self, span_id: str, now_ns: int, hooks: Hooks) -> None:
         """Close a span of which it is unlikely that it will ever end. Its late records will be counted as orphaned."""
         self.counts.given_up += 1
-        self._on_ended(SpanEnded(span_id, now_ns, Ending.COLLECTED, attributes={sc.NOTE: GIVEN_UP}), hooks)
+        self._on_ended(given_up(span_id, now_ns), hooks)
 
     def _on_trace_updated(self, record: TraceUpdated, hooks: Hooks) -> None:
         privacy = Privacy(hooks=hooks)
@@ -403,7 +427,7 @@ class Assembler:
             self._price(row, span.attributes)
             is_model_call = row.operation is not None or row.span_type in MODEL_CALL_TYPES
             row.counted = is_model_call and (row.usage is not None or row.cost is not None)
-            row.counted = row.counted and self._responses.is_new(
+            row.counted = row.counted and self.responses.is_new(
                 row.operation,
                 span.attributes.get(sc.RESPONSE_ID),
                 status=span.attributes.get(sc.RESPONSE_STATUS),
@@ -429,3 +453,8 @@ class Assembler:
         self.counts.truncated += 1
         span.cut(what, size)
         self._traces.lose(span, {"truncated": 1})
+
+
+def given_up(span_id: str, now_ns: int) -> SpanEnded:
+    """Return the end of a span of which it is unlikely that it will ever end."""
+    return SpanEnded(span_id, now_ns, Ending.COLLECTED, attributes={sc.NOTE: GIVEN_UP})

@@ -180,7 +180,7 @@ class BatchWriter:
             self.failing_since = self.refusal = None
             return Fate.LOST
         self.failing_since = self.refusal = None
-        self.count(batches=1, spans=len(batch.spans))
+        self.count(batches=1, spans=batch.span_count)
         return Fate.WRITTEN
 
     def _note_failure(self, error: TransientStoreError, records: int) -> None:

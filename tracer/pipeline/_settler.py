@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tracer._config import Settings
-from tracer.assembly.assembler import Assembler
 from tracer.capture.records import Encoded, LargeRecord
 from tracer.pipeline._batch_writer import BatchWriter, Fate
 from tracer.pipeline._error_log import ErrorLog
@@ -12,7 +11,8 @@ from tracer.pipeline._losses import Losses
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.crash_ring import CrashRing
-from tracer.store.base import Batch
+from tracer.pipeline.interpreter import Interpreter
+from tracer.store.base import Batch, Store
 from tracer.store.process import current_process
 
 __all__ = ["Settler"]
@@ -24,13 +24,19 @@ class Settler:
     """Assembles records, has them written, and frees the room that they took. For the worker's thread.
 
     Attributes:
-        assembler: Has the spans that are open; it outlives a failure of the worker's loop.
+        interpreter: Has the spans that are open; it outlives a failure of the worker's loop.
     """
 
     def __init__(
-        self, queue: RecordQueue, writer: BatchWriter, crash_ring: CrashRing, hooks: HookWatch, errors: ErrorLog
+        self,
+        queue: RecordQueue,
+        store: Store,
+        writer: BatchWriter,
+        crash_ring: CrashRing,
+        hooks: HookWatch,
+        errors: ErrorLog,
     ) -> None:
-        self.assembler = Assembler(current_process(), errors.report)
+        self.interpreter = Interpreter(current_process(), store, errors.report)
         self._queue = queue
         self._writer = writer
         self._crash_ring = crash_ring
@@ -50,7 +56,7 @@ class Settler:
         ringed = self._queue.take_ringed()
         try:
             lost = self._feed(records, settings)
-            batch = self.assembler.take_batch(self.offer)
+            batch = self.interpreter.take_batch(self.offer)
         except Exception as error:
             self._errors.report("records could not be assembled", error, len(records))
             batch, lost = None, len(records)
@@ -59,7 +65,7 @@ class Settler:
         fate = Fate.WRITTEN
         if batch is not None:
             batch.losses = self._losses.take()
-            if batch.traces or batch.spans or batch.losses:
+            if batch.traces or batch.spans or batch.losses or batch.raw:
                 fate = await self._writer.write(batch, len(records) - lost)
             if fate is Fate.LOST:
                 self._losses.give_back(batch.losses)
@@ -68,7 +74,7 @@ class Settler:
             if self._writer.is_overdue:
                 self._crash_ring.leave()
         try:
-            self._crash_ring.settle(ringed, self.assembler)
+            self._crash_ring.settle(ringed, self.interpreter)
         except Exception as error:
             self._errors.report("the crash ring failed, and is used no more", error)
             self._crash_ring.abandon()
@@ -77,17 +83,16 @@ class Settler:
         return lost < len(records) or not records
 
     def _feed(self, records: list[Encoded], settings: Settings) -> int:
-        """Give the assembler its records, in time slices; return how many of them could not be used."""
-        assembler = self.assembler
+        """Give the interpreter its records, in time slices; return how many of them could not be used."""
+        interpreter = self.interpreter
         failed, useless = 0, self._useless
-        assembler.prices, assembler.max_payload_bytes = self._hooks.prices(settings.prices), settings.max_payload_bytes
-        redact = self._hooks.redact(settings.redact)
+        interpreter.configure(settings, self._hooks.redact(settings.redact), self._hooks.prices(settings.prices))
         self._slices.begin()
         for record in records:
             try:
                 if isinstance(record, LargeRecord):
                     self._crash_ring.look_at(record)
-                assembler.feed(record, redact)
+                interpreter.feed(record)
             except Exception as error:
                 self._errors.report("a record could not be interpreted", error)
                 failed += 1
@@ -96,7 +101,8 @@ class Settler:
 
     @property
     def _useless(self) -> int:
-        return self.assembler.counts.undecodable + self.assembler.counts.orphaned
+        counts = self.interpreter.counts
+        return counts.undecodable + counts.orphaned
 
     def offer(self) -> None:
         """Let the user's threads go first, unless they produce more than we could then write.

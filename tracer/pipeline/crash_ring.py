@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tracer._config import Settings
 from tracer.capture.records import LargeRecord, SpanStarted, decode
@@ -15,9 +15,6 @@ from tracer.pipeline.ring import MAX_RECORD, Ring, may_hold_credentials
 from tracer.pipeline.skeletons import encode_skeleton
 from tracer.process.native_threads import new_lock
 from tracer.store.process import current_process
-
-if TYPE_CHECKING:
-    from tracer.assembly.assembler import Assembler
 
 __all__ = ["CrashRing", "keeps_texts"]
 
@@ -29,6 +26,23 @@ TRY_AGAIN_AFTER = 60.0  # seconds after a ring could not be made
 def keeps_texts(settings: Settings) -> bool:
     """Tell whether texts may lie in a file as they are: not if hooks or settings would change them first."""
     return settings.capture_content and not settings.redact
+
+
+class OpenSpans(Protocol):
+    """Who knows which spans have started and not ended."""
+
+    @property
+    def open_spans(self) -> int:
+        """How many they are."""
+        ...
+
+    def is_open(self, span_id: str) -> bool:
+        """Tell whether this is one of them."""
+        ...
+
+    def starts(self) -> list[SpanStarted]:
+        """Return how they began."""
+        ...
 
 
 class CrashRing:
@@ -114,7 +128,7 @@ class CrashRing:
         """There is a ring, or one that has not come to its end."""
         return self._is_left or self._ring is not None or bool(self._ending)
 
-    def settle(self, reached: dict[Ring, int], assembler: Assembler) -> None:
+    def settle(self, reached: dict[Ring, int], spans: OpenSpans) -> None:
         """The records up to these sequences are stored, or lost and counted. Free what nobody needs any more."""
         if self._is_left:
             return
@@ -124,15 +138,15 @@ class CrashRing:
         if time.monotonic() > self._try_again_at:
             self._queue.lacks_ring, self._try_again_at = True, float("inf")
         current = self._ring
-        self._keep_starts(current, assembler)
+        self._keep_starts(current, spans)
         if current is None:
             return
         if not current.is_sound:
             self._finish(current)
             return
-        if not assembler.open_spans:
+        if not spans.open_spans:
             current.rewind()
-        current.make_room(assembler.is_open)
+        current.make_room(spans.is_open)
         current.forget_if_stuck()
 
     def leave(self) -> None:
@@ -157,7 +171,7 @@ class CrashRing:
             if ring.close():
                 self._ending.remove(ring)
 
-    def _keep_starts(self, ring: Ring | None, assembler: Assembler) -> None:
+    def _keep_starts(self, ring: Ring | None, spans: OpenSpans) -> None:
         """Add the starts of open spans that the ring did not take when they came: their ends will need them.
 
         A start that may hold credentials is added without its body, as are those from before this ring: theirs are
@@ -167,14 +181,14 @@ class CrashRing:
         if ring is None:
             return
         if self._without_starts:
-            kept = [ring.keep(encode_skeleton(start)) for start in assembler.starts()]
+            kept = [ring.keep(encode_skeleton(start)) for start in spans.starts()]
             self._without_starts = not all(kept)
         for raw in missed:
             try:
                 record = decode(raw)
             except Exception:
                 continue
-            if not isinstance(record, SpanStarted) or not assembler.is_open(record.span_id):
+            if not isinstance(record, SpanStarted) or not spans.is_open(record.span_id):
                 continue
             data = raw if isinstance(raw, bytes) else raw.encoded
             if not ring.keeps_texts or len(data) > MAX_RECORD or may_hold_credentials(data):

@@ -378,7 +378,7 @@ class Pipeline:
         worker = self._worker
         counts = worker.writer.counts  # read before the queue's, so that what is settled is always accepted
         queue = self.queue.statistics()
-        assembly = worker.settler.assembler.counts
+        assembly = worker.settler.interpreter.counts
         dropped = {
             **queue.refused,
             "encode": self._encode_failed.value,
@@ -397,7 +397,7 @@ class Pipeline:
             spans=counts.spans,
             batches=counts.batches,
             retries=counts.retries,
-            open_spans=worker.settler.assembler.open_spans,
+            open_spans=worker.settler.interpreter.open_spans,
             given_up=assembly.given_up,
             unsampled=self.unsampled.value,
             expired=worker.store.expired,

@@ -96,7 +96,7 @@ class Worker:
         self.crash_ring = CrashRing(queue, settings)
         self.writer = BatchWriter(store, queue, settings, errors)
         self.store = store
-        self.settler = Settler(queue, self.writer, self.crash_ring, self.hooks, errors)
+        self.settler = Settler(queue, store, self.writer, self.crash_ring, self.hooks, errors)
         self._queue = queue
         self._settings = settings
         self._errors = errors
@@ -309,7 +309,7 @@ class Worker:
         """While spans are open, let the store know that this process runs."""
         while True:
             await anyio.sleep(SIGN_SECONDS)
-            if self.settler.assembler.open_spans:
+            if self.settler.interpreter.open_spans:
                 await self.store.sign_of_life()
 
     def _look(self) -> None:
@@ -359,7 +359,7 @@ class Worker:
             return not (self._jobs.waiting or self._jobs.running) or self.writer.is_overdue
         if self._jobs.waiting or self._jobs.running:
             return False
-        return self._is_outdated or (self._retiring and not self.settler.assembler.open_spans)
+        return self._is_outdated or (self._retiring and not self.settler.interpreter.open_spans)
 
     @property
     def _is_outdated(self) -> bool:

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 import msgspec
 
+from tracer.capture.records import LargeRecord, decode
 from tracer.server._errors import RefusedError
 from tracer.store.base import SEEN, Batch, SpanRow, TracePatch
-from tracer.store.wire import MAX_TRACES, ROWS, VERSIONS, Envelope, unpack_batch
+from tracer.store.raw import RawBatch
+from tracer.store.wire import MAX_TRACES, RECORDS, ROWS, VERSIONS, Envelope, unpack_batch
 
-__all__ = ["read_batch"]
+__all__ = ["check_records", "check_rows", "read_batch"]
 
 _TRACE_ID, _SPAN_ID, _HASH = (re.compile(f"[0-9a-f]{{{digits}}}") for digits in (32, 16, 64))
 _PLACE = re.compile(r"\$\.(\w+)\[(\d+)\]")
@@ -22,27 +24,45 @@ _versions = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
 def read_batch(body: bytes) -> Batch:
-    """Return the batch of an unpacked body. Raises RefusedError (422) with the place of the first row that is wrong."""
+    """Return the batch of an unpacked body. Raises RefusedError (422) with the place of what can't be read."""
     _check_version(body)
     try:
         envelope = _envelopes.decode(body)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise RefusedError(422, "bad_record", f"the envelope can't be read: {error}") from None
-    if envelope.kind != ROWS:
-        raise RefusedError(422, "unknown_kind", f"the body's kind must be {ROWS!r}, got {envelope.kind[:40]!r}")
+    if envelope.kind not in (ROWS, RECORDS):
+        message = f"the body's kind must be {ROWS!r} or {RECORDS!r}, got {envelope.kind[:40]!r}"
+        raise RefusedError(422, "unknown_kind", message)
     try:
         batch = unpack_batch(envelope)
     except (msgspec.MsgspecError, UnicodeError) as error:
         place = _PLACE.search(str(error))
         index = None if place is None else int(place[2])
         raise RefusedError(422, "bad_record", f"the batch can't be read: {error}", index=index) from None
+    if (envelope.kind == RECORDS) != (batch.raw is not None):
+        raise RefusedError(422, "bad_record", f"the body's kind is {envelope.kind!r}, but it holds others")
+    if batch.process == envelope.process:  # else it is what a dead one left
+        batch.sources[SEEN + envelope.process.process_id] = int(time.time())
+    return batch
+
+
+def check_rows(batch: Batch) -> None:
+    """Raise RefusedError (422) for the first row that can't be stored."""
     if len(batch.traces) > MAX_TRACES:
         raise RefusedError(413, "too_many_traces", f"a batch has at most {MAX_TRACES:,} traces")
     for name, index, problem in _problems(batch):
         raise RefusedError(422, "bad_record", f"{name}[{index}]: {problem}", index=index)
-    if batch.process == envelope.process:  # else it is what a dead one left
-        batch.sources[SEEN + envelope.process.process_id] = int(time.time())
-    return batch
+
+
+def check_records(raw: RawBatch) -> None:
+    """Raise RefusedError (422) for the first record that is none."""
+    index = -1
+    try:
+        for record in raw.records:
+            index += 1
+            decode(record if isinstance(record, bytes) else LargeRecord(*record))
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise RefusedError(422, "bad_record", f"records[{index}]: {error}", index=index) from None
 
 
 def _check_version(body: bytes) -> None:

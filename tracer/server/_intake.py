@@ -20,13 +20,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracer._exceptions import ConfigurationError, StoreError
-from tracer.server._batch_checks import read_batch
+from tracer.assembly.raw_batches import interpret
+from tracer.pipeline._error_log import ErrorLog
+from tracer.server._batch_checks import check_records, check_rows, read_batch
 from tracer.server._errors import RefusedError
 from tracer.server._metrics import Metrics
 from tracer.server._security import grant_of
 from tracer.server._source import store_of
 from tracer.server.tokens import Grant
+from tracer.store.base import Batch
 from tracer.store.http.encodings import BodyTooLargeError, EncodingError, decompress, encodings
+from tracer.store.raw import Learnt, RawBatch
 from tracer.store.wire import (
     CONTENT_TYPE,
     MAX_COMPRESSED,
@@ -58,6 +62,7 @@ class Intake:
         self.metrics = metrics
         self._unpacking = asyncio.Semaphore(2)  # each may make MAX_UNPACKED bytes before they are counted
         self._buckets: dict[str, tuple[float, float]] = {}
+        self._errors = ErrorLog()
 
     @contextlib.contextmanager
     def room(self) -> Iterator[_Taken]:
@@ -79,6 +84,13 @@ class Intake:
             raise RefusedError(413, "too_large", str(error)) from None
         except EncodingError as error:
             raise RefusedError(415, "unknown_encoding", str(error)) from None
+
+    def interpret(self, batch: Batch, raw: RawBatch) -> tuple[Batch, Learnt]:
+        """Return a batch of records as rows, and what its sender must know. Raises RefusedError: one is no record."""
+        rows, learnt = interpret(batch, raw, self._errors.report)
+        if "undecodable" in learnt.counts:
+            check_records(raw)
+        return rows, learnt
 
     def pass_rate(self, grant: Grant | None, spans: int) -> None:
         """Count spans against a token's rate; what one batch has too many, the next pays for. Raises RefusedError."""
@@ -116,6 +128,10 @@ async def ingest(request: Request) -> Response:
         if unpacked is not body:
             room.add(len(unpacked))
         batch = read_batch(unpacked)
+        answer: object = None
+        if batch.raw is not None:
+            batch, answer = await anyio.to_thread.run_sync(intake.interpret, batch, batch.raw)
+        check_rows(batch)
         intake.pass_rate(grant_of(request), len(batch.spans))
         store = await store_of(request)
         began = time.monotonic()
@@ -128,7 +144,7 @@ async def ingest(request: Request) -> Response:
                 raise
         intake.metrics.wrote(len(batch.spans), len(body), len(unpacked), time.monotonic() - began)
     accepted = {"Accept-Encoding": ", ".join(encodings())}  # RFC 9110, 12.5.3: what the next body may be in
-    return Response(encode(len(batch.spans)), media_type=CONTENT_TYPE, headers=accepted)
+    return Response(encode(len(batch.spans) if answer is None else answer), media_type=CONTENT_TYPE, headers=accepted)
 
 
 async def call_store(request: Request) -> Response:

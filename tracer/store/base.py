@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tracer._models import Feedback, Media, SpanStatusCode, Trace, TracePage, TraceState
+from tracer.store.raw import RawBatch
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -168,6 +169,8 @@ class Batch(msgspec.Struct, kw_only=True):
     The trace of every span is among `traces`. The span of every medium is among `spans`, or stored already.
 
     Attributes:
+        raw: Records in place of rows; only in a batch for a store that
+            `tracer.store.raw.TakesRecords`.
         sources: How far files beside the database are taken over once this batch is written: a position by name.
         once: The names of those sources whose positions number their batches. If one of them has come as far already,
             this batch is stored: it is sent again because an answer was lost, and nothing of it is written.
@@ -181,6 +184,12 @@ class Batch(msgspec.Struct, kw_only=True):
     sources: dict[str, int] = msgspec.field(default_factory=dict)
     losses: list[LossRow] = msgspec.field(default_factory=list)
     once: list[str] = msgspec.field(default_factory=list)
+    raw: RawBatch | None = None
+
+    @property
+    def span_count(self) -> int:
+        """How many spans it is about."""
+        return len(self.spans) if self.raw is None else self.raw.spans
 
 
 class Retention(msgspec.Struct, kw_only=True, frozen=True):

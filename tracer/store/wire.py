@@ -36,6 +36,7 @@ __all__ = [
     "MAX_TRACES",
     "MAX_UNPACKED",
     "METHODS",
+    "RECORDS",
     "ROWS",
     "VERSION",
     "VERSIONS",
@@ -55,7 +56,7 @@ VERSIONS = (1,)
 """The versions of this description that this tracer speaks. A client sends `VERSION`."""
 VERSION_HEADER = "Tracer-Version"
 CONTENT_TYPE = "application/vnd.tracer+msgpack"
-ROWS = "rows"
+ROWS, RECORDS = "rows", "records"
 MIB = 1024 * 1024
 MAX_COMPRESSED, MAX_UNPACKED = 32 * MIB, 128 * MIB  # bytes of one body
 MAX_TRACES = 10_000  # in one batch
@@ -70,7 +71,7 @@ class Envelope(msgspec.Struct, array_like=True):
         process: Who sends. What a batch of another, dead process holds says so itself (`Batch.process`).
         clock_ns: The sender's clock, nanoseconds since the epoch.
         number: How many envelopes this sender has sent, this one included.
-        kind: What `body` is: ``rows``, a `Batch`.
+        kind: What is in `body`, a `Batch`: ``rows`` or ``records``.
         body: msgpack.
     """
 
@@ -84,7 +85,8 @@ class Envelope(msgspec.Struct, array_like=True):
 
 def pack_batch(batch: Batch, process: ProcessRow, clock_ns: int, number: int) -> bytes:
     """Return a batch in its envelope."""
-    return _encoder.encode(Envelope(VERSION, process, clock_ns, number, ROWS, msgspec.Raw(encode(batch))))
+    kind = ROWS if batch.raw is None else RECORDS
+    return _encoder.encode(Envelope(VERSION, process, clock_ns, number, kind, msgspec.Raw(encode(batch))))
 
 
 def unpack_batch(envelope: Envelope) -> Batch:

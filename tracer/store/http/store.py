@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tracer.store.http.pieces import split
 from tracer.store.http.place import place_of
 from tracer.store.numbering import Numbering
 from tracer.store.process import current_process
+from tracer.store.raw import Learnt
 from tracer.store.search import parse_conditions
 from tracer.store.summaries import (
     ExperimentSummary,
@@ -76,6 +78,7 @@ class HttpStore:
         self._sent = 0
         self._sent_at = float("-inf")
         self._sources: set[str] = set()
+        self._heard: Callable[[Learnt], None] | None = None
         self._told_of_retention = False
 
     async def open(self) -> None:
@@ -98,10 +101,14 @@ class HttpStore:
     async def write(self, batch: Batch) -> None:
         """Send the batch, in pieces if it is large, and wait until the server has stored it."""
         self._numbering.mark(batch)
-        for piece in split(batch):
+        for piece in split(batch) if batch.raw is None else [batch]:
             await self._send(piece)
             if batch.process == current_process():
                 self._sources.update(piece.sources)
+
+    def listen(self, heard: Callable[[Learnt], None]) -> None:
+        """Have a function called with what the server found in a batch of records (`tracer.store.raw`)."""
+        self._heard = heard
 
     async def sign_of_life(self) -> None:
         """Send an empty batch if nothing was sent for a while. What fails is of no account: the next one may arrive."""
@@ -130,6 +137,8 @@ class HttpStore:
         self._numbering.is_answered = answered
         self._sent, self._sent_at = self._sent + 1, time.monotonic()
         self._took(answer)
+        if batch.raw is not None and self._heard is not None and batch.process == current_process():
+            self._heard(self._decoded(answer, Learnt, "a batch"))
 
     def _write_seconds(self) -> float:
         patience = IMPATIENT_SECONDS if self._backoff.is_failing else WRITE_SECONDS
@@ -168,8 +177,11 @@ class HttpStore:
         body = encode(called.arguments(**dict(zip(fields, arguments, strict=False)), **named))
         seconds = 86_400.0 if self.options.time_limit is not None else WRITE_SECONDS * 6
         answer = await connection.post(f"/api/store/{method}", body, seconds=seconds)
+        return self._decoded(answer, called.result, method)
+
+    def _decoded(self, answer: Answer, kind: Any, method: str) -> Any:
         try:
-            return decode(answer.body, called.result)
+            return decode(answer.body, kind)
         except msgspec.DecodeError as error:
             raise StoreError(f"{self._address.url}: the answer to {method} can't be read: {error}") from error
 
