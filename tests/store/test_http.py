@@ -17,7 +17,8 @@ from tracer._exceptions import ConfigurationError, ReadTimeoutError, StoreError,
 from tracer._models import TraceState
 from tracer.store import Batch, MediaRow, ProcessRow, TraceQuery, current_process, open_store
 from tracer.store.base import ChunkRow, LossRow, Retention
-from tracer.store.http.connection import Backoff, RejectedError
+from tracer._http import Backoff
+from tracer.store.http.connection import RejectedError
 from tracer.store.http.encodings import BodyTooLargeError, EncodingError, compress, decompress, encodings
 from tracer.store.http.pieces import split
 from tracer.store.http.place import place_of

@@ -6,9 +6,9 @@ Names, kinds and keys follow OpenTelemetry's semantic conventions (https://opent
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -70,9 +70,16 @@ def make_request(spans: Iterable[Outgoing], keys: tuple[str, ...] = ()) -> Expor
             of_resource = request.resource_spans.add()
             of_resource.resource.attributes.extend(_pairs(_resource(outgoing.experiment, keys)))
             scope = scopes[outgoing.experiment] = of_resource.scope_spans.add(schema_url=_SCHEMA)
-            scope.scope.name, scope.scope.version = "tracer", version("openai-tracer")
+            scope.scope.name, scope.scope.version = "tracer", _version()
         scope.spans.append(encode_span(outgoing, keys))
     return request
+
+
+@functools.cache
+def _version() -> str:
+    from importlib.metadata import version  # takes 10 ms to import
+
+    return version("openai-tracer")
 
 
 def encode_span(outgoing: Outgoing, keys: tuple[str, ...] = ()) -> SentSpan:

@@ -9,7 +9,7 @@ import msgspec
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TraceInfo, TracePage
 from tracer.server._errors import ForbiddenError, RefusedError
-from tracer.store.base import Batch, Store, StoreOptions, TraceQuery
+from tracer.store.base import Batch, Export, Store, StoreOptions, TraceQuery
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -70,6 +70,13 @@ class LimitedStore:
     needs_signs_of_life = False
 
     async def sign_of_life(self) -> None:
+        """Do nothing."""
+
+    async def take_exports(self, taker: str, most: int) -> list[Export]:
+        """Return nothing: what ends is sent by whoever serves the whole store."""
+        return []
+
+    async def end_exports(self, keys: list[int]) -> None:
         """Do nothing."""
 
     # --- what the limits change ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tracer._models import Feedback, Media, SpanStatusCode, Trace, TracePage, TraceState
+from tracer.otlp.outgoing import Outgoing
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -27,8 +28,11 @@ __all__ = [
     "SEEN",
     "SIGN_SECONDS",
     "SILENCE_SECONDS",
+    "TAKEN_BYTES",
+    "TAKEN_SECONDS",
     "Batch",
     "ChunkRow",
+    "Export",
     "LossRow",
     "MediaRow",
     "ProcessRow",
@@ -183,6 +187,18 @@ class Batch(msgspec.Struct, kw_only=True):
     once: list[str] = msgspec.field(default_factory=list)
 
 
+class Export(msgspec.Struct, kw_only=True):
+    """A span that ended, and is to be sent.
+
+    Attributes:
+        key: Its place in the order in which spans ended, for `Store.end_exports`.
+        outgoing: None if the span was deleted meanwhile.
+    """
+
+    key: int
+    outgoing: Outgoing | None
+
+
 class Retention(msgspec.Struct, kw_only=True, frozen=True):
     """How long traces are kept, and how much of them. None sets no limit.
 
@@ -209,6 +225,7 @@ class StoreOptions(msgspec.Struct):
         deadline: The moment (`time.monotonic`) from which on nothing waits for another process.
         ends_at: The moment (`time.monotonic`) from which on nothing is tried any more, as the process ends.
         retention: What `Store.expire` deletes.
+        exports: What ends in a batch is noted, for `Store.take_exports`.
     """
 
     time_limit: float | None = None
@@ -216,6 +233,7 @@ class StoreOptions(msgspec.Struct):
     deadline: float = float("inf")
     ends_at: float = float("inf")
     retention: Retention = Retention()
+    exports: bool = False
 
 
 class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
@@ -244,6 +262,8 @@ class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
 SEEN = "seen:"
 """Begins the name of a source whose position is the second at which a server heard from a process: its id follows."""
 SILENCE_SECONDS, SIGN_SECONDS = 60, 10.0  # after which it counts as gone; between two signs that it runs
+TAKEN_SECONDS = 60.0  # for which nobody else takes what a process has taken to send it
+TAKEN_BYTES = 8 * 1024 * 1024  # of spans that are taken at once, unless it is one
 
 
 class Store(Protocol):
@@ -327,6 +347,18 @@ class Store(Protocol):
 
         A short step, which waits for no lock. Running traces are never deleted.
         """
+        ...
+
+    async def take_exports(self, taker: str, most: int) -> list[Export]:
+        """Return some of the spans that ended and are still to be sent (`StoreOptions.exports`), the oldest first.
+
+        For a while (`TAKEN_SECONDS`) nobody else gets them; `taker`, a process, gets them again until `end_exports`.
+        If it never calls that, somebody else gets them. So each is sent at least once.
+        """
+        ...
+
+    async def end_exports(self, keys: list[int]) -> None:
+        """Forget spans that were sent, or refused."""
         ...
 
     async def change_marker(self) -> object:

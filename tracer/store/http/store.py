@@ -15,9 +15,10 @@ import anyio
 import msgspec
 
 from tracer._exceptions import ReadTimeoutError, StoreError, TracerError, TransientStoreError
+from tracer._http import Backoff
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SIGN_SECONDS, Batch, StoreOptions, TraceQuery
-from tracer.store.http.connection import Answer, Backoff, Connection, RejectedError
+from tracer.store.base import SIGN_SECONDS, Batch, Export, StoreOptions, TraceQuery
+from tracer.store.http.connection import Answer, Connection, RejectedError
 from tracer.store.http.encodings import compress
 from tracer.store.http.pieces import split
 from tracer.store.http.place import place_of
@@ -77,6 +78,7 @@ class HttpStore:
         self._sent_at = float("-inf")
         self._sources: set[str] = set()
         self._told_of_retention = False
+        self._told_of_exports = False
 
     async def open(self) -> None:
         """Do nothing: the first request connects."""
@@ -205,6 +207,19 @@ class HttpStore:
                 self._address.url,
             )
         return False
+
+    async def take_exports(self, taker: str, most: int) -> list[Export]:
+        """Return nothing: what ends is sent from where the store is. Say so if this process was to send it."""
+        if not self._told_of_exports:
+            self._told_of_exports = True
+            logger.warning(
+                "otlp_endpoint does nothing here: start %s with --otlp-endpoint, and it sends what services record",
+                self._address.url,
+            )
+        return []
+
+    async def end_exports(self, keys: list[int]) -> None:
+        """Do nothing."""
 
     async def change_marker(self) -> object:
         """Return a value that stays equal as long as nothing new is stored."""
