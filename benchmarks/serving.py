@@ -72,7 +72,7 @@ async def _measure(uri: str, process_id: int | None, spans: int, size: int, pack
     await store.open()
     await store.write(_batch(range(1)))  # imports, connections
     if packs and isinstance(store, HttpStore):
-        store._connection().is_near = False
+        store._connection()._poster.is_near = False
     batches = [_batch(range(first, min(first + size, spans + 1))) for first in range(1, spans + 1, size)]
     there, here, began = _cpu_of(process_id), time.process_time(), time.perf_counter()
     for batch in batches:

@@ -10,13 +10,11 @@ import datetime
 import importlib
 import ipaddress
 import random
-import urllib.request
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["Backoff", "HttpAnswer", "NoAnswerError", "Poster", "import_client"]
+__all__ = ["Backoff", "HttpAnswer", "NoAnswerError", "Poster", "import_client", "import_modules"]
 
 CONNECT_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
@@ -62,6 +60,8 @@ class HttpAnswer(NamedTuple):
     @property
     def retry_after(self) -> float | None:
         """Seconds until the next try, if the answer says so."""
+        from email.utils import parsedate_to_datetime
+
         given = self.headers.get("retry-after", "")
         try:
             return max(0.0, float(given))
@@ -80,6 +80,13 @@ def import_client() -> Any:
         return importlib.import_module("httpx2")
     except ModuleNotFoundError:
         return importlib.import_module("httpx")
+
+
+def import_modules() -> None:
+    """Import what posting needs, before a thread does it that may still run while the interpreter exits."""
+    import_client()
+    for name in ("email.utils", "urllib.request"):
+        importlib.import_module(name)
 
 
 class Poster:
@@ -141,6 +148,8 @@ def _is_loopback(host: str) -> bool:
 
 def _proxy_for(scheme: str, host: str) -> str | None:
     """Return the proxy that the environment names for a server, as curl and httpx read it."""
+    import urllib.request  # with what it imports, this takes 10 ms
+
     if urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()

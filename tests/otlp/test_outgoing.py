@@ -28,10 +28,14 @@ def span(**fields: Any) -> Span:
     return Span(**{**given, "end_time_ns": 2_000, **fields})
 
 
+def request_of(outgoing: list[Outgoing], keys: tuple[str, ...]) -> Any:
+    return make_request([(each, encode_span(each, keys)) for each in outgoing], keys)
+
+
 def sent(*keys: str, session_id: str | None = None, stands_for_trace: bool = False, **fields: Any) -> Any:
     """The span as a receiver of OTLP reads it."""
     outgoing = Outgoing(span=span(**fields), experiment="e", session_id=session_id, stands_for_trace=stands_for_trace)
-    received = read_spans(make_request([outgoing], keys).SerializeToString(), PROTOBUF)
+    received = read_spans(request_of([outgoing], keys).SerializeToString(), PROTOBUF)
     assert not received.refused
     [read] = received.spans
     return read
@@ -210,7 +214,7 @@ async def sent_to_tracer(trace: Trace, keys: tuple[str, ...]) -> Trace:
         )
         for number, span in enumerate(trace.data.spans)
     ]
-    received = read_spans(make_request(outgoing, keys).SerializeToString(), PROTOBUF)
+    received = read_spans(request_of(outgoing, keys).SerializeToString(), PROTOBUF)
     assert not received.refused
     store = open_store("memory://")
     await store.write(make_batch(received.spans, current_process()))

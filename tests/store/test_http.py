@@ -14,10 +14,10 @@ import pytest
 from tests.store.rows import START, batch, patch, simple, span, span_id, started, trace_id
 from tests.tracking import TrackingServer
 from tracer._exceptions import ConfigurationError, ReadTimeoutError, StoreError, TraceNotFoundError, TransientStoreError
+from tracer._http import Backoff
 from tracer._models import TraceState
 from tracer.store import Batch, MediaRow, ProcessRow, TraceQuery, current_process, open_store
 from tracer.store.base import ChunkRow, LossRow, Retention
-from tracer._http import Backoff
 from tracer.store.http.connection import RejectedError
 from tracer.store.http.encodings import BodyTooLargeError, EncodingError, compress, decompress, encodings
 from tracer.store.http.pieces import split

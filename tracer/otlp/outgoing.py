@@ -53,25 +53,25 @@ class Outgoing(msgspec.Struct, kw_only=True):
     stands_for_trace: bool = False
 
 
-def make_request(spans: Iterable[Outgoing], keys: tuple[str, ...] = ()) -> ExportTraceServiceRequest:
+def make_request(spans: Iterable[tuple[Outgoing, SentSpan]], keys: tuple[str, ...] = ()) -> ExportTraceServiceRequest:
     """Return the request that sends these spans.
 
     Args:
-        spans: Of any traces and experiments.
+        spans: Of any traces and experiments, each as `encode_span` made it.
         keys: Whose keys are sent beside OpenTelemetry's: see `tracer.otlp._optional_keys.KEYS`.
     """
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     request = ExportTraceServiceRequest()
     scopes: dict[str, Any] = {}
-    for outgoing in spans:
+    for outgoing, sent in spans:
         scope = scopes.get(outgoing.experiment)
         if scope is None:
             of_resource = request.resource_spans.add()
             of_resource.resource.attributes.extend(_pairs(_resource(outgoing.experiment, keys)))
             scope = scopes[outgoing.experiment] = of_resource.scope_spans.add(schema_url=_SCHEMA)
             scope.scope.name, scope.scope.version = "tracer", _version()
-        scope.spans.append(encode_span(outgoing, keys))
+        scope.spans.append(sent)
     return request
 
 

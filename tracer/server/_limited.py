@@ -79,6 +79,9 @@ class LimitedStore:
     async def end_exports(self, keys: list[int]) -> None:
         """Do nothing."""
 
+    async def return_exports(self, taker: str) -> None:
+        """Do nothing."""
+
     # --- what the limits change ---------------------------------------------------------------------------------------
 
     async def write(self, batch: Batch) -> None:

@@ -353,12 +353,16 @@ class Store(Protocol):
         """Return some of the spans that ended and are still to be sent (`StoreOptions.exports`), the oldest first.
 
         For a while (`TAKEN_SECONDS`) nobody else gets them; `taker`, a process, gets them again until `end_exports`.
-        If it never calls that, somebody else gets them. So each is sent at least once.
+        If it is killed before that, somebody else gets them. So each is sent at least once.
         """
         ...
 
     async def end_exports(self, keys: list[int]) -> None:
         """Forget spans that were sent, or refused."""
+        ...
+
+    async def return_exports(self, taker: str) -> None:
+        """Let others have what a process has taken and could not send."""
         ...
 
     async def change_marker(self) -> object:

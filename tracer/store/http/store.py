@@ -221,6 +221,9 @@ class HttpStore:
     async def end_exports(self, keys: list[int]) -> None:
         """Do nothing."""
 
+    async def return_exports(self, taker: str) -> None:
+        """Do nothing."""
+
     async def change_marker(self) -> object:
         """Return a value that stays equal as long as nothing new is stored."""
         return await self._ask("change_marker")

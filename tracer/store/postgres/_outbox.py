@@ -13,9 +13,12 @@ from tracer.store.rows import EXPORT_COLUMNS, EXPORT_SIZE, export_of, export_pre
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-__all__ = ["end_exports", "take_exports"]
+__all__ = ["end_exports", "return_exports", "take_exports"]
 
-_SPANS = "LEFT JOIN spans ON spans.day = outbox.day AND spans.trace_key = outbox.trace_key AND spans.span_id = outbox.span_id"
+_SPANS = (
+    "LEFT JOIN spans ON spans.day = outbox.day AND spans.trace_key = outbox.trace_key "
+    "AND spans.span_id = outbox.span_id"
+)
 _SIZES = f"""
 SELECT outbox.key, {EXPORT_SIZE} FROM outbox {_SPANS} WHERE (taken_until_ns <= ?::bigint OR taken_by = ?::text)
 ORDER BY outbox.key LIMIT ?::bigint FOR UPDATE OF outbox SKIP LOCKED
@@ -40,3 +43,9 @@ async def take_exports(connection: Connection[Any], taker: str, most: int) -> li
 async def end_exports(connection: Connection[Any], keys: list[int]) -> None:
     """Forget them."""
     await fetch(connection, "DELETE FROM outbox WHERE key = ANY(?::bigint[])", (keys,))
+
+
+async def return_exports(connection: Connection[Any], taker: str) -> None:
+    """Let others have what a process has taken."""
+    back = "UPDATE outbox SET taken_by = NULL, taken_until_ns = 0 WHERE taken_by = ?::text"
+    await fetch(connection, back, (taker,))

@@ -203,6 +203,10 @@ class PostgresStore:
         """Forget spans that were sent, or refused."""
         await self._change("export", _outbox.end_exports, keys)
 
+    async def return_exports(self, taker: str) -> None:
+        """Let others have what a process has taken and could not send."""
+        await self._change("export", _outbox.return_exports, taker)
+
     async def change_marker(self) -> object:
         """Return a value that stays equal as long as nothing new is stored: which transactions have ended.
 

@@ -11,7 +11,7 @@ from tracer.store.base import Export
 from tracer.store.rows import EXPORT_COLUMNS, EXPORT_SIZE, export_of, export_prefix
 from tracer.store.sqlite._connection import transaction
 
-__all__ = ["end", "find_due", "read_exports", "take"]
+__all__ = ["end", "find_due", "give_back", "read_exports", "take"]
 
 _FREE = "(taken_until_ns <= :now OR taken_by = :taker)"
 _SPANS = "outbox LEFT JOIN spans ON spans.trace_key = outbox.trace_key AND spans.span_id = outbox.span_id"
@@ -48,6 +48,12 @@ def end(connection: sqlite3.Connection, keys: list[int]) -> None:
     """Forget them."""
     with transaction(connection):
         connection.execute(f"DELETE FROM outbox WHERE {_IN_KEYS}", {"keys": _json(keys)})
+
+
+def give_back(connection: sqlite3.Connection, taker: str) -> None:
+    """Let others have what a process has taken."""
+    with transaction(connection):
+        connection.execute("UPDATE outbox SET taken_by = NULL, taken_until_ns = 0 WHERE taken_by = ?", (taker,))
 
 
 def _json(keys: list[int]) -> str:

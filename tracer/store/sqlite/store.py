@@ -29,7 +29,7 @@ from tracer.store.sqlite._database import Database
 from tracer.store.sqlite._deletion import Expired, choose_expired, delete_expired, delete_traces, has_much_free
 from tracer.store.sqlite._file_problem import is_damage
 from tracer.store.sqlite._gate import forked_in_use
-from tracer.store.sqlite._outbox import end, find_due, read_exports, take
+from tracer.store.sqlite._outbox import end, find_due, give_back, read_exports, take
 from tracer.store.sqlite._query import neighbours, search
 from tracer.store.sqlite._read import TRACE_COLUMNS, read_live_chunks, read_traces
 from tracer.store.sqlite._schema import migrate
@@ -275,6 +275,11 @@ class SqliteStore:
         """Forget spans that were sent, or refused."""
         with self._translated("export"):
             await self._database.write(end, keys)
+
+    async def return_exports(self, taker: str) -> None:
+        """Let others have what a process has taken and could not send."""
+        with self._translated("export"):
+            await self._database.write(give_back, taker)
 
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
         """Set one tag. Raises TraceNotFoundError."""
