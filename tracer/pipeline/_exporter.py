@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 
 import anyio
-import msgspec
 
 from tracer._config import Settings
 from tracer._http import Backoff
@@ -20,10 +19,10 @@ from tracer.otlp.sending import SECONDS, Delivered, Sender, StoppedError, TryLat
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.throttle import Throttle
-from tracer.store.base import Export, Store
+from tracer.store.base import Export, ExportCounts, Store
 from tracer.store.process import current_process
 
-__all__ = ["ExportCounts", "Exporter"]
+__all__ = ["Exporter"]
 
 logger = logging.getLogger("tracer")
 
@@ -33,15 +32,6 @@ PRESSED_PAUSE = 9.0  # times as long as a step has taken, while the queue is hal
 AT_THE_END = 2.0  # seconds in which a process that ends sends what is left
 
 _Place = tuple[str | None, object, tuple[str, ...]]
-
-
-class ExportCounts(msgspec.Struct, frozen=True):
-    """What became of spans that were to be sent. Replaced as a whole, so that a reader sees figures of one moment."""
-
-    sent: int = 0  # the receiver took them
-    refused: int = 0  # the receiver will never take them
-    deleted: int = 0  # they were deleted before they could be sent
-    retries: int = 0  # requests that failed and are to be sent again
 
 
 class Exporter:
@@ -194,7 +184,4 @@ class Exporter:
         return settings.otlp_endpoint, settings.otlp_headers, settings.otlp_keys
 
     def _count(self, **changes: int) -> None:
-        counts = self.counts
-        self.counts = msgspec.structs.replace(
-            counts, **{name: getattr(counts, name) + change for name, change in changes.items()}
-        )
+        self.counts = self.counts.plus(**changes)

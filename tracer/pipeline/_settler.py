@@ -30,7 +30,7 @@ class Settler:
     def __init__(
         self, queue: RecordQueue, writer: BatchWriter, crash_ring: CrashRing, hooks: HookWatch, errors: ErrorLog
     ) -> None:
-        self.assembler = Assembler(current_process(), errors.report)
+        self.assembler = Assembler(current_process(), errors.report, only_ended=writer.only_sends)
         self._queue = queue
         self._writer = writer
         self._crash_ring = crash_ring

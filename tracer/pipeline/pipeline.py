@@ -167,6 +167,7 @@ class Pipeline:
         options.time_limit = settings.read_timeout
         options.durable = settings.durability == "full"
         options.exports = settings.otlp_endpoint is not None
+        options.export_headers, options.export_keys = settings.otlp_headers, settings.otlp_keys
         if settings.otlp_endpoint is not None:
             import_modules(read_endpoint(settings.otlp_endpoint))
         options.retention = Retention(max_age=settings.retention_max_age, max_bytes=settings.retention_max_bytes)
@@ -406,7 +407,7 @@ class Pipeline:
             spans=counts.spans,
             batches=counts.batches,
             retries=counts.retries,
-            exports=msgspec.structs.asdict(worker.exporter.counts),
+            exports=msgspec.structs.asdict(worker.store.export_counts or worker.exporter.counts),
             open_spans=worker.settler.assembler.open_spans,
             given_up=assembly.given_up,
             unsampled=self.unsampled.value,

@@ -5,7 +5,7 @@ A store knows nothing of openai: it keeps what interpretation made, and gives it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ __all__ = [
     "Batch",
     "ChunkRow",
     "Export",
+    "ExportCounts",
     "LossRow",
     "MediaRow",
     "ProcessRow",
@@ -199,6 +200,19 @@ class Export(msgspec.Struct, kw_only=True):
     outgoing: Outgoing | None
 
 
+class ExportCounts(msgspec.Struct, frozen=True):
+    """What became of spans that were to be sent. Replaced as a whole, so that a reader sees figures of one moment."""
+
+    sent: int = 0  # the receiver took them
+    refused: int = 0  # the receiver will never take them
+    deleted: int = 0  # they were deleted before they could be sent
+    retries: int = 0  # requests that failed and are to be sent again
+
+    def plus(self, **changes: int) -> ExportCounts:
+        """Return the counts with these added."""
+        return msgspec.structs.replace(self, **{name: getattr(self, name) + more for name, more in changes.items()})
+
+
 class Retention(msgspec.Struct, kw_only=True, frozen=True):
     """How long traces are kept, and how much of them. None sets no limit.
 
@@ -226,6 +240,8 @@ class StoreOptions(msgspec.Struct):
         ends_at: The moment (`time.monotonic`) from which on nothing is tried any more, as the process ends.
         retention: What `Store.expire` deletes.
         exports: What ends in a batch is noted, for `Store.take_exports`.
+        export_headers: Headers for a store that sends; they may be credentials.
+        export_keys: Whose attribute keys such a store sends beside OpenTelemetry's.
     """
 
     time_limit: float | None = None
@@ -234,6 +250,8 @@ class StoreOptions(msgspec.Struct):
     ends_at: float = float("inf")
     retention: Retention = Retention()
     exports: bool = False
+    export_headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    export_keys: tuple[str, ...] = ()
 
 
 class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
@@ -279,6 +297,10 @@ class Store(Protocol):
     """May be changed at any time."""
     expired: int
     """How many traces `expire` has deleted."""
+    only_sends: bool
+    """Keeps nothing: it wants spans when they have ended, whole, and can't be read."""
+    export_counts: ExportCounts | None
+    """What a store that only sends has sent; None for others."""
 
     @property
     def beside(self) -> Path | None:

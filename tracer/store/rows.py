@@ -29,7 +29,7 @@ from tracer._models import (
 )
 from tracer.otlp.outgoing import Outgoing
 from tracer.store import base
-from tracer.store.base import Export
+from tracer.store.base import Export, SpanRow
 
 __all__ = [
     "EXPORT_COLUMNS",
@@ -45,6 +45,7 @@ __all__ = [
     "read_span",
     "read_trace",
     "runs",
+    "span_of",
     "stored_feedback",
 ]
 
@@ -192,6 +193,13 @@ def read_span(trace_id: str, row: Row, live: RawChunks) -> Span:
     )
 
 
+def span_of(row: SpanRow) -> Span:
+    """Make a span of a row that has all of it."""
+    usage = row.usage or {}
+    given = {**msgspec.structs.asdict(row), "trace_key": None, "status_code": row.status_code.value, "chunks": None}
+    return read_span(row.trace_id, tuple((given | usage).get(name) for name in SPAN_FIELDS), [])
+
+
 def export_of(row: Row) -> Export:
     """Make an export of ``key, trace_id, experiment, session_id, user_id, root_span_id`` and a row of `SPAN_FIELDS`."""
     key, trace_id, experiment, session, user, root = row[:_EXPORT_FIELDS]
@@ -277,7 +285,7 @@ def _usage(values: Row) -> TokenUsage | None:
     return {key: value for key, value in zip(USAGE_KEYS, values, strict=True) if value is not None} or None
 
 
-def _json(text: str | None) -> Any:
+def _json(text: str | bytes | None) -> Any:
     """Decode stored JSON; text that can't be decoded is returned unchanged.
 
     The standard library takes what msgspec refuses (NaN, lone surrogates); those surrogates become ``?``, since no

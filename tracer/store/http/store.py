@@ -17,7 +17,7 @@ import msgspec
 from tracer._exceptions import ReadTimeoutError, StoreError, TracerError, TransientStoreError
 from tracer._http import Backoff
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SIGN_SECONDS, Batch, Export, StoreOptions, TraceQuery
+from tracer.store.base import SIGN_SECONDS, Batch, Export, ExportCounts, StoreOptions, TraceQuery
 from tracer.store.http.connection import Answer, Connection, RejectedError
 from tracer.store.http.encodings import compress
 from tracer.store.http.pieces import split
@@ -63,6 +63,8 @@ class HttpStore:
     files_moved_aside = 0
     may_open = True
     needs_signs_of_life = True
+    only_sends = False
+    export_counts: ExportCounts | None = None
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

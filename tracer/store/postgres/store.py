@@ -19,7 +19,7 @@ from tracer._exceptions import (
     TransientStoreError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, Export, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoreOptions, TraceQuery
 from tracer.store.http.place import place_of
 from tracer.store.numbering import Numbering
 from tracer.store.postgres import _aggregate, _deletion, _feedback, _interrupted, _outbox, _sessions
@@ -134,6 +134,8 @@ class PostgresStore:
         return True
 
     needs_signs_of_life = True
+    only_sends = False
+    export_counts: ExportCounts | None = None
 
     async def sign_of_life(self) -> None:
         """Let readers on other machines know that this process runs."""

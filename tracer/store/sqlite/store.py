@@ -20,7 +20,7 @@ from tracer._exceptions import (
     TraceNotFoundError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, Export, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoreOptions, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store.sqlite._carry import Running, put_running, take_running
@@ -127,6 +127,8 @@ class SqliteStore:
         return self._path is None or not forked_in_use()
 
     needs_signs_of_life = False
+    only_sends = False
+    export_counts: ExportCounts | None = None
 
     async def sign_of_life(self) -> None:
         """Do nothing: whoever shares the file sees the process."""
