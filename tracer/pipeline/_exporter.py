@@ -13,6 +13,7 @@ from collections.abc import Callable
 import anyio
 
 from tracer._config import Settings
+from tracer._exceptions import StoreError
 from tracer._http import Backoff
 from tracer.otlp.endpoint import read_endpoint
 from tracer.otlp.sending import SECONDS, Delivered, Sender, StoppedError, TryLaterError, deliver, make_sender
@@ -121,11 +122,12 @@ class Exporter:
                 return 0.0 if await self._step() else None
         except TryLaterError as error:
             self._count(retries=1)
-            self._errors.report("spans wait to be sent by OTLP", error)
+            self._errors.report("spans wait to be sent by OTLP", StoreError(str(error)))  # its words say it all
             return max(self._backoff.next_pause(), error.retry_after or 0.0, 0.001)
         except StoppedError as error:
             self._is_stopped = True
-            self._errors.report("spans are not sent by OTLP until otlp_endpoint or otlp_headers are set anew", error)
+            reason = StoreError(str(error))
+            self._errors.report("spans are not sent by OTLP until otlp_endpoint or otlp_headers are set anew", reason)
             return None
         except Exception as error:
             self._errors.report("spans could not be sent by OTLP yet", error)
