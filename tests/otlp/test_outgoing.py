@@ -188,8 +188,8 @@ def recorded(server: FakeOpenAI) -> Trace:
         client.chat.completions.create(model="gpt-4o-mini", messages=messages, tools=TOOLS)
         weather("Paris")
         client.responses.create(model="gpt-4o-mini", instructions="Be brief.", input="Name a river.")
-        for _ in client.chat.completions.create(model="gpt-4o-mini", messages=messages, stream=True):
-            break
+        with client.chat.completions.create(model="gpt-4o-mini", messages=messages, stream=True) as stream:
+            next(iter(stream))
         client.embeddings.create(model="text-embedding-3-small", input="words", dimensions=4)
         server.enqueue(reply.error(503))
         with pytest.raises(openai.APIStatusError):

@@ -41,6 +41,15 @@ _COUNTS = {
 }
 
 
+_MLFLOW_COUNTS = (  # ``mlflow/tracing/constant.py``, ``TokenUsageKey``
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+)
+
+
 def _mlflow(span: Span) -> dict[str, Any]:
     """Return MLflow's keys. It writes each value as JSON, texts included."""
     told: dict[str, Any] = {
@@ -50,7 +59,7 @@ def _mlflow(span: Span) -> dict[str, Any]:
     }
     if span.span_type in MODEL_CALL_TYPES:
         counts = span.token_usage or {}
-        usage = {name: counts[name] for name in ("input_tokens", "output_tokens", "total_tokens") if name in counts}
+        usage = {name: count for name, count in counts.items() if name in _MLFLOW_COUNTS}
         told["mlflow.chat.tokenUsage"] = usage or None
         told["mlflow.message.format"] = span.get_attribute("mlflow.message.format")
         told["mlflow.llm.model"] = span.get_attribute("mlflow.llm.model")
