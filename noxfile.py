@@ -3,7 +3,8 @@
 ``nox -s tests`` runs the whole suite with each Python, ``nox -s tests-3.12`` with one of them. In the same way,
 ``nox -s tests_openai`` runs ``tests/openai`` with each version of the SDK, ``nox -s 'tests_openai(oldest)'`` with one
 of them. ``nox -s tests_beside`` runs ``tests/beside``, where other tracing tools are in the same process.
-``nox -s tests_strangers`` runs ``tests/strangers``, where others send their spans to tracer. Arguments
+``nox -s tests_strangers`` runs ``tests/strangers``, where others send their spans to tracer; ``nox -s
+tests_receivers`` runs ``tests/receivers``, where tracer sends its spans to MLflow's and Phoenix' servers. Arguments
 after ``--`` go to pytest. CI runs a part of both: ``make test-pythons`` and
 ``make test-openai-versions``.
 """
@@ -66,3 +67,11 @@ def tests_strangers(session: nox.Session) -> None:
     """Run the tests in which other instrumentations send their spans to tracer."""
     session.install("--editable", ".[cli,otlp,testing,ui]", *TESTS, "-r", "tests/strangers/requirements.txt")
     session.run("python", "-m", "pytest", "-q", *session.posargs, "tests/strangers")
+
+
+@nox.session(python="3.12")
+def tests_receivers(session: nox.Session) -> None:
+    """Run the tests in which real servers of others take tracer's spans in."""
+    session.install("--editable", ".[cli,otlp-grpc,testing,ui]", *TESTS, "-r", "tests/receivers/requirements.txt")
+    # Phoenix' plugin for pytest would import all of it before the first test, and fail on its warnings.
+    session.run("python", "-m", "pytest", "-q", "-p", "no:phoenix", *session.posargs, "tests/receivers")

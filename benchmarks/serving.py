@@ -97,7 +97,7 @@ async def _measure(uri: str, process_id: int | None, given: argparse.Namespace, 
     interpreter.configure(Settings(), (), None if ships else _no_price)
     await _send(interpreter, store, _records(range(1)))  # imports, connections
     if given.pack and isinstance(store, HttpStore):
-        store._connection().is_near = False
+        store._connection()._poster.is_near = False
     firsts = range(1, given.calls + 1, given.batch)
     groups = [_records(range(first, min(first + given.batch, given.calls + 1))) for first in firsts]
     there, here, began = _cpu_of(process_id), time.process_time(), time.perf_counter()

@@ -195,8 +195,8 @@ async def test_a_database_of_the_version_before_feedback_is_brought_forward(tmp_
     with closing(sqlite3.connect(path)) as old:
         undo_version_9(old)
         old.executescript(
-            "DROP TABLE feedback; DROP TABLE taken_over; DROP TABLE loss; DROP INDEX traces_in_sessions;"
-            "DROP INDEX traces_with_losses;"
+            "DROP TABLE feedback; DROP TABLE taken_over; DROP TABLE loss; DROP TABLE outbox;"
+            "DROP INDEX traces_in_sessions; DROP INDEX traces_with_losses;"
             "DROP INDEX traces_numbers; ALTER TABLE traces DROP COLUMN time_to_first_token;"
             "PRAGMA user_version = 3;"
         )

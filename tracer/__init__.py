@@ -8,7 +8,7 @@ Importing starts no thread, opens no file, and imports neither openai nor any ex
 
 from __future__ import annotations
 
-from tracer import export, openai, redact, sync
+from tracer import export, openai, otel, redact, sync
 from tracer._api import (
     autolog,
     configure,
@@ -114,6 +114,7 @@ __all__ = [
     "list_feedback",
     "log_feedback",
     "openai",
+    "otel",
     "redact",
     "search_traces",
     "set_experiment",

@@ -60,6 +60,9 @@ def set_tracking_uri(uri: str) -> None:
     Or to a tracking server (`tracer serve`): ``http(s)://[token@]host:port``. A token that is not in the URI comes from
     ``TRACER_TOKEN``. The server is not asked for anything now: while it is away, records wait on this machine.
 
+    Or to a receiver of OpenTelemetry's protocol, ``otlp+http(s)://host:port`` or ``otlp+grpc(s)://host:port``. Spans
+    are sent when they end, with `Settings.otlp_headers`, and can't be read here.
+
     Traces that have already begun stay in the store where they began. After `shutdown`, this call opens tracer again.
     Environment: ``TRACER_TRACKING_URI``.
 

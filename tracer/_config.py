@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
 from tracer._exceptions import ConfigurationError
 from tracer.interpret.cost import Prices
 from tracer.interpret.rates import read_price_list
+from tracer.otlp.endpoint import read_endpoint
 
 __all__ = [
     "DEFAULT_EXPERIMENT",
     "DEFAULT_TRACKING_URI",
     "Durability",
+    "Headers",
     "Redactor",
     "Settings",
     "from_environment",
@@ -34,6 +38,13 @@ CENTURY = 100 * 365 * 86_400.0  # in seconds
 
 Redactor = Callable[[str], str]
 Durability = Literal["normal", "full"]
+
+
+class Headers(dict[str, str]):
+    """Headers of requests. They may be credentials, so only their names are shown."""
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name!r}: ***' for name in self)}}}"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +87,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         propagate_to_threads: Work that is handed to a ``ThreadPoolExecutor``, or to ``loop.run_in_executor``, belongs
             to the span that was current there. `autolog` with ``disable=True`` ends that. If False, each call in such a
             thread is a trace of its own.
+        otlp_endpoint: Where what ends is sent by OpenTelemetry's protocol, beside the store: ``http(s)://host[:port]``
+            or ``grpc(s)://host[:port]``. None sends nothing. Needs the extra ``otlp``, over gRPC ``otlp-grpc``.
+        otlp_headers: Headers of these requests, such as ``{"authorization": "Bearer …"}``. In the environment:
+            ``name=value,name=value``, values percent-encoded, as in ``OTEL_EXPORTER_OTLP_HEADERS`` (which is not read:
+            it may have the key of another receiver).
+        otlp_keys: Whose attribute keys are sent beside OpenTelemetry's: ``mlflow``, ``openinference``. In the
+            environment: separated by commas.
     """
 
     queue_max_records: int = 16_384
@@ -95,6 +113,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     read_timeout: float = 60.0
     prices: Prices | None = None
     propagate_to_threads: bool = False
+    otlp_endpoint: str | None = None
+    otlp_headers: Headers = msgspec.field(default_factory=Headers)
+    otlp_keys: tuple[str, ...] = ()
 
 
 def updated(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -139,10 +160,24 @@ def _parse(name: str, variable: str, text: str) -> Any:
         return _BOOLEANS[word]
     if name == "durability":
         return text.strip().lower()
+    if name == "otlp_endpoint":
+        return text
+    if name == "otlp_headers":
+        return _headers_of(variable, text)
+    if name == "otlp_keys":
+        return [word.strip() for word in text.split(",") if word.strip()]
     try:
         return float(text) if name in _FRACTIONS else int(text)
     except ValueError:
         raise ConfigurationError(f"{variable} must be a number, got {text!r}") from None
+
+
+def _headers_of(variable: str, text: str) -> dict[str, str]:
+    """Read ``name=value,name=value`` (https://opentelemetry.io/docs/specs/otel/protocol/exporter/)."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if not all(name.strip() and sign for name, sign, _ in pairs):
+        raise ConfigurationError(f"{variable} must be name=value, several separated by commas; its value is not shown")
+    return {unquote(name.strip()): unquote(value.strip()) for name, _, value in pairs}
 
 
 def _prices_of(variable: str, text: str) -> Any:
@@ -243,6 +278,36 @@ def _prices(name: str, value: Any) -> Prices | None:
     return prices
 
 
+def _endpoint(name: str, value: Any) -> str | None:
+    if value is not None:
+        read_endpoint(value, name)
+        value = value.strip()
+    endpoint: str | None = value
+    return endpoint
+
+
+def _headers(name: str, value: Any) -> Headers:
+    if value is None:
+        return Headers()
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} must be a dict of texts by name, got {type(value).__name__}")
+    for key, text in value.items():
+        if not (isinstance(key, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", key)):
+            raise ConfigurationError(f"{name} must have names that a header can have, got {key!r}")
+        if not (isinstance(text, str) and text.isascii() and text.isprintable()):
+            raise ConfigurationError(f"{name} must have values of printable ASCII characters; {key!r} has another one")
+    return Headers(value)
+
+
+def _otlp_keys(name: str, value: Any) -> tuple[str, ...]:
+    words = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    for word in words:
+        if word not in _KEYS:
+            raise ConfigurationError(f"{name} must be of {', '.join(map(repr, _KEYS))}, got {word!r}")
+    return words
+
+
+_KEYS = ("mlflow", "openinference")
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue_max_records": _whole(1),
     "queue_max_bytes": _whole(1024),
@@ -261,4 +326,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "read_timeout": _number(0.001, 86_400),
     "prices": _prices,
     "propagate_to_threads": _boolean,
+    "otlp_endpoint": _endpoint,
+    "otlp_headers": _headers,
+    "otlp_keys": _otlp_keys,
 }

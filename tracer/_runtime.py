@@ -241,7 +241,7 @@ class Runtime:
         elif self.tracking_uri.startswith("http"):
             importlib.import_module("tracer.store.http.store")
             if "openai" in sys.modules:  # which has imported it already
-                importlib.import_module("tracer.store.http.connection").import_client()
+                importlib.import_module("tracer._http").import_modules()
         import_modules()
 
     def stats(self) -> Stats:

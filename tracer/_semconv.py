@@ -61,6 +61,7 @@ USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
 USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 USAGE_CACHE_CREATION_INPUT_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
+USAGE_COST = "gen_ai.usage.cost"  # US dollars; not in the conventions, but what several tools write and read
 
 # --- span events --------------------------------------------------------------------------------------------------
 EVENT_CHUNK = "gen_ai.chunk"
@@ -71,6 +72,8 @@ EXCEPTION_MESSAGE = "exception.message"
 EXCEPTION_STACKTRACE = "exception.stacktrace"
 
 # --- what the conventions lack ------------------------------------------------------------------------------------
+SPAN_NAME = "tracer.span.name"  # sent by OTLP: the span's own name, if another is sent in its place
+SPAN_TYPE = "tracer.span.type"  # sent by OTLP
 FINISH = "tracer.finish"  # completed | incomplete | failed | cancelled | abandoned
 STREAM = "tracer.request.stream"
 BASE64_VECTORS = "tracer.request.base64_vectors"  # the caller got vectors as they came, not decoded by the SDK

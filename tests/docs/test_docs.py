@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ PAGES = [
     "docs/api.md",
     "docs/cost.md",
     "docs/mlflow.md",
+    "docs/opentelemetry.md",
     "docs/privacy.md",
     "docs/servers.md",
     "docs/threads.md",
@@ -51,12 +54,26 @@ async def test_page_runs_from_top_to_bottom(
         monkeypatch.setenv(name, value)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     assert blocks(page)
-    for source in blocks(page):
-        await run(source, page, namespace)
+    with collector() if "localhost:4318" in "".join(blocks(page)) else contextlib.nullcontext():
+        for source in blocks(page):
+            await run(source, page, namespace)
+        await tracer.shutdown()
     if "client" in namespace:
         closing = namespace["client"].close()
         if inspect.isawaitable(closing):
             await closing
+
+
+@contextlib.contextmanager
+def collector() -> Iterator[None]:
+    """A receiver of OTLP where the pages say that one is. What they record must reach it."""
+    pytest.importorskip("opentelemetry.proto")
+    from tests.otlp.receiver import http_receiver
+
+    with http_receiver(4318) as receiver:
+        yield
+        tracer.otel.disconnect()
+        assert receiver.names
 
 
 def test_every_public_name_is_documented() -> None:

@@ -14,10 +14,11 @@ import pytest
 from tests.store.rows import START, batch, patch, simple, span, span_id, started, trace_id
 from tests.tracking import TrackingServer
 from tracer._exceptions import ConfigurationError, ReadTimeoutError, StoreError, TraceNotFoundError, TransientStoreError
+from tracer._http import Backoff
 from tracer._models import TraceState
 from tracer.store import Batch, MediaRow, ProcessRow, TraceQuery, current_process, open_store
 from tracer.store.base import ChunkRow, LossRow, Retention
-from tracer.store.http.connection import Backoff, RejectedError
+from tracer.store.http.connection import RejectedError
 from tracer.store.http.encodings import BodyTooLargeError, EncodingError, compress, decompress, encodings
 from tracer.store.http.pieces import split
 from tracer.store.http.place import place_of
@@ -337,3 +338,14 @@ def test_where_there_is_no_home_the_place_is_beside_temporary_files(
     place = place_of("http://127.0.0.1:5151")
     assert place is not None
     assert place.parent.parent == tmp_path
+
+
+async def test_an_endpoint_for_otlp_does_nothing_beside_a_server_and_says_so(path: Path, tracer_log: list[Any]) -> None:
+    with TrackingServer(f"sqlite:///{path}") as server:
+        store = open_store(server.url)
+        for _ in range(2):
+            assert await store.take_exports("a", 10) == []
+        await store.aclose()
+    [record] = tracer_log
+    assert record.getMessage().startswith(f"otlp_endpoint does nothing here: {server.url} keeps what is recorded")
+    tracer_log.clear()

@@ -83,13 +83,17 @@ class Assembler:
     Args:
         process: The process that writes.
         report: Called with what could not be interpreted; the span is kept without that part.
+        only_ended: Make no rows of running spans: the row of their end has all of them.
     """
 
-    def __init__(self, process: ProcessRow, report: Callable[[str, Exception], None] = _ignore) -> None:
+    def __init__(
+        self, process: ProcessRow, report: Callable[[str, Exception], None] = _ignore, *, only_ended: bool = False
+    ) -> None:
         self._report = report
         self.counts = AssemblyCounts()
         self.prices: Prices | None = None
         self.max_payload_bytes = Settings().max_payload_bytes
+        self.only_ended = only_ended
         self._process = process
         self._open: dict[str, OpenSpan] = {}
         self._touched: dict[str, OpenSpan] = {}
@@ -140,6 +144,9 @@ class Assembler:
         touched, self._touched = self._touched, {}
         for span in touched.values():
             try:
+                if self.only_ended:
+                    self._traces.add(span)
+                    continue
                 self._add_open_row(span)
             except Exception as error:  # the span's end may still be understood
                 self._report("a running span could not be interpreted", error)

@@ -20,6 +20,9 @@ from tracer.store.base import Batch, ProcessRow, SpanRow, TracePatch
 __all__ = ["make_batch"]
 
 
+_FINISHES = ("completed", "incomplete", "failed", "cancelled", "abandoned")
+
+
 def make_batch(spans: list[ReceivedSpan], process: ProcessRow, prices: Prices | None = None) -> Batch:
     """Return the rows of spans. Sending a span once more changes nothing.
 
@@ -118,6 +121,8 @@ def _row(span: ReceivedSpan, meaning: Meaning, prices: Prices | None) -> tuple[S
     status = SpanStatusCode(span.status) if span.status != "UNSET" or not has_ended else SpanStatusCode.OK
     finish = "completed" if answer is None or answer.finish != "incomplete" else "incomplete"
     finish = "failed" if status is SpanStatusCode.ERROR else finish
+    if span.attributes.get(sc.FINISH) in _FINISHES:  # tracer's own
+        finish = span.attributes[sc.FINISH]
     attributes: dict[str, Any] = {}
     for view in views:
         attributes.update(view.attributes)
@@ -171,7 +176,7 @@ def _cost(meaning: Meaning, row: SpanRow, attributes: dict[str, Any], prices: Pr
 
 def _experiment(span: ReceivedSpan) -> str | None:
     """Return Phoenix' project, or the name of the service; None for a service without a name."""
-    for key in ("openinference.project.name", "service.name"):
+    for key in ("tracer.experiment", "openinference.project.name", "service.name"):
         value = span.resource.get(key)
         if isinstance(value, str) and value and not value.startswith("unknown_service"):
             return value

@@ -25,7 +25,7 @@ from tracer.cli._output import Head, print_json, print_table, size_text
 from tracer.process.native_threads import why_there_are_none
 from tracer.store.sqlite._file_problem import Problem
 from tracer.store.sqlite.check import find_uri_problem
-from tracer.store.uri import MEMORY_URI, is_postgres, parse_uri, redact_uri, spool_directory
+from tracer.store.uri import MEMORY_URI, is_otlp, is_postgres, parse_uri, redact_uri, spool_directory
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -193,7 +193,10 @@ def _database(uri: str) -> Iterator[Finding]:
         yield from _server(uri)
         return
     try:
-        if is_postgres(checked := parse_uri(uri)):
+        if is_otlp(checked := parse_uri(uri)):
+            yield Finding(topic="database", name="kind", value="none: spans are sent to this address, and not kept")
+            return
+        if is_postgres(checked):
             from tracer.store.postgres.check import describe_server
 
             yield Finding(topic="database", name="server", value=asyncio.run(describe_server(checked)))

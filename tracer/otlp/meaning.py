@@ -134,7 +134,7 @@ def read_meaning(span: ReceivedSpan) -> Meaning:
     elif span_type == "AGENT" and inputs is None:
         inputs, outputs = _messages_in(attributes, span) or None, _messages_out(attributes, span) or None
     return Meaning(
-        _first_text(attributes, ("logfire.msg",)) or span.name,
+        _first_text(attributes, (sc.SPAN_NAME, "logfire.msg")) or span.name,
         span_type,
         operation,
         model,
@@ -158,6 +158,8 @@ def _with_details(span: ReceivedSpan) -> Mapping[str, Any]:
 
 
 def _span_type(attributes: Mapping[str, Any]) -> str:
+    if (span_type := attributes.get(sc.SPAN_TYPE)) and isinstance(span_type, str):  # tracer's own
+        return span_type
     if span_type := _BY_OPERATION.get(str(attributes.get(sc.OPERATION_NAME))):
         return span_type
     for key in ("openinference.span.kind", "mlflow.spanType", "traceloop.span.kind"):
@@ -266,7 +268,7 @@ def _usage(attributes: Mapping[str, Any]) -> dict[str, int] | None:
 
 
 def _cost(attributes: Mapping[str, Any]) -> float | None:
-    for key in ("gen_ai.usage.cost", "llm.cost.total"):
+    for key in (sc.USAGE_COST, "llm.cost.total"):
         if (cost := _number(attributes.get(key), 1e9)) is not None:
             return float(cost)
     return None

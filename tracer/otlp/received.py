@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from tracer._exceptions import ConfigurationError, MissingDependencyError
+from tracer._exceptions import ConfigurationError
+from tracer.otlp.installed import check_installed
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-__all__ = ["DETAILS", "JSON", "PROTOBUF", "Received", "ReceivedSpan", "check_installed", "read_logs", "read_spans"]
+__all__ = ["DETAILS", "JSON", "PROTOBUF", "Received", "ReceivedSpan", "read_logs", "read_spans"]
 
 R = TypeVar("R", bound="Message")
 DETAILS = "gen_ai.client.inference.operation.details"
@@ -108,17 +108,6 @@ def read_logs(body: bytes, content_type: str) -> Received:
                 if DETAILS in (record.event_name, attributes.get("event.name")):
                     _add(received, f"log record {DETAILS}", _told, record, attributes, resource, of_scope.scope.name)
     return received
-
-
-def check_installed() -> None:
-    """Raise MissingDependencyError if the extra `otlp` is not installed."""
-    for name, package in (("opentelemetry.proto", "opentelemetry-proto"), ("google.rpc", "googleapis-common-protos")):
-        try:
-            found = importlib.util.find_spec(name)
-        except ImportError:  # of what contains it
-            found = None
-        if found is None:
-            raise MissingDependencyError("OTLP", package=package, extra="otlp")
 
 
 def _parse(request: R, body: bytes, content_type: str) -> R:

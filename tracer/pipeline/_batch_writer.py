@@ -63,6 +63,7 @@ class BatchWriter:
     Attributes:
         counts: What was done so far.
         failing_since: Since when the store has been failing (`time.monotonic`); None if it works.
+        only_sends: The store keeps nothing (`Store.only_sends`).
         refusal: Why the store takes nothing until somebody changes something; None if it works, or may soon.
         spool: What could not be written yet.
     """
@@ -72,6 +73,7 @@ class BatchWriter:
         self.failing_since: float | None = None
         self.refusal: StoreError | None = None
         self.spool = Spool(store.beside, lambda: settings().spool_max_bytes)
+        self.only_sends = store.only_sends
         self._store = store
         self._queue = queue
         self._errors = errors

@@ -202,7 +202,7 @@ async def _adopt_ring(store: Store, path: Path, reading: Callable[[], Reading], 
         committed = max(read_progress(content).committed, await store.taken_over(path.name))
         waiting, stored = _split(left, committed, offer)
         if waiting:
-            assembler = Assembler(owner.process)
+            assembler = Assembler(owner.process, only_ended=store.only_sends)
             hooks, assembler.prices = reading()
             feeder = _Feeder(content, assembler, hooks, offer)
             known = await _feed_stored(store, stored, feeder)

@@ -33,7 +33,7 @@ class Interpreter:
     """
 
     def __init__(self, process: ProcessRow, store: Store, report: Callable[[str, Exception], None]) -> None:
-        self._assembler = Assembler(process, report)
+        self._assembler = Assembler(process, report, only_ended=store.only_sends)
         self._process = process
         self._report = report
         self._hooks: Hooks = ()

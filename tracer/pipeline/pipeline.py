@@ -29,6 +29,8 @@ from tracer.capture.records import (
 from tracer.capture.snapshots import encode_attributes
 from tracer.capture.weight import fits
 from tracer.interpret import redact
+from tracer.otlp.endpoint import read_endpoint
+from tracer.otlp.sending import import_modules
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._hook_watch import RunningHook
 from tracer.pipeline._jobs import Answer
@@ -74,6 +76,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         truncated: Bodies, values, attributes and exceptions that were kept only in part.
         redaction_failed: Texts withheld because a ``redact=`` hook raised.
         retries: Writes that were tried again.
+        exports: Spans that were to be sent (``otlp_endpoint``): ``sent``, ``refused`` (the receiver will never take
+            them) and ``deleted`` (before they could be sent); and ``retries``, requests that failed and are to be sent
+            again. What waits is in the store.
         slow_hooks: The ``redact=`` and ``prices=`` hooks that ever took longer than a second, each with the seconds of
             its longest call. Includes a hook that runs now. While a hook runs, nothing is written or read.
         open_spans: Spans that have started and not ended.
@@ -96,6 +101,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     spans: int
     batches: int
     retries: int
+    exports: dict[str, int]
     open_spans: int
     given_up: int
     unsampled: int
@@ -160,6 +166,10 @@ class Pipeline:
         options, settings = self._worker.store.options, self.settings
         options.time_limit = settings.read_timeout
         options.durable = settings.durability == "full"
+        options.exports = settings.otlp_endpoint is not None
+        options.export_headers, options.export_keys = settings.otlp_headers, settings.otlp_keys
+        if settings.otlp_endpoint is not None:
+            import_modules(read_endpoint(settings.otlp_endpoint))
         options.retention = Retention(max_age=settings.retention_max_age, max_bytes=settings.retention_max_bytes)
 
     def push(self, record: Record, rank: Rank, body: Payload | None = None) -> bool:
@@ -397,6 +407,7 @@ class Pipeline:
             spans=counts.spans,
             batches=counts.batches,
             retries=counts.retries,
+            exports=msgspec.structs.asdict(worker.store.export_counts or worker.exporter.counts),
             open_spans=worker.settler.interpreter.open_spans,
             given_up=assembly.given_up,
             unsampled=self.unsampled.value,

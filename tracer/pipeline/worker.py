@@ -28,6 +28,7 @@ from tracer.capture.records import Encoded
 from tracer.pipeline._batch_writer import RETRY_LAST, BatchWriter
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._expiry import Expiry
+from tracer.pipeline._exporter import Exporter
 from tracer.pipeline._hook_watch import HookWatch
 from tracer.pipeline._jobs import Answer, Jobs
 from tracer.pipeline._queue import RecordQueue
@@ -76,6 +77,7 @@ class Worker:
 
     Attributes:
         writer: Brings batches into the store, and counts.
+        exporter: Sends spans by OpenTelemetry's protocol, and counts.
         hooks: Runs and watches the user's hooks.
         settler: Makes rows of records.
         store: The store.
@@ -96,6 +98,7 @@ class Worker:
         self.crash_ring = CrashRing(queue, settings)
         self.writer = BatchWriter(store, queue, settings, errors)
         self.store = store
+        self.exporter = Exporter(store, settings, lambda: queue.is_pressed, errors)
         self.settler = Settler(queue, store, self.writer, self.crash_ring, self.hooks, errors)
         self._queue = queue
         self._settings = settings
@@ -263,20 +266,24 @@ class Worker:
             self._look,  # so that `_pump` lets the store give the free pages back
             self._errors,
         )
+        self.exporter.begin()
         self._wake = lambda: loop.call_soon_threadsafe(self._look)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._adopt_again_and_again)
                 tasks.start_soon(self._serve, tasks)
                 tasks.start_soon(self.expiry.run)
+                tasks.start_soon(self.exporter.run)
                 if self.store.needs_signs_of_life:
                     tasks.start_soon(self._give_signs_of_life)
                 await self._pump()
                 with anyio.move_on_after(self.writer.seconds_left):
                     await self._adopt()  # what children left, for example
                 await self.expiry.finish(self.writer.seconds_left)
+                await self.exporter.finish(self.writer.seconds_left)
                 tasks.cancel_scope.cancel()
         finally:
+            await self.exporter.aclose()
             self._jobs.fail_running(self._cut_off)
             if self._stopping.is_set():
                 self.writer.spool.let_go()
@@ -317,6 +324,7 @@ class Worker:
         self._event.set()
         self._job_event.set()
         self.expiry.look()
+        self.exporter.look()
 
     async def _pump(self) -> None:
         last_work = time.monotonic()
@@ -351,6 +359,7 @@ class Worker:
         self._settled_event.set()
         self._settled_event = anyio.Event()
         self.expiry.look()
+        self.exporter.look()
         return kept
 
     def _should_end(self) -> bool:

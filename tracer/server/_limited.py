@@ -9,7 +9,7 @@ import msgspec
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TraceInfo, TracePage
 from tracer.server._errors import ForbiddenError, RefusedError
-from tracer.store.base import Batch, Store, StoreOptions, TraceQuery
+from tracer.store.base import Batch, Export, ExportCounts, Store, StoreOptions, TraceQuery
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -68,8 +68,20 @@ class LimitedStore:
         return self._store.may_open
 
     needs_signs_of_life = False
+    only_sends = False
+    export_counts: ExportCounts | None = None
 
     async def sign_of_life(self) -> None:
+        """Do nothing."""
+
+    async def take_exports(self, taker: str, most: int) -> list[Export]:
+        """Return nothing: what ends is sent by whoever serves the whole store."""
+        return []
+
+    async def end_exports(self, keys: list[int]) -> None:
+        """Do nothing."""
+
+    async def return_exports(self, taker: str) -> None:
         """Do nothing."""
 
     # --- what the limits change ---------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from starlette.routing import Route
 
 from tracer._exceptions import ReadTimeoutError, TracerError, TransientStoreError
 from tracer.assembly.foreign_spans import make_batch
-from tracer.otlp.received import JSON, PROTOBUF, Received, check_installed, read_logs, read_spans
+from tracer.otlp.installed import check_installed
+from tracer.otlp.received import JSON, PROTOBUF, Received, read_logs, read_spans
 from tracer.server._errors import status_of
 from tracer.server._source import store_of
 from tracer.store.base import Batch

@@ -12,6 +12,7 @@ before the first line of an ``__exit__``. `leave` needs only values known before
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextvars import ContextVar
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from types import FrameType
@@ -20,10 +21,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tracer.spans.live_span import LiveSpan
 
-__all__ = ["current_span", "format_traceparent", "is_generator", "leave", "open_current", "read_traceparent"]
+__all__ = [
+    "current_span",
+    "foreign_parent",
+    "format_traceparent",
+    "is_generator",
+    "leave",
+    "open_current",
+    "read_traceparent",
+]
 
 current_span: ContextVar[LiveSpan | None] = ContextVar("tracer_current_span", default=None)
 """The span that was made current last in this task or thread. It may have ended: see `open_current`."""
+
+
+foreign_parent: list[Callable[[LiveSpan | None], tuple[str, str] | None] | None] = [None]
+"""What `tracer.otel.connect` has put in: returns the ids of another tool's span that began inside our current one."""
 
 
 def open_current() -> LiveSpan | None:

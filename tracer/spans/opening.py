@@ -15,7 +15,7 @@ from tracer.capture.own_work import own_work
 from tracer.capture.records import Ending
 from tracer.capture.trace_changes import trace_changes
 from tracer.process.forks import mark, notice
-from tracer.spans.context import current_span, is_generator, leave, open_current
+from tracer.spans.context import current_span, foreign_parent, is_generator, leave, open_current
 from tracer.spans.guard import report
 from tracer.spans.live_span import LiveSpan
 from tracer.spans.trace_context import TraceContext
@@ -54,11 +54,27 @@ def open_span(
         parent = current_span.get()
         if parent is not None and parent.has_ended:
             parent = open_current()
+        if foreign_parent[0] is not None and (remote := foreign_parent[0](parent)) is not None:
+            return _open_below(remote, parent, name, span_type, sample_rate)
     if parent is not None and not parent.pipeline.closed:
         return LiveSpan(parent._trace, parent, name, span_type, False)
     pipeline = runtime.current or runtime.pipeline_for_spans()
     trace = TraceContext(pipeline, None if parent is None else parent.trace_id, sample_rate=sample_rate)
     return LiveSpan(trace, parent, name, span_type, True)
+
+
+def _open_below(
+    remote: tuple[str, str], parent: LiveSpan | None, name: str, span_type: str, sample_rate: float | None
+) -> LiveSpan:
+    """Make a span below one that is not ours. It began inside `parent`, and may be of another trace than that."""
+    trace_id, parent_id = remote
+    if parent is not None and parent.trace_id == trace_id and not parent.pipeline.closed:
+        span = LiveSpan(parent._trace, parent, name, span_type, False)
+    else:
+        trace = TraceContext(runtime.pipeline_for_spans(), trace_id, sample_rate=sample_rate)
+        span = LiveSpan(trace, None, name, span_type, True)
+    span.parent_id = parent_id
+    return span
 
 
 def open_root(name: str, span_type: str, remote: tuple[str, str] | None) -> LiveSpan:
@@ -69,14 +85,13 @@ def open_root(name: str, span_type: str, remote: tuple[str, str] | None) -> Live
         span_type: As in `open_span`.
         remote: The ids of the other process's trace and span, the parent of this one.
     """
+    if foreign_parent[0] is not None:
+        remote = foreign_parent[0](None) or remote  # which began in this process, inside the remote one
     if remote is None or own_work.get():
         return open_span(name, span_type, None)
     if not mark[0]:
         notice()
-    trace_id, parent_id = remote
-    span = LiveSpan(TraceContext(runtime.pipeline_for_spans(), trace_id), None, name, span_type, True)
-    span.parent_id = parent_id
-    return span
+    return _open_below(remote, None, name, span_type, None)
 
 
 def _open(name: str, span_type: str, parent: LiveSpan | None = CURRENT) -> LiveSpan:

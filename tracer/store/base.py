@@ -5,13 +5,14 @@ A store knows nothing of openai: it keeps what interpretation made, and gives it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from tracer._models import Feedback, Media, SpanStatusCode, Trace, TracePage, TraceState
+from tracer.otlp.outgoing import Outgoing
 from tracer.store.raw import RawBatch
 from tracer.store.summaries import (
     ExperimentSummary,
@@ -28,8 +29,12 @@ __all__ = [
     "SEEN",
     "SIGN_SECONDS",
     "SILENCE_SECONDS",
+    "TAKEN_BYTES",
+    "TAKEN_SECONDS",
     "Batch",
     "ChunkRow",
+    "Export",
+    "ExportCounts",
     "LossRow",
     "MediaRow",
     "ProcessRow",
@@ -192,6 +197,31 @@ class Batch(msgspec.Struct, kw_only=True):
         return len(self.spans) if self.raw is None else self.raw.spans
 
 
+class Export(msgspec.Struct, kw_only=True):
+    """A span that ended, and is to be sent.
+
+    Attributes:
+        key: Its place in the order in which spans ended, for `Store.end_exports`.
+        outgoing: None if the span was deleted meanwhile.
+    """
+
+    key: int
+    outgoing: Outgoing | None
+
+
+class ExportCounts(msgspec.Struct, frozen=True):
+    """What became of spans that were to be sent. Replaced as a whole, so that a reader sees figures of one moment."""
+
+    sent: int = 0  # the receiver took them
+    refused: int = 0  # the receiver will never take them
+    deleted: int = 0  # they were deleted before they could be sent
+    retries: int = 0  # requests that failed and are to be sent again
+
+    def plus(self, **changes: int) -> ExportCounts:
+        """Return the counts with these added."""
+        return msgspec.structs.replace(self, **{name: getattr(self, name) + more for name, more in changes.items()})
+
+
 class Retention(msgspec.Struct, kw_only=True, frozen=True):
     """How long traces are kept, and how much of them. None sets no limit.
 
@@ -218,6 +248,9 @@ class StoreOptions(msgspec.Struct):
         deadline: The moment (`time.monotonic`) from which on nothing waits for another process.
         ends_at: The moment (`time.monotonic`) from which on nothing is tried any more, as the process ends.
         retention: What `Store.expire` deletes.
+        exports: What ends in a batch is noted, for `Store.take_exports`.
+        export_headers: Headers for a store that sends; they may be credentials.
+        export_keys: Whose attribute keys such a store sends beside OpenTelemetry's.
     """
 
     time_limit: float | None = None
@@ -225,6 +258,9 @@ class StoreOptions(msgspec.Struct):
     deadline: float = float("inf")
     ends_at: float = float("inf")
     retention: Retention = Retention()
+    exports: bool = False
+    export_headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    export_keys: tuple[str, ...] = ()
 
 
 class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
@@ -253,6 +289,8 @@ class TraceQuery(msgspec.Struct, kw_only=True, frozen=True):
 SEEN = "seen:"
 """Begins the name of a source whose position is the second at which a server heard from a process: its id follows."""
 SILENCE_SECONDS, SIGN_SECONDS = 60, 10.0  # after which it counts as gone; between two signs that it runs
+TAKEN_SECONDS = 60.0  # for which nobody else takes what a process has taken to send it
+TAKEN_BYTES = 8 * 1024 * 1024  # of spans that are taken at once, unless it is one
 
 
 class Store(Protocol):
@@ -268,6 +306,10 @@ class Store(Protocol):
     """May be changed at any time."""
     expired: int
     """How many traces `expire` has deleted."""
+    only_sends: bool
+    """Keeps nothing: it wants spans when they have ended, whole, and can't be read."""
+    export_counts: ExportCounts | None
+    """What a store that only sends has sent; None for others."""
 
     @property
     def beside(self) -> Path | None:
@@ -336,6 +378,22 @@ class Store(Protocol):
 
         A short step, which waits for no lock. Running traces are never deleted.
         """
+        ...
+
+    async def take_exports(self, taker: str, most: int) -> list[Export]:
+        """Return some of the spans that ended and are still to be sent (`StoreOptions.exports`), the oldest first.
+
+        For a while (`TAKEN_SECONDS`) nobody else gets them; `taker`, a process, gets them again until `end_exports`.
+        If it is killed before that, somebody else gets them. So each is sent at least once.
+        """
+        ...
+
+    async def end_exports(self, keys: list[int]) -> None:
+        """Forget spans that were sent, or refused."""
+        ...
+
+    async def return_exports(self, taker: str) -> None:
+        """Let others have what a process has taken and could not send."""
         ...
 
     async def change_marker(self) -> object:

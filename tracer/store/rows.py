@@ -27,17 +27,25 @@ from tracer._models import (
     TraceState,
     number_model_calls,
 )
+from tracer.otlp.outgoing import Outgoing
+from tracer.store import base
+from tracer.store.base import Export, SpanRow
 
 __all__ = [
+    "EXPORT_COLUMNS",
+    "EXPORT_SIZE",
     "SPAN_FIELDS",
     "TRACE_FIELDS",
     "RawChunks",
     "Row",
     "decode_chunks",
+    "export_of",
+    "export_prefix",
     "read_feedback",
     "read_span",
     "read_trace",
     "runs",
+    "span_of",
     "stored_feedback",
 ]
 
@@ -84,7 +92,16 @@ SPAN_FIELDS = (
     "cost",
     *USAGE_KEYS,
 )
-_END, _CHUNKS = SPAN_FIELDS.index("end_time_ns"), SPAN_FIELDS.index("chunks")
+_SPAN_ID, _END, _CHUNKS = (SPAN_FIELDS.index(name) for name in ("span_id", "end_time_ns", "chunks"))
+EXPORT_COLUMNS = ", ".join(
+    (
+        "outbox.key",
+        *(f"traces.{name}" for name in ("trace_id", "experiment", "session_id", "user_id", "root_span_id")),
+        *("NULL" if name == "chunks" else f"spans.{name}" for name in SPAN_FIELDS),  # the events of chunks are not sent
+    )
+)
+EXPORT_SIZE = " + ".join(f"coalesce(length(spans.{name}), 0)" for name in ("inputs", "outputs", "attributes", "events"))
+_EXPORT_FIELDS = 6
 
 
 def read_feedback(row: Row) -> Feedback:
@@ -176,6 +193,41 @@ def read_span(trace_id: str, row: Row, live: RawChunks) -> Span:
     )
 
 
+def span_of(row: SpanRow) -> Span:
+    """Make a span of a row that has all of it."""
+    usage = row.usage or {}
+    given = {**msgspec.structs.asdict(row), "trace_key": None, "status_code": row.status_code.value, "chunks": None}
+    return read_span(row.trace_id, tuple((given | usage).get(name) for name in SPAN_FIELDS), [])
+
+
+def export_of(row: Row) -> Export:
+    """Make an export of ``key, trace_id, experiment, session_id, user_id, root_span_id`` and a row of `SPAN_FIELDS`."""
+    key, trace_id, experiment, session, user, root = row[:_EXPORT_FIELDS]
+    span = row[_EXPORT_FIELDS:]
+    if span[_SPAN_ID] is None:
+        return Export(key=key, outgoing=None)
+    outgoing = Outgoing(
+        span=read_span(trace_id, span, []),
+        experiment=experiment,
+        session_id=session,
+        user_id=user,
+        stands_for_trace=span[_SPAN_ID] == root,
+    )
+    return Export(key=key, outgoing=outgoing)
+
+
+def export_prefix(sizes: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the first keys, of spans that have no more than `TAKEN_BYTES` in all, or of one. Takes keys and bytes."""
+    keys: list[int] = []
+    total = 0
+    for key, size in sizes:
+        total += size
+        if keys and total > base.TAKEN_BYTES:
+            break
+        keys.append(key)
+    return keys
+
+
 def _with_feedback(trace: Trace, feedback: list[Feedback]) -> Trace:
     """Return the trace with the feedback on it and on its spans."""
     if not feedback:
@@ -233,7 +285,7 @@ def _usage(values: Row) -> TokenUsage | None:
     return {key: value for key, value in zip(USAGE_KEYS, values, strict=True) if value is not None} or None
 
 
-def _json(text: str | None) -> Any:
+def _json(text: str | bytes | None) -> Any:
     """Decode stored JSON; text that can't be decoded is returned unchanged.
 
     The standard library takes what msgspec refuses (NaN, lone surrogates); those surrogates become ``?``, since no

@@ -11,13 +11,16 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError
+from tracer.otlp.endpoint import read_endpoint
 
 __all__ = [
     "MEMORY_URI",
     "ServerAddress",
     "has_file",
+    "is_otlp",
     "is_postgres",
     "is_server",
+    "otlp_endpoint",
     "parse_uri",
     "redact_uri",
     "server_address",
@@ -26,7 +29,9 @@ __all__ = [
 ]
 
 MEMORY_URI = "memory://"
-_REMEDY = "use sqlite:///tracer.db, memory://, http://host:port or postgresql://user:password@host/db"
+_REMEDY = (
+    "use sqlite:///tracer.db, memory://, http://host:port, postgresql://user:password@host/db or otlp+http://host:port"
+)
 _SERVER_FORM = "use http://host:port or https://token@host:port"
 _POSTGRES_FORM = "use postgresql://user:password@host:port/database"
 _SECRETS = r"(?i)\b((?:ssl)?password)=[^&]*"
@@ -58,6 +63,9 @@ def parse_uri(uri: str) -> str:
     if is_postgres(normal):
         _check_postgres(normal)
         return normal
+    if is_otlp(normal):
+        read_endpoint(otlp_endpoint(normal), "tracking_uri")
+        return normal.rstrip("/")
     if is_server(normal):
         server_address(normal)
         return normal.rstrip("/")
@@ -65,6 +73,16 @@ def parse_uri(uri: str) -> str:
         raise _wrong(uri, "must begin with sqlite:///, http:// or postgresql:// or be memory://", _REMEDY)
     _path_of(normal)
     return normal
+
+
+def is_otlp(uri: str) -> bool:
+    """Tell whether a URI in normal form names a receiver of OpenTelemetry's protocol, which keeps nothing for us."""
+    return uri.startswith("otlp+")
+
+
+def otlp_endpoint(uri: str) -> str:
+    """Return the endpoint of a URI that `is_otlp`."""
+    return uri.removeprefix("otlp+")
 
 
 def is_postgres(uri: str) -> bool:

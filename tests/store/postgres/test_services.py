@@ -12,6 +12,7 @@ import pytest
 
 import tracer
 from tests.postgres import MISSING, PostgresServer, find_binaries, running_server
+from tracer.store.postgres._schema import SCHEMA_VERSION
 from tracer.testing import FakeOpenAI
 
 SERVICE = """
@@ -103,7 +104,9 @@ def test_doctor_says_what_is_there_and_changes_nothing(postgres_server: Postgres
     assert "without tables yet" in told(postgres_uri)
     tracer.set_tracking_uri(postgres_uri)
     tracer.sync.search_traces()
-    assert "schema version 1 (this tracer has 1)" in told(postgres_uri).replace("\n", " ")
+    assert f"schema version {SCHEMA_VERSION} (this tracer has {SCHEMA_VERSION})" in told(postgres_uri).replace(
+        "\n", " "
+    )
     refused = told(postgres_server.uri("public", user="careful", password="not-shown"))
     assert "password authentication" in refused
     assert "not-shown" not in refused

@@ -52,6 +52,7 @@ _ROWS = {
     5: ("UPDATE traces SET time_to_first_token = 0.25",),
     7: ("INSERT INTO taken_over VALUES ('ring', 7)",),
     8: ("INSERT INTO loss VALUES ('p', 'start', 3, 1, 2)",),
+    10: ("INSERT INTO outbox (trace_key, span_id) SELECT value, printf('%016x', value) FROM json_each(?)",),
 }
 
 

@@ -21,7 +21,7 @@ async def test_a_file_of_version_1_is_migrated_and_its_traces_linked(
     await write(store, call(1), call(2, after="resp_1"), call(3, conversation="conv"), simple(5, operation="chat"))
     await store.aclose()
     with closing(sqlite3.connect(path)) as connection:  # as version 1 left it
-        for table in ("links", "span_media", "media", "feedback", "taken_over", "loss"):
+        for table in ("links", "span_media", "media", "feedback", "taken_over", "loss", "outbox"):
             connection.execute(f"DROP TABLE {table}")
         for index in ("traces_in_sessions", "traces_with_losses", "traces_numbers"):
             connection.execute(f"DROP INDEX {index}")

@@ -27,6 +27,7 @@ RELEASED = {  # `sqlite_schema` without comments, as a hash
     7: "2102964c73a7",
     8: "1e0ab1645f9b",
     9: "54a64b3f8498",
+    10: "7e354158f2bc",
 }
 
 

@@ -16,9 +16,10 @@ import anyio
 import msgspec
 
 from tracer._exceptions import ReadTimeoutError, StoreError, TracerError, TransientStoreError
+from tracer._http import Backoff
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SIGN_SECONDS, Batch, StoreOptions, TraceQuery
-from tracer.store.http.connection import Answer, Backoff, Connection, RejectedError
+from tracer.store.base import SIGN_SECONDS, Batch, Export, ExportCounts, StoreOptions, TraceQuery
+from tracer.store.http.connection import Answer, Connection, RejectedError
 from tracer.store.http.encodings import compress
 from tracer.store.http.pieces import split
 from tracer.store.http.place import place_of
@@ -64,6 +65,8 @@ class HttpStore:
     files_moved_aside = 0
     may_open = True
     needs_signs_of_life = True
+    only_sends = False
+    export_counts: ExportCounts | None = None
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -80,6 +83,7 @@ class HttpStore:
         self._sources: set[str] = set()
         self._heard: Callable[[Learnt], None] | None = None
         self._told_of_retention = False
+        self._told_of_exports = False
 
     async def open(self) -> None:
         """Do nothing: the first request connects."""
@@ -217,6 +221,23 @@ class HttpStore:
                 self._address.url,
             )
         return False
+
+    async def take_exports(self, taker: str, most: int) -> list[Export]:
+        """Return nothing: a server's spans are not this process's to send on. Say so if it was to."""
+        if not self._told_of_exports:
+            self._told_of_exports = True
+            logger.warning(
+                "otlp_endpoint does nothing here: %s keeps what is recorded, and sends nothing on; use a database as "
+                "the tracking URI, or otlp+http://",
+                self._address.url,
+            )
+        return []
+
+    async def end_exports(self, keys: list[int]) -> None:
+        """Do nothing."""
+
+    async def return_exports(self, taker: str) -> None:
+        """Do nothing."""
 
     async def change_marker(self) -> object:
         """Return a value that stays equal as long as nothing new is stored."""

@@ -211,6 +211,7 @@ _WRITE_TAGS = _insert(
     "tags", _TAG_TYPES, f"ON CONFLICT (trace_key, {hashed('key')}) DO UPDATE SET value = excluded.value"
 )
 _WRITE_LINKS = _insert("links", {"kind": "text", "id": "text", "trace_key": "bigint"}, "ON CONFLICT DO NOTHING")
+_WRITE_OUTBOX = _insert("outbox", {"trace_key": "bigint", "day": "int", "span_id": "text"}, "")
 _WRITE_CHUNKS = _insert("live_chunks", {"trace_id": "text", "span_id": "text", "chunks": "bytea"}, "")
 _PROCESS = """
 INSERT INTO processes AS stored (process_id, host, pid, started) VALUES ($1, $2, $3, $4)
@@ -241,8 +242,8 @@ def day_of(time_ns: int) -> int:
     return max(-(2**31), min(2**31 - 1, time_ns // DAY_NS))
 
 
-async def write_batch(connection: Connection[Any], batch: Batch) -> None:
-    """Write all rows of the batch into the open transaction."""
+async def write_batch(connection: Connection[Any], batch: Batch, *, exports: bool = False) -> None:
+    """Write all rows of the batch into the open transaction. With `exports`, note what ended for `take_exports`."""
     if batch.media:
         await lock_media(connection, alone=False)
     once = {name: batch.sources[name] for name in batch.once}
@@ -256,6 +257,8 @@ async def write_batch(connection: Connection[Any], batch: Batch) -> None:
     if batch.chunks:
         await _run(connection, _WRITE_CHUNKS, [_chunk_values(row) for row in batch.chunks])
     await _write_spans(connection, batch.spans, keys)
+    if exports and (ended := [row for row in batch.spans if row.end_time_ns is not None]):
+        await _run(connection, _WRITE_OUTBOX, [(*keys[row.trace_id], row.span_id) for row in ended])
     if batch.media:
         await write_media(connection, batch.media, {id_: key for id_, (key, _) in keys.items()})
     tags = {(keys[patch.trace_id][0], key): value for patch in batch.traces for key, value in patch.tags.items()}

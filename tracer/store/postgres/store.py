@@ -19,10 +19,10 @@ from tracer._exceptions import (
     TransientStoreError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoreOptions, TraceQuery
 from tracer.store.http.place import place_of
 from tracer.store.numbering import Numbering
-from tracer.store.postgres import _aggregate, _deletion, _feedback, _interrupted, _sessions
+from tracer.store.postgres import _aggregate, _deletion, _feedback, _interrupted, _outbox, _sessions
 from tracer.store.postgres._connection import Connections, roll_back, translated
 from tracer.store.postgres._query import neighbours, search
 from tracer.store.postgres._read import TRACE_COLUMNS, read_live_chunks, read_traces
@@ -115,7 +115,7 @@ class PostgresStore:
     async def _commit(self, connection: Connection[Any], batch: Batch) -> None:
         try:
             await connection.execute(self._connections.change_begin())
-            await write_batch(connection, batch)
+            await write_batch(connection, batch, exports=self.options.exports)
         except BaseException:
             await roll_back(connection)
             raise
@@ -134,6 +134,8 @@ class PostgresStore:
         return True
 
     needs_signs_of_life = True
+    only_sends = False
+    export_counts: ExportCounts | None = None
 
     async def sign_of_life(self) -> None:
         """Let readers on other machines know that this process runs."""
@@ -194,6 +196,18 @@ class PostgresStore:
             self._live_bytes = await self._read("read", _deletion.live_bytes)
             self._next_measure = now + _MEASURE_INTERVAL
         return self._live_bytes - most
+
+    async def take_exports(self, taker: str, most: int) -> list[Export]:
+        """Return some of the spans that ended and are still to be sent, the oldest first."""
+        return await self._change("export", _outbox.take_exports, taker, most)
+
+    async def end_exports(self, keys: list[int]) -> None:
+        """Forget spans that were sent, or refused."""
+        await self._change("export", _outbox.end_exports, keys)
+
+    async def return_exports(self, taker: str) -> None:
+        """Let others have what a process has taken and could not send."""
+        await self._change("export", _outbox.return_exports, taker)
 
     async def change_marker(self) -> object:
         """Return a value that stays equal as long as nothing new is stored: which transactions have ended.

@@ -1,7 +1,7 @@
 """The SQLite schema, and how a file is brought to it: forward migrations; ``user_version`` has the last one's number.
 
-Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``feedback``, ``processes``, ``loss``
-and the view ``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs,
+Tables for readers with any SQL tool: ``traces``, ``spans``, ``tags``, ``media``, ``feedback``, ``processes``, ``loss``,
+``outbox`` and the view ``span_list`` (spans with their ``trace_id``). JSON is kept as text, so ``json_extract(inputs,
 '$.messages')`` works. The rest is for internal use.
 
 Why it has this shape:
@@ -259,7 +259,19 @@ CREATE TRIGGER spans_text_deleted AFTER DELETE ON spans WHEN OLD.key <= (SELECT 
 BEGIN {_NOTE_CHANGE} END;
 """
 
-_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7, _V8, _V9)
+# Spans that ended and are still to be sent (`Store.take_exports`). A row outlives its span, so that what was deleted
+# before it was sent can be counted.
+_V10 = """
+CREATE TABLE outbox (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: a process may end late what it took long ago
+    trace_key INTEGER NOT NULL,
+    span_id TEXT NOT NULL,
+    taken_by TEXT,
+    taken_until_ns INTEGER NOT NULL DEFAULT 0
+);
+"""
+
+_MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6, _V7, _V8, _V9, _V10)
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 

@@ -138,6 +138,7 @@ _SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'traces'"
 _TAG_COLUMNS = dict.fromkeys(("trace_key", "key", "value"), "?")
 _TAG_CONFLICT = "ON CONFLICT (trace_key, key) DO UPDATE SET value = excluded.value"
 _LINK_COLUMNS = dict.fromkeys(("kind", "id", "trace_key"), "?")
+_OUTBOX_COLUMNS = dict.fromkeys(("trace_key", "span_id"), "?")
 _CHUNK_COLUMNS = dict.fromkeys(("trace_id", "span_id", "chunks"), "?")
 _PROCESS = """
 INSERT INTO processes (process_id, host, pid, started) VALUES (?, ?, ?, ?)
@@ -167,8 +168,8 @@ WHERE trace_key = ? AND span_id = ? AND hash = ?
 """
 
 
-def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Write all rows of the batch into the open transaction."""
+def write_batch(connection: sqlite3.Connection, batch: Batch, *, exports: bool = False) -> None:
+    """Write all rows of the batch into the open transaction. With `exports`, note what ended for `take_exports`."""
     process = batch.process
     connection.execute(_PROCESS, (process.process_id, process.host, process.pid, process.started))
     sole = sole_spans(batch.spans)
@@ -176,6 +177,9 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "live_chunks", _CHUNK_COLUMNS, "", [_chunk_values(row) for row in batch.chunks])
     spans = [_span_values(row, keys.get(row.trace_id)) for row in batch.spans]
     _insert(connection, "spans", _SPAN_COLUMNS, _SPAN_CONFLICT, spans)
+    if exports:
+        ended = [(keys.get(row.trace_id), row.span_id) for row in batch.spans if row.end_time_ns is not None]
+        _insert(connection, "outbox", _OUTBOX_COLUMNS, "", ended)
     _write_media(connection, batch.media, keys)
     _insert(connection, "tags", _TAG_COLUMNS, _TAG_CONFLICT, list(_tag_rows(batch.traces, keys)))
     _insert(connection, "links", _LINK_COLUMNS, "ON CONFLICT DO NOTHING", list(_link_rows(batch.spans, keys)))

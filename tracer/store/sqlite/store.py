@@ -20,7 +20,7 @@ from tracer._exceptions import (
     TraceNotFoundError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoreOptions, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store.sqlite._carry import Running, put_running, take_running
@@ -29,6 +29,7 @@ from tracer.store.sqlite._database import Database
 from tracer.store.sqlite._deletion import Expired, choose_expired, delete_expired, delete_traces, has_much_free
 from tracer.store.sqlite._file_problem import is_damage
 from tracer.store.sqlite._gate import forked_in_use
+from tracer.store.sqlite._outbox import end, find_due, give_back, read_exports, take
 from tracer.store.sqlite._query import neighbours, search
 from tracer.store.sqlite._read import TRACE_COLUMNS, read_live_chunks, read_traces
 from tracer.store.sqlite._schema import migrate
@@ -126,6 +127,8 @@ class SqliteStore:
         return self._path is None or not forked_in_use()
 
     needs_signs_of_life = False
+    only_sends = False
+    export_counts: ExportCounts | None = None
 
     async def sign_of_life(self) -> None:
         """Do nothing: whoever shares the file sees the process."""
@@ -260,6 +263,25 @@ class SqliteStore:
             if await self._database.read(has_much_free):
                 return await self._database.write(shrink, _IDLE_FREE_PAGES)
         return False
+
+    async def take_exports(self, taker: str, most: int) -> list[Export]:
+        """Return some of the spans that ended and are still to be sent, the oldest first."""
+        with self._translated("export"):
+            if not (keys := await self._database.read(find_due, taker, most, time.time_ns())):
+                return []
+            return await self._database.read(
+                read_exports, await self._database.write(take, taker, keys, time.time_ns())
+            )
+
+    async def end_exports(self, keys: list[int]) -> None:
+        """Forget spans that were sent, or refused."""
+        with self._translated("export"):
+            await self._database.write(end, keys)
+
+    async def return_exports(self, taker: str) -> None:
+        """Let others have what a process has taken and could not send."""
+        with self._translated("export"):
+            await self._database.write(give_back, taker)
 
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
         """Set one tag. Raises TraceNotFoundError."""
@@ -401,7 +423,7 @@ class SqliteStore:
             if self._carried is not None:
                 put_running(connection, self._carried)
             if not any(_taken_over(connection, source) >= batch.sources[source] for source in batch.once):
-                write_batch(connection, batch)
+                write_batch(connection, batch, exports=self.options.exports)
         self._carried = None
         if batch.process == current_process():  # else it is what a dead one left
             self._process_id = batch.process.process_id

@@ -1,0 +1,1 @@
+"""Spans go to a receiver of OpenTelemetry's protocol, and nowhere else."""
