@@ -1,0 +1,8 @@
+"""Moves traces into a store: from another store (`StoreSource`), or out of other tools' databases and exports."""
+
+from __future__ import annotations
+
+from tracer.moving.mover import Moved, Refusal, Source, move
+from tracer.moving.stores import StoreSource
+
+__all__ = ["Moved", "Refusal", "Source", "StoreSource", "move"]
