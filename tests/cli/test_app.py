@@ -21,7 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/cli.md").read_text()
 CONTRACT = (
     "demo", "ui", "stats", "doctor", "db upgrade", "db vacuum", "db check", "traces list", "traces show",
-    "traces tail", "traces export", "traces delete", "traces prune", "copy", "run", "autolog install", "autolog remove",
+    "traces tail", "traces export", "traces delete", "traces prune", "copy", "import mlflow",
+    "run", "autolog install", "autolog remove",
     "serve token create", "serve token list", "serve token revoke",
 )  # fmt: skip
 
@@ -137,11 +138,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(uri: str, tmp_path: Path, arg
     assert process.returncode == 0
 
 
-# "copy" has its own test; "demo" makes a database, "ui" and "serve" may make one for later traces; "doctor" only reports; the others need none
-@pytest.mark.parametrize(
-    "name",
-    [name for name in CONTRACT if name.split()[0] not in ("demo", "ui", "doctor", "run", "autolog", "serve", "copy")],
-)
+# "demo", "copy" and "import" make a database, "ui" and "serve" may make one; "doctor" only reports; "run" needs none
+MAY_MAKE = ("demo", "copy", "import", "ui", "serve", "doctor", "run", "autolog")
+
+
+@pytest.mark.parametrize("name", [name for name in CONTRACT if name.split()[0] not in MAY_MAKE])
 def test_without_a_database_nothing_is_made(name: str, tmp_path: Path) -> None:
     more = {"show": ["last"], "delete": ["last", "--yes"], "prune": ["--keep", "1"], "export": ["last"]}
     line = fails(1, *name.split(), *more.get(name.split()[-1], []), "--uri", f"sqlite:///{tmp_path}/none.db")

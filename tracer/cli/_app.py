@@ -76,6 +76,7 @@ for command in (
     ui.ui,
     serve.serve,
     moving.copy,
+    moving.import_,
     doctor.doctor,
     run_program.run,
     run_program.autolog,

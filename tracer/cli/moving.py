@@ -1,20 +1,21 @@
-"""``tracer copy``: traces from one store into another."""
+"""``tracer copy`` and ``tracer import``: traces from another store, or from another tool, into a store."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
 from tracer._exceptions import ConfigurationError
-from tracer.cli._options import json_option, query_of, search_options
+from tracer.cli._options import json_option, query_of, search_options, uri_option
 from tracer.cli._output import print_json, progress
 from tracer.cli._reading import opened, require, run
-from tracer.moving import Moved, Source, StoreSource, move
+from tracer.moving import Moved, Source, StoreSource, move, open_mlflow
 from tracer.store.uri import MEMORY_URI, has_file, parse_uri, redact_uri, sqlite_path
 
-__all__ = ["copy"]
+__all__ = ["copy", "import_"]
 
 _SHOWN_REFUSALS = 20
 
@@ -42,12 +43,49 @@ def copy(source: str, target: str, as_json: bool, **conditions: Any) -> int:
     return report(run(work), target, as_json)
 
 
+@click.group("import")
+def import_() -> None:
+    """Take traces out of another tool's database or export. The same command may be run again: nothing comes twice."""
+
+
+@import_.command()
+@click.argument("source", metavar="DATABASE")
+@json_option
+@uri_option
+def mlflow(source: str, as_json: bool, uri: str) -> int:
+    """Import the traces of an MLflow database: sqlite:///mlflow.db, or the path of the file.
+
+    With spans, tags, metadata, sessions, users, assessments and attachments. MLflow may go on writing to it.
+    """
+    with open_mlflow(_file_of(source, "MLflow")) as found:
+        return _import(found, uri, as_json)
+
+
+def _import(source: Source, uri: str, as_json: bool) -> int:
+    _parsed(uri, "--uri")
+
+    async def work() -> Moved:
+        return await move_into(uri, source, "importing", as_json)
+
+    return report(run(work), uri, as_json)
+
+
+def _file_of(source: str, tool: str) -> Path:
+    """Return the file that an argument names. Raises ConfigurationError."""
+    if "://" not in source:
+        return Path(source)
+    if not source.startswith("sqlite:///"):
+        remedy = "name the SQLite file of its server, or a copy of it"
+        raise ConfigurationError(f"DATABASE must be a file of {tool}, got {redact_uri(source)!r}; {remedy}")
+    return sqlite_path(source)
+
+
 async def move_into(target: str, source: Source, label: str, as_json: bool) -> Moved:
     """Move traces into the store `target`, which is made if it is not there, and show progress."""
     from tracer.store.sqlite._upkeep import schema_version
 
     if has_file(target) and sqlite_path(target).exists() and schema_version(target):
-        require(target, option="TO")
+        require(target, option="the target")
     async with opened(target, adopts=False) as store:
         with progress(label, await source.count() or None, quiet=as_json) as advance:
             return await move(source, store, advance=advance)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tracer.moving.mlflow import open_mlflow
 from tracer.moving.mover import Moved, Refusal, Source, move
 from tracer.moving.stores import StoreSource
 
-__all__ = ["Moved", "Refusal", "Source", "StoreSource", "move"]
+__all__ = ["Moved", "Refusal", "Source", "StoreSource", "move", "open_mlflow"]

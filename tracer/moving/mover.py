@@ -27,6 +27,13 @@ _SPANS, _BYTES = 500, 4 * 1024 * 1024  # of a batch: larger ones take no less ti
 _RUNNING = TraceState.IN_PROGRESS
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """A trace that could not be moved, and why."""
+
+    trace_id: str
+    reason: str
+
+
 class Source(Protocol):
     """Where traces come from."""
 
@@ -34,8 +41,8 @@ class Source(Protocol):
         """Return how many traces there are, about; 0 if that can't be known."""
         ...
 
-    def traces(self) -> AsyncIterator[list[StoredTrace]]:
-        """Return the traces, some at a time."""
+    def traces(self) -> AsyncIterator[list[StoredTrace | Refusal]]:
+        """Return the traces, some at a time; a refusal in the place of one that can't be read."""
         ...
 
     async def media(self, media_hash: str) -> Media:
@@ -45,13 +52,6 @@ class Source(Protocol):
     async def live_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
         """Return what a stream had brought that never ended."""
         ...
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """A trace that could not be moved, and why."""
-
-    trace_id: str
-    reason: str
 
 
 class Moved(msgspec.Struct):
@@ -128,8 +128,10 @@ class _Mover:
         self._waiting: list[_Parcel] = []
         self.moved = Moved()
 
-    async def add(self, traces: list[StoredTrace]) -> None:
+    async def add(self, given: list[StoredTrace | Refusal]) -> None:
         """Take in traces of the source."""
+        self.moved.refused += [each for each in given if isinstance(each, Refusal)]
+        traces = [each for each in given if isinstance(each, StoredTrace)]
         ended = [trace for trace in traces if trace.patch.state is not _RUNNING]
         self.moved.running += len(traces) - len(ended)
         ids = [trace.patch.trace_id for trace in ended]

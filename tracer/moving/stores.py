@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from tracer._models import Media
+from tracer.moving.mover import Refusal
 from tracer.store.base import Store, StoredTrace, TraceQuery
 
 __all__ = ["StoreSource"]
@@ -32,14 +33,14 @@ class StoreSource:
         """Return how many traces there are; an estimate if there are more than 10,000."""
         return (await self._store.overview(self._query, buckets=1, limit=1)).scope.traces
 
-    async def traces(self) -> AsyncIterator[list[StoredTrace]]:
+    async def traces(self) -> AsyncIterator[list[StoredTrace | Refusal]]:
         """Return the traces, some at a time."""
         token = None
         while True:
             page = await self._store.search_traces(msgspec.structs.replace(self._query, page_token=token))
             ids = [trace.info.trace_id for trace in page]
             for start in range(0, len(ids), _READ):
-                yield await self._store.stored_traces(ids[start : start + _READ])
+                yield [*await self._store.stored_traces(ids[start : start + _READ])]
             if (token := page.next_page_token) is None:
                 return
 

@@ -1,0 +1,35 @@
+"""``tracer import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import fails, invoke
+from tests.moving.fixtures import load_sql
+
+
+@pytest.fixture
+def into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    uri = f"sqlite:///{tmp_path}/into.db"
+    monkeypatch.setenv("TRACER_TRACKING_URI", uri)
+    return uri
+
+
+@pytest.mark.parametrize("form", ["sqlite:///{}", "{}"], ids=["uri", "path"])
+def test_an_mlflow_database(into: str, tmp_path: Path, form: str) -> None:
+    path = load_sql("mlflow.sql", tmp_path / "mlflow.db")
+    ended = invoke("import", "mlflow", form.format(path))
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("9 traces: 9 copied; now in sqlite:///")
+    report = invoke("import", "mlflow", form.format(path), "--json").json
+    assert (report["copied"], report["already_there"]) == (0, 9)
+    assert len(invoke("traces", "list").rows) == 9
+
+
+def test_wrong_use_says_what_to_do(into: str, tmp_path: Path) -> None:
+    assert "DATABASE must be a file of MLflow" in fails(2, "import", "mlflow", "postgresql://user:secret@host/db")
+    assert "secret" not in fails(2, "import", "mlflow", "postgresql://user:secret@host/db")
+    assert "there is no" in fails(1, "import", "mlflow", "sqlite:///none.db")
+    assert not (tmp_path / "into.db").exists()
