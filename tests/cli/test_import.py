@@ -28,6 +28,13 @@ def test_an_mlflow_database(into: str, tmp_path: Path, form: str) -> None:
     assert len(invoke("traces", "list").rows) == 9
 
 
+def test_a_phoenix_database(into: str, tmp_path: Path) -> None:
+    path = load_sql("phoenix.sql", tmp_path / "phoenix.db")
+    assert invoke("import", "phoenix", f"sqlite:///{path}").out.startswith("6 traces: 6 copied; now in sqlite:///")
+    assert len(invoke("traces", "list").rows) == 6
+    assert "no database of Phoenix" in fails(1, "import", "phoenix", into)
+
+
 def test_wrong_use_says_what_to_do(into: str, tmp_path: Path) -> None:
     assert "DATABASE must be a file of MLflow" in fails(2, "import", "mlflow", "postgresql://user:secret@host/db")
     assert "secret" not in fails(2, "import", "mlflow", "postgresql://user:secret@host/db")

@@ -12,7 +12,7 @@ from tracer._exceptions import ConfigurationError
 from tracer.cli._options import json_option, query_of, search_options, uri_option
 from tracer.cli._output import print_json, progress
 from tracer.cli._reading import opened, require, run
-from tracer.moving import Moved, Source, StoreSource, move, open_mlflow
+from tracer.moving import Moved, Source, StoreSource, move, open_mlflow, open_phoenix
 from tracer.store.uri import MEMORY_URI, has_file, parse_uri, redact_uri, sqlite_path
 
 __all__ = ["copy", "import_"]
@@ -58,6 +58,19 @@ def mlflow(source: str, as_json: bool, uri: str) -> int:
     With spans, tags, metadata, sessions, users, assessments and attachments. MLflow may go on writing to it.
     """
     with open_mlflow(_file_of(source, "MLflow")) as found:
+        return _import(found, uri, as_json)
+
+
+@import_.command()
+@click.argument("source", metavar="DATABASE")
+@json_option
+@uri_option
+def phoenix(source: str, as_json: bool, uri: str) -> int:
+    """Import the traces of an Arize Phoenix database: sqlite:///phoenix.db, or the path of the file.
+
+    With spans, sessions, tags, costs and annotations. Phoenix may go on writing to it.
+    """
+    with open_phoenix(_file_of(source, "Phoenix")) as found:
         return _import(found, uri, as_json)
 
 
