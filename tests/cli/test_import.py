@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import fails, invoke
-from tests.moving.fixtures import load_sql
+from tests.moving.fixtures import HERE, load_sql
 
 
 @pytest.fixture
@@ -33,6 +33,14 @@ def test_a_phoenix_database(into: str, tmp_path: Path) -> None:
     assert invoke("import", "phoenix", f"sqlite:///{path}").out.startswith("6 traces: 6 copied; now in sqlite:///")
     assert len(invoke("traces", "list").rows) == 6
     assert "no database of Phoenix" in fails(1, "import", "phoenix", into)
+
+
+def test_langfuse_exports(into: str) -> None:
+    files = [str(HERE / "langfuse_download.json"), str(HERE / "langfuse_observations.jsonl")]
+    assert invoke("import", "langfuse", *files, "--experiment", "desk").out.startswith("2 traces: 2 copied; now in ")
+    assert len(invoke("traces", "list", "--experiment", "desk").rows) == 2
+    assert "FILE" in fails(2, "import", "langfuse")
+    assert "neither JSON nor JSON Lines" in fails(1, "import", "langfuse", __file__)
 
 
 def test_wrong_use_says_what_to_do(into: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tracer._exceptions import ConfigurationError
 from tracer.cli._options import json_option, query_of, search_options, uri_option
 from tracer.cli._output import print_json, progress
 from tracer.cli._reading import opened, require, run
-from tracer.moving import Moved, Source, StoreSource, move, open_mlflow, open_phoenix
+from tracer.moving import Moved, Source, StoreSource, move, open_mlflow, open_phoenix, read_langfuse
 from tracer.store.uri import MEMORY_URI, has_file, parse_uri, redact_uri, sqlite_path
 
 __all__ = ["copy", "import_"]
@@ -72,6 +72,19 @@ def phoenix(source: str, as_json: bool, uri: str) -> int:
     """
     with open_phoenix(_file_of(source, "Phoenix")) as found:
         return _import(found, uri, as_json)
+
+
+@import_.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--experiment", help="The experiment for all of them: an export does not name its project.")
+@json_option
+@uri_option
+def langfuse(files: tuple[Path, ...], experiment: str | None, as_json: bool, uri: str) -> int:
+    """Import traces that Langfuse has exported as JSON or JSON Lines.
+
+    What its page downloads of a trace, what its API answers, and rows of observations. The files are read into memory.
+    """
+    return _import(read_langfuse(files, experiment), uri, as_json)
 
 
 def _import(source: Source, uri: str, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -18,9 +19,11 @@ from tracer.otlp.received import ReceivedSpan
 from tracer.store.base import MediaRow, SpanRow, StoredTrace
 from tracer.store.process import current_process
 
-__all__ = ["ForeignSource", "ForeignTrace", "as_text", "feedback_id", "stored_trace"]
+__all__ = ["ForeignSource", "ForeignTrace", "as_text", "feedback_id", "nanoseconds", "stored_trace"]
 
 _READ = 20  # traces that are in memory at once
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_MICROSECOND = datetime.timedelta(microseconds=1)
 _ID = re.compile("[0-9a-f]{32}")
 
 
@@ -141,3 +144,10 @@ def feedback_id(given: str) -> str:
     """Return 32 hex digits for a tool's own id of a judgement, always the same ones."""
     bare = given.replace("-", "").lower()
     return bare if _ID.fullmatch(bare) else hashlib.sha256(given.encode()).hexdigest()[:32]
+
+
+def nanoseconds(moment: str) -> int:
+    """Return nanoseconds since the epoch of an ISO 8601 moment. What names no time zone is UTC. Raises ValueError."""
+    given = datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", moment.strip()))
+    given = given if given.tzinfo else given.replace(tzinfo=datetime.timezone.utc)
+    return (given - _EPOCH) // _MICROSECOND * 1000

@@ -1,13 +1,12 @@
 """Reads the traces of an Arize Phoenix database: SQLite, ``phoenix.db`` in its working directory.
 
-Written after Phoenix 20 (``src/phoenix/db/models.py``). It keeps what OpenInference sends: attributes as a tree, and times
-in microseconds, UTC without saying so.
+Written after Phoenix 20 (``src/phoenix/db/models.py``). It keeps what OpenInference sends: attributes as a tree, and
+times in microseconds, UTC without saying so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from tracer._models import Feedback
 from tracer.interpret import decode_json
-from tracer.moving.foreign import ForeignSource, ForeignTrace, feedback_id
+from tracer.moving.foreign import ForeignSource, ForeignTrace, feedback_id, nanoseconds
 from tracer.moving.mover import Refusal
 from tracer.moving.tables import Tables
 from tracer.otlp.received import ReceivedSpan
@@ -32,8 +31,6 @@ _COSTS = {"total_cost": "llm.cost.total", "prompt_cost": "llm.cost.prompt", "com
 _KIND = "openinference.span.kind"
 _TAGS = "tag.tags"
 _WHOLE = ("metadata",)  # trees of the user's own
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-_MICROSECOND = datetime.timedelta(microseconds=1)
 _TRACE_ID, _SPAN_ID = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{16}")
 
 
@@ -92,12 +89,12 @@ def _span(row: tuple[Any, ...], trace_id: str) -> ReceivedSpan:
         span_id=span_id,
         parent_id=parent_id,
         name=name,
-        start_ns=_nanoseconds(start),
-        end_ns=_nanoseconds(end),
+        start_ns=nanoseconds(start),
+        end_ns=nanoseconds(end),
         status=status,
         message=message or "",
         attributes=flat,
-        events=[(event["name"], _nanoseconds(event["timestamp"]), event.get("attributes") or {}) for event in told],
+        events=[(event["name"], nanoseconds(event["timestamp"]), event.get("attributes") or {}) for event in told],
     )
 
 
@@ -114,13 +111,6 @@ def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flattened({str(inner): item for inner, item in items.items()}, f"{key}.")
         else:
             yield key, value
-
-
-def _nanoseconds(moment: str) -> int:
-    """Return nanoseconds since the epoch. What names no time zone is UTC. Raises ValueError."""
-    given = datetime.datetime.fromisoformat(moment)
-    given = given if given.tzinfo else given.replace(tzinfo=datetime.timezone.utc)
-    return (given - _EPOCH) // _MICROSECOND * 1000
 
 
 def _add_cost(tables: Tables, span_row: int, span: ReceivedSpan) -> None:
@@ -153,5 +143,5 @@ def _feedback(tables: Tables, table: str, trace_id: str, span_id: str | None, **
                 value=value,
                 comment=explanation if value is not explanation else None,
                 source={"HUMAN": "human", "LLM": "llm"}.get(kind, "code"),
-                created_ns=_nanoseconds(created),
+                created_ns=nanoseconds(created),
             )
