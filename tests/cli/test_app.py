@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/cli.md").read_text()
 CONTRACT = (
     "demo", "ui", "stats", "doctor", "db upgrade", "db vacuum", "db check", "traces list", "traces show",
-    "traces tail", "traces export", "traces delete", "traces prune", "copy", "import mlflow", "import phoenix", "import langfuse",
-    "run", "autolog install", "autolog remove",
+    "traces tail", "traces export", "traces delete", "traces prune", "copy", "import mlflow", "import phoenix",
+    "import langfuse", "run", "autolog install", "autolog remove",
     "serve token create", "serve token list", "serve token revoke",
 )  # fmt: skip
 

@@ -81,6 +81,7 @@ class Settler:
         assembler = self.assembler
         failed, useless = 0, self._useless
         assembler.prices, assembler.max_payload_bytes = self._hooks.prices(settings.prices), settings.max_payload_bytes
+        assembler.keep_bodies = settings.keep_bodies
         redact = self._hooks.redact(settings.redact)
         self._slices.begin()
         for record in records:
