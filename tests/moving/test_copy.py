@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.store.rows import SECOND, START, batch, patch, running, simple, span, span_id, started, trace_id
-from tracer._exceptions import StoreError, TransientStoreError
+from tracer._exceptions import ConfigurationError, StoreError, TransientStoreError
 from tracer._models import Feedback, SpanStatusCode, Trace, TraceState
 from tracer.moving import Moved, StoreSource, move, mover
 from tracer.store import Batch, Store, TraceQuery
@@ -138,6 +138,8 @@ async def test_the_rows_are_the_same_too_and_so_they_can_be_copied_on(source: St
     assert await rows(target) == await rows(source)
     assert await rows(target, bodies=False) == await rows(source, bodies=False)
     assert await target.stored_traces([trace_id(77)]) == []
+    with pytest.raises(ConfigurationError, match="at most 100 traces at once, got 101"):
+        await target.stored_traces([trace_id(number) for number in range(101)])
 
 
 async def test_running_it_again_changes_nothing(source: Store, target: Store) -> None:

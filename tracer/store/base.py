@@ -358,7 +358,8 @@ class Store(Protocol):
     async def stored_traces(self, trace_ids: list[str], *, bodies: bool = True) -> list[StoredTrace]:
         """Return those of these traces that are stored, as rows, in the order of their starts.
 
-        Without `bodies`, spans come without inputs, outputs, attributes, events, text and chunks.
+        At most 100 at once (ConfigurationError). Without `bodies`, spans come without inputs, outputs, attributes,
+        events, text and chunks.
         """
         ...
 

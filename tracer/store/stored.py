@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from tracer._exceptions import ConfigurationError
 from tracer._models import USAGE_KEYS, Feedback, SpanStatusCode, TraceState
 from tracer.store.base import SpanRow, StoredTrace, TracePatch
 
-__all__ = ["BODY_FIELDS", "TRACE_ROW_FIELDS", "read_stored", "span_row_fields"]
+__all__ = ["BODY_FIELDS", "TRACE_ROW_FIELDS", "check_ids", "read_stored", "span_row_fields"]
 
 TRACE_ROW_FIELDS = (
     "key",
@@ -52,8 +53,15 @@ _TEXTS = BODY_FIELDS[:4]
 _FIRST_USAGE = _SPAN_ROW_FIELDS.index(USAGE_KEYS[0])
 
 Row = tuple[Any, ...]
+MAX_IDS = 100  # traces that are read whole at once, each with all that belongs to it
 _decode_texts = msgspec.json.Decoder(dict[str, str]).decode
 _decode_counts = msgspec.json.Decoder(dict[str, int]).decode
+
+
+def check_ids(trace_ids: list[str]) -> None:
+    """Raise ConfigurationError for more traces than are read at once: a server has others to serve, too."""
+    if len(trace_ids) > MAX_IDS:
+        raise ConfigurationError(f"trace_ids must name at most {MAX_IDS} traces at once, got {len(trace_ids)}")
 
 
 def span_row_fields(*, bodies: bool) -> tuple[str, ...]:

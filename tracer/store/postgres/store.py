@@ -31,6 +31,7 @@ from tracer.store.postgres._stored import stored_traces
 from tracer.store.postgres._write import claim_sources, write_batch, write_tags
 from tracer.store.postgres.address import place_name, read_address
 from tracer.store.process import current_process
+from tracer.store.stored import check_ids
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -210,6 +211,7 @@ class PostgresStore:
 
     async def stored_traces(self, trace_ids: list[str], *, bodies: bool = True) -> list[StoredTrace]:
         """Return those of these traces that are stored, as rows, in the order of their starts."""
+        check_ids(trace_ids)
         await self._sweep()
         return await self._read("read", stored_traces, trace_ids, bodies)
 

@@ -35,6 +35,7 @@ from tracer.store.sqlite._schema import migrate
 from tracer.store.sqlite._stored import stored_traces
 from tracer.store.sqlite._text import count_steps, index_text
 from tracer.store.sqlite._write import write_batch
+from tracer.store.stored import check_ids
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -204,6 +205,7 @@ class SqliteStore:
 
     async def stored_traces(self, trace_ids: list[str], *, bodies: bool = True) -> list[StoredTrace]:
         """Return those of these traces that are stored, as rows, in the order of their starts."""
+        check_ids(trace_ids)
         with self._reading("read"):
             await self._sweep()
             return await self._database.read(stored_traces, trace_ids, bodies)
