@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import tracer
-from tracer._config import Settings, from_environment, updated
+from tracer._config import BodyRule, Settings, from_environment, updated
 from tracer._runtime import runtime
 from tracer.interpret.rates import read_price_list
 
@@ -111,6 +111,8 @@ def test_good_settings_are_kept(name: str, value: object, kept: object) -> None:
         ("retention_max_bytes", "2000000", 2_000_000),
         ("capture_content", "false", False),
         ("capture_content", " ON ", True),
+        ("keep_bodies", "0.05", BodyRule(rate=0.05)),
+        ("keep_bodies", '{"errors": false, "slower_than": 2}', BodyRule(errors=False, slower_than=2.0)),
         ("redact", "tests.test_config:shout", (shout,)),
         ("redact", "tests.test_config:shout, tests.test_config:shout", (shout, shout)),
         ("prices", '{"m": {"input": 1}}', read_price_list({"m": {"input": 1}})),
@@ -136,6 +138,8 @@ def test_every_setting_has_a_check_a_variable_and_a_line_of_documentation() -> N
         ("sample_rate", "2"),
         ("sample_rate", "nan"),
         ("capture_content", "maybe"),
+        ("keep_bodies", "few"),
+        ("keep_bodies", '"few"'),
         ("redact", "no.such.module:function"),
         ("redact", "tests.test_config:missing"),
         ("redact", "tests.test_config:BAD"),

@@ -20,6 +20,7 @@ from tracer.otlp.endpoint import read_endpoint
 __all__ = [
     "DEFAULT_EXPERIMENT",
     "DEFAULT_TRACKING_URI",
+    "BodyRule",
     "Durability",
     "Headers",
     "Redactor",
@@ -45,6 +46,21 @@ class Headers(dict[str, str]):
 
     def __repr__(self) -> str:
         return f"{{{', '.join(f'{name!r}: ***' for name in self)}}}"
+
+
+class BodyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which spans keep their inputs and outputs: those for which one of these holds.
+
+    Attributes:
+        rate: Share of traces whose spans all keep them, 0 to 1. The trace's id decides, so several services that share
+            a trace agree.
+        errors: Those that did not complete: failed, incomplete, cancelled or abandoned.
+        slower_than: Those that took more than so many seconds; None chooses none.
+    """
+
+    rate: float = 0.0
+    errors: bool = True
+    slower_than: float | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         sample_rate: Share of traces that are recorded, 0 to 1. It is decided once, at the root span, for the whole
             trace.
         capture_content: True stores texts; False stores only structure, model, usage and times.
+        keep_bodies: Which spans keep their inputs and outputs; None means all. The other spans are stored without them:
+            with times, model, usage, cost, status and one line of each as a preview. Either a dict, as in ``{"rate":
+            0.05, "errors": True, "slower_than": 10.0}`` (see `BodyRule`), or a number, the rate. In the environment: a
+            number, or JSON.
         redact: Functions from text to text, applied to every text before it is written. In the environment:
             ``module:function``, several separated by commas.
         read_timeout: Seconds that a read (`get_trace`, `search_traces`, …) may take, not counting the wait until what
@@ -109,6 +129,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     sample_rate: float = 1.0
     capture_content: bool = True
+    keep_bodies: BodyRule | None = None
     redact: tuple[Redactor, ...] = ()
     read_timeout: float = 60.0
     prices: Prices | None = None
@@ -153,6 +174,8 @@ def _parse(name: str, variable: str, text: str) -> Any:
         return [_import(variable, path.strip()) for path in text.split(",")]
     if name == "prices":
         return _prices_of(variable, text)
+    if name == "keep_bodies":
+        return _body_rule_of(variable, text)
     if name in ("capture_content", "enabled", "propagate_to_threads"):
         word = text.strip().lower()
         if word not in _BOOLEANS:
@@ -187,6 +210,13 @@ def _prices_of(variable: str, text: str) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{variable} must be JSON or module:name, got {text!r} ({error})") from None
+
+
+def _body_rule_of(variable: str, text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{variable} must be a number or JSON, got {text!r} ({error})") from None
 
 
 _FRACTIONS = ("batch_interval", "sample_rate", "read_timeout", "retention_max_age")
@@ -258,6 +288,21 @@ def _boolean(name: str, value: Any) -> bool:
     return value
 
 
+def _body_rule(name: str, value: Any) -> BodyRule | None:
+    if value is None or isinstance(value, BodyRule):
+        return value
+    given = value if isinstance(value, Mapping) else {"rate": value}
+    try:
+        rule = msgspec.convert(dict(given), BodyRule)
+    except msgspec.ValidationError as error:
+        example = '{"rate": 0.05, "errors": True, "slower_than": 10.0}'
+        raise ConfigurationError(f"{name} must be None, a rate, or as in {example}; got {value!r} ({error})") from None
+    _number(0, 1)(f"{name}['rate']", rule.rate)
+    if rule.slower_than is not None:
+        _number(0, CENTURY)(f"{name}['slower_than']", rule.slower_than)
+    return rule
+
+
 def _redactors(name: str, value: Any) -> tuple[Redactor, ...]:
     hooks = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for hook in hooks:
@@ -322,6 +367,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "enabled": _boolean,
     "sample_rate": _number(0, 1),
     "capture_content": _boolean,
+    "keep_bodies": _body_rule,
     "redact": _redactors,
     "read_timeout": _number(0.001, 86_400),
     "prices": _prices,

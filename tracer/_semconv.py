@@ -143,6 +143,7 @@ CLIENT_REQUEST_ID = "tracer.client_request_id"  # in a trace's metadata: what it
 NOTE = "tracer.note"  # what could not be understood, and why the raw text is kept instead
 TRUNCATED = "tracer.truncated"  # {"inputs"|"outputs"|"chunks"|"attributes"|"exceptions": how much was left out}
 PAYLOAD_DROPPED = "tracer.payload_dropped"  # the queue was over 90 % full: the body was not kept
+BODY_LEFT_OUT = "tracer.body_left_out"  # inputs and outputs were not kept, as keep_bodies says
 OPERATION = "tracer.operation"  # key of tracer.openai._operations
 HEADERS_PREFIX = "http.response.header."
 RATE_LIMIT = "tracer.rate_limit"  # the x-ratelimit-* headers, without that prefix: {"remaining-tokens": "1999000"}

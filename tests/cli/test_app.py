@@ -21,7 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/cli.md").read_text()
 CONTRACT = (
     "demo", "ui", "stats", "doctor", "db upgrade", "db vacuum", "db check", "traces list", "traces show",
-    "traces tail", "traces export", "traces delete", "traces prune", "run", "autolog install", "autolog remove",
+    "traces tail", "traces export", "traces delete", "traces prune", "copy", "import mlflow", "import phoenix",
+    "import langfuse", "run", "autolog install", "autolog remove",
     "serve token create", "serve token list", "serve token revoke",
 )  # fmt: skip
 
@@ -48,7 +49,8 @@ def test_each_command_is_explained(name: str, command: click.Command) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
             assert f"`{parameter.opts[0]}`" in PAGE, f"docs/cli.md lacks {parameter.opts[0]} of {name}"
-    assert {"--json", "--uri"} <= {option for parameter in command.params for option in parameter.opts}
+    needed = {"--json"} if name == "copy" else {"--json", "--uri"}  # it has two URIs, as arguments
+    assert needed <= {option for parameter in command.params for option in parameter.opts}
     assert invoke(*name.split(), "--help").out.startswith(f"Usage: tracer {name} [OPTIONS]")
 
 
@@ -136,10 +138,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(uri: str, tmp_path: Path, arg
     assert process.returncode == 0
 
 
-# "demo" makes a database, "ui" and "serve" may make one for later traces; "doctor" only reports; the others need none
-@pytest.mark.parametrize(
-    "name", [name for name in CONTRACT if name.split()[0] not in ("demo", "ui", "doctor", "run", "autolog", "serve")]
-)
+# "demo", "copy" and "import" make a database, "ui" and "serve" may make one; "doctor" only reports; "run" needs none
+MAY_MAKE = ("demo", "copy", "import", "ui", "serve", "doctor", "run", "autolog")
+
+
+@pytest.mark.parametrize("name", [name for name in CONTRACT if name.split()[0] not in MAY_MAKE])
 def test_without_a_database_nothing_is_made(name: str, tmp_path: Path) -> None:
     more = {"show": ["last"], "delete": ["last", "--yes"], "prune": ["--keep", "1"], "export": ["last"]}
     line = fails(1, *name.split(), *more.get(name.split()[-1], []), "--uri", f"sqlite:///{tmp_path}/none.db")

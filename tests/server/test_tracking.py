@@ -424,6 +424,11 @@ async def test_reads_are_limited_to_the_tokens_experiments(limited: tuple[httpx.
     assert await found(filter_string="status = 'OK') OR (experiment = 'B'") == (400, "invalid_request")
     assert await ask(client, "get_trace", token, trace_id=trace_id(2)) == (404, "trace_not_found")
     assert (await ask(client, "get_trace", token, trace_id=trace_id(1))).info.experiment == "A"
+    whole = await ask(client, "stored_traces", token, trace_ids=[trace_id(number) for number in (1, 2, 3)])
+    assert [(each.patch.trace_id, each.patch.experiment) for each in whole] == [
+        (trace_id(1), "A"),
+        (trace_id(3), "it's"),
+    ]
     assert [each.name for each in await ask(client, "experiments", token)] == ["A", "it's"]
     assert (await ask(client, "overview", token, query=TraceQuery())).scope.traces == 3
     assert (await ask(client, "histogram", token, query=TraceQuery())).scope.traces == 3

@@ -59,6 +59,8 @@ class OpenSpan(msgspec.Struct, gc=False):
         items: What a generator yielded; `items_left_out` counts what was not kept of them.
         outputs_changed: The outputs were set since the last row was made.
         preview_sent: The preview that the trace got. It gets none twice, because the user may have replaced it.
+        held_inputs: Inputs that were read, and are stored only if the span turns out to keep its body.
+        keeps_body: Its inputs and outputs are stored. Known once it has ended.
         asked: When the first model call below it began, and what was asked there; for a root without a preview.
     """
 
@@ -67,6 +69,8 @@ class OpenSpan(msgspec.Struct, gc=False):
     inputs: Payload | None = None
     outputs: Payload | None = None
     outputs_changed: bool = False
+    held_inputs: bytes | None = None
+    keeps_body: bool = True
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
     events: list[bytes] | tuple[()] = ()
     items: list[Any] | tuple[()] = ()

@@ -7,6 +7,7 @@ from typing import Any
 
 from tracer import _semconv as sc
 from tracer._models import SpanStatusCode
+from tracer.assembly._kept_bodies import leave_body_out
 from tracer.interpret import ChildView, encode_value
 from tracer.interpret.dispatch import child_span_id
 from tracer.store.base import SpanRow
@@ -37,13 +38,14 @@ def seconds_after(start_ns: int, moments: Iterable[tuple[str, int | None]]) -> d
 _SPAN_OK, _SPAN_ERROR = SpanStatusCode.OK, SpanStatusCode.ERROR
 
 
-def child_row(parent: SpanRow, child: ChildView) -> SpanRow:
-    """Return the row of a tool that OpenAI ran inside a call."""
+def child_row(parent: SpanRow, child: ChildView, *, keeps_body: bool = True) -> SpanRow:
+    """Return the row of a tool that OpenAI ran inside a call; without `keeps_body`, without inputs and outputs."""
     start = child.start_time_ns if child.start_time_ns is not None else parent.start_time_ns
     end = child.end_time_ns if child.end_time_ns is not None else parent.end_time_ns
     failed = child.error is not None
     finish = "failed" if failed else child.finish
-    return SpanRow(
+    attributes = {**child.attributes, sc.FINISH: finish}
+    row = SpanRow(
         trace_id=parent.trace_id,
         span_id=child_span_id(parent.span_id, child.key),
         parent_id=parent.span_id,
@@ -56,5 +58,8 @@ def child_row(parent: SpanRow, child: ChildView) -> SpanRow:
         finish=finish,
         inputs=None if child.inputs is None else encode_value(child.inputs),
         outputs=None if child.outputs is None else encode_value(child.outputs),
-        attributes=encode_value({**child.attributes, sc.FINISH: finish}),
     )
+    if not keeps_body:
+        leave_body_out(row, attributes)
+    row.attributes = encode_value(attributes)
+    return row

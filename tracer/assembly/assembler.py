@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tracer import _semconv as sc
-from tracer._config import Settings
+from tracer._config import BodyRule, Settings
 from tracer._models import MODEL_CALL_TYPES, SpanStatusCode
 from tracer.assembly._counted_responses import CountedResponses
 from tracer.assembly._exception_texts import (
@@ -24,6 +24,7 @@ from tracer.assembly._exception_texts import (
     left_out_of,
 )
 from tracer.assembly._finish_and_status import Outcome, conclude, raised_unseen
+from tracer.assembly._kept_bodies import is_chosen, keeps_body, leave_body_out
 from tracer.assembly._media_rows import take_media, take_media_from_reads
 from tracer.assembly._open_span import Event, OpenSpan
 from tracer.assembly._payload_views import (
@@ -92,6 +93,7 @@ class Assembler:
         self._report = report
         self.counts = AssemblyCounts()
         self.prices: Prices | None = None
+        self.keep_bodies: BodyRule | None = None
         self.max_payload_bytes = Settings().max_payload_bytes
         self.only_ended = only_ended
         self._process = process
@@ -308,13 +310,16 @@ class Assembler:
         row = self._row(span)
         row.events, row.attributes = span.new_events(), span.new_attributes()
         row.links = link_ids(row.operation, span.attributes)
-        if span.outputs is not None and span.outputs_changed:
+        may_keep = is_chosen(self.keep_bodies, row.trace_id)
+        if not may_keep:  # how it ends will decide
+            span.held_inputs, row.inputs, row.text = row.inputs or span.held_inputs, None, None
+        elif span.outputs is not None and span.outputs_changed:
             row.outputs, span.outputs_changed = read_response(None, span.outputs, span.privacy).outputs, False
         if len(self._open) > MANY_OPEN_SPANS:
             span.pack_text()
         self._batch.spans.append(row)
         new_chunks = span.chunks[span.chunks_written :]
-        if new_chunks and span.privacy.keeps_reads(span.chunks[max(0, span.chunks_written - 1) :]):
+        if new_chunks and may_keep and span.privacy.keeps_reads(span.chunks[max(0, span.chunks_written - 1) :]):
             self._batch.chunks.append(ChunkRow(row.trace_id, row.span_id, list(new_chunks)))
         span.chunks_written = len(span.chunks)
         self._traces.add(span)
@@ -325,10 +330,13 @@ class Assembler:
             events.append((sc.EVENT_EXCEPTION, ended.end_ns, self._exception_attributes(span, ended.failure)))
             span.attributes[sc.ERROR_TYPE] = ended.failure.type
         row = self._row(span)
+        row.inputs = row.inputs or span.held_inputs
         view, encoding = self._read_outputs(span, ended)
         outcome = self._outcome(span, ended, view)
         self._complete(row, span, ended, view, outcome)
-        if span.chunks and span.privacy.keeps_reads(span.chunks):
+        if not span.keeps_body:
+            pass
+        elif span.chunks and span.privacy.keeps_reads(span.chunks):
             reads, encoding, media = take_media_from_reads(row.trace_id, row.span_id, span.chunks, encoding)
             row.chunks, row.chunk_encoding = zlib.compress(_pack(reads), 1), encoding
             self._batch.media += media
@@ -340,7 +348,7 @@ class Assembler:
         row.events = span.all_events(*events)
         self._batch.spans.append(row)
         if view is not None and view.children:
-            self._batch.spans.extend(child_row(row, child) for child in view.children)
+            self._batch.spans.extend(child_row(row, child, keeps_body=span.keeps_body) for child in view.children)
         if ended.lost:
             self._traces.lose(span, ended.lost)
         self._traces.end(span, ended, row, None if view is None else view.preview)
@@ -441,6 +449,11 @@ class Assembler:
                 says=bool(row.cost) or any((row.usage or {}).values()),
             )
         row.links = link_ids(row.operation, span.attributes)
+        has_body = row.inputs is not None or row.outputs is not None or bool(span.chunks)
+        if has_body and not keeps_body(self.keep_bodies, row):
+            span.keeps_body = False
+            self.counts.bodies_left_out += 1
+            leave_body_out(row, span.attributes)
         row.attributes = encode_value(span.attributes)
 
     def _price(self, row: SpanRow, attributes: dict[str, Any]) -> None:

@@ -16,3 +16,4 @@ class AssemblyCounts(msgspec.Struct):
     events: int = 0  # events that were too many for a span
     given_up: int = 0  # spans that were closed because too many were open
     redaction_failed: int = 0
+    bodies_left_out: int = 0  # spans whose inputs and outputs keep_bodies did not choose

@@ -145,7 +145,7 @@ def _row(span: ReceivedSpan, meaning: Meaning, prices: Prices | None) -> tuple[S
         start_time_ns=span.start_ns,
         end_time_ns=span.end_ns,
         status_code=status,
-        status_description=span.message,
+        status_description=span.message or (_exception(span) if status is SpanStatusCode.ERROR else ""),
         finish=finish if has_ended else None,
         model=meaning.model or next((view.model for view in reversed(views) if view.model), None),
         inputs=None if request is None else request.inputs,
@@ -163,6 +163,13 @@ def _row(span: ReceivedSpan, meaning: Meaning, prices: Prices | None) -> tuple[S
     if meaning.span_type == "EMBEDDING":
         return row, None, None  # a vector is no answer
     return row, None if request is None else request.preview, None if answer is None else answer.preview
+
+
+def _exception(span: ReceivedSpan) -> str:
+    """Return what the last exception event says, for a failed span without a message of its own."""
+    exceptions = [attributes for name, _, attributes in span.events if name == sc.EVENT_EXCEPTION]
+    told: dict[str, Any] = exceptions[-1] if exceptions else {}
+    return ": ".join(str(told[key]) for key in ("exception.type", "exception.message") if told.get(key))
 
 
 def _cost(meaning: Meaning, row: SpanRow, attributes: dict[str, Any], prices: Prices | None) -> float | None:

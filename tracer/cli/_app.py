@@ -13,7 +13,7 @@ import click
 
 from tracer._exceptions import ConfigurationError, MissingDependencyError, TraceNotFoundError, TracerError
 from tracer._format import clean
-from tracer.cli import database, demo, doctor, serve, traces, ui
+from tracer.cli import database, demo, doctor, moving, serve, traces, ui
 from tracer.cli import run as run_program
 from tracer.cli._output import print_json
 
@@ -75,6 +75,8 @@ for command in (
     demo.demo,
     ui.ui,
     serve.serve,
+    moving.copy,
+    moving.import_,
     doctor.doctor,
     run_program.run,
     run_program.autolog,

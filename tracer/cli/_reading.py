@@ -11,7 +11,7 @@ from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundErro
 from tracer._models import Trace
 from tracer.store.base import Store, TraceQuery
 
-__all__ = ["PAGE", "each_trace", "find_trace", "find_trace_id", "require", "run", "take_over", "with_store"]
+__all__ = ["PAGE", "each_trace", "find_trace", "find_trace_id", "opened", "require", "run", "take_over", "with_store"]
 
 T = TypeVar("T")
 PAGE = 500
@@ -19,10 +19,14 @@ _ID = re.compile(r"[0-9a-f]{1,32}")
 _ID_DIGITS = 32
 
 
-def require(uri: str) -> None:
+def require(uri: str, *, option: str = "--uri") -> None:
     """Make sure that there is a database of this version to read. A command that reads never creates or changes one.
 
     A server says at the first question what is wrong with it. In an empty PostgreSQL database it makes its tables.
+
+    Args:
+        uri: The store's.
+        option: What named the URI, for messages.
 
     Raises:
         ConfigurationError: The URI can't be used.
@@ -40,13 +44,16 @@ def require(uri: str) -> None:
     if find_left(path) and not (path.exists() and _upkeep.schema_version(uri)):
         return  # a process was killed before it had made the database: it is made of what that process left
     if not path.exists():
-        raise StoreError(f"--uri {uri!r}: there is no {path}; name the database with --uri or $TRACER_TRACKING_URI")
+        remedy = "name the database with --uri or $TRACER_TRACKING_URI" if option == "--uri" else "name another"
+        raise StoreError(f"{option} {uri!r}: there is no {path}; {remedy}")
     version = _upkeep.schema_version(uri)
     if version == 0:
-        raise StoreError(f"--uri {uri!r}: {path} is empty; run `tracer db upgrade --uri {uri}` to make it a database")
+        raise StoreError(
+            f"{option} {uri!r}: {path} is empty; run `tracer db upgrade --uri {uri}` to make it a database"
+        )
     if version < SCHEMA_VERSION:
         raise StoreError(
-            f"--uri {uri!r}: {path} has schema version {version}, this tracer needs {SCHEMA_VERSION}; "
+            f"{option} {uri!r}: {path} has schema version {version}, this tracer needs {SCHEMA_VERSION}; "
             f"run `tracer db upgrade --uri {uri}`"
         )
 
@@ -55,11 +62,11 @@ def with_store(uri: str, work: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store, do the work, close it. Raises what `require` and the work raise."""
     require(uri)
 
-    async def opened() -> T:
-        async with _open(uri) as store:
+    async def done() -> T:
+        async with opened(uri) as store:
             return await work(store)
 
-    return run(opened)
+    return run(done)
 
 
 def take_over(uri: str) -> None:
@@ -87,7 +94,13 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
 
 
 @asynccontextmanager
-async def _open(uri: str) -> AsyncIterator[Store]:
+async def opened(uri: str, *, adopts: bool = True) -> AsyncIterator[Store]:
+    """Open a store for the block.
+
+    Args:
+        uri: The store's.
+        adopts: What killed processes left beside it is written into it first.
+    """
     import anyio
 
     from tracer.pipeline.adoption import Adoption
@@ -96,7 +109,8 @@ async def _open(uri: str) -> AsyncIterator[Store]:
     store = open_store(uri)
     await store.open()
     try:
-        await Adoption(store).adopt_for_reader()
+        if adopts:
+            await Adoption(store).adopt_for_reader()
         yield store
     finally:
         with anyio.CancelScope(shield=True):  # a connection left open keeps the interpreter from exiting

@@ -163,9 +163,11 @@ def _span_type(attributes: Mapping[str, Any]) -> str:
     if span_type := _BY_OPERATION.get(str(attributes.get(sc.OPERATION_NAME))):
         return span_type
     for key in ("openinference.span.kind", "mlflow.spanType", "traceloop.span.kind"):
-        word = str(attributes.get(key, "")).strip('"').upper()
-        if span_type := _BY_KIND.get(word):
+        word = str(attributes.get(key, "")).strip('"')
+        if span_type := _BY_KIND.get(word.upper()):
             return span_type
+        if key == "mlflow.spanType" and word:  # any word may be one there, as it may be here
+            return word
     return "UNKNOWN"
 
 
@@ -271,7 +273,9 @@ def _cost(attributes: Mapping[str, Any]) -> float | None:
     for key in (sc.USAGE_COST, "llm.cost.total"):
         if (cost := _number(attributes.get(key), 1e9)) is not None:
             return float(cost)
-    return None
+    told = decoded(attributes.get("mlflow.llm.cost"))
+    total = _number(told.get("total_cost"), 1e9) if type(told) is dict else None
+    return None if total is None else float(total)
 
 
 def _number(value: Any, limit: float) -> int | float | None:

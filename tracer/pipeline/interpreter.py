@@ -22,9 +22,9 @@ MAX_RAW_BYTES = 16 * 1024 * 1024  # in one batch; a larger one is sent as rows, 
 class Interpreter:
     """Makes batches, and has the state of the spans that are open. Used only in the worker's thread.
 
-    Records are sent as they are, if the store takes them. With ``redact=``, ``prices=`` or ``capture_content=False``
-    they are interpreted here instead, so that what these change or leave out never leaves the process; and so is a
-    batch with what the crash ring would not keep as it is, either (`Shipper.is_private`).
+    Records are sent as they are, if the store takes them. With ``redact=``, ``prices=``, ``keep_bodies=`` or
+    ``capture_content=False`` they are interpreted here instead, so that what these change or leave out never leaves the
+    process; and so is a batch with what the crash ring would not keep as it is, either (`Shipper.is_private`).
 
     Args:
         process: The process that writes.
@@ -74,10 +74,11 @@ class Interpreter:
         """Take note of the settings for the records that come now."""
         self._hooks = hooks
         self._assembler.prices, self._assembler.max_payload_bytes = prices, settings.max_payload_bytes
+        self._assembler.keep_bodies = settings.keep_bodies
         if self._shipper is None:
             return
         self._shipper.max_payload_bytes = settings.max_payload_bytes
-        ships = not (hooks or prices or not settings.capture_content)
+        ships = settings.capture_content and not (hooks or prices or settings.keep_bodies)
         if self._ships and not ships:
             self._ships = False
             self._assembler.responses.add(self._shipper.counted.ids())

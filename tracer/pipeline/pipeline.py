@@ -74,6 +74,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         spans: Rows written. A span that was still running when it was first written counts twice.
         unsampled: Traces left out by ``sample_rate``. This is a choice, not a loss.
         truncated: Bodies, values, attributes and exceptions that were kept only in part.
+        bodies_left_out: Spans that were stored without inputs and outputs, as ``keep_bodies`` says. This is a choice,
+            not a loss.
         redaction_failed: Texts withheld because a ``redact=`` hook raised.
         retries: Writes that were tried again.
         exports: Spans that were to be sent (``otlp_endpoint``): ``sent``, ``refused`` (the receiver will never take
@@ -107,6 +109,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     unsampled: int
     expired: int
     truncated: int
+    bodies_left_out: int
     redaction_failed: int
     spooled: int
     files_moved_aside: int
@@ -413,6 +416,7 @@ class Pipeline:
             unsampled=self.unsampled.value,
             expired=worker.store.expired,
             truncated=assembly.truncated + self._truncated.value,
+            bodies_left_out=assembly.bodies_left_out,
             redaction_failed=assembly.redaction_failed + self._redaction_failed.value,
             spooled=counts.spooled,
             crash_ring=worker.crash_ring.place,

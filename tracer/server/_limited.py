@@ -9,7 +9,7 @@ import msgspec
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TraceInfo, TracePage
 from tracer.server._errors import ForbiddenError, RefusedError
-from tracer.store.base import Batch, Export, ExportCounts, Store, StoreOptions, TraceQuery
+from tracer.store.base import Batch, Export, ExportCounts, Store, StoredTrace, StoreOptions, TraceQuery
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -144,6 +144,11 @@ class LimitedStore:
         if not self._allowed(trace.info):
             raise TraceNotFoundError(f"no trace {trace_id!r} is stored")
         return trace
+
+    async def stored_traces(self, trace_ids: list[str], *, bodies: bool = True) -> list[StoredTrace]:
+        """Return those of these traces that may be seen."""
+        found = await self._store.stored_traces(trace_ids, bodies=bodies)
+        return [trace for trace in found if trace.patch.experiment in self._experiments]
 
     async def live_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
         """Return the raw reads of a stream that has not ended."""

@@ -42,6 +42,7 @@ __all__ = [
     "SpanRow",
     "Store",
     "StoreOptions",
+    "StoredTrace",
     "TracePatch",
     "TraceQuery",
 ]
@@ -220,6 +221,23 @@ class ExportCounts(msgspec.Struct, frozen=True):
     def plus(self, **changes: int) -> ExportCounts:
         """Return the counts with these added."""
         return msgspec.structs.replace(self, **{name: getattr(self, name) + more for name, more in changes.items()})
+
+
+class StoredTrace(msgspec.Struct, kw_only=True):
+    """One whole trace as a store keeps it: what is needed to write it into another store.
+
+    Attributes:
+        spans: In the order of their starts. Their `links` are in `links` instead.
+        media: Span id and hash of each medium; `Store.get_media` has the data.
+        links: Kind and id, as in `SpanRow.links`, of all spans together.
+        feedback: The oldest first.
+    """
+
+    patch: TracePatch
+    spans: list[SpanRow]
+    media: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    links: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    feedback: list[Feedback] = msgspec.field(default_factory=list)
 
 
 class Retention(msgspec.Struct, kw_only=True, frozen=True):
@@ -402,6 +420,14 @@ class Store(Protocol):
 
     async def get_trace(self, trace_id: str) -> Trace:
         """Return one trace. Raises TraceNotFoundError."""
+        ...
+
+    async def stored_traces(self, trace_ids: list[str], *, bodies: bool = True) -> list[StoredTrace]:
+        """Return those of these traces that are stored, as rows, in the order of their starts.
+
+        At most 100 at once (ConfigurationError). Without `bodies`, spans come without inputs, outputs, attributes,
+        events, text and chunks.
+        """
         ...
 
     async def get_media(self, media_hash: str) -> Media:

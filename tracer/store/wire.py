@@ -121,8 +121,8 @@ class _Page(msgspec.Struct):
 
 _SCOPES = {
     "read": (
-        "change_marker", "get_trace", "get_media", "search_traces", "neighbours", "list_feedback", "facets",
-        "histogram", "overview", "sessions", "experiments", "storage", "losses",
+        "change_marker", "get_trace", "stored_traces", "get_media", "search_traces", "neighbours", "list_feedback",
+        "facets", "histogram", "overview", "sessions", "experiments", "storage", "losses",
     ),
     # Whoever may only write must still be able to take over what a killed process left.
     "write": (

@@ -18,7 +18,7 @@ import msgspec
 from tracer._exceptions import ReadTimeoutError, StoreError, TracerError, TransientStoreError
 from tracer._http import Backoff
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SIGN_SECONDS, Batch, Export, ExportCounts, StoreOptions, TraceQuery
+from tracer.store.base import SIGN_SECONDS, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
 from tracer.store.http.connection import Answer, Connection, RejectedError
 from tracer.store.http.encodings import compress
 from tracer.store.http.pieces import split
@@ -247,6 +247,11 @@ class HttpStore:
         """Return one trace with its spans. Raises TraceNotFoundError."""
         trace: Trace = await self._ask("get_trace", trace_id)
         return trace
+
+    async def stored_traces(self, trace_ids: list[str], *, bodies: bool = True) -> list[StoredTrace]:
+        """Return those of these traces that are stored, as rows, in the order of their starts."""
+        found: list[StoredTrace] = await self._ask("stored_traces", trace_ids, bodies=bodies)
+        return found
 
     async def get_media(self, media_hash: str) -> Media:
         """Return one medium. Raises MediaNotFoundError."""

@@ -19,7 +19,7 @@ from tracer._exceptions import (
     TransientStoreError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
 from tracer.store.http.place import place_of
 from tracer.store.numbering import Numbering
 from tracer.store.postgres import _aggregate, _deletion, _feedback, _interrupted, _outbox, _sessions
@@ -27,9 +27,11 @@ from tracer.store.postgres._connection import Connections, roll_back, translated
 from tracer.store.postgres._query import neighbours, search
 from tracer.store.postgres._read import TRACE_COLUMNS, read_live_chunks, read_traces
 from tracer.store.postgres._sql import fetch, fetch_row, fetch_value, storable
+from tracer.store.postgres._stored import stored_traces
 from tracer.store.postgres._write import claim_sources, write_batch, write_tags
 from tracer.store.postgres.address import place_name, read_address
 from tracer.store.process import current_process
+from tracer.store.stored import check_ids
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -220,6 +222,12 @@ class PostgresStore:
         """Return one trace with its spans. Raises TraceNotFoundError."""
         await self._sweep()
         return await self._read("read", _get_trace, trace_id)
+
+    async def stored_traces(self, trace_ids: list[str], *, bodies: bool = True) -> list[StoredTrace]:
+        """Return those of these traces that are stored, as rows, in the order of their starts."""
+        check_ids(trace_ids)
+        await self._sweep()
+        return await self._read("read", stored_traces, trace_ids, bodies)
 
     async def get_media(self, media_hash: str) -> Media:
         """Return one medium. Raises MediaNotFoundError."""

@@ -20,7 +20,7 @@ from tracer._exceptions import (
     TraceNotFoundError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store.sqlite._carry import Running, put_running, take_running
@@ -33,8 +33,10 @@ from tracer.store.sqlite._outbox import end, find_due, give_back, read_exports, 
 from tracer.store.sqlite._query import neighbours, search
 from tracer.store.sqlite._read import TRACE_COLUMNS, read_live_chunks, read_traces
 from tracer.store.sqlite._schema import migrate
+from tracer.store.sqlite._stored import stored_traces
 from tracer.store.sqlite._text import count_steps, index_text
 from tracer.store.sqlite._write import write_batch
+from tracer.store.stored import check_ids
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,
@@ -203,6 +205,13 @@ class SqliteStore:
         with self._reading("read"):
             await self._sweep()
             return await self._database.read(_get_trace, trace_id)
+
+    async def stored_traces(self, trace_ids: list[str], *, bodies: bool = True) -> list[StoredTrace]:
+        """Return those of these traces that are stored, as rows, in the order of their starts."""
+        check_ids(trace_ids)
+        with self._reading("read"):
+            await self._sweep()
+            return await self._database.read(stored_traces, trace_ids, bodies)
 
     async def get_media(self, media_hash: str) -> Media:
         """Return one medium. Raises MediaNotFoundError."""
