@@ -208,7 +208,7 @@ def test_a_page_instead_of_an_answer_is_read_as_its_charset_says() -> None:
 def test_page_of_a_gateway_is_no_transcript() -> None:
     view = interpret_response("audio_text", b"<html>busy</html>", content_type="text/html")
     assert "text/html" in view.attributes[sc.NOTE]
-    assert loads(view.outputs) == "<html>busy</html>"
+    assert (loads(view.outputs), view.finish) == ("<html>busy</html>", "failed")
 
 
 def test_form_parameters_are_what_they_would_be_in_json() -> None:

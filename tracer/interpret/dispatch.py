@@ -46,7 +46,7 @@ class Operation(NamedTuple):
         decode_response: A faster way to decode a response. It raises if it can't.
         read_text: Takes a response that is plain text by design.
         answer: Fields of which a response has at least one. A body without any is no answer: the page of a proxy, or an
-            error that looks like none (``{"detail": "Not Found"}``).
+            error that looks like none (``{"detail": "Not Found"}``). Empty: any object may be one.
     """
 
     read_request: Callable[[dict[str, Any], RequestView], None]
@@ -85,8 +85,8 @@ OPERATIONS: dict[str, Operation] = {
         answer=("data", "object", "usage"),
     ),
     "decisions": Operation(decisions.read_request, decisions.read_response),
-    "moderations": Operation(moderations.read_request, moderations.read_response),
-    "images": Operation(images.read_request, images.read_response, images.read_stream),
+    "moderations": Operation(moderations.read_request, moderations.read_response, answer=("results",)),
+    "images": Operation(images.read_request, images.read_response, images.read_stream, answer=("data", "usage")),
     "speech": Operation(audio.read_speech_request, audio.read_speech_response, audio.read_speech_stream),
     "audio_text": Operation(audio.read_request, audio.read_response, audio.read_stream, read_text=audio.read_text),
     "retrieval": Operation(retrieval.read_request, retrieval.read_response),
@@ -151,8 +151,9 @@ def interpret_response(
         _annotate(view, read.note, truncated, "outputs")
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
+    is_page = not read.readable and operation in OPERATIONS and (read_text is None or _kind(content_type) in _PAGES)
     is_json = bool(reader.answer) or (not read.readable and "json" in (content_type or ""))
-    if is_json and not truncated and view.finish != "failed":
+    if (is_json or is_page) and not truncated and view.finish != "failed":
         _refuse_no_answer(reader.answer, value, content_type, view, readable=read.readable)
     return view
 
