@@ -4,9 +4,9 @@
 ``nox -s tests_openai`` runs ``tests/openai`` with each version of the SDK, ``nox -s 'tests_openai(oldest)'`` with one
 of them. ``nox -s tests_beside`` runs ``tests/beside``, where other tracing tools are in the same process.
 ``nox -s tests_strangers`` runs ``tests/strangers``, where others send their spans to tracer; ``nox -s
-tests_receivers`` runs ``tests/receivers``, where tracer sends its spans to MLflow's and Phoenix' servers. Arguments
-after ``--`` go to pytest. CI runs a part of both: ``make test-pythons`` and
-``make test-openai-versions``.
+tests_receivers`` runs ``tests/receivers``, where tracer sends its spans to MLflow's and Phoenix' servers. ``nox -s
+tests_mlflow`` runs MLflow's own tests of OpenAI against `tracer.mlflow`. Arguments after ``--`` go to pytest. CI runs a
+part of the first two: ``make test-pythons`` and ``make test-openai-versions``.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ RANGE = {
     "newest-2": ["openai[realtime]<3"],
     "newest": ["openai[realtime]"],
 }
+MLFLOW = "3.17.2"
 TESTS = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "starlette>=0.40", "trio>=0.27", "httpx>=0.27"]
 
 
@@ -60,6 +61,25 @@ def tests_beside(session: nox.Session) -> None:
     """Run the tests that have other tracing tools in the process: in any order, switched on and off."""
     session.install("--editable", ".[testing]", *TESTS, "-r", "tests/beside/requirements.txt")
     session.run("python", "-m", "pytest", "-q", *(session.posargs or ["-n", "2"]), "tests/beside")
+
+
+@nox.session
+def tests_mlflow(session: nox.Session) -> None:
+    """Run MLflow's own tests of its OpenAI integration against tracer.mlflow; they may be in a folder that is named."""
+    session.install("--editable", ".[agents,cost,pandas,search]", "pytest>=8.3", "pytest-asyncio", f"mlflow=={MLFLOW}")
+    if session.posargs:
+        checkout = Path(session.posargs[0]).absolute()
+    else:
+        checkout = Path(session.create_tmp()) / f"mlflow-{MLFLOW}"
+        if not checkout.exists():
+            url, sparse = "https://github.com/mlflow/mlflow", ["--depth", "1", "--filter=blob:none", "--sparse"]
+            session.run("git", "clone", *sparse, "--branch", f"v{MLFLOW}", url, str(checkout), external=True)
+            session.run("git", "-C", str(checkout), "sparse-checkout", "set", "tests/openai", external=True)
+    own = Path(__file__).parent.absolute()
+    plugin = ["--noconftest", "-p", "mlflows_tests", "-p", "no:anyio", "-c", os.devnull, "--rootdir", str(checkout)]
+    path = os.pathsep.join([str(own), str(own / "tests" / "beside")])
+    tests = [str(path) for path in sorted(checkout.glob("tests/openai/test_*autolog.py"))]
+    session.run("python", "-m", "pytest", "-q", "-rfs", *plugin, *session.posargs[1:], *tests, env={"PYTHONPATH": path})
 
 
 @nox.session(python="3.12")

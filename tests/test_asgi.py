@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -372,6 +374,66 @@ async def test_a_client_that_leaves_before_the_first_byte(http: Any, outside: bo
             await is_over.wait()
             service.should_exit = True
     assert finish(await last_span()) == ("failed" if fails else "abandoned")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # where Hypercorn and Daphne have asyncio's queues
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_client_of_which_the_servers_queue_says_that_it_has_left(leaves: bool) -> None:
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        if leaves:
+            messages.put_nowait({"type": "http.disconnect"})
+        await send(BODY)
+
+    async def send(message: Any) -> None:
+        if message is BODY and not leaves:
+            messages.put_nowait({"type": "http.disconnect"})  # as Hypercorn says of each request after its end
+
+    messages.put_nowait({"type": "http.request", "body": b"nobody reads it"})
+    await TraceMiddleware(answer)(dict(HTTP), messages.get, send)
+    assert finish(await last_span()) == ("abandoned" if leaves else "completed")
+    assert messages.qsize() == 2, "the messages are the application's"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_client_that_leaves_hypercorn(leaves: bool) -> None:
+    hypercorn: Any = pytest.importorskip("hypercorn.asyncio")
+    has_begun, is_over, stop = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        has_begun.set()
+        while leaves and not any(message["type"] == "http.disconnect" for message in queues[0]._queue):
+            await anyio.lowlevel.checkpoint()
+        await send({**START, "headers": [(b"content-length", b"3")]})
+        await send(BODY)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        queues.append(receive.__self__)
+        try:
+            await TraceMiddleware(answer)(scope, receive, send)
+        finally:
+            is_over.set()
+
+    queues: list[Any] = []
+    config = hypercorn.Config()
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    config.bind = [f"fd://{listener.detach()}"]
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            serve = functools.partial(hypercorn.serve, mode="asgi", shutdown_trigger=stop.wait)
+            group.start_soon(serve, Starlette(routes=[Mount("/", app)]), config)
+            async with await anyio.connect_tcp(*address) as client:
+                await client.send(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")
+                await has_begun.wait()
+                if not leaves:
+                    assert (await client.receive()).startswith(b"HTTP/1.1 200")
+            await is_over.wait()
+            stop.set()
+    assert finish(await last_span()) == ("abandoned" if leaves else "completed")
 
 
 async def test_a_request_that_is_cancelled() -> None:

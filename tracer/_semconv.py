@@ -26,6 +26,7 @@ SERVER_PORT = "server.port"
 HTTP_STATUS_CODE = "http.response.status_code"
 ERROR_TYPE = "error.type"
 CODE_FUNCTION_NAME = "code.function.name"  # of a function under @trace: module and qualified name
+VARIABLE_PARAMETERS = "tracer.variable_parameters"  # names of its *parts and **options; for the worker, not stored
 
 # --- a request to your own service (`tracer.asgi`) ----------------------------------------------------------------
 HTTP_REQUEST_METHOD = "http.request.method"

@@ -12,6 +12,7 @@ Everything that the request calls is in its trace, also while a response is stre
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -46,8 +47,8 @@ class TraceMiddleware:
     Its attributes are those of OpenTelemetry's conventions for HTTP servers. Bodies, query strings, headers and the
     client's address are not recorded. The span is ``abandoned`` if the client left before the end, ``cancelled`` if the
     request was cancelled, and ``failed`` (ERROR) if the application raised or answered with 5xx. A client that leaves
-    is noticed where the application asks for it or the server says so: uvicorn does; others may ignore what is sent to
-    nobody.
+    is noticed where the application asks for it (Starlette does while it streams), and where the server tells it:
+    uvicorn does, and on asyncio Hypercorn and Daphne. Granian ignores what is sent to nobody and has no sign of it.
 
     A WebSocket has one span, too, from its handshake to its end. It is ``completed`` if the client closed it (codes
     1000, 1001, or none), ``abandoned`` if the connection broke. Lifespans pass through. What runs after the last byte
@@ -103,7 +104,7 @@ class _Request:
         self._close_code: int | None = None  # of a WebSocket, from the client
         self._sent_ns: int | None = None  # when the last byte was sent, if the span did not end with it
         self._status = 0
-        self._server: object = None  # uvicorn's side of the request
+        self._server: object = None  # the server's side of the request: what `receive` is a method of
         self._before = current_span.get()
         remote = _remote(scope) if continues else None
         self._span: LiveSpan = open_root(f"{self._verb} {scope['path']}", SpanType.CHAIN, remote)
@@ -200,6 +201,8 @@ class _Request:
             self._answered(_SWITCHING_PROTOCOLS)
         elif kind in ("http.response.start", "websocket.http.response.start"):
             self._answered(message["status"])
+        elif kind == "http.response.body" and not message.get("more_body", False):
+            self._has_left = self._has_left or _waits_to_say_gone(self._server)
 
     def _answered(self, status: int) -> None:
         span = self._span
@@ -224,6 +227,16 @@ class _Request:
         # uvicorn throws away what is sent to a client that has left, and says nothing.
         self._has_left = self._has_left or getattr(self._server, "disconnected", None) is True
         self._end(None)
+
+
+def _waits_to_say_gone(server: object) -> bool:
+    """Tell whether ``http.disconnect`` is in the queue that `receive` reads (Hypercorn and Daphne on asyncio).
+
+    It must be looked for before the last byte is sent: afterwards Hypercorn puts it there for every request. The queue
+    is not read, because its messages are the application's.
+    """
+    waiting: Any = getattr(server, "_queue", None) if isinstance(server, asyncio.Queue) else None
+    return bool(waiting) and waiting[-1].get("type") == "http.disconnect"
 
 
 def _remote(scope: Scope) -> tuple[str, str] | None:

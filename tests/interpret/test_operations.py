@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -168,10 +169,55 @@ def test_plain_text_is_a_text_whatever_it_looks_like(text: str) -> None:
     assert sc.NOTE not in view.attributes
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "text/vtt", "application/x-subrip", "application/octet-stream"])
+@pytest.mark.parametrize(
+    ("codec", "charset"),
+    [
+        ("latin-1", "iso-8859-1"),
+        ("cp1252", '"Windows-1252"'),
+        ("utf-16", "utf-16"),
+        ("utf-16-le", "UTF-16LE"),
+        ("utf-8", "utf-8"),
+        ("utf-8", "nonsense"),
+        ("utf-8", "hex"),
+        ("utf-8", "idna"),
+        ("utf-8", ""),
+    ],
+    ids=str,
+)
+def test_a_text_is_read_as_its_charset_says(kind: str, codec: str, charset: str) -> None:
+    sent = "Zürich: schön\n".encode(codec)
+    view = interpret_response("audio_text", sent, content_type=f"{kind}; charset={charset}")
+    assert (loads(view.outputs), view.preview, view.finish) == ("Zürich: schön\n", "Zürich: schön", "completed")
+    assert sc.NOTE not in view.attributes
+
+
+@pytest.mark.parametrize("charset", ["zlib", "bz2", "hex", "rot13", "punycode", "idna", "no-charset"])
+def test_what_is_no_charset_or_slow_to_read_is_taken_for_utf_8(charset: str) -> None:
+    sent = zlib.compress(b"x" * 10_000_000) if charset == "zlib" else "Zürich".encode()
+    view = interpret_response("audio_text", sent, content_type=f"text/plain; charset={charset}")
+    read = json.loads(view.outputs or b"")
+    assert len(read) < 20_000 if charset == "zlib" else read == "Zürich"
+
+
+def test_what_of_a_text_is_not_of_its_charset_is_noted() -> None:
+    view = interpret_response("audio_text", b"Z\xfcrich", content_type="text/plain; charset=utf-8")
+    assert (loads(view.outputs), view.finish) == ("Z\ufffdrich", "completed")
+    assert view.attributes[sc.NOTE] == "not all of it is utf-8: invalid start byte at byte 1"
+    cut = interpret_response("audio_text", "Zür".encode()[:2], content_type="text/plain; charset=utf-8", truncated=9)
+    assert loads(cut.outputs) == "Z"
+    assert sc.NOTE not in cut.attributes
+
+
+def test_a_page_instead_of_an_answer_is_read_as_its_charset_says() -> None:
+    view = interpret_response("chat", "<html>忙</html>".encode("gb2312"), content_type="text/html; charset=gb2312")
+    assert (loads(view.outputs), view.finish) == ("<html>忙</html>", "failed")
+
+
 def test_page_of_a_gateway_is_no_transcript() -> None:
     view = interpret_response("audio_text", b"<html>busy</html>", content_type="text/html")
     assert "text/html" in view.attributes[sc.NOTE]
-    assert loads(view.outputs) == "<html>busy</html>"
+    assert (loads(view.outputs), view.finish) == ("<html>busy</html>", "failed")
 
 
 def test_form_parameters_are_what_they_would_be_in_json() -> None:

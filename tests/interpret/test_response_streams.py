@@ -500,6 +500,83 @@ def test_an_item_that_said_nothing_is_not_added_to_the_last_events():
     assert words([*events, lifecycle("completed", output=[message_item("b", "Hello")])]) == ["Hello"]
 
 
+def pieces_of(kind, **fields):
+    return [bare(f"{kind}.delta", delta=delta, **fields) for delta in ("Hel", "lo")]
+
+
+NEVER_ANNOUNCED = {  # the events, and what the item says
+    "text": (pieces_of("output_text"), ("content", 0, "text")),
+    "refusal": (pieces_of("refusal"), ("content", 0, "refusal")),
+    "a refusal at its end": ([bare("refusal.done", refusal="Hello")], ("content", 0, "refusal")),
+    "reasoning": (pieces_of("reasoning_text"), ("content", 0, "text")),
+    "reasoning, old name": ([bare("reasoning.delta", delta={"text": "Hello"})], ("content", 0, "text")),
+    "summary": (pieces_of("reasoning_summary_text"), ("summary", 0, "text")),
+    "summary, old name": ([bare("reasoning_summary.delta", delta={"text": "Hello"})], ("summary", 0, "text")),
+    "a part of a summary": (
+        [bare("reasoning_summary_part.done", part={"type": "summary_text", "text": "Hello"})],
+        ("summary", 0, "text"),
+    ),
+    "transcript": (pieces_of("audio.transcript"), ("content", 0, "transcript")),
+    "transcript, Realtime": (pieces_of("output_audio_transcript"), ("content", 0, "transcript")),
+    "arguments": (pieces_of("function_call_arguments"), ("arguments",)),
+    "arguments of MCP": (pieces_of("mcp_call_arguments"), ("arguments",)),
+    "input": (pieces_of("custom_tool_call_input"), ("input",)),
+    "code": (pieces_of("code_interpreter_call_code"), ("code",)),
+    "diff": (pieces_of("apply_patch_call_operation_diff"), ("operation", "diff")),
+    "command": (pieces_of("shell_call_command", command_index=0), ("action", "commands", 0)),
+    "an item at its end": (
+        [bare("output_item.done", item={"type": "custom_tool_call", "input": "Hello"})],
+        ("input",),
+    ),
+    "a part at its end": (
+        [bare("content_part.done", part={"type": "output_text", "text": "Hello"})],
+        ("content", 0, "text"),
+    ),
+    "a picture so far": (
+        [bare("image_generation_call.partial_image", partial_image_b64="Hello", partial_image_index=0)],
+        ("result",),
+    ),
+}
+NO_OUTPUT: dict[str, list[Any]] = {
+    "cut": [],
+    "no output": [lifecycle("completed", output=[])],
+    "output is null": [lifecycle("completed", output=None)],
+}
+
+
+@pytest.mark.parametrize("end", NO_OUTPUT.values(), ids=NO_OUTPUT)
+@pytest.mark.parametrize(
+    "place", [{}, {"item_id": "x"}, {"output_index": 0}, {"item_id": 7, "output_index": "0"}], ids=str
+)
+@pytest.mark.parametrize("kind", NEVER_ANNOUNCED)
+def test_pieces_of_an_item_that_was_never_announced_are_there(kind, place, end):
+    events, path = NEVER_ANNOUNCED[kind]
+    [said] = loads(view_of([lifecycle("created"), *({**event, **place} for event in events), *end]).outputs)["output"]
+    for step in path:
+        said = said[step]
+    assert said == "Hello"
+
+
+@pytest.mark.parametrize("place", [{"item_id": "x"}, {"output_index": 0}], ids=str)
+def test_a_tool_that_was_never_announced_is_there_by_its_own_events(place):
+    events = [bare(f"web_search_call.{phase}", **place) for phase in ("in_progress", "searching", "completed")]
+    [item] = loads(view_of([lifecycle("created"), *events]).outputs)["output"]
+    assert item == {"type": "web_search_call", "status": "completed"}
+    search = {"id": "x", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "q"}}
+    whole = lifecycle("completed", output=[search])
+    assert loads(view_of([lifecycle("created"), *events, whole]).outputs)["output"] == [search]
+
+
+def test_what_contradicts_the_last_event_stands_behind_it():
+    """Words of an item that was never announced, and a terminal event that says something else (MLflow's own tests)."""
+    pieces = [bare("output_text.delta", item_id=0, output_index=0, content_index=0, delta=one) for one in ("Hel", "lo")]
+    assert words([*pieces, lifecycle("completed", output=[message_item("test", "Bye")])]) == ["Bye", "Hello"]
+    reasoning = bare("reasoning_summary_text.delta", output_index=0, summary_index=0, delta="Hm")
+    later = [{**piece, "output_index": 1} for piece in pieces]
+    end = lifecycle("completed", output=[message_item("test", "Bye")])
+    assert words([reasoning, *later, end]) == ["reasoning", "Bye", "Hello"]
+
+
 def test_the_last_event_has_the_last_word_on_an_item():
     end = lifecycle("completed", output=[message_item("a", "[removed]")])
     assert words([*told("a", "Hel", "lo", output_index=0), end]) == ["[removed]"]

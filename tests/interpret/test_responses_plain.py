@@ -353,10 +353,11 @@ def test_empty_body_is_nothing():
 # --- what is no answer ---------------------------------------------------------------------------------------------
 
 PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
-JSON_OPERATIONS = ["chat", "completions", "responses", "embeddings"]
+JSON_OPERATIONS = ["chat", "completions", "responses", "embeddings", "moderations", "images"]
+OTHER_OPERATIONS = ["decisions", "retrieval", "videos", "runs"]
 
 
-@pytest.mark.parametrize("operation", JSON_OPERATIONS)
+@pytest.mark.parametrize("operation", [*JSON_OPERATIONS, *OTHER_OPERATIONS])
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "text/plain", "application/json", None])
 def test_a_page_in_place_of_an_answer_is_a_failure(operation, content_type):
     view = interpret_response(operation, PAGE, content_type=content_type)

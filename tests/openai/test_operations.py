@@ -373,6 +373,17 @@ async def test_truncated_gzip_keeps_what_could_be_unpacked(caller: Caller) -> No
     assert span.outputs.startswith('{"created":')
 
 
+@pytest.mark.parametrize("charset", ["iso-8859-1", "utf-16", "utf-8"])
+async def test_the_caller_and_the_span_read_a_text_alike_and_hooks_see_it(caller: Caller, charset: str) -> None:
+    tracer.configure(redact=[lambda text: text.replace("Zoë", "[name]")])
+    caller.server.enqueue(reply.raw("Zoë: schön".encode(charset), f"text/plain; charset={charset}"))
+    answer = await call(caller, "audio.transcriptions.create", model="whisper-1", file=MP3, response_format="text")
+    assert answer == "Zoë: schön"
+    span = await only_span()
+    assert span.outputs == "[name]: schön"
+    assert (await tracer.get_trace(span.trace_id)).info.response_preview == "[name]: schön"
+
+
 async def test_redacting_hooks_see_transcripts(caller: Caller) -> None:
     tracer.configure(redact=[lambda text: text.replace("Alice", "[name]")])
     caller.server.enqueue(reply.text("I am Alice"))

@@ -59,6 +59,48 @@ async def test_a_single_text_is_shown_as_it_is(caller: Caller) -> None:
     assert await preview() == "What is up?"
 
 
+@tracer.trace
+def by_other_names(*parts: Any, **options: Any) -> None:
+    """Take any number of arguments."""
+
+
+class Agent:
+    @tracer.trace(attributes={"team": "a"})
+    def answer(self, *parts: Any, **kwargs: Any) -> None:
+        """Take any number of arguments."""
+
+
+@tracer.trace
+def usual_names(parts: Any = None, options: Any = None) -> None:
+    """Take one argument for each."""
+
+
+@pytest.mark.parametrize("function", [by_other_names, Agent().answer], ids=["function", "method"])
+@pytest.mark.parametrize(
+    ("args", "kwargs", "shown"),
+    [
+        (("Why?",), {}, "Why?"),
+        ((None, object(), "Why?"), {}, "Why?"),
+        ((), {"question": "Why?", "limit": None}, "Why?"),
+        (("Why?", 3), {}, '{"parts":["Why?",3]}'),
+        ((), {}, None),
+    ],
+    ids=["one", "with a client", "by name", "two", "none"],
+)
+async def test_any_number_of_arguments_are_shown_whatever_their_parameter_is_called(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shown: str | None
+) -> None:
+    function(*args, **kwargs)
+    assert await preview() == shown
+    [span] = (await only_trace()).data.spans
+    assert "tracer.variable_parameters" not in span.attributes
+
+
+async def test_a_list_that_is_one_argument_is_shown_as_a_list() -> None:
+    usual_names(parts=["Why?"])
+    assert await preview() == '{"parts":["Why?"]}'
+
+
 async def test_a_function_without_a_model_call_has_no_preview() -> None:
     @tracer.trace
     def nothing() -> None: ...

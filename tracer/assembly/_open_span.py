@@ -56,6 +56,7 @@ class OpenSpan(msgspec.Struct, gc=False):
     Attributes:
         attributes: The record's at first; `privacy` is applied to what a user set.
         events: Encoded once, when they come.
+        variable_parameters: Names of the traced function's parameters that take any number of arguments.
         items: What a generator yielded; `items_left_out` counts what was not kept of them.
         outputs_changed: The outputs were set since the last row was made.
         preview_sent: The preview that the trace got. It gets none twice, because the user may have replaced it.
@@ -73,6 +74,7 @@ class OpenSpan(msgspec.Struct, gc=False):
     keeps_body: bool = True
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
     events: list[bytes] | tuple[()] = ()
+    variable_parameters: list[str] | tuple[()] = ()
     items: list[Any] | tuple[()] = ()
     items_left_out: int = 0
     chunks: list[tuple[int, bytes]] | tuple[()] = ()
@@ -95,6 +97,9 @@ class OpenSpan(msgspec.Struct, gc=False):
         self.inputs = started.inputs
         # Instrumentation sets only labels, which need no cleaning; a user's attributes may hold anything.
         attributes = started.attributes or {}
+        if sc.VARIABLE_PARAMETERS in attributes:
+            attributes = dict(attributes)
+            self.variable_parameters = attributes.pop(sc.VARIABLE_PARAMETERS)
         self.attributes = attributes if started.operation is not None else privacy.clean(attributes)
         if started.operation is None:
             started.name = privacy.redact(started.name)

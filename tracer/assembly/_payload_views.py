@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _OBJECT = re.compile(r"<[\w.]+ object\b[^>]*>|<.{1,300} at 0x[0-9a-fA-F]+>")  # the repr of an object or a function
-_VARIABLE = ("args", "kwargs")
+_VARIABLE = ("args", "kwargs")  # by these names the worker knows parameters that take any number of arguments
 RAW = "raw"  # the operation that can read any body, with few attributes
 _VALUE = Codec.VALUE  # looking up an enum member takes 0.1 µs (Python 3.11)
 
@@ -49,16 +49,17 @@ def _read_unsent(value: Any, privacy: Privacy) -> Any:
     return value
 
 
-def view_inputs(value: Any, privacy: Privacy) -> RequestView:
+def view_inputs(value: Any, privacy: Privacy, variable: Iterable[str] = ()) -> RequestView:
     """Make the view of a user's inputs, as `read_value` returned them: of a function, its arguments by name.
 
     Its preview leaves out clients and arguments that are None. Of a single text argument, it is the text, also if it
-    is one of ``*args`` or ``**kwargs``.
+    is one of ``*args`` or ``**kwargs``, or of the parameters with these names in `variable`.
     """
-    data, preview, text = _shown(value, privacy)
+    names = frozenset((*_VARIABLE, *variable))
+    data, preview, text = _shown(value, privacy, names)
     if type(value) is dict and privacy.capture:
-        told = _told(value)
-        given = [one for key, argument in told.items() for one in _each(key, argument)]
+        told = _told(value, names)
+        given = [one for key, argument in told.items() for one in (_each(argument) if key in names else (argument,))]
         only = given[0] if len(given) == 1 else None
         preview = one_line(only) if type(only) is str else preview if told else None
     return RequestView(inputs=data, preview=preview, text=text)
@@ -70,14 +71,14 @@ def view_outputs(value: Any, privacy: Privacy) -> ResponseView:
     return ResponseView(outputs=data, preview=preview, text=text)
 
 
-def _shown(value: Any, privacy: Privacy) -> tuple[bytes, str | None, str]:
+def _shown(value: Any, privacy: Privacy, variable: Set[str] = frozenset()) -> tuple[bytes, str | None, str]:
     """Return a user's value as JSON, its preview and its text for search."""
     data = encode_value(value)
     if not privacy.capture:
         return data, None, ""
     if type(value) is str:
         return data, one_line(value), plain_text(value)
-    told = encode_value(_told(value) or value) if type(value) is dict else data
+    told = encode_value(_told(value, variable) or value) if type(value) is dict else data
     return data, _json_preview(told), plain_text(value)
 
 
@@ -85,40 +86,42 @@ def _json_preview(data: bytes) -> str:
     return without_media(data.decode(), PREVIEW_CHARS)[:PREVIEW_CHARS]
 
 
-def _told(arguments: dict[str, Any]) -> dict[str, Any]:
+def _told(arguments: dict[str, Any], variable: Set[str]) -> dict[str, Any]:
     """Return the arguments that say something: no nulls, no objects such as clients, also not among many."""
-    told = {key: _told_of(key, value) for key, value in arguments.items()}
+    told = {key: _told_of(key, value, variable) for key, value in arguments.items()}
     return {
         key: value
         for key, value in told.items()
-        if _tells(value) and (value or value == arguments[key]) and not (key in _VARIABLE and value in ([], {}))
+        if _tells(value) and (value or value == arguments[key]) and not (key in variable and value in ([], {}))
     }
 
 
-def _told_of(key: str, value: Any) -> Any:
+def _told_of(key: str, value: Any, variable: Set[str]) -> Any:
     if type(value) is str:
         return words_of(value) or media_label(value)
-    if type(value) is list and key == "args":
+    if type(value) is list and key in variable:
         return [one for one in value if _tells(one)]
-    return _told(value) if type(value) is dict else value
+    return _told(value, variable) if type(value) is dict else value
 
 
 def _tells(value: Any) -> bool:
     return value is not None and not (type(value) is str and _OBJECT.fullmatch(value))
 
 
-def _each(key: str, argument: Any) -> Iterable[Any]:
-    """Return an argument, or each of those that the function took as ``*args`` or ``**kwargs``."""
-    if key == "args" and type(argument) is list:
-        return argument
-    return argument.values() if key == "kwargs" and type(argument) is dict else (argument,)
+def _each(arguments: Any) -> Iterable[Any]:
+    """Return the arguments that one parameter took."""
+    if type(arguments) is list:
+        return arguments
+    return arguments.values() if type(arguments) is dict else (arguments,)
 
 
-def read_request(operation: str | None, payload: Payload, privacy: Privacy) -> RequestView:
-    """Read a request's body, or the inputs of a user's span."""
+def read_request(
+    operation: str | None, payload: Payload, privacy: Privacy, variable: Iterable[str] = ()
+) -> RequestView:
+    """Read a request's body, or the inputs of a user's span. For `variable`, see `view_inputs`."""
     if payload.codec is _VALUE:
         value = read_value(payload, privacy)
-        return view_inputs(value if operation is None else _read_unsent(value, privacy), privacy)
+        return view_inputs(value if operation is None else _read_unsent(value, privacy), privacy, variable)
     view = interpret_request(operation or RAW, privacy.clean_body(payload), truncated=payload.truncated)
     if payload.truncated:
         del view.attributes[sc.TRUNCATED]  # the assembler sets this for inputs and outputs together
@@ -136,7 +139,7 @@ def read_response(
             return view_outputs(read_value(payload, privacy), privacy)
         # A value of a call: it contains the bytes of a binary answer.
         payload = Payload(Codec.WIRE, encode_value(msgspec.msgpack.decode(payload.data)))
-    body = privacy.clean_body(payload)
+    body = privacy.clean_body(payload, content_type)
     if body is not payload.data:
         content_type = None  # a cleaned body is JSON, whatever it was before
     view = interpret_response(operation or RAW, body, content_type=content_type, truncated=payload.truncated)
@@ -146,11 +149,15 @@ def read_response(
 
 
 def read_error_body(payload: Payload, privacy: Privacy, *, content_type: str | None = None) -> ResponseView:
-    """Read the body of a failed call, which has no answer: all that matters is that it can be shown and found."""
+    """Read the body of a failed call, which has no answer: all that matters is that it can be shown and found.
+
+    It is UTF-8, whatever charset its content type names (`capture.error_bodies`).
+    """
     text = payload.data.decode("utf-8", "replace")
     if (shown := api_keys(text)) != text:
         payload = Payload(payload.codec, shown.encode(), payload.truncated)
-    read = read_response(RAW, payload, privacy, content_type=content_type)
+    kind = None if content_type is None else content_type.partition(";")[0]
+    read = read_response(RAW, payload, privacy, content_type=kind)
     view = ResponseView(outputs=read.outputs)
     if sc.NOTE in read.attributes:
         view.attributes[sc.NOTE] = read.attributes[sc.NOTE]

@@ -10,6 +10,7 @@ import msgspec
 from tracer import _semconv as sc
 from tracer.capture.records import Payload
 from tracer.interpret import RequestView, ResponseView, decode_json, encode_value, redact, withhold
+from tracer.interpret._charsets import decode_text
 from tracer.interpret._json import read_body
 from tracer.interpret.privacy import mentions_credentials, without_credentials
 from tracer.redact import api_keys
@@ -88,8 +89,8 @@ class Privacy(msgspec.Struct, gc=False):
             self.has_credentials = True
         return self.is_open
 
-    def clean_body(self, payload: Payload) -> bytes:
-        """Return a wire body without credentials and with the hooks applied.
+    def clean_body(self, payload: Payload, content_type: str | None = None) -> bytes:
+        """Return a wire body without credentials and with the hooks applied. `content_type` tells a text's charset.
 
         If there were no credentials and there are no hooks, this returns the same bytes object.
         """
@@ -99,7 +100,10 @@ class Privacy(msgspec.Struct, gc=False):
         if not self.hooks or not data:
             return data
         body = read_body(data, truncated=payload.truncated)
-        return encode_value(self.redact(body.value if body.readable else data.decode("utf-8", "replace")))
+        value = body.value
+        if not body.readable:
+            value, _ = decode_text(data, content_type, is_whole=not payload.truncated)
+        return encode_value(self.redact(value))
 
 
 def _bytes_as_text(value: Any) -> Any:

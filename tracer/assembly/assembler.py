@@ -284,7 +284,7 @@ class Assembler:
         inputs = None
         if span.inputs is not None:
             payload, span.inputs = span.inputs, None
-            view = read_request(started.operation, payload, span.privacy)
+            view = read_request(started.operation, payload, span.privacy, span.variable_parameters)
             inputs = view.inputs
             span.attributes.update(view.attributes)
             span.touch_attributes()

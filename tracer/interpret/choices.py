@@ -123,6 +123,7 @@ class ChoiceStream:
         self._done = False
         self._chunks: list[dict[str, Any]] = []
         self._choices: dict[int, list[dict[str, Any]]] = {}
+        self._filtered: dict[int, dict[str, Any]] = {}  # what a filter says of a choice, apart from its chunks
         self._promises_end = False
         for time_ns, _, data in events:
             if data.startswith(DONE):
@@ -139,7 +140,10 @@ class ChoiceStream:
             self.unreadable += 1
             return
         if chunk.get("object") == "" and not chunk.get("id") and not any(map(_is_told, as_dicts(chunk.get("choices")))):
-            # Azure's annotations: what its filter says of the prompt belongs to the answer, blank head fields do not.
+            # Azure's annotations: what its filter says belongs to the answer, blank head fields do not.
+            for choice in as_dicts(chunk.get("choices")):
+                told = {key: value for key, value in choice.items() if key.startswith("content_filter") and value}
+                self._filtered.setdefault(as_index(choice.get("index")) or 0, {}).update(told)
             chunk = {key: value for key, value in chunk.items() if key not in _BLANK_IN_ANNOTATIONS}
         self._chunks.append(chunk)
         for choice in as_dicts(chunk.get("choices")):
@@ -168,7 +172,12 @@ class ChoiceStream:
         if self._choices or "object" in body:
             body["object"] = kind
             body["choices"] = [
-                {**_rebuild_frame(index, pieces), **rebuild_choice(pieces), "finish_reason": _finish_reason(pieces)}
+                {
+                    **_rebuild_frame(index, pieces),
+                    **self._filtered.get(index, {}),
+                    **rebuild_choice(pieces),
+                    "finish_reason": _finish_reason(pieces),
+                }
                 for index, pieces in sorted(self._choices.items())
             ]
         if usage := self._usage():

@@ -26,6 +26,7 @@ from tracer.interpret import (
     retrieval,
     videos,
 )
+from tracer.interpret._charsets import decode_text
 from tracer.interpret._decompress import decompress
 from tracer.interpret._json import Body, encode_value, read_body
 from tracer.interpret._views import Damage, RequestView, ResponseView
@@ -45,7 +46,7 @@ class Operation(NamedTuple):
         decode_response: A faster way to decode a response. It raises if it can't.
         read_text: Takes a response that is plain text by design.
         answer: Fields of which a response has at least one. A body without any is no answer: the page of a proxy, or an
-            error that looks like none (``{"detail": "Not Found"}``).
+            error that looks like none (``{"detail": "Not Found"}``). Empty: any object may be one.
     """
 
     read_request: Callable[[dict[str, Any], RequestView], None]
@@ -84,8 +85,8 @@ OPERATIONS: dict[str, Operation] = {
         answer=("data", "object", "usage"),
     ),
     "decisions": Operation(decisions.read_request, decisions.read_response),
-    "moderations": Operation(moderations.read_request, moderations.read_response),
-    "images": Operation(images.read_request, images.read_response, images.read_stream),
+    "moderations": Operation(moderations.read_request, moderations.read_response, answer=("results",)),
+    "images": Operation(images.read_request, images.read_response, images.read_stream, answer=("data", "usage")),
     "speech": Operation(audio.read_speech_request, audio.read_speech_response, audio.read_speech_stream),
     "audio_text": Operation(audio.read_request, audio.read_response, audio.read_stream, read_text=audio.read_text),
     "retrieval": Operation(retrieval.read_request, retrieval.read_response),
@@ -129,11 +130,15 @@ def interpret_response(
     reader = OPERATIONS.get(operation, _RAW)
     read_text = reader.read_text
     if read_text is not None and _is_plain_text(content_type):
-        read = _text_body(body)
+        read = _text_body(body, content_type, truncated)
     elif reader.decode_response is not None and not truncated:
         read = _read_response_body(reader.decode_response, body)
     else:
         read = read_body(body, truncated=truncated)
+    if not read.readable and body:
+        text = _text_body(body, content_type, truncated)
+        is_answer = read_text is not None and _may_be_text(content_type)
+        read = text if is_answer else Body(read.value, text.text, read.note, readable=False)
     view.outputs = read.text
     value = read.value
     if type(value) is list:
@@ -146,8 +151,9 @@ def interpret_response(
         _annotate(view, read.note, truncated, "outputs")
     if read.note and content_type and not read.readable:
         view.attributes[sc.NOTE] = f"{content_type}: {read.note}"
+    is_page = not read.readable and operation in OPERATIONS and (read_text is None or _kind(content_type) in _PAGES)
     is_json = bool(reader.answer) or (not read.readable and "json" in (content_type or ""))
-    if is_json and not truncated and view.finish != "failed":
+    if (is_json or is_page) and not truncated and view.finish != "failed":
         _refuse_no_answer(reader.answer, value, content_type, view, readable=read.readable)
     return view
 
@@ -183,15 +189,28 @@ def _read_response_body(decode: Callable[[bytes], dict[str, Any]], body: bytes) 
         return read_body(body)  # not as documented: read it like any other body
 
 
+_PAGES = ("text/html", "application/xhtml+xml", "text/event-stream")  # of gateways; events
+
+
+def _kind(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
 def _is_plain_text(content_type: str | None) -> bool:
     """Tell text that was asked for (also srt and vtt) apart from a gateway's HTML page and from events."""
-    kind = (content_type or "").lower().lstrip()
-    return kind.startswith("text/") and not kind.startswith(("text/html", "text/event-stream"))
+    kind = _kind(content_type)
+    return kind.startswith("text/") and kind not in _PAGES
 
 
-def _text_body(body: bytes) -> Body:
-    text = body.decode("utf-8", "replace")
-    return Body(text, encode_value(text))
+def _may_be_text(content_type: str | None) -> bool:
+    """Tell the same of what is no JSON, also under a type of its own (``application/x-subrip``)."""
+    kind = _kind(content_type)
+    return kind not in _PAGES and "json" not in kind
+
+
+def _text_body(body: bytes, content_type: str | None, truncated: int) -> Body:
+    text, note = decode_text(body, content_type, is_whole=not truncated)
+    return Body(text, encode_value(text), note)
 
 
 def _only(values: list[Any]) -> Any:

@@ -46,12 +46,17 @@ def join_items(told: list[Item], streamed: list[Item]) -> list[Item]:
     filled = list(told)
     for place, at in partners.items():
         filled[at] = _filled(told[at], streamed[place])
+    paired = set(partners.values())
     joined: list[Item] = []
     position = 0  # in `filled`: all before it are in `joined`
     for place, item in enumerate(streamed):
         if place not in partners:
-            if item.get("type") not in _WORDY or _words(item):
-                joined.append(item)
+            if item.get("type") in _WORDY and not _words(item):
+                continue
+            if position not in paired and position < len(filled) and _kind(filled[position]) == _kind(item):
+                joined.append(filled[position])  # in its place, the terminal event says something else: that counts
+                position += 1
+            joined.append(item)
         elif partners[place] >= position:  # else the two have another order
             joined += filled[position : partners[place] + 1]
             position = partners[place] + 1

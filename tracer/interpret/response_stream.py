@@ -71,6 +71,12 @@ _ITEM_TYPES = {
     "audio_transcript": "message",
     "text": "message",
 }
+# Other names of some: in the API's list of Responses events, and before openai 1.99.
+_SAME = {
+    "audio.transcript": "output_audio_transcript",
+    "reasoning": "reasoning_text",
+    "reasoning_summary": "reasoning_summary_text",
+}
 # Events ``response.{kind}.added`` and ``.done`` that bring a whole part: the list that holds the part, and the field
 # with its index.
 _PARTS = {
@@ -80,6 +86,10 @@ _PARTS = {
 }
 # Events ``response.{kind of item}.{status}``.
 _STATUSES = frozenset({"searching", "interpreting", "generating", "completed", "failed", "incomplete"})
+# Tools whose own events show that they ran, even if nothing else tells of them.
+_HOSTED = frozenset(
+    {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call"}
+)
 _MAX_LIST = 10_000  # a larger index is an error of the server and must not fill the memory
 
 Path = tuple["str | int", ...]
@@ -211,7 +221,8 @@ def _updated(known: dict[str, Any], response: dict[str, Any], kind: str) -> dict
 
 
 def _subject(kind: str) -> str:
-    return kind.removeprefix("response.").rpartition(".")[0]
+    subject = kind.removeprefix("response.").rpartition(".")[0]
+    return _SAME.get(subject, subject)
 
 
 def _decode(data: bytes) -> dict[str, Any] | None:
@@ -243,8 +254,10 @@ class _Items:
                 self._set_item(place, as_dict(event.get("item")))
         elif subject in _PARTS:
             self._set_part(subject, event)
-        elif subject in _TEXTS:
+        elif subject in _TEXTS and phase in ("added", "delta", "done"):
             self._add_text(subject, phase, event)
+        elif subject == "image_generation_call" and phase == "partial_image":
+            self._item(event, subject)[1]["result"] = event.get("partial_image_b64")  # ``done`` brings the whole one
         elif subject == "shell_call_output_content":
             self._add_shell_output(event)
         elif phase in _STATUSES:
@@ -286,7 +299,7 @@ class _Items:
             self._texts[place, path] = [_begin_text(item, path, _PART_TYPES.get(subject))]
         if phase in ("added", "done") and type(whole := event.get(whole_field)) is str:
             self._texts[place, path] = [whole]
-        elif phase == "delta" and type(delta := event.get("delta")) is str:
+        elif phase == "delta" and type(delta := _text_of(event.get("delta"))) is str:
             self._texts[place, path].append(delta)
         if phase == "delta" and type(logprobs := event.get("logprobs")) is list and logprobs:
             part = _get(item, path[:-1])
@@ -307,8 +320,11 @@ class _Items:
                 self._texts.setdefault((place, (*path, name)), []).append(text)
 
     def _set_status(self, subject: str, status: str, event: dict[str, Any]) -> None:
-        """Let a tool's own events say how far it came, where its kind has a status."""
+        """Let a tool's own events say how far it came, where its kind has a status, and that it is there at all."""
         place = self._places.peek(event, subject)
+        if place is None and subject in _HOSTED and event.keys() & {"item_id", "output_index"}:
+            self._item(event, subject)[1]["status"] = status
+            return
         item = {} if place is None else self._items.get(place, {})
         if item.get("type") == subject and "status" in item:
             item["status"] = status
@@ -325,6 +341,10 @@ def _begin_text(item: dict[str, Any], path: Path, part_type: str | None) -> str:
         _put(item, path[:-1], {"type": part_type})
     text = _get(item, path)
     return text if type(text) is str else ""
+
+
+def _text_of(delta: Any) -> Any:
+    return delta.get("text") if type(delta) is dict else delta  # an object: before openai 1.99
 
 
 def _int(value: Any) -> int:

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Binder"]
+__all__ = ["Binder", "variable_names"]
 
 RECEIVERS = ("self", "cls")
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _SIMPLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 Arguments = dict[str, Any]
@@ -66,6 +67,15 @@ class Binder:
             return as_they_came
         bound.apply_defaults()
         return dict(bound.arguments)
+
+
+def variable_names(func: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters that take any number of arguments: of ``*parts``, of ``**options``."""
+    try:
+        parameters = inspect.signature(func).parameters
+    except (TypeError, ValueError):
+        return []
+    return [parameter.name for parameter in parameters.values() if parameter.kind in _VARIABLE]
 
 
 def _receiver(func: Callable[..., Any], names: list[str]) -> str | None:

@@ -19,6 +19,7 @@ from tracer._models import SpanType
 from tracer.capture.argument_checks import check_mapping, check_text, optional_share, optional_text
 from tracer.capture.records import EncodedAttributes
 from tracer.capture.text import clean_text
+from tracer.spans._argument_binding import variable_names
 from tracer.spans._call_plan import Plan, UnopenedCall
 from tracer.spans._generators import wrap_async_generator, wrap_generator
 from tracer.spans.context import current_span, leave
@@ -129,7 +130,9 @@ def _decorate(func: Any, *, options: _Options) -> Any:
     wrap = _wrapper_for(func, code)
     if options.reducer is not None and wrap not in (wrap_generator, wrap_async_generator):
         raise ConfigurationError(f"output_reducer is for generators; {name!r} is none")
-    function = {sc.CODE_FUNCTION_NAME: _full_name(code)}
+    function: dict[str, Any] = {sc.CODE_FUNCTION_NAME: _full_name(code)}
+    if not {"args", "kwargs"}.issuperset(variable := variable_names(func)):  # these names need no saying
+        function[sc.VARIABLE_PARAMETERS] = variable
     attributes = {**function, **options.attributes} if options.attributes else EncodedAttributes(function)
     return wrap(func, Plan(func, name, options.span_type, attributes, options.reducer, options.sample_rate))
 

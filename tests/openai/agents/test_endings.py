@@ -175,6 +175,16 @@ async def test_streamed_run_that_its_caller_cancels_is_cancelled(client: Any, se
     assert all(span.end_time_ns for span in found.data.spans)
 
 
+async def test_streamed_run_that_is_cancelled_before_its_first_step_is_recorded(client: Any) -> None:
+    result: Any = Runner.run_streamed(weather_agent(client), "Count")
+    task = result.run_loop_task
+    result.cancel()
+    await asyncio.wait([task])
+    found = await only_trace()
+    assert shape(found) == ["AgentRunner.run_streamed AGENT"]
+    assert (finish(found.data.spans[0]), found.data.spans[0].inputs) == ("cancelled", "Count")
+
+
 async def test_streamed_run_that_is_left_half_read_goes_on_to_its_end(client: Any, server: FakeOpenAI) -> None:
     server.enqueue(reply.tool_calls(("get_weather", {"city": "Rome"})), reply.text("It is sunny."))
     result = Runner.run_streamed(weather_agent(client), "Weather?")

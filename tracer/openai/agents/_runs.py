@@ -43,12 +43,13 @@ class Run:
     """
 
     __slots__ = (
-        "_agent", "_config", "_error", "_input", "_name", "_noted", "_result", "around", "inputs", "is_over",
-        "session_id", "span", "withholds",
+        "_agent", "_config", "_error", "_input", "_name", "_noted", "_options", "_result", "around", "inputs",
+        "is_over", "session_id", "span", "withholds",
     )  # fmt: skip
 
-    def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, name: str, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._name = name
+        self._options = options
         self._agent = args[0] if args else kwargs.get("starting_agent")
         self._input = args[1] if len(args) > 1 else kwargs.get("input")
         self._result: Any = None
@@ -84,6 +85,10 @@ class Run:
         if switch.options is not None and switch.sdk_traces_nothing(self._config):
             self.open(switch.options)
 
+    @guarded
+    def _open_unstarted(self) -> None:
+        self.open(self._options)
+
     def leave(self) -> None:
         """The span goes on in a task of its own, and is current no more in this context."""
         if self.span is not None and current_span.get() is self.span:
@@ -111,8 +116,12 @@ class Run:
     def task_done(self, task: asyncio.Future[Any]) -> None:
         """End the span of a streamed run that has no trace of its own, when its task is done.
 
+        If the task was cancelled before its first step, the span begins here, too: the run was asked for.
+
         The task's exception is not retrieved here: asyncio would then no longer warn that nobody else retrieved it.
         """
+        if self.span is None and task.cancelled():
+            self._open_unstarted()
         self.close(self._result, self._error, cancelled=task.cancelled())
 
     def trace_ended(self) -> None:
@@ -174,7 +183,8 @@ class Switch(Protocol):
 
 @guarded
 def _new_run(switch: Switch, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:
-    return None if switch.options is None else Run(f"AgentRunner.{name}", args, kwargs)
+    options = switch.options
+    return None if options is None else Run(f"AgentRunner.{name}", options, args, kwargs)
 
 
 def wrap_run(original: Callable[..., Any], switch: Switch) -> Callable[..., Any]:
