@@ -151,6 +151,30 @@ def test_what_was_deleted_before_it_was_sent_is_counted(
     expected(tracer_log, "not sent by OTLP until")
 
 
+def test_what_was_deleted_does_not_pile_up_while_the_receiver_is_away(
+    receiver: Receiver, tracer_log: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_exporter, "MOST", 4)
+    receiver.decide = lambda _: Reply(401)
+    tracer.configure(otlp_endpoint=receiver.url)
+    record(*map(str, range(30)))
+    receiver.wait_for(lambda it: len(it.requests) == 1)
+    tracer.sync.delete_traces(max_traces=25)
+    tracer.configure(otlp_headers={"x": "y"})
+    receiver.wait_for(lambda it: len(it.requests) == 2)
+    assert (tracer.stats().exports["deleted"], left(tmp_path / "tracer.db")) == (25, 5)
+    expected(tracer_log, "not sent by OTLP until")
+
+
+def test_what_is_withheld_is_not_sent(receiver: Receiver) -> None:
+    tracer.configure(otlp_endpoint=receiver.url, otlp_keys=("mlflow", "openinference"), capture_content=False)
+    with tracer.start_span("work", attributes={"note": "secret words"}) as span:
+        span.set_inputs({"q": "secret words"})
+        span.set_outputs("secret words")
+    sent(1)
+    assert "secret words" not in repr(receiver.taken)
+
+
 def test_a_running_span_is_sent_when_it_ends(receiver: Receiver) -> None:
     tracer.configure(otlp_endpoint=receiver.url)
     with tracer.start_span("long") as span:

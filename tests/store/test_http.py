@@ -338,3 +338,14 @@ def test_where_there_is_no_home_the_place_is_beside_temporary_files(
     place = place_of("http://127.0.0.1:5151")
     assert place is not None
     assert place.parent.parent == tmp_path
+
+
+async def test_an_endpoint_for_otlp_does_nothing_beside_a_server_and_says_so(path: Path, tracer_log: list[Any]) -> None:
+    with TrackingServer(f"sqlite:///{path}") as server:
+        store = open_store(server.url)
+        for _ in range(2):
+            assert await store.take_exports("a", 10) == []
+        await store.aclose()
+    [record] = tracer_log
+    assert record.getMessage().startswith(f"otlp_endpoint does nothing here: {server.url} keeps what is recorded")
+    tracer_log.clear()

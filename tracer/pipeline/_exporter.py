@@ -154,6 +154,7 @@ class Exporter:
         if gone := [each.key for each in exports if each.outgoing is None]:
             await self._store.end_exports(gone)
             self._count(deleted=len(gone))
+            return  # look for more of them first: they must not pile up while the receiver is away
 
         async def done(delivered: Delivered) -> None:
             await self._store.end_exports([keys[id(span)] for span in delivered.spans])

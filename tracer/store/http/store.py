@@ -211,11 +211,12 @@ class HttpStore:
         return False
 
     async def take_exports(self, taker: str, most: int) -> list[Export]:
-        """Return nothing: what ends is sent from where the store is. Say so if this process was to send it."""
+        """Return nothing: a server's spans are not this process's to send on. Say so if it was to."""
         if not self._told_of_exports:
             self._told_of_exports = True
             logger.warning(
-                "otlp_endpoint does nothing here: start %s with --otlp-endpoint, and it sends what services record",
+                "otlp_endpoint does nothing here: %s keeps what is recorded, and sends nothing on; use a database "
+                "as the tracking URI, or otlp+http://",
                 self._address.url,
             )
         return []
