@@ -227,8 +227,8 @@ class HttpStore:
         if not self._told_of_exports:
             self._told_of_exports = True
             logger.warning(
-                "otlp_endpoint does nothing here: %s keeps what is recorded, and sends nothing on; use a database as "
-                "the tracking URI, or otlp+http://",
+                "otlp_endpoint does nothing here: %s keeps what is recorded, and sends nothing on; use a database "
+                "as the tracking URI, or otlp+http://",
                 self._address.url,
             )
         return []
