@@ -155,8 +155,8 @@ def _kill_half_way(contender: Contender, batches: int, size: int, writers: int) 
         sending.start()
         while contender.count() == before and not sending.have_ended:
             time.sleep(0.01)
-        killed = time.time()
         contender.end(signal.SIGKILL)
+        killed = time.time()  # what is answered from here on, the next server answers
         contender.start()
         sending.finish()
     answered = [sent + took for sent, took in sending.taken if sent + took > killed]
