@@ -32,7 +32,7 @@ from tracer.store import open_store
 from tracer.store.base import Batch
 from tracer.store.process import current_process
 
-__all__ = ["SECTIONS", "chat_records"]
+__all__ = ["SECTIONS", "call_records", "chat_records"]
 
 NO_LOSS = Goal(design=0, stage=0)
 LOOKUP = Goal(design=5, stage=10)
@@ -254,12 +254,18 @@ def _assembled_batches(spans: int) -> Iterator[Batch]:
 
 def chat_records() -> tuple[SpanStarted, SpanEnded]:
     """Return what the instrumentor records of a chat call."""
+    return call_records("chat", REQUEST, payloads.CHAT)
+
+
+def call_records(operation: str, request: bytes, answer: bytes) -> tuple[SpanStarted, SpanEnded]:
+    """Return what the instrumentor records of a plain call of one second."""
     span_id, now = os.urandom(8).hex(), time.time_ns()
-    request, response = Payload(Codec.WIRE, REQUEST), Payload(Codec.WIRE, payloads.CHAT)
+    inputs, outputs = Payload(Codec.WIRE, request), Payload(Codec.WIRE, answer)
     name, kind = "AsyncCompletions", tracer.SpanType.CHAT_MODEL
-    started = SpanStarted(os.urandom(16).hex(), span_id, None, name, kind, now, "Default", "chat", request, ATTRIBUTES)
+    trace_id = os.urandom(16).hex()
+    started = SpanStarted(trace_id, span_id, None, name, kind, now, "Default", operation, inputs, ATTRIBUTES)
     facts = HttpFacts(200, payloads.HEADERS)
-    return started, SpanEnded(span_id, now + 10**9, Ending.RETURNED, response, http=facts)
+    return started, SpanEnded(span_id, now + 10**9, Ending.RETURNED, outputs, http=facts)
 
 
 def _write_round(spans: int, push: Callable[[int], None]) -> tuple[float, float, float]:

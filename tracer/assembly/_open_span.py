@@ -126,7 +126,11 @@ class OpenSpan(msgspec.Struct, gc=False):
 
     def add_chunk(self, time_ns: int, data: bytes) -> None:
         """Keep a read of a stream."""
-        self.chunks = _with(self.chunks, (time_ns, data))
+        chunks = self.chunks
+        if isinstance(chunks, list):  # not `_with`: there may be hundreds of reads
+            chunks.append((time_ns, data))
+        else:
+            self.chunks = [(time_ns, data)]
 
     def add_item(self, item: Any) -> None:
         """Keep what a generator yielded."""

@@ -226,9 +226,9 @@ _decode = msgspec.msgpack.Decoder(Record).decode
 
 def decode(encoded: Encoded | memoryview) -> Record:
     """Decode one record. Raises `msgspec.DecodeError` or `UnicodeDecodeError` for bytes that `encode` did not make."""
-    record: Record = _decode(encoded.encoded if isinstance(encoded, LargeRecord) else encoded)
     if not isinstance(encoded, LargeRecord):
-        return record
+        return _decode(encoded)
+    record = _decode(encoded.encoded)
     payloads: list[Payload | None] = [getattr(record, name, None) for name in ("inputs", "outputs")]
     for payload in payloads:
         if payload is not None and payload.beside:

@@ -18,6 +18,7 @@ __all__ = [
     "as_text",
     "decode_json",
     "encode_value",
+    "is_shallow",
     "read_body",
 ]
 
@@ -88,7 +89,7 @@ def read_body(data: bytes, *, truncated: int = 0) -> Body:
         value = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _read_odd_body(data, truncated)
-    if len(data) >= 2 * MAX_STORED_DEPTH and _deeper_than(data, value, MAX_STORED_DEPTH):
+    if not is_shallow(data) and _deeper_than(value, MAX_STORED_DEPTH):
         return Body(value, encode_value(value), f"nested deeper than {MAX_DEPTH} levels: the inner ones are left out")
     return Body(value, data)
 
@@ -102,13 +103,12 @@ def _read_odd_body(data: bytes, truncated: int) -> Body:
     return Body(value, encode_value(value), None if truncated else "not strict JSON: encoded anew")
 
 
-def _deeper_than(data: bytes, value: Json, limit: int) -> bool:
-    """Tell whether `value` nests deeper than `limit`; cheap if `data` has fewer opening brackets than that.
+def is_shallow(data: bytes) -> bool:
+    """Tell whether a JSON text has too few brackets to nest deeper than may be stored. Few are counted at all."""
+    return len(data) < 2 * MAX_STORED_DEPTH or data.count(b"[") + data.count(b"{") <= MAX_STORED_DEPTH
 
-    Data that is shorter than `limit` pairs of brackets need not be counted at all.
-    """
-    if data.count(b"[") + data.count(b"{") <= limit:
-        return False
+
+def _deeper_than(value: Json, limit: int) -> bool:
     level = [value]
     for _ in range(limit):
         level = [inner for outer in level for inner in _children(outer) if type(inner) is dict or type(inner) is list]
@@ -134,7 +134,7 @@ def encode_value(value: Json) -> bytes:
         encoded = _encode(value)
         # msgspec writes null for NaN and the infinities, so each null must be checked.
         is_exact = b"null" not in encoded or not _has_odd_number(value)
-        if is_exact and (len(encoded) < 2 * MAX_STORED_DEPTH or not _deeper_than(encoded, value, MAX_STORED_DEPTH)):
+        if is_exact and (is_shallow(encoded) or not _deeper_than(value, MAX_STORED_DEPTH)):
             return encoded
     except Exception:
         pass  # whatever failed, the tolerant code below can encode the value

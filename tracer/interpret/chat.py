@@ -18,6 +18,9 @@ from tracer.interpret.tools import call_ids, chat_tool_calls, describe_calls
 __all__ = ["read_request", "read_response", "read_stream"]
 
 
+_CALLS = frozenset({"tool_calls", "tool_call_id", "function_call"})
+
+
 def read_request(body: dict[str, Any], view: RequestView) -> None:
     """Fill in parameters, tools, the output's form, preview and text of a request."""
     read_params(body, view)
@@ -27,24 +30,18 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
         read_format(body["response_format"], view)
     if type(modalities := body.get("modalities")) is list and "audio" in modalities:
         view.attributes[sc.OUTPUT_TYPE] = "speech"
-    messages = as_dicts(body.get("messages"))
-    said = [(message, content_text(message.get("content"))) for message in messages]
-    view.preview = one_line(_last_user_text(said))
-    view.text = join_texts([_with_calls(*one) if _has_calls(one[0]) else one[1] for one in said], newest_last=True)
-
-
-def _last_user_text(said: list[tuple[dict[str, Any], str]]) -> str:
-    """Return the words of the last user message that has any; otherwise the user's media; otherwise the last words."""
-    spoken = shown = ""
-    for message, text in said[::-1]:
-        is_user = message.get("role") == "user"
+    texts: list[str] = []
+    asked = spoken = shown = ""  # the user's last words, anybody's last words, what the user showed last without words
+    for message in as_dicts(body.get("messages")):
+        text = content_text(content := message.get("content"))
         if text:
-            if is_user:
-                return text
-            spoken = spoken or text
-        elif is_user:
-            shown = shown or media_label(message.get("content"))
-    return shown or spoken
+            spoken = text
+            if message.get("role") == "user":
+                asked = text
+        elif not asked and message.get("role") == "user":
+            shown = media_label(content) or shown
+        texts.append(_with_calls(message, text) if _has_calls(message) else text)
+    view.preview, view.text = one_line(asked or shown or spoken), join_texts(texts, newest_last=True)
 
 
 def _with_calls(message: dict[str, Any], text: str) -> str:
@@ -53,7 +50,7 @@ def _with_calls(message: dict[str, Any], text: str) -> str:
 
 
 def _has_calls(message: dict[str, Any]) -> bool:
-    return "tool_calls" in message or "tool_call_id" in message or "function_call" in message
+    return not _CALLS.isdisjoint(message)
 
 
 def read_response(body: dict[str, Any], view: ResponseView) -> None:

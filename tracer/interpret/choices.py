@@ -74,12 +74,16 @@ def describe_refusal(body: dict[str, Any], answer: tuple[str, ...]) -> tuple[str
     """
     told = as_dict(body.get("base_resp"))
     code = told.get("status_code") or None
-    if code is None and any(key in body for key in answer):
-        return (_NO_CHOICES, None) if "choices" in answer and not as_dicts(body.get("choices")) else None
+    if code is None and not body.keys().isdisjoint(answer):
+        return None if "choices" not in answer or _has_object(body.get("choices")) else (_NO_CHOICES, None)
     code = code or body.get("code") or body.get("status")
     texts = (told.get("status_msg"), *map(body.get, ("message", "msg", "detail", "error_msg")))
     message = next(filter(None, map(as_text, texts)), None)
     return message or "the server sent no answer of this API", None if code is None else str(code)
+
+
+def _has_object(choices: Any) -> bool:
+    return type(choices) is list and any(type(choice) is dict for choice in choices)
 
 
 def read_choice_ends(choices: list[dict[str, Any]], view: ResponseView) -> None:
@@ -94,16 +98,17 @@ def read_choice_ends(choices: list[dict[str, Any]], view: ResponseView) -> None:
         view.attributes[sc.RESPONSE_FINISH_REASONS] = known
     if view.finish is not None or not choices:
         return
-    view.finish = "completed"
-    ends = sorted(map(_end_of_choice, choices), key=lambda end: _GRAVEST.index(end[0]))
-    view.finish, view.error, view.error_type = ends[0]
+    ends = map(_end_of_choice, choices)
+    worst = next(ends) if len(choices) == 1 else min(ends, key=lambda end: _GRAVEST.index(end[0]))
+    view.finish, view.error, view.error_type = worst
     view.is_quiet = view.finish == "failed"
 
 
 def _end_of_choice(choice: dict[str, Any]) -> tuple[Finish, str | None, str | None]:
     reason = as_text(choice.get("finish_reason"))
     finish, why = ("completed", None) if reason is None else read_reason(reason)
-    if error := choice.get("error") or as_dict(choice.get("message")).get("error"):
+    error = choice.get("error")
+    if error or (type(message := choice.get("message")) is dict and (error := message.get("error"))):
         message, error_type = describe_error(error)
         return "failed", message, error_type or reason
     return finish, why, reason if finish == "failed" else None

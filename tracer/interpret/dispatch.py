@@ -24,6 +24,8 @@ from tracer.interpret import (
     realtime,
     responses,
     retrieval,
+    usual,
+    usual_chunks,
     videos,
 )
 from tracer.interpret._charsets import decode_text
@@ -47,6 +49,8 @@ class Operation(NamedTuple):
         read_text: Takes a response that is plain text by design.
         answer: Fields of which a response has at least one. A body without any is no answer: the page of a proxy, or an
             error that looks like none (``{"detail": "Not Found"}``). Empty: any object may be one.
+        read_usual: Reads a usual response at once; returns None for any other. It finds what `read_response` would.
+        split_stream: Splits a stream into events. It may join those that say the same together.
     """
 
     read_request: Callable[[dict[str, Any], RequestView], None]
@@ -55,6 +59,8 @@ class Operation(NamedTuple):
     decode_response: Callable[[bytes], dict[str, Any]] | None = None
     read_text: Callable[[str, ResponseView], None] | None = None
     answer: tuple[str, ...] = ()
+    read_usual: Callable[[bytes], ResponseView | None] | None = None
+    split_stream: Callable[[Chunks], list[Event]] = split_events
 
 
 _RESPONSES = Operation(
@@ -62,11 +68,19 @@ _RESPONSES = Operation(
     jobs.read_background,
     jobs.read_background_stream,
     answer=("output", "status", "object", "usage"),
+    read_usual=usual.read_response,
 )
 _SESSION = Operation(realtime.read_session_request, realtime.read_session_response, realtime.read_session_stream)
 
 OPERATIONS: dict[str, Operation] = {
-    "chat": Operation(chat.read_request, chat.read_response, chat.read_stream, answer=("choices", "object", "usage")),
+    "chat": Operation(
+        chat.read_request,
+        chat.read_response,
+        chat.read_stream,
+        answer=("choices", "object", "usage"),
+        read_usual=usual.read_chat,
+        split_stream=usual_chunks.split_chat,
+    ),
     "responses": _RESPONSES,
     "retrieved": _RESPONSES,
     "responses.session": _SESSION,
@@ -124,10 +138,12 @@ def interpret_response(
         content_type: The HTTP header. A body that is not JSON is kept as text in any case.
         truncated: How many bytes of the body were left out.
     """
+    reader = OPERATIONS.get(operation, _RAW)
+    if reader.read_usual is not None and not truncated and (usual_view := reader.read_usual(body)) is not None:
+        return usual_view
     view = ResponseView()
     if not body and not truncated:
         return view
-    reader = OPERATIONS.get(operation, _RAW)
     read_text = reader.read_text
     if read_text is not None and _is_plain_text(content_type):
         read = _text_body(body, content_type, truncated)
@@ -248,10 +264,11 @@ def _interpret_reads(
             setattr(view, field, getattr(plain, field))
     else:
         view.first_chunk_ns = next((time_ns for time_ns, data in reads if data), None)
-        events = split_events(reads)
-        body = OPERATIONS.get(operation, _RAW).read_stream(events, view)
+        reader = OPERATIONS.get(operation, _RAW)
+        events = reader.split_stream(reads)
+        body = reader.read_stream(events, view)
         view.outputs = None if body is None else encode_value(body)
-        if any(data.startswith(DONE) for _, _, data in events):
+        if any(data.startswith(DONE) for _, _, data in reversed(events)):
             damage = cut = None  # the SDK reads no further
         elif damage is None and cut is None and (error := unreadable_end(reads)):
             view.damage = Damage("UnicodeDecodeError", error, at_end=True)

@@ -9,6 +9,8 @@ on as they are (BerriAI/litellm ``core_helpers.py``), and those of Google's comp
 
 from __future__ import annotations
 
+import functools
+
 from tracer.interpret._views import Finish
 
 __all__ = ["read_reason"]
@@ -62,6 +64,7 @@ _FILTERED = frozenset(
 )
 
 
+@functools.lru_cache(maxsize=64)
 def read_reason(reason: str) -> tuple[Finish, str | None]:
     """Return how an answer with this finish reason ended, and why in words; no words for a complete one.
 

@@ -16,6 +16,7 @@ __all__ = [
     "join_texts",
     "media_label",
     "one_line",
+    "part_text",
     "plain_text",
     "without_media",
     "words_of",
@@ -63,10 +64,12 @@ def content_text(content: Any) -> str:
     that text.
     """
     if type(content) is str:
+        if len(content) < SHORTEST and ";base64," not in content:  # nearly every message: nothing to look for
+            return content
         return words_of(content)
     if type(content) is dict and not _is_part(content):
         return _json_text(content)
-    return "\n".join(text for part in _parts(content) if (text := _part_text(part)))
+    return "\n".join(text for part in _parts(content) if (text := part_text(part)))
 
 
 def media_label(content: Any) -> str:
@@ -88,14 +91,15 @@ def _parts(content: Any) -> list[Any]:
     return content if type(content) is list else [] if content is None else [content]
 
 
-def _part_text(part: Any) -> str:
+def part_text(part: Any) -> str:
+    """Return the words of one part of a message's content, which may be a text or an object."""
     if type(part) is str:
         return words_of(part)
     if type(part) is not dict:
         return "" if part is None else _json_text(part)
     for key in _PART_TEXTS:
         if type(value := part.get(key)) is str and value:
-            return words_of(value)
+            return content_text(value)
     if type(text := part.get("text")) is dict:
         return _json_text(text)
     return "" if _is_part(part) else _json_text(part)
@@ -160,6 +164,8 @@ def join_texts(texts: Iterable[str | None], *, newest_last: bool = False) -> str
             calls.
     """
     kept = [text for text in texts if text]
+    if len(kept) == 1:
+        return kept[0][:TEXT_CHARS]
     if newest_last and len(kept) + sum(map(len, kept)) > TEXT_CHARS:
         kept = _last_within_limit(kept)
     return "\n".join(kept)[:TEXT_CHARS]

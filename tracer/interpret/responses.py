@@ -15,7 +15,7 @@ from tracer.interpret.finish_reasons import read_reason
 from tracer.interpret.hosted import hosted_calls
 from tracer.interpret.images import picture_preview
 from tracer.interpret.item_times import ItemTimes
-from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line
+from tracer.interpret.previews import TEXT_CHARS, content_text, join_texts, media_label, one_line, part_text
 from tracer.interpret.response_stream import ResponseStream
 from tracer.interpret.sse import Event
 from tracer.interpret.tools import approval_requests, asked_calls, call_ids, describe_calls, item_tool_call
@@ -41,8 +41,9 @@ def read_request(body: dict[str, Any], view: RequestView) -> None:
 def _read_input(body: dict[str, Any], view: RequestView) -> None:
     given = body.get("input")
     if type(given) is str:
-        view.preview = one_line(content_text(given) or media_label(given))
-        view.text = join_texts([as_text(body.get("instructions")), content_text(given)])
+        words = content_text(given)
+        view.preview = one_line(words or media_label(given))
+        view.text = join_texts([as_text(body.get("instructions")), words])
         return
     items = as_dicts(given)
     instructions = as_text(body.get("instructions"))
@@ -94,10 +95,13 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
     output = as_dicts(body.get("output"))
     if conversation := as_dict(body.get("conversation")).get("id"):
         view.attributes[sc.CONVERSATION_ID] = conversation
-    calls, approvals = asked_calls(output), approval_requests(output)
     said = [item.get("content") for item in output if item.get("type") == "message"]
     parts = [part for content in said for part in as_dicts(content)]
-    thoughts = read_thoughts(output)
+    calls, approvals, thoughts, pictures = [], [], [], []
+    if len(said) < len(output):  # most answers are messages and nothing else
+        calls, approvals, thoughts = asked_calls(output), approval_requests(output), read_thoughts(output)
+        pictures = [item for item in output if item.get("type") == "image_generation_call" and item.get("result")]
+        view.children = hosted_calls(body, times)
     found = {
         sc.TOOL_CALLS: calls,
         sc.MCP_APPROVAL_REQUESTS: approvals,
@@ -109,22 +113,26 @@ def read_response(body: dict[str, Any], view: ResponseView, times: ItemTimes | N
     refusals = [refusal for part in parts if (refusal := as_text(part.get("refusal")))]
     asked = describe_calls(calls)
     wanted = f"to be approved: {describe_calls(approvals)}" if approvals else ""
-    shown = " ".join(filter(None, map(media_label, said)))
-    view.preview = one_line("\n".join(spoken) or asked or wanted or "\n".join(refusals) or shown or "\n".join(thoughts))
-    pictures = [item for item in output if item.get("type") == "image_generation_call" and item.get("result")]
+    view.preview = one_line(
+        "\n".join(spoken) or asked or wanted or "\n".join(refusals) or _labels(said) or "\n".join(thoughts)
+    )
     prompts = [prompt for picture in pictures if (prompt := as_text(picture.get("revised_prompt")))]
     if pictures and not (spoken or asked or wanted or refusals):  # an answer that is only a picture
         view.preview = picture_preview(len(pictures), prompts, pictures[0])
     view.text = join_texts([*spoken, asked, wanted, *refusals, *thoughts, *prompts, *call_ids(calls)])
-    view.children = hosted_calls(body, times)
     view.attributes.update(billed_searches(body))
     _read_status(body, view)
 
 
+def _labels(said: list[Any]) -> str:
+    return " ".join(filter(None, map(media_label, said)))
+
+
 def _spoken(content: Any) -> list[str]:
     """Return the texts of a message; some servers send a text or a JSON object where the API has a list of parts."""
-    given = [[part] for part in content if not as_dict(part).get("refusal")] if type(content) is list else [content]
-    return [text for one in given if (text := content_text(one))]
+    if type(content) is not list:
+        return [text] if (text := content_text(content)) else []
+    return [text for part in content if not as_dict(part).get("refusal") and (text := part_text(part))]
 
 
 def read_thoughts(output: list[dict[str, Any]]) -> list[str]:

@@ -48,9 +48,16 @@ def split_events(reads: Chunks) -> list[Event]:
     time_ns = 0
     for time_ns, data in _with_newlines_only(reads):
         if not pending and data[-2:] == b"\n\n":
-            if data.startswith(b"data: ") and data.count(b"\n") == 2:  # nearly every read: servers flush each event
+            # Nearly every read is one event, since servers flush each: of chat, then of Responses.
+            lines = data.count(b"\n")
+            if lines == 2 and data.startswith(b"data: "):
                 events.append((time_ns, None, data[6:-2]))
                 continue
+            if lines == 3 and data.startswith(b"event: "):
+                name, separator, value = data[7:-2].partition(b"\ndata: ")
+                if separator:
+                    events.append((time_ns, name.decode("utf-8", "replace"), value))
+                    continue
             blocks = data[:-2].split(b"\n\n")
         elif data:
             pending.append(data)

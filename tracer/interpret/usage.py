@@ -8,7 +8,15 @@ from typing import Any, TypeGuard
 from tracer import _semconv as sc
 from tracer.interpret._json import as_dict
 
-__all__ = ["charged_cost", "find_usage", "merge_usages", "says_something", "token_usage", "usage_attributes"]
+__all__ = [
+    "MAX_COUNT",
+    "charged_cost",
+    "find_usage",
+    "merge_usages",
+    "says_something",
+    "token_usage",
+    "usage_attributes",
+]
 
 _INPUT_DETAILS = {
     "cached_tokens": "cache_read_input_tokens",
@@ -46,13 +54,14 @@ _ATTRIBUTES = {
     "total_tokens": sc.TOTAL_TOKENS,
     "cache_read_input_tokens": sc.USAGE_CACHE_READ_INPUT_TOKENS,
     "cache_creation_input_tokens": sc.USAGE_CACHE_CREATION_INPUT_TOKENS,
-    "reasoning_tokens": sc.REASONING_TOKENS,
     "input_audio_tokens": sc.INPUT_AUDIO_TOKENS,
+    "reasoning_tokens": sc.REASONING_TOKENS,
     "output_audio_tokens": sc.OUTPUT_AUDIO_TOKENS,
 }
 _ALWAYS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+_DETAILS = tuple(_ATTRIBUTES)[3:]
 _SUMMED = ("input_tokens", "prompt_tokens", "output_tokens", "completion_tokens")
-_MAX_COUNT = 2**53  # a larger number is not a count, and its sums would not fit into their columns
+MAX_COUNT = 2**53  # a larger number is not a count, and its sums would not fit into their columns
 
 
 def find_usage(body: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +136,7 @@ def token_usage(usage: dict[str, Any]) -> dict[str, int] | None:
     if not total and "input_tokens" in usage and "input_tokens_details" not in usage:
         # Anthropic's own form, which counts the cached input beside the rest (docs.anthropic.com, prompt caching)
         sums["total_tokens"] += given.get("cache_read_input_tokens", 0) + given.get("cache_creation_input_tokens", 0)
-    return {**sums, **{key: count for key, count in given.items() if key not in sums}}
+    return {**sums, **{key: given[key] for key in _DETAILS if key in given}}
 
 
 def _reasoning_beside(thought: int, read: int, written: int, total: int | None) -> int:
@@ -140,6 +149,7 @@ def _reasoning_beside(thought: int, read: int, written: int, total: int | None) 
     return thought if is_beside else 0
 
 
+_CHARGES = frozenset({"cost", "cost_in_usd_ticks"})
 _TICKS = 10**10  # xAI's unit of money: so many are a US dollar (docs.x.ai, cost tracking)
 
 
@@ -150,6 +160,8 @@ def charged_cost(usage: dict[str, Any]) -> float | None:
     provider's charge comes on top (openrouter.ai/docs, usage accounting). Perplexity's ``cost`` is an object. xAI has
     ``cost_in_usd_ticks``.
     """
+    if usage.keys().isdisjoint(_CHARGES):
+        return None
     cost, details = usage.get("cost"), as_dict(usage.get("cost_details"))
     if type(cost) is dict:
         cost = cost.get("total_cost") if cost.get("currency") in (None, "USD") else None
@@ -162,19 +174,22 @@ def charged_cost(usage: dict[str, Any]) -> float | None:
 
 
 def _is_amount(value: Any) -> TypeGuard[int | float]:
-    return type(value) in (int, float) and 0 <= value < _MAX_COUNT
+    return type(value) in (int, float) and 0 <= value < MAX_COUNT
 
 
 def _collect(counts: dict[str, int], source: dict[str, Any], names: Any) -> None:
     """Add the counts in `source`. If gateways give one under two names, the greater one counts."""
     for name, value in source.items():
-        if type(value) is dict:
-            if type(details := names.get(name)) is dict:
-                _collect(counts, value, details)
-        elif name in names and (type(value) is int or (value := _whole(value)) is not None):
-            target = names[name]
-            if type(target) is str and counts.get(target, 0) <= value < _MAX_COUNT:
-                counts[target] = value
+        target = names.get(name)
+        if target is None:
+            continue
+        if type(target) is dict:
+            if type(value) is dict:
+                _collect(counts, value, target)
+        elif (type(value) is int or (value := _whole(value)) is not None) and (
+            counts.get(target, 0) <= value < MAX_COUNT
+        ):
+            counts[target] = value
 
 
 def _whole(value: Any) -> int | None:
