@@ -15,6 +15,7 @@ import pytest
 
 import tracer
 from tests.beside.coverage import find_libraries, parse_rows
+from tests.scripted_store import eventually
 from tracer.testing import FakeOpenAI
 
 ROOT = Path(__file__).parent.parent.parent
@@ -57,6 +58,8 @@ async def test_page_runs_from_top_to_bottom(
     with collector() if "localhost:4318" in "".join(blocks(page)) else contextlib.nullcontext():
         for source in blocks(page):
             await run(source, page, namespace)
+            if "stats().exports)" in source:  # "a moment later"
+                eventually(lambda: tracer.stats().exports["sent"] > 0, 30)
         await tracer.shutdown()
     if "client" in namespace:
         closing = namespace["client"].close()
