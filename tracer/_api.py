@@ -210,7 +210,7 @@ async def shutdown(timeout: float = EXIT_TIMEOUT) -> int:
 
     Returns:
         How many records could not be kept in time. Records that a locked database did not take are put aside in files
-        beside it; the next process that opens the database writes them to it (`Stats.batches_put_aside`).
+        beside it; the next process that opens the database writes them to it (`Stats.spooled`).
 
     Raises:
         ConfigurationError: `timeout` is not a finite number of seconds.

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tracer
-from tracer._config import Settings
+from tracer._config import BodyRule, Settings
 from tracer.assembly.assembler import Assembler
 from tracer.assembly.raw_batches import interpret
 from tracer.capture.records import (
@@ -384,7 +384,9 @@ def test_the_oldest_of_too_many_spans_is_ended(monkeypatch: pytest.MonkeyPatch) 
     assert (far.open_spans, far.counts.given_up, far.is_open(f"{0:016x}")) == (3, 2, False)
 
 
-@pytest.mark.parametrize("settings_", [{"redact": (str.upper,)}, {"capture_content": False}])
+@pytest.mark.parametrize(
+    "settings_", [{"redact": (str.upper,)}, {"capture_content": False}, {"keep_bodies": BodyRule()}]
+)
 def test_with_hooks_nothing_is_sent_as_it_came_and_open_spans_are_taken_along(settings_: dict[str, Any]) -> None:
     """`configure` may be called at any time."""
     far = Far(open_store("memory://"))

@@ -170,7 +170,7 @@ class PostgresStore:
     async def tidy(self) -> bool:
         """Make the partitions of the next days; the rest of the upkeep PostgreSQL's own processes do."""
         if self._connections.is_ready:
-            with contextlib.suppress(StoreError):
+            with contextlib.suppress(StoreError), self._translated("tidy"):
                 await self._connections.look_ahead()
         return False
 
