@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 import tracer
+from tests.clickhouse import ChdbEngine, running_engine
 from tests.leaks import KEYS, find_leaks
 from tests.postgres import MISSING, PostgresServer, find_binaries, running_server
 from tests.sdk import lacking
@@ -150,3 +151,19 @@ def postgres_uri(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.execute(f"CREATE SCHEMA {schema}")
     yield postgres_server.uri(schema)
     postgres_server.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture(scope="session")
+def chdb_engine() -> Iterator[ChdbEngine]:
+    """ClickHouse's engine in this process (each worker of pytest-xdist): a process can have one directory only."""
+    pytest.importorskip("clickhouse_connect")
+    pytest.importorskip("chdb", reason="ClickHouse's engine is not installed: pip install chdb")
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def clickhouse_uri(chdb_engine: ChdbEngine) -> Iterator[str]:
+    """The tracking URI of an empty database of ClickHouse's."""
+    with chdb_engine.database() as name:
+        yield chdb_engine.uri(name)
