@@ -16,13 +16,16 @@ SEAM_TESTS = $(addprefix tests/openai/test_,clients.py endings.py operations.py 
 # `nox -s tests` runs all tests. Most of them wait for processes, so four at a time suit two cores.
 PYTHON_TESTS = tests/processes tests/test_*.py tests/openai/test_endings.py tests/store/sqlite/test_database.py
 
-.PHONY: demo test test-openai-versions test-pythons simulate faults lint format typecheck bench soak wheel clean
+.PHONY: demo test test-clickhouse test-openai-versions test-pythons simulate faults lint format typecheck bench soak wheel clean
 
 demo: $(VENV)/.demo ## install, then run the tool-calling agent
 	$(RUN) examples/tool_agent_chat.py
 
 test: $(VENV)/.dev ## install, then run the tests
 	$(RUN) -m pytest -n 2
+
+test-clickhouse: $(VENV)/.dev ## run the tests of ClickHouse's store, whose engine runs in their process
+	$(RUN) -m pytest -n 2 --clickhouse -k clickhouse tests/store tests/moving
 
 test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
 	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 2 -x -k 'not trio' $(SEAM_TESTS)

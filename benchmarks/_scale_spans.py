@@ -10,7 +10,7 @@ import random
 import time
 from typing import Any, NamedTuple
 
-from benchmarks.postgres import phrase
+from benchmarks._span_batches import phrase
 from tracer._config import BodyRule
 from tracer._models import SpanStatusCode, TraceState
 from tracer.assembly._kept_bodies import is_chosen, leave_body_out

@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 import tracer
+from tests.clickhouse import ChdbEngine, running_engine
 from tests.leaks import KEYS, find_leaks
 from tests.postgres import MISSING, PostgresServer, find_binaries, running_server
 from tests.sdk import lacking
@@ -37,6 +38,7 @@ HAS_AUTO_MODE = hasattr(anyio.pytest_plugin, "pytest_addoption")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--older-sdk", action="store_true", help="skip tests of what the installed openai does not have")
+    parser.addoption("--clickhouse", action="store_true", help="run the tests of ClickHouse (`make test-clickhouse`)")
     parser.addoption("--thorough", action="store_true", help="take all steps of what is only sampled otherwise")
     if not HAS_AUTO_MODE:
         parser.addini("anyio_mode", "as in later versions of anyio: its plugin takes all async tests")
@@ -150,3 +152,24 @@ def postgres_uri(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.execute(f"CREATE SCHEMA {schema}")
     yield postgres_server.uri(schema)
     postgres_server.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture(scope="session")
+def chdb_engine(pytestconfig: pytest.Config) -> Iterator[ChdbEngine]:
+    """ClickHouse's engine in this process (each worker of pytest-xdist): a process can have one directory only.
+
+    Its tests run by themselves. The engine has threads and 400 MB of memory, and other tests fork their process.
+    """
+    if not pytestconfig.getoption("clickhouse"):
+        pytest.skip("make test-clickhouse runs the tests of ClickHouse")
+    pytest.importorskip("clickhouse_connect")
+    pytest.importorskip("chdb", reason="ClickHouse's engine is not installed: pip install chdb")
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def clickhouse_uri(chdb_engine: ChdbEngine) -> Iterator[str]:
+    """The tracking URI of an empty database of ClickHouse's."""
+    with chdb_engine.database() as name:
+        yield chdb_engine.uri(name)

@@ -24,7 +24,7 @@ async def source(tmp_path: Path) -> AsyncIterator[Store]:
     await store.aclose()
 
 
-@pytest.fixture(params=["file", "http", "postgres"])
+@pytest.fixture(params=["file", "http", "postgres", "clickhouse"])
 async def target(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Store]:
@@ -36,6 +36,8 @@ async def target(
             uri = stack.enter_context(TrackingServer(uri)).url
         if request.param == "postgres":
             uri = request.getfixturevalue("postgres_uri")
+        if request.param == "clickhouse":
+            uri = request.getfixturevalue("clickhouse_uri")
         store = open_store(uri)
         yield store
         await store.aclose()

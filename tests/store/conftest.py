@@ -32,7 +32,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
     await store.aclose()
 
 
-@pytest.fixture(params=["file", "memory", "http", "postgres"])
+@pytest.fixture(params=["file", "memory", "http", "postgres", "clickhouse"])
 async def any_store(
     request: pytest.FixtureRequest, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Store]:
@@ -44,6 +44,8 @@ async def any_store(
             uri = stack.enter_context(TrackingServer(uri)).url
         if request.param == "postgres":
             uri = request.getfixturevalue("postgres_uri")
+        if request.param == "clickhouse":
+            uri = request.getfixturevalue("clickhouse_uri")
         store = open_store(uri)
         await store.open()
         yield store

@@ -25,7 +25,7 @@ from tracer.cli._output import Head, print_json, print_table, size_text
 from tracer.process.native_threads import why_there_are_none
 from tracer.store.sqlite._file_problem import Problem
 from tracer.store.sqlite.check import find_uri_problem
-from tracer.store.uri import MEMORY_URI, is_otlp, is_postgres, parse_uri, redact_uri, spool_directory
+from tracer.store.uri import MEMORY_URI, is_clickhouse, is_otlp, is_postgres, parse_uri, redact_uri, spool_directory
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -200,6 +200,11 @@ def _database(uri: str) -> Iterator[Finding]:
             from tracer.store.postgres.check import describe_server
 
             yield Finding(topic="database", name="server", value=asyncio.run(describe_server(checked)))
+            return
+        if is_clickhouse(checked):
+            from tracer.store.clickhouse.check import describe_server as describe_clickhouse
+
+            yield Finding(topic="database", name="server", value=describe_clickhouse(checked))
             return
         if (problem := find_uri_problem(checked)) is not None:
             yield Finding(topic="database", name="usable", value=_fate(problem), state="problem", remedy=f"{problem}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tracer.store.base import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
 from tracer.store.process import current_process
 from tracer.store.sqlite.check import check_uri
-from tracer.store.uri import is_otlp, is_postgres, is_server, parse_uri
+from tracer.store.uri import is_clickhouse, is_otlp, is_postgres, is_server, parse_uri
 
 __all__ = [
     "Batch",
@@ -50,6 +50,10 @@ def _store(uri: str, *, rescues: bool) -> Store:
         from tracer.store.postgres.store import PostgresStore
 
         return PostgresStore(uri)
+    if is_clickhouse(uri):
+        from tracer.store.clickhouse.store import ClickHouseStore
+
+        return ClickHouseStore(uri)
     if is_otlp(uri):
         from tracer.store.otlp.store import make_otlp_store
 

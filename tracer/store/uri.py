@@ -17,6 +17,7 @@ __all__ = [
     "MEMORY_URI",
     "ServerAddress",
     "has_file",
+    "is_clickhouse",
     "is_otlp",
     "is_postgres",
     "is_server",
@@ -30,12 +31,15 @@ __all__ = [
 
 MEMORY_URI = "memory://"
 _REMEDY = (
-    "use sqlite:///tracer.db, memory://, http://host:port, postgresql://user:password@host/db or otlp+http://host:port"
+    "use sqlite:///tracer.db, memory://, http://host:port, postgresql://user:password@host/db, "
+    "clickhouse://user:password@host/db or otlp+http://host:port"
 )
 _SERVER_FORM = "use http://host:port or https://token@host:port"
 _POSTGRES_FORM = "use postgresql://user:password@host:port/database"
 _SECRETS = r"(?i)\b((?:ssl)?password)=[^&]*"
-_PLANNED = frozenset({"clickhouse"})
+_CLICKHOUSE_FORM = "use clickhouse://user:password@host:port/database"
+_CHDB_FORM = "use chdb:///absolute/directory"
+_CLICKHOUSE_OPTIONS = frozenset({"secure", "verify", "ca_cert", "server_host_name"})
 
 
 class ServerAddress(NamedTuple):
@@ -56,21 +60,22 @@ def parse_uri(uri: str) -> str:
         raise _wrong(uri, "must be a URI", _path_remedy(uri))
     if normal == MEMORY_URI:
         return normal
-    if scheme.lower() in _PLANNED:
-        raise _wrong(
-            uri, "must name a store that this version has (sqlite, memory, http, https or postgresql)", _REMEDY
-        )
     if is_postgres(normal):
         _check_postgres(normal)
         return normal
     if is_otlp(normal):
         read_endpoint(otlp_endpoint(normal), "tracking_uri")
         return normal.rstrip("/")
+    if is_clickhouse(normal):
+        _check_clickhouse(normal)
+        return normal
     if is_server(normal):
         server_address(normal)
         return normal.rstrip("/")
     if scheme.lower() != "sqlite":
-        raise _wrong(uri, "must begin with sqlite:///, http:// or postgresql:// or be memory://", _REMEDY)
+        raise _wrong(
+            uri, "must begin with sqlite:///, http://, postgresql:// or clickhouse:// or be memory://", _REMEDY
+        )
     _path_of(normal)
     return normal
 
@@ -106,6 +111,39 @@ def _check_postgres(uri: str) -> None:
         raise _wrong(uri, "must name a host", _POSTGRES_FORM)
     if parts.fragment or cached < 0 or re.search(_SECRETS, parts.query):
         raise _wrong(uri, "must have its password before the @ (written as %23 what is a # in it)", _POSTGRES_FORM)
+
+
+def is_clickhouse(uri: str) -> bool:
+    """Tell whether a URI in normal form names a ClickHouse database, on a server or in a directory (chdb)."""
+    return uri.startswith(("clickhouse://", "clickhouses://", "chdb://"))
+
+
+def _check_clickhouse(uri: str) -> None:
+    if find_spec("clickhouse_connect") is None:
+        raise MissingDependencyError("tracking_uri clickhouse://", package="clickhouse-connect", extra="clickhouse")
+    is_directory = uri.startswith("chdb:")
+    form = _CHDB_FORM if is_directory else _CLICKHOUSE_FORM
+    try:
+        parts = urlsplit(uri)
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query), keep_blank_values=True))
+        _ = parts.port
+    except ValueError as error:
+        raise _wrong(uri, f"can't be read ({error})", form) from None
+    if unknown := options.keys() - ({"database"} if is_directory else _CLICKHOUSE_OPTIONS):
+        known = "database" if is_directory else ", ".join(sorted(_CLICKHOUSE_OPTIONS))
+        raise _wrong(uri, f"must have none but these options: {known}; it has {min(unknown)}", form)
+    if parts.fragment or re.search(r"[\s\x00-\x1f\\]", uri):
+        raise _wrong(uri, "must have no # and no blanks (written as %23 and %20)", form)
+    if is_directory:
+        if parts.netloc or parts.path in ("", "/"):
+            raise _wrong(uri, "must have three slashes and a directory", form)
+        if find_spec("chdb") is None:
+            raise MissingDependencyError("tracking_uri chdb://", package="chdb", extra="chdb")
+        return
+    if not parts.hostname:
+        raise _wrong(uri, "must name a host", form)
+    if not parts.path.strip("/") or "/" in parts.path.strip("/"):
+        raise _wrong(uri, "must name a database", form)
 
 
 def has_file(uri: str) -> bool:

@@ -10,9 +10,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Term", "folded", "spaced", "terms", "trace_id_range"]
+import msgspec
+
+from tracer import _semconv as sc
+
+__all__ = ["Term", "cut", "folded", "searchable", "spaced", "terms", "trace_id_range"]
+
+_WORD = re.compile(r"[^\W_]+")
+_DIACRITICS = re.compile("[\u0300-\u036f]+")
 
 # Scripts that have no blanks between words, or put particles on them: Thai, Lao, Burmese, Khmer, Hangul, kana, bopomofo
 # and Han. The dot and the double hyphen between kana are no part of a word.
@@ -54,6 +61,46 @@ def spaced(text: str) -> str:
     Whoever cuts it into words ignores the case of ASCII.
     """
     return text if text.isascii() else _RUNS.sub(_pairs, _folded(text))
+
+
+class _FoundBy(msgspec.Struct):
+    """Attributes by which a span is found."""
+
+    error_type: Any = msgspec.field(name=sc.ERROR_TYPE, default=None)
+    tool_name: Any = msgspec.field(name=sc.TOOL_NAME, default=None)
+    tool_call: Any = msgspec.field(name=sc.TOOL_CALL_ID, default=None)
+    response: Any = msgspec.field(name=sc.RESPONSE_ID, default=None)
+    request: Any = msgspec.field(name=sc.REQUEST_ID, default=None)
+
+
+_found_by = msgspec.json.Decoder(_FoundBy).decode
+
+
+def searchable(
+    text: str | None, name: str, span_id: str, status_description: str | None, attributes: str | bytes | None
+) -> str:
+    """Return all of a span by which it is found, `spaced`; for stores that cut words themselves (`cut`)."""
+    told = [text, name, span_id, status_description, *_told_by(attributes)]
+    return spaced(" ".join([each for each in told if each]))
+
+
+def _told_by(attributes: str | bytes | None) -> list[str]:
+    if not attributes:
+        return []
+    try:
+        found = _found_by(attributes)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):  # a user's own attributes can be anything
+        return []
+    values = (found.error_type, found.tool_name, found.tool_call, found.response, found.request)
+    return [str(value) for value in values if isinstance(value, (str, int, float))]
+
+
+def cut(text: str) -> list[str]:
+    """Return the words of a `spaced` text in order, without case and accents."""
+    if text.isascii():
+        return _WORD.findall(text.lower())
+    bare = _DIACRITICS.sub("", unicodedata.normalize("NFD", text))
+    return _WORD.findall(unicodedata.normalize("NFC", bare).lower())
 
 
 def terms(text: str, *, prefixes: bool = False) -> list[Term]:

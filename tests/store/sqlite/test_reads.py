@@ -15,7 +15,7 @@ import pytest
 
 from tests.store.rows import simple
 from tracer._exceptions import ReadTimeoutError
-from tracer.store import Store, TraceQuery, open_store
+from tracer.store import TraceQuery, open_store
 from tracer.store.sqlite import _gate
 from tracer.store.sqlite._connection import transaction
 from tracer.store.sqlite._database import Database
@@ -255,13 +255,13 @@ async def test_a_search_by_regular_expressions_is_stopped(store: SqliteStore) ->
 # --- the time limit ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_search_over_its_time_limit_is_stopped_and_says_so(any_store: Store) -> None:
-    await any_store.write(simple(*range(1_000), name="a" * 900))
-    any_store.options.time_limit = 0.2
+async def test_a_search_over_its_time_limit_is_stopped_and_says_so(store: SqliteStore) -> None:
+    await store.write(simple(*range(1_000), name="a" * 900))
+    store.options.time_limit = 0.2
     with pytest.raises(ReadTimeoutError, match=r"search took longer than 0\.2 s.*read_timeout"):
-        await any_store.search_traces(TraceQuery(filter_string=SLOW_PATTERNS))
-    any_store.options.time_limit = None
-    assert len(await any_store.search_traces(TraceQuery(max_results=5))) == 5
+        await store.search_traces(TraceQuery(filter_string=SLOW_PATTERNS))
+    store.options.time_limit = None
+    assert len(await store.search_traces(TraceQuery(max_results=5))) == 5
 
 
 async def test_the_limit_includes_the_wait_for_a_connection(store: SqliteStore) -> None:

@@ -6,21 +6,13 @@ phrases.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
-import msgspec
-
-from tracer import _semconv as sc
-from tracer.store.words import spaced, terms
+from tracer.store.words import cut, searchable, terms
 
 __all__ = ["search_expression", "span_words"]
 
-_WORD = re.compile(r"[^\W_]+")
-_DIACRITICS = re.compile("[\u0300-\u036f]+")
 _PLACES = 16_383  # PostgreSQL counts no further; what comes behind begins again at 1
 _PLACES_OF_WORD = 255
 _LONGEST_WORD = 500  # characters: PostgreSQL takes 2,046 bytes
@@ -29,26 +21,12 @@ _NUMBERS = [str(number) for number in range(1, _PLACES + 1)]
 _MOST_BYTES = 900_000  # in all words of a span with their places: PostgreSQL takes 1 MiB
 
 
-class _FoundBy(msgspec.Struct):
-    """Attributes by which a span is found."""
-
-    error_type: Any = msgspec.field(name=sc.ERROR_TYPE, default=None)
-    tool_name: Any = msgspec.field(name=sc.TOOL_NAME, default=None)
-    tool_call: Any = msgspec.field(name=sc.TOOL_CALL_ID, default=None)
-    response: Any = msgspec.field(name=sc.RESPONSE_ID, default=None)
-    request: Any = msgspec.field(name=sc.REQUEST_ID, default=None)
-
-
-_found_by = msgspec.json.Decoder(_FoundBy).decode
-
-
 def span_words(
     text: str | None, name: str, span_id: str, status_description: str | None, attributes: str | bytes | None
 ) -> str:
     """Return the words of a span as the text of a ``tsvector``."""
-    told = [text, name, span_id, status_description, *_told_by(attributes)]
-    prepared = spaced(" ".join([each for each in told if each]))
-    words = _cut(prepared)
+    prepared = searchable(text, name, span_id, status_description, attributes)
+    words = cut(prepared)
     if len(prepared) > _SHORT or len(max(words, key=len, default="")) > _LONGEST_WORD:
         return _bounded(words)
     places: dict[str, str] = {}
@@ -75,7 +53,7 @@ def _bounded(words: Sequence[str]) -> str:
 
 def search_expression(text: str, *, prefixes: bool = False) -> str | None:
     """Turn what a user typed into the text of a ``tsquery``; None if no text can have it."""
-    parts = [_phrase(_cut(term.words), term.is_prefix) for term in terms(text, prefixes=prefixes)]
+    parts = [_phrase(cut(term.words), term.is_prefix) for term in terms(text, prefixes=prefixes)]
     return " & ".join(parts) if all(parts) else None
 
 
@@ -84,22 +62,3 @@ def _phrase(words: Sequence[str], is_prefix: bool) -> str:
     if quoted and is_prefix:
         quoted[-1] += ":*"
     return f"({' <-> '.join(quoted)})" if quoted else ""
-
-
-def _cut(text: str) -> list[str]:
-    """Return the words of a `spaced` text in order, without case and accents."""
-    if text.isascii():
-        return _WORD.findall(text.lower())
-    bare = _DIACRITICS.sub("", unicodedata.normalize("NFD", text))
-    return _WORD.findall(unicodedata.normalize("NFC", bare).lower())
-
-
-def _told_by(attributes: str | bytes | None) -> list[str]:
-    if not attributes:
-        return []
-    try:
-        found = _found_by(attributes)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):  # a user's own attributes can be anything
-        return []
-    values = (found.error_type, found.tool_name, found.tool_call, found.response, found.request)
-    return [str(value) for value in values if isinstance(value, (str, int, float))]

@@ -21,7 +21,7 @@ from tracer._models import USAGE_KEYS, TokenUsage
 from tracer.store.sqlite._connection import BUSY_TIMEOUT_MS, checkpoint, transaction, translated
 from tracer.store.sqlite._text import merge_text
 from tracer.store.sqlite.check import check_uri
-from tracer.store.uri import MEMORY_URI, is_otlp, is_postgres, is_server, redact_uri, sqlite_path
+from tracer.store.uri import MEMORY_URI, is_clickhouse, is_otlp, is_postgres, is_server, redact_uri, sqlite_path
 
 __all__ = [
     "Health",
@@ -95,6 +95,11 @@ def file_of(uri: str, *, unseen: bool = False) -> Path:
         )
     if is_otlp(checked):
         raise ConfigurationError(f"uri {redact_uri(checked)} only sends spans; name a file: sqlite:///tracer.db")
+    if is_clickhouse(checked):
+        raise ConfigurationError(
+            f"uri {redact_uri(checked)} is a ClickHouse database, this needs a file of SQLite; "
+            "use ClickHouse's own tools (OPTIMIZE TABLE, BACKUP)"
+        )
     if is_postgres(checked):
         raise ConfigurationError(
             f"uri {redact_uri(checked)} is a PostgreSQL database, this needs a file of SQLite; "
