@@ -25,7 +25,7 @@ test: $(VENV)/.dev ## install, then run the tests
 	$(RUN) -m pytest -n 2
 
 test-clickhouse: $(VENV)/.dev ## run the tests of ClickHouse's store, whose engine runs in their process
-	$(RUN) -m pytest -n 2 --clickhouse -k clickhouse tests/store tests/moving
+	$(RUN) -m pytest -n 2 --clickhouse tests/store tests/moving
 
 test-openai-versions: $(VENV)/.dev ## run the seam's tests with the oldest openai, and the newest 2.x
 	$(RUN) -m nox -s 'tests_openai(oldest)' 'tests_openai(newest-2)' -- -n 2 -x -k 'not trio' $(SEAM_TESTS)

@@ -44,6 +44,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini("anyio_mode", "as in later versions of anyio: its plugin takes all async tests")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--clickhouse``, take the tests of ClickHouse only; without it, all others.
+
+    Its engine is in the tests' own process, with threads and 400 MB of memory, and other tests fork their process.
+    """
+    wanted = config.getoption("clickhouse")
+    taken: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        (taken if _is_of_clickhouse(item) == wanted else left).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = taken
+
+
+def _is_of_clickhouse(item: pytest.Item) -> bool:
+    values = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return "clickhouse" in values or "chdb_engine" in getattr(item, "fixturenames", ())
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """With ``--older-sdk``, skip a test that fails only because the SDK lacks something."""
@@ -155,13 +175,8 @@ def postgres_uri(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def chdb_engine(pytestconfig: pytest.Config) -> Iterator[ChdbEngine]:
-    """ClickHouse's engine in this process (each worker of pytest-xdist): a process can have one directory only.
-
-    Its tests run by themselves. The engine has threads and 400 MB of memory, and other tests fork their process.
-    """
-    if not pytestconfig.getoption("clickhouse"):
-        pytest.skip("make test-clickhouse runs the tests of ClickHouse")
+def chdb_engine() -> Iterator[ChdbEngine]:
+    """ClickHouse's engine in this process (each worker of pytest-xdist): a process can have one directory only."""
     pytest.importorskip("clickhouse_connect")
     pytest.importorskip("chdb", reason="ClickHouse's engine is not installed: pip install chdb")
     with running_engine() as engine:

@@ -54,7 +54,7 @@ def test_a_wrong_uri_is_named_with_its_remedy(uri: str, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_uri(uri)
     assert words in str(caught.value)
-    assert repr(uri) in str(caught.value)
+    assert repr(redact_uri(uri)) in str(caught.value)
     assert "; use " in str(caught.value)
 
 
