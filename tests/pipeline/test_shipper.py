@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
+import random
 from typing import Any
 
 import anyio
 import msgspec
-import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tracer
+from tests.recorded_calls import Records, everything, record_calls
 from tracer._config import BodyRule, Settings
 from tracer.assembly.assembler import Assembler
 from tracer.assembly.raw_batches import interpret
@@ -34,112 +33,17 @@ from tracer.capture.records import (
     encode,
 )
 from tracer.capture.snapshots import snapshot
-from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline.interpreter import MAX_RAW_BYTES, Interpreter
-from tracer.store import Batch, Store, TraceQuery, current_process, open_store
+from tracer.store import Batch, Store, current_process, open_store
+from tracer.store.numbering import Numbering
 from tracer.store.raw import Learnt, RawBatch
 from tracer.store.wire import decode as from_wire
 from tracer.store.wire import encode as to_wire
-from tracer.testing import FakeOpenAI, isolated, reply
-
-
-async def work(server: FakeOpenAI) -> None:
-    """Make calls of many kinds, three at a time."""
-    async with openai.AsyncOpenAI(base_url=server.base_url, api_key="sk-test", max_retries=0) as client:
-        await make_calls(client, server)
-
-
-async def make_calls(client: openai.AsyncOpenAI, server: FakeOpenAI) -> None:
-
-    def response(status: str, **more: Any) -> reply.Reply:
-        usage = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7} if status == "completed" else None
-        item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "an answer"}]}
-        body = {"id": "resp_7", "object": "response", "created_at": 1, "model": "gpt-5", "status": status, **more}
-        return reply.json_body(200, {**body, "usage": usage, "output": [item] if usage else []})
-
-    async def ask(text: str, **options: Any) -> Any:
-        return await client.chat.completions.create(
-            model="gpt-5", messages=[{"role": "user", "content": text}], **options
-        )
-
-    @tracer.trace
-    async def agent() -> str:
-        """A root without arguments, whose preview is what the first call below it was asked."""
-        span = tracer.get_current_active_span()
-        assert span is not None
-        await ask("first of the agent")
-        span.set_attributes({"step": 1})
-        tracer.update_current_trace(tags={"kind": "agent"}, session_id="s")
-        await step(2)
-        span.add_event("between", {"n": 1})
-        await ask("last of the agent")
-        span.set_attributes({"step": 2})
-        return "done"
-
-    @tracer.trace
-    async def step(number: int) -> None:
-        async for _ in await ask(f"streamed {number}", stream=True):
-            await asyncio.sleep(0)
-
-    @tracer.trace
-    async def items(count: int) -> Any:
-        for number in range(count):
-            yield {"item": number}
-
-    async def background() -> None:
-        server.enqueue(response("queued", background=True), path="/v1/responses")
-        server.enqueue(response("in_progress", background=True), path="/v1/responses/resp_7")
-        server.enqueue(*2 * [response("completed", background=True)], path="/v1/responses/resp_7")
-        await client.responses.create(model="gpt-5", input="in the background", background=True)
-        for _ in range(3):
-            await client.responses.retrieve("resp_7")
-
-    async def again() -> None:
-        first = await client.responses.create(model="gpt-5", input="at once")
-        await client.responses.retrieve(first.id)
-
-    async def wrong() -> None:
-        server.enqueue(reply.error(400, "there is no such thing"), path="/v1/moderations")
-        with pytest.raises(openai.BadRequestError):
-            await client.moderations.create(input="x")
-        with tracer.start_span("with a status") as span:
-            span.set_status("ERROR", "not good")
-
-    async with anyio.create_task_group() as tasks:
-        for job in (agent, background, again, wrong):
-            tasks.start_soon(job)
-        async for _ in items(3):
-            await asyncio.sleep(0)
-        await client.embeddings.create(model="text-embedding-3-small", input="words")
-
-
-class Records(list[Encoded]):
-    """A list whose failures can be read."""
-
-    def __repr__(self) -> str:
-        return f"{len(self)} records"
 
 
 @pytest.fixture(scope="module")
 def recorded() -> Records:
-    """The records of all that, in the order in which they came."""
-    records = Records()
-    drain = RecordQueue.drain
-
-    def noted(self: RecordQueue, *limits: int) -> list[Encoded]:
-        taken = drain(self, *limits)
-        records.extend(taken)
-        return taken
-
-    with pytest.MonkeyPatch.context() as patch, FakeOpenAI() as server, isolated():
-        patch.setattr(RecordQueue, "drain", noted)
-        tracer.autolog()
-        try:
-            anyio.run(work, server)
-            assert tracer.sync.flush()
-        finally:
-            tracer.autolog(disable=True)
-    return records
+    return record_calls()
 
 
 class Far(Interpreter):
@@ -168,12 +72,6 @@ class Far(Interpreter):
 
 def fail(what: str, error: Exception) -> None:
     raise AssertionError(what) from error
-
-
-async def everything(store: Store) -> list[Any]:
-    """All traces, as plain data."""
-    page = await store.search_traces(TraceQuery(max_results=100))
-    return [msgspec.to_builtins(await store.get_trace(trace.info.trace_id)) for trace in page]
 
 
 def cut(records: list[Encoded], places: set[int]) -> list[list[Encoded]]:
@@ -215,6 +113,39 @@ def test_they_become_the_same_traces_wherever_they_are_cut(
     groups = cut(recorded, {place for place in places if place < len(recorded)})
     here, there = anyio.run(stored_by_rows, groups), anyio.run(stored_by_records, groups, private)
     assert len(here) == 7
+    for one, other in zip(here, there, strict=True):
+        assert one == other
+
+
+@settings(max_examples=60)
+@given(places=st.sets(st.integers(1, 60)), order=st.randoms(use_true_random=False), twice=st.sets(st.integers(0, 60)))
+def test_they_become_the_same_traces_in_any_order_and_however_often_they_arrive(
+    recorded: Records, places: set[int], order: random.Random, twice: set[int]
+) -> None:
+    """What waited in the spool of another process comes late, and what was not answered comes again."""
+    groups = cut(recorded, {place for place in places if place < len(recorded)})
+    far = Far(open_store("memory://"))
+    numbering = Numbering()
+    batches = []
+    for group in groups:
+        for record in group:
+            far.feed(record)
+        batch = far.take()
+        numbering.mark(batch)
+        batch.once.clear()  # in any order, a number says nothing about those below it
+        batches.append(batch)
+    arriving = [*batches, *(batches[number] for number in twice if number < len(batches))]
+    order.shuffle(arriving)
+
+    async def stored(arriving: list[Batch]) -> Any:
+        store = open_store("memory://")
+        for batch in arriving:
+            await store.write(batch)
+        found = await everything(store)
+        await store.aclose()
+        return found
+
+    here, there = anyio.run(stored, batches), anyio.run(stored, arriving)
     for one, other in zip(here, there, strict=True):
         assert one == other
 
