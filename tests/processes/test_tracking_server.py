@@ -5,16 +5,18 @@ What tells whether something was stored twice are losses: they are added up, whe
 
 from __future__ import annotations
 
+import resource
 import shutil
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.processes.script import Script, assert_intact, query, run_quietly, states
+from tests.processes.script import Script, assert_intact, query, run, run_quietly, states
 from tests.processes.serving import LossyProxy, Served
 from tracer.testing import FakeOpenAI
 
@@ -293,3 +295,102 @@ def test_a_server_stops_at_once_when_it_is_idle_and_leaves_a_whole_file(tmp_path
     assert_intact(tmp_path)
     assert states(tmp_path) == {"OK": 1}
     assert not (tmp_path / "t.db-wal").exists() or (tmp_path / "t.db-wal").stat().st_size == 0
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
+def test_a_full_disk_at_the_server_loses_nothing(tmp_path: Path, served: Served) -> None:
+    """To a process, a file that may not grow is a full disk."""
+    script = Script(
+        tmp_path,
+        """
+        record("before")
+        assert tracer.sync.flush(20)
+        print("full", flush=True)
+        sys.stdin.readline()
+        for number in range(50):
+            record(str(number))
+        while tracer.stats().retries < 2:
+            time.sleep(0.01)
+        assert tracer.stats().dropped["lost"] == 0
+        print("room", flush=True)
+        sys.stdin.readline()
+        assert tracer.sync.flush(20)
+        """,
+        **environment(tmp_path, served.url),
+    )
+    assert served.process is not None
+    for mark, size in (("full", 0), ("room", resource.RLIM_INFINITY)):
+        script.wait_for(mark)
+        resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        script.answer()
+    ended = script.end()
+    assert ended.code == 0, ended.err
+    assert "records wait for their store" in ended.err
+    assert states(tmp_path) == {"OK": 51}
+    assert_intact(tmp_path)
+    assert waiting(tmp_path) == []
+
+
+@pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
+def test_a_service_whose_clock_is_wrong_by_an_hour_runs_until_it_is_killed(
+    hours: int, tmp_path: Path, served: Served
+) -> None:
+    """Its times are kept as it told them. Whether it lives, the server knows by its own clock."""
+    given = environment(tmp_path, served.url)
+    script = Script(
+        tmp_path,
+        """
+        from tracer._runtime import runtime
+        from tracer.pipeline.clock import SystemClock
+
+        class Wrong(SystemClock):
+            def time_ns(self):
+                return time.time_ns() + int(sys.argv[1]) * 3_600_000_000_000
+
+        runtime.clock = Wrong()
+        with tracer.start_span("open"):
+            record("inside")
+            assert tracer.sync.flush(20)
+            print("open", flush=True)
+            sys.stdin.readline()
+            os.kill(os.getpid(), 9)
+        """,
+        hours,
+        **given,
+    )
+    script.wait_for("open")
+    look = """
+    [trace] = tracer.sync.search_traces()
+    print(trace.info.state, len(trace.data.spans), trace.info.start_time_ns)
+    """
+    state, spans, start = run_quietly(tmp_path, look, **given).out.split()
+    assert (state, spans) == ("IN_PROGRESS", "2")
+    assert abs(int(start) / 1e9 - hours * 3_600 - time.time()) < 600
+    script.answer()
+    script.end()
+    assert run_quietly(tmp_path, look, **given).out.startswith("INTERRUPTED")
+
+
+@pytest.mark.parametrize(("megabytes", "is_stored"), [(20, True), (100, False)])
+def test_a_span_that_is_too_large_to_be_sent_is_counted_and_holds_up_no_other(
+    megabytes: int, is_stored: bool, tmp_path: Path, served: Served
+) -> None:
+    ended = run(
+        tmp_path,
+        """
+        tracer.configure(max_payload_bytes=200_000_000, queue_max_bytes=500_000_000)
+        record("before")
+        with tracer.start_span("large") as span:
+            span.set_inputs("some words " * (int(sys.argv[1]) * 100_000))
+        record("after")
+        print(tracer.sync.flush(25), tracer.stats().dropped["lost"] > 0, tracer.stats().queued)
+        """,
+        megabytes,
+        **environment(tmp_path, served.url),
+    )
+    assert ended.out.split() == [str(is_stored), str(not is_stored), "0"], ended.err
+    assert ("a body must have at most" in ended.err) == (not is_stored)
+    assert {"before", "after"} <= {*query(tmp_path, "SELECT name FROM traces")}
+    sizes = query(tmp_path, "SELECT ifnull(length(inputs), 0) FROM spans WHERE name = 'large'")
+    assert (max(sizes, default=0) > megabytes * 1_000_000) == is_stored
+    assert_intact(tmp_path)
