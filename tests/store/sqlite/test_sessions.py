@@ -20,7 +20,7 @@ def size(path: Path) -> int:
 async def test_of_a_very_long_session_the_newest_traces_are_summed(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sessions, "_MAX_TRACES", 10)
+    monkeypatch.setattr("tracer.store.sessions.MAX_TRACES", 10)
     monkeypatch.setattr(_sessions, "_SUMS", _sessions._SUMS.replace("10000", "10"))
     await store.write(simple(*range(15), session_id="s"))
     [session] = (await store.sessions(TraceQuery())).sessions

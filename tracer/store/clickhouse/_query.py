@@ -16,6 +16,7 @@ from tracer.store.clickhouse._read import TRACE_COLUMNS, read_traces
 from tracer.store.clickhouse._rows import places_of, trace_key
 from tracer.store.clickhouse._sql import Clause, joined, live, slot
 from tracer.store.clickhouse._words import words_that_begin
+from tracer.store.orders import behind
 from tracer.store.rows import TRACE_FIELDS
 from tracer.store.search import (
     NUMERIC_ORDERS,
@@ -93,7 +94,7 @@ def _select(
     connection: Connection, conditions: list[Clause], order: list[_Sort], limit: int, last: SortKeys | None
 ) -> list[tuple[Any, ...]]:
     """Return the first rows, or those behind the row with the sort keys `last`. Each begins with its own sort keys."""
-    where = joined([Clause(live("trace")), *conditions, *([_after(order, last)] if last else [])])
+    where = joined([Clause(live("trace")), *conditions, *([Clause(*behind(order, last, slot))] if last else [])])
     sorts = ", ".join(sort.expression for sort in order)
     ordered = ", ".join(sort.sql for sort in order)
     sql = f"SELECT {sorts}, {TRACE_COLUMNS} FROM traces WHERE {where.sql} ORDER BY {ordered} LIMIT ?:Int64"
@@ -116,18 +117,6 @@ def clauses(connection: Connection, query: TraceQuery, now_ns: int) -> list[Clau
 def newest_key(connection: Connection) -> int:
     """Return when the trace was born that was stored last; 0 without any."""
     return int(connection.value("SELECT max(born) FROM traces") or 0)
-
-
-def _after(order: list[_Sort], last: SortKeys) -> Clause:
-    """Return the condition that a trace comes behind the one with these sort keys."""
-    (sort, *rest), (value, *values) = order, last
-    sign, place = "<" if sort.descending else ">", slot(value)
-    if not rest:
-        return Clause(f"{sort.expression} {sign} {place}", (value,))
-    among_equals = _after(rest, values)
-    # The first half follows from the second; it is there because an index can be searched for it.
-    sql = f"{sort.expression} {sign}= {place} AND ({sort.expression} {sign} {place} OR ({among_equals.sql}))"
-    return Clause(sql, (value, value, *among_equals.parameters))
 
 
 def _sorts(query: TraceQuery) -> list[_Sort]:

@@ -12,13 +12,12 @@ from tracer.store.clickhouse._query import clauses, newest_key
 from tracer.store.clickhouse._schema import SCHEMA_VERSION
 from tracer.store.clickhouse._sql import Clause, joined, live
 from tracer.store.search import Token, checked_limit, fingerprint, read_token
+from tracer.store.sessions import MAX_TRACES, session_of, sort_keys
 from tracer.store.summaries import ExperimentSummary, LossSummary, SessionPage, SessionSummary, StorageSummary
 
 __all__ = ["experiments", "losses", "sessions", "storage"]
 
-_MAX_TRACES = 10_000  # so many of a session's traces are summed
 _MAX_LOSSES = 10_000  # so many traces with losses are looked at
-_BEFORE_ALL = 2**63 - 1
 
 # A session is listed at the place of its latest matching trace.
 _HEADS = """
@@ -32,7 +31,7 @@ SELECT head, count(), max(start_time_ns), max(end_time_ns), countIf(state = 'ERR
     argMax((toString(state), response_preview, user_id), (start_time_ns, born))
 FROM (
     SELECT *, assumeNotNull(session_id) AS head FROM traces
-    WHERE {live("trace")} AND session_id IN ?:Array(String) ORDER BY start_time_ns DESC LIMIT {_MAX_TRACES} BY head
+    WHERE {live("trace")} AND session_id IN ?:Array(String) ORDER BY start_time_ns DESC LIMIT {MAX_TRACES} BY head
 ) GROUP BY head
 """
 
@@ -50,8 +49,7 @@ def sessions(connection: Connection, query: TraceQuery) -> SessionPage:
     newest = token.newest_key if token else newest_key(connection)
     conditions = clauses(connection, query, now_ns)
     where = joined([Clause(live("trace")), *conditions, Clause("born <= ?:Int64", (newest,))])
-    last = tuple(token.last) if token else (_BEFORE_ALL, _BEFORE_ALL)
-    last = tuple(max(-_BEFORE_ALL, min(_BEFORE_ALL, _whole(value))) for value in last)
+    last = sort_keys(token)
     heads = connection.fetch(_HEADS.format(where=where.sql), (*where.parameters, *last, limit + 1))
     shown = [head for head, _ in heads[:limit]]
     sums = {row[0]: row for row in connection.fetch(_SUMS, (shown,))} if shown else {}
@@ -62,31 +60,10 @@ def sessions(connection: Connection, query: TraceQuery) -> SessionPage:
     return SessionPage(sessions=found, next_page_token=behind.written())
 
 
-def _whole(value: Any) -> int:
-    """Return a sort key of a token, which may be forged, as a whole number."""
-    if isinstance(value, float) and not abs(value) < _BEFORE_ALL:
-        return _BEFORE_ALL if value > 0 else -_BEFORE_ALL
-    return int(value)
-
-
 def _summary(row: tuple[Any, ...]) -> SessionSummary:
     session_id, count, last_ns, end_ns, errors, running, tokens, cost, some_user, first_ns, first, latest = row
-    state, response, user = latest
-    return SessionSummary(
-        session_id=session_id,
-        user_id=user or some_user,
-        traces=count,
-        complete=count < _MAX_TRACES,
-        first_ns=first_ns,
-        last_ns=last_ns,
-        errors=errors,
-        state="IN_PROGRESS" if running else state,
-        duration_ns=None if running or end_ns is None else end_ns - first_ns,
-        total_tokens=tokens,
-        cost=cost,
-        request_preview=first[0],
-        response_preview=response,
-    )
+    sums = (count, last_ns, end_ns, errors, running, tokens, cost, some_user, first_ns, first[0], *latest)
+    return session_of(session_id, sums)
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from tracer._exceptions import ConfigurationError, StoreError, TraceNotFoundError
+from tracer._exceptions import StoreError, TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
 from tracer.store.clickhouse import _aggregate, _deletion, _feedback, _interrupted, _sessions
@@ -25,6 +25,7 @@ from tracer.store.clickhouse._threads import Connections
 from tracer.store.clickhouse._upkeep import delete_gone
 from tracer.store.clickhouse._write import end_process, stored_sources, write_batch, write_sources
 from tracer.store.clickhouse.address import place_name, read_address
+from tracer.store.deletion import deletion_conditions
 from tracer.store.http.place import place_of
 from tracer.store.numbering import Numbering
 from tracer.store.process import current_process
@@ -245,11 +246,7 @@ class ClickHouseStore:
         Raises:
             ConfigurationError: Nothing is given, which would delete everything.
         """
-        conditions = {"trace_ids": trace_ids, "experiment": experiment, "max_timestamp_ms": max_timestamp_ms}
-        given = {name: value for name, value in conditions.items() if value is not None}
-        if not given and max_traces is None:
-            names = "trace_ids, experiment, max_timestamp_ms or max_traces"
-            raise ConfigurationError(f"delete_traces needs {names}, got none of them")
+        given = deletion_conditions(trace_ids, experiment, max_timestamp_ms, max_traces)
         return await self._connections.change("delete", _deletion.delete_traces, given, max_traces, self._clock)
 
     async def add_feedback(self, feedback: Feedback) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import TracePage
 from tracer.store.base import TraceQuery
+from tracer.store.orders import behind
 from tracer.store.postgres._compile import compiled
 from tracer.store.postgres._read import TRACE_COLUMNS, read_traces
 from tracer.store.postgres._sql import Clause, fetch, fetch_row, fetch_value, joined, slot
@@ -91,7 +92,7 @@ async def _select(
     connection: Connection[Any], conditions: list[Clause], order: list[_Sort], limit: int, last: SortKeys | None
 ) -> list[Row]:
     """Return the first rows, or those behind the row with the sort keys `last`. Each begins with its own sort keys."""
-    where = joined([*conditions, _after(order, last)] if last else conditions)
+    where = joined([*conditions, Clause(*behind(order, last, slot))] if last else conditions)
     sorts = ", ".join(sort.expression for sort in order)
     ordered = ", ".join(sort.sql for sort in order)
     sql = f"SELECT {sorts}, {TRACE_COLUMNS} FROM traces WHERE {where.sql} ORDER BY {ordered} LIMIT ?::bigint"
@@ -111,18 +112,6 @@ async def chosen_clauses(connection: Connection[Any], query: TraceQuery, now_ns:
 async def newest_key(connection: Connection[Any]) -> int:
     """Return the key of the trace that was stored last; 0 without any."""
     return int(await fetch_value(connection, "SELECT coalesce(max(key), 0) FROM traces"))
-
-
-def _after(order: list[_Sort], last: SortKeys) -> Clause:
-    """Return the condition that a trace comes behind the one with these sort keys."""
-    (sort, *rest), (value, *values) = order, last
-    sign, place = "<" if sort.descending else ">", slot(value)
-    if not rest:
-        return Clause(f"{sort.expression} {sign} {place}", (value,))
-    among_equals = _after(rest, values)
-    # The first half follows from the second; it is there because an index can be searched for it.
-    sql = f"{sort.expression} {sign}= {place} AND ({sort.expression} {sign} {place} OR ({among_equals.sql}))"
-    return Clause(sql, (value, value, *among_equals.parameters))
 
 
 def _sorts(query: TraceQuery) -> list[_Sort]:

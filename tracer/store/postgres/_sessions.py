@@ -11,6 +11,7 @@ from tracer.store.postgres._query import chosen_clauses, newest_key
 from tracer.store.postgres._schema import SCHEMA_VERSION
 from tracer.store.postgres._sql import Clause, fetch, fetch_row, fetch_value, hashed, joined
 from tracer.store.search import Token, checked_limit, fingerprint, read_token
+from tracer.store.sessions import MAX_TRACES, session_of, sort_keys
 from tracer.store.summaries import ExperimentSummary, LossSummary, SessionPage, SessionSummary, StorageSummary
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES_SIZE", "experiments", "losses", "sessions", "storage"]
 
-_MAX_TRACES = 10_000  # so many of a session's traces are summed
 _MAX_LOSSES = 10_000  # so many traces with losses are looked at
 
 # A session is listed at the place of its latest matching trace: the one after which no other trace of the session
@@ -35,7 +35,7 @@ _SAME = f"{hashed('session_id')} = {hashed('head_session')} AND session_id = hea
 _OF_SESSION = f"{hashed('session_id')} = {hashed('given.id')} AND session_id = given.id"
 _SUMS = f"""
 WITH given (id) AS (VALUES (?::text)),
-latest AS (SELECT traces.* FROM traces, given WHERE {_OF_SESSION} ORDER BY start_time_ns DESC LIMIT {_MAX_TRACES}),
+latest AS (SELECT traces.* FROM traces, given WHERE {_OF_SESSION} ORDER BY start_time_ns DESC LIMIT {MAX_TRACES}),
 first AS (SELECT traces.* FROM traces, given WHERE {_OF_SESSION} ORDER BY start_time_ns, key LIMIT 1),
 last AS (SELECT traces.* FROM traces, given WHERE {_OF_SESSION} ORDER BY start_time_ns DESC, key DESC LIMIT 1)
 SELECT count(*), max(start_time_ns), max(end_time_ns), count(*) FILTER (WHERE state = 'ERROR'),
@@ -44,7 +44,6 @@ SELECT count(*), max(start_time_ns), max(end_time_ns), count(*) FILTER (WHERE st
     (SELECT state FROM last), (SELECT response_preview FROM last), (SELECT user_id FROM last)
 FROM latest
 """
-_BEFORE_ALL = 2**63 - 1
 
 
 async def sessions(connection: Connection[Any], query: TraceQuery, case: str) -> SessionPage:
@@ -60,8 +59,7 @@ async def sessions(connection: Connection[Any], query: TraceQuery, case: str) ->
     newest = token.newest_key if token else await newest_key(connection)
     settled = await chosen_clauses(connection, query, now_ns, case)
     where = joined([*settled, Clause("traces.key <= ?::bigint", (newest,))])
-    last = tuple(token.last) if token else (_BEFORE_ALL, _BEFORE_ALL)
-    last = tuple(max(-_BEFORE_ALL, min(_BEFORE_ALL, _whole(value))) for value in last)
+    last = sort_keys(token)
     values = (*where.parameters, *last, *where.parameters, limit + 1)
     heads = await fetch(connection, _HEADS.format(where=where.sql, same=_SAME), values)
     found = [await _summary(connection, head[0]) for head in heads[:limit]]
@@ -71,32 +69,10 @@ async def sessions(connection: Connection[Any], query: TraceQuery, case: str) ->
     return SessionPage(sessions=found, next_page_token=behind.written())
 
 
-def _whole(value: Any) -> int:
-    """Return a sort key of a token, which may be forged, as a whole number."""
-    if isinstance(value, float) and not abs(value) < _BEFORE_ALL:
-        return _BEFORE_ALL if value > 0 else -_BEFORE_ALL
-    return int(value)
-
-
 async def _summary(connection: Connection[Any], session_id: str) -> SessionSummary:
     row = await fetch_row(connection, _SUMS, (session_id,))
     assert row is not None
-    count, last_ns, end_ns, errors, running, tokens, cost, some_user, first_ns, request, state, response, user = row
-    return SessionSummary(
-        session_id=session_id,
-        user_id=user or some_user,
-        traces=count,
-        complete=count < _MAX_TRACES,
-        first_ns=first_ns,
-        last_ns=last_ns,
-        errors=errors,
-        state="IN_PROGRESS" if running else state,
-        duration_ns=None if running or end_ns is None else end_ns - first_ns,
-        total_tokens=tokens,
-        cost=cost,
-        request_preview=request,
-        response_preview=response,
-    )
+    return session_of(session_id, row)
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------

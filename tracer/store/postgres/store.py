@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import anyio
 
 from tracer._exceptions import (
-    ConfigurationError,
     MediaNotFoundError,
     ReadTimeoutError,
     StoreError,
@@ -20,6 +19,7 @@ from tracer._exceptions import (
 )
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
+from tracer.store.deletion import deletion_conditions
 from tracer.store.http.place import place_of
 from tracer.store.numbering import Numbering
 from tracer.store.postgres import _aggregate, _deletion, _feedback, _interrupted, _outbox, _sessions
@@ -264,11 +264,7 @@ class PostgresStore:
         Raises:
             ConfigurationError: Nothing is given, which would delete everything.
         """
-        conditions = {"trace_ids": trace_ids, "experiment": experiment, "max_timestamp_ms": max_timestamp_ms}
-        given = {name: value for name, value in conditions.items() if value is not None}
-        if not given and max_traces is None:
-            names = "trace_ids, experiment, max_timestamp_ms or max_traces"
-            raise ConfigurationError(f"delete_traces needs {names}, got none of them")
+        given = deletion_conditions(trace_ids, experiment, max_timestamp_ms, max_traces)
         return await self._change("delete", _deletion.delete_traces, given, max_traces)
 
     async def add_feedback(self, feedback: Feedback) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import TracePage
 from tracer.store.base import TraceQuery
+from tracer.store.orders import behind
 from tracer.store.search import (
     NUMERIC_ORDERS,
     Order,
@@ -126,15 +127,15 @@ def _parts(order: list[_Sort], last: SortKeys | None) -> Iterator[tuple[list[Cla
     """
     first, *rest = order
     if first.unknown is None:
-        yield [_after(order, last)] if last else [], order
+        yield [Clause(*behind(order, last, _place))] if last else [], order
         return
     signs = ">=<" if first.descending else "<=>"
     begun = signs.index(_sign(last[0], float(first.unknown))) if last else 0
     for at, sign in enumerate(signs[begun:]):
         sorts = rest if sign == "=" else order
-        behind = [_after(sorts, last[-len(sorts) :])] if last and at == 0 else []
+        after = [Clause(*behind(sorts, last[-len(sorts) :], _place))] if last and at == 0 else []
         if (sign, first.unknown) != (">", _INFINITE):
-            yield [Clause(f"{first.expression} {sign} {first.unknown}"), *behind], sorts
+            yield [Clause(f"{first.expression} {sign} {first.unknown}"), *after], sorts
 
 
 def _sign(value: Any, unknown: float) -> str:
@@ -186,16 +187,8 @@ def newest_key(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT ifnull(max(key), 0) FROM traces").fetchone()[0])
 
 
-def _after(order: list[_Sort], last: SortKeys) -> Clause:
-    """Return the condition that a trace comes behind the one with these sort keys."""
-    (sort, *rest), (value, *values) = order, last
-    sign = "<" if sort.descending else ">"
-    if not rest:
-        return Clause(f"{sort.expression} {sign} ?", (value,))
-    among_equals = _after(rest, values)
-    # The first half follows from the second; it is there because an index can be searched for it.
-    sql = f"{sort.expression} {sign}= ? AND ({sort.expression} {sign} ? OR ({among_equals.sql}))"
-    return Clause(sql, (value, value, *among_equals.parameters))
+def _place(_: object) -> str:
+    return "?"
 
 
 def _sorts(query: TraceQuery) -> list[_Sort]:

@@ -10,6 +10,7 @@ from typing import Any
 from tracer._exceptions import ConfigurationError
 from tracer.store.base import TraceQuery
 from tracer.store.search import Token, checked_limit, fingerprint, read_token
+from tracer.store.sessions import MAX_TRACES, session_of, sort_keys
 from tracer.store.sqlite._connection import transaction
 from tracer.store.sqlite._query import FEW, clauses, newest_key
 from tracer.store.sqlite._sample import Where, one_row
@@ -18,7 +19,6 @@ from tracer.store.summaries import ExperimentSummary, LossSummary, SessionPage, 
 
 __all__ = ["experiments", "losses", "sessions", "storage"]
 
-_MAX_TRACES = 10_000  # so many of a session's traces are summed
 _MAX_LOSSES = 10_000  # so many traces with losses are looked at
 
 # A session is listed at the place of its latest matching trace: the one after which no other trace of the session
@@ -32,7 +32,7 @@ SELECT head_session, head_start, head_key FROM (
 ) ORDER BY head_start DESC, head_key DESC LIMIT ?
 """
 _SUMS = f"""
-WITH latest AS (SELECT * FROM traces WHERE session_id = :session_id ORDER BY start_time_ns DESC LIMIT {_MAX_TRACES}),
+WITH latest AS (SELECT * FROM traces WHERE session_id = :session_id ORDER BY start_time_ns DESC LIMIT {MAX_TRACES}),
 first AS (SELECT * FROM traces WHERE session_id = :session_id ORDER BY start_time_ns, key LIMIT 1),
 last AS (SELECT * FROM traces WHERE session_id = :session_id ORDER BY start_time_ns DESC, key DESC LIMIT 1)
 SELECT count(*), max(start_time_ns), max(end_time_ns), sum(state = 'ERROR'), sum(state = 'IN_PROGRESS'),
@@ -41,7 +41,6 @@ SELECT count(*), max(start_time_ns), max(end_time_ns), sum(state = 'ERROR'), sum
     (SELECT state FROM last), (SELECT response_preview FROM last), (SELECT user_id FROM last)
 FROM latest
 """
-_BEFORE_ALL = 2**63 - 1
 
 
 def sessions(connection: sqlite3.Connection, query: TraceQuery) -> SessionPage:
@@ -58,7 +57,7 @@ def sessions(connection: sqlite3.Connection, query: TraceQuery) -> SessionPage:
         newest = token.newest_key if token else newest_key(connection)
         settled = [condition.chosen(connection, FEW) for condition in clauses(query, now_ns)]
         where = Where.of([*settled, Clause("+key <= ?", (newest,))])
-        last = tuple(token.last) if token else (_BEFORE_ALL, _BEFORE_ALL)
+        last = sort_keys(token)
         values = (*where.parameters, *last, *where.parameters, limit + 1)
         heads = connection.execute(_HEADS.format(where=where.sql), values).fetchall()
         found = [_summary(connection, head[0]) for head in heads[:limit]]
@@ -70,22 +69,7 @@ def sessions(connection: sqlite3.Connection, query: TraceQuery) -> SessionPage:
 
 def _summary(connection: sqlite3.Connection, session_id: str) -> SessionSummary:
     row: tuple[Any, ...] = connection.execute(_SUMS, {"session_id": session_id}).fetchone()
-    count, last_ns, end_ns, errors, running, tokens, cost, some_user, first_ns, request, state, response, user = row
-    return SessionSummary(
-        session_id=session_id,
-        user_id=user or some_user,
-        traces=count,
-        complete=count < _MAX_TRACES,
-        first_ns=first_ns,
-        last_ns=last_ns,
-        errors=errors,
-        state="IN_PROGRESS" if running else state,
-        duration_ns=None if running or end_ns is None else end_ns - first_ns,
-        total_tokens=tokens,
-        cost=cost,
-        request_preview=request,
-        response_preview=response,
-    )
+    return session_of(session_id, row)
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------

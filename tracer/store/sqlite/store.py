@@ -13,7 +13,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 import anyio
 
 from tracer._exceptions import (
-    ConfigurationError,
     MediaNotFoundError,
     ReadTimeoutError,
     StoreError,
@@ -21,6 +20,7 @@ from tracer._exceptions import (
 )
 from tracer._models import Feedback, Media, Trace, TracePage
 from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
+from tracer.store.deletion import deletion_conditions
 from tracer.store.process import current_process
 from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _sessions
 from tracer.store.sqlite._carry import Running, put_running, take_running
@@ -315,11 +315,7 @@ class SqliteStore:
         Raises:
             ConfigurationError: Nothing is given, which would delete everything.
         """
-        conditions = {"trace_ids": trace_ids, "experiment": experiment, "max_timestamp_ms": max_timestamp_ms}
-        given = {name: value for name, value in conditions.items() if value is not None}
-        if not given and max_traces is None:
-            names = "trace_ids, experiment, max_timestamp_ms or max_traces"
-            raise ConfigurationError(f"delete_traces needs {names}, got none of them")
+        given = deletion_conditions(trace_ids, experiment, max_timestamp_ms, max_traces)
         with self._translated("delete"):
             return await self._database.write(delete_traces, given, -1 if max_traces is None else max_traces)
 
