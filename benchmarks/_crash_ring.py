@@ -28,7 +28,7 @@ from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.adoption import Adoption
 from tracer.pipeline.ring import Ring
 from tracer.store import open_store
-from tracer.store.base import ProcessRow
+from tracer.store.batch import ProcessRow
 from tracer.store.process import current_process
 
 __all__ = ["SECTIONS"]

@@ -12,7 +12,7 @@ import msgspec
 import tracer
 from tracer._models import SpanStatusCode, TraceState
 from tracer.store import open_store
-from tracer.store.base import Batch, SpanRow, TracePatch
+from tracer.store.batch import Batch, SpanRow, TracePatch
 from tracer.store.process import current_process
 from tracer.store.sqlite.store import SqliteStore
 

@@ -29,7 +29,7 @@ from tracer.capture.records import Codec, Ending, HttpFacts, Payload, Rank, Span
 from tracer.pipeline._queue import RecordQueue
 from tracer.spans.opening import open_span
 from tracer.store import open_store
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.process import current_process
 
 __all__ = ["SECTIONS", "call_records", "chat_records"]

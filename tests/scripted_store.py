@@ -12,7 +12,7 @@ import anyio
 from tracer._models import Trace
 from tracer._runtime import runtime
 from tracer.capture.records import Ending, SpanEnded, SpanStarted, encode
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.sqlite.store import SqliteStore
 
 

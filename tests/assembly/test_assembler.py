@@ -38,7 +38,7 @@ from tracer.capture.records import (
 )
 from tracer.capture.snapshots import snapshot
 from tracer.store import current_process, open_store
-from tracer.store.base import Batch, SpanRow
+from tracer.store.batch import Batch, SpanRow
 from tracer.testing import FakeOpenAI, reply
 
 TRACE, ROOT, CHILD = "a" * 32, "1" * 16, "2" * 16

@@ -19,7 +19,7 @@ from tracer.assembly.assembler import Assembler
 from tracer.capture.records import Ending, Record, SpanChunk, SpanEnded, SpanStarted, SpanUpdated, encode
 from tracer.capture.snapshots import snapshot
 from tracer.store import current_process
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.testing import FakeOpenAI, reply
 
 WORD = "xyzzy-swordfish"

@@ -17,7 +17,7 @@ from tracer.capture.records import Codec, Ending, HttpFacts, Payload, SpanChunk,
 from tracer.interpret import dispatch, usual_chunks
 from tracer.interpret.dispatch import interpret_response, interpret_stream
 from tracer.interpret.sse import split_events
-from tracer.store.base import ProcessRow
+from tracer.store.batch import ProcessRow
 
 SHORT_WAYS = {name: operation for name, operation in dispatch.OPERATIONS.items() if operation.read_usual is not None}
 

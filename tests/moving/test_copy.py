@@ -14,7 +14,7 @@ from tracer._exceptions import ConfigurationError, StoreError, TransientStoreErr
 from tracer._models import Feedback, SpanStatusCode, Trace, TraceState
 from tracer.moving import Moved, StoreSource, move, mover
 from tracer.store import Batch, Store, TraceQuery
-from tracer.store.base import ChunkRow, LossRow, MediaRow, ProcessRow
+from tracer.store.batch import ChunkRow, LossRow, MediaRow, ProcessRow
 
 ALL = TraceQuery(max_results=1_000, order_by="start_time asc")
 GONE = ProcessRow(process_id="elsewhere:1:1", host="elsewhere", pid=1, started="1")

@@ -41,7 +41,7 @@ from tracer.pipeline.adoption import Adoption, find_left
 from tracer.pipeline.ring import Ring
 from tracer.pipeline.skeletons import encode_skeleton
 from tracer.store import TraceQuery, open_store
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.process import current_process
 from tracer.store.sqlite.store import SqliteStore
 

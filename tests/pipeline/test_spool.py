@@ -23,7 +23,7 @@ from tracer.pipeline import spool as spool_module
 from tracer.pipeline.adoption import Adoption
 from tracer.pipeline.spool import Shed, Spool, find_spool_files
 from tracer.store import TraceQuery, open_store
-from tracer.store.base import Batch, ChunkRow, ProcessRow
+from tracer.store.batch import Batch, ChunkRow, ProcessRow
 from tracer.store.process import current_process
 from tracer.store.sqlite.store import SqliteStore
 from tracer.store.uri import spool_directory

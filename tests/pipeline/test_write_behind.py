@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from tracer.pipeline._write_behind import AHEAD, WriteBehind
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.process import current_process
 
 

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import pytest
 FORK = "ignore:This process (pid:DeprecationWarning"
 PYTHON = (sys.executable, "-X", "dev", "-W", "error", "-W", FORK)
 LIMIT = 25.0  # seconds after which a script counts as hanging
+PATIENCE = 120.0  # … while it is on its way to a mark
 PROLOGUE = """
 import logging, os, sys, threading, time
 import tracer
@@ -78,12 +80,17 @@ class Script:
         self._since = time.monotonic()
 
     def wait_for(self, mark: str) -> None:
-        """Wait until the script prints this line."""
+        """Wait until the script prints this line. One that hangs is killed, so that only its own test fails."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.strip() == mark:
-                self._since = time.monotonic()
-                return
+        impatience = threading.Timer(PATIENCE, self.process.kill)
+        impatience.start()
+        try:
+            for line in self.process.stdout:
+                if line.strip() == mark:
+                    self._since = time.monotonic()
+                    return
+        finally:
+            impatience.cancel()
         raise AssertionError(f"the script ended before {mark!r}:\n{self.process.communicate()[1]}")
 
     def answer(self, line: str = "") -> None:

@@ -133,8 +133,8 @@ def test_a_statement_that_can_not_be_stopped_sends_the_child_to_a_file_of_its_ow
         _gate.PATIENCE = 0.2
         write_batch, inside, go_on = sqlite.write_batch, threading.Event(), threading.Event()
 
-        def stuck(connection, batch):
-            write_batch(connection, batch)
+        def stuck(connection, batch, **options):
+            write_batch(connection, batch, **options)
             if "stuck" in [trace.name for trace in batch.traces]:
                 inside.set()
                 go_on.wait()  # as in a file system that hangs

@@ -8,7 +8,7 @@ import httpx
 from tests.server.test_pages import Elements, ids
 from tests.store.rows import SECOND, simple
 from tracer.store import Batch, current_process
-from tracer.store.base import LossRow
+from tracer.store.batch import LossRow
 from tracer.store.sqlite.store import SqliteStore
 
 

@@ -43,7 +43,7 @@ from tracer.pipeline.ring import Ring
 from tracer.pipeline.spool import find_spool_files
 from tracer.process import forks
 from tracer.process.native_threads import new_lock
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.sqlite import _gate
 from tracer.store.sqlite._connection import transaction
 from tracer.store.sqlite._schema import migrate

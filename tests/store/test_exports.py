@@ -10,7 +10,7 @@ import pytest
 
 from tests.store.rows import START, batch, patch, running, simple, span, span_id, started, trace_id
 from tracer.store import Store, open_store
-from tracer.store.base import Export
+from tracer.store.batch import Export
 
 
 @pytest.fixture(params=["file", "memory", "postgres"])

@@ -17,7 +17,8 @@ from tracer._exceptions import ConfigurationError, ReadTimeoutError, StoreError,
 from tracer._http import Backoff
 from tracer._models import TraceState
 from tracer.store import Batch, MediaRow, ProcessRow, TraceQuery, current_process, open_store
-from tracer.store.base import ChunkRow, LossRow, Retention
+from tracer.store.base import Retention
+from tracer.store.batch import ChunkRow, LossRow
 from tracer.store.http.connection import RejectedError
 from tracer.store.http.encodings import BodyTooLargeError, EncodingError, compress, decompress, encodings
 from tracer.store.http.pieces import split

@@ -10,7 +10,8 @@ from tests.store.rows import batch, patch, span, trace_id
 from tracer import _semconv as sc
 from tracer._exceptions import ConfigurationError
 from tracer.store import TraceQuery
-from tracer.store.base import Batch, Store
+from tracer.store.base import Store
+from tracer.store.batch import Batch
 from tracer.testing import FakeOpenAI
 
 

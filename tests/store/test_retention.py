@@ -10,7 +10,8 @@ import pytest
 
 from tracer._models import Feedback
 from tracer.store import TraceQuery
-from tracer.store.base import Batch, MediaRow, Retention, Store
+from tracer.store.base import Retention, Store
+from tracer.store.batch import Batch, MediaRow
 
 from .rows import SECOND, batch, patch, running, simple, span, span_id, trace_id
 

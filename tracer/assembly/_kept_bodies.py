@@ -8,7 +8,7 @@ from typing import Any
 from tracer import _semconv as sc
 from tracer._config import BodyRule
 from tracer.assembly._privacy import CONTENT_ATTRIBUTES
-from tracer.store.base import SpanRow
+from tracer.store.batch import SpanRow
 
 __all__ = ["is_chosen", "keeps_body", "leave_body_out"]
 

@@ -9,7 +9,7 @@ from tracer.interpret import decode_json
 from tracer.interpret._decompress import decompress
 from tracer.interpret.media import MEDIA_CHARS, Medium, Reads, extract_from_reads, extract_media
 from tracer.interpret.previews import without_media
-from tracer.store.base import MediaRow, SpanRow
+from tracer.store.batch import MediaRow, SpanRow
 
 __all__ = ["take_media", "take_media_from_reads"]
 

@@ -10,7 +10,7 @@ from tracer._models import SpanStatusCode
 from tracer.assembly._kept_bodies import leave_body_out
 from tracer.interpret import ChildView, encode_value
 from tracer.interpret.dispatch import child_span_id
-from tracer.store.base import SpanRow
+from tracer.store.batch import SpanRow
 
 __all__ = ["child_row", "link_ids", "seconds_after"]
 

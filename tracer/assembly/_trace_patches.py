@@ -9,7 +9,7 @@ from tracer._models import SpanStatusCode, TraceState
 from tracer.assembly._open_span import OpenSpan, root_of
 from tracer.assembly._privacy import Privacy
 from tracer.capture.records import SpanEnded, SpanStarted, TraceUpdated
-from tracer.store.base import SpanRow, TracePatch
+from tracer.store.batch import SpanRow, TracePatch
 
 __all__ = ["TracePatches"]
 

@@ -58,7 +58,7 @@ from tracer.capture.records import (
 )
 from tracer.interpret import ResponseView, encode_value
 from tracer.interpret.cost import Prices, cost_of
-from tracer.store.base import Batch, ChunkRow, ProcessRow, SpanRow
+from tracer.store.batch import Batch, ChunkRow, ProcessRow, SpanRow
 from tracer.store.raw import SpanState
 
 __all__ = ["Assembler", "Hooks", "given_up"]

@@ -15,7 +15,7 @@ from tracer.interpret import RequestView, ResponseView, encode_value
 from tracer.interpret.cost import Prices, cost_of
 from tracer.otlp.meaning import Meaning, read_meaning
 from tracer.otlp.received import ReceivedSpan
-from tracer.store.base import Batch, ProcessRow, SpanRow, TracePatch
+from tracer.store.batch import Batch, ProcessRow, SpanRow, TracePatch
 
 __all__ = ["make_batch"]
 

@@ -9,7 +9,7 @@ import msgspec
 from tracer.assembly.assembler import Assembler, Hooks
 from tracer.assembly.counts import AssemblyCounts
 from tracer.capture.records import Encoded, LargeRecord
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.raw import Learnt, RawBatch, RawRecord
 
 __all__ = ["interpret"]

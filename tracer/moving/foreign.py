@@ -16,7 +16,7 @@ from tracer.assembly.foreign_spans import make_batch
 from tracer.interpret import decode_json, encode_value
 from tracer.moving.mover import Refusal
 from tracer.otlp.received import ReceivedSpan
-from tracer.store.base import MediaRow, SpanRow, StoredTrace
+from tracer.store.batch import MediaRow, SpanRow, StoredTrace
 from tracer.store.process import current_process
 
 __all__ = ["ForeignSource", "ForeignTrace", "as_text", "feedback_id", "nanoseconds", "stored_trace"]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tracer._models import TraceState
-from tracer.store.base import SpanRow, StoredTrace, TracePatch
+from tracer.store.batch import SpanRow, StoredTrace, TracePatch
 
 __all__ = ["missing_part"]
 

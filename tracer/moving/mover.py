@@ -15,7 +15,8 @@ import msgspec
 from tracer._exceptions import MediaNotFoundError, StoreError, TracerError, TransientStoreError
 from tracer._models import Feedback, Media, TraceState
 from tracer.moving.missing import missing_part
-from tracer.store.base import Batch, ChunkRow, MediaRow, SpanRow, Store, StoredTrace
+from tracer.store.base import Store
+from tracer.store.batch import Batch, ChunkRow, MediaRow, SpanRow, StoredTrace
 from tracer.store.process import current_process
 
 __all__ = ["PATIENCE", "Moved", "Refusal", "Source", "move"]

@@ -8,7 +8,8 @@ import msgspec
 
 from tracer._models import Media
 from tracer.moving.mover import Refusal
-from tracer.store.base import Store, StoredTrace, TraceQuery
+from tracer.store.base import Store, TraceQuery
+from tracer.store.batch import StoredTrace
 
 __all__ = ["StoreSource"]
 

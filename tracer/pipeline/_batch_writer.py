@@ -17,7 +17,8 @@ from tracer._exceptions import StoreError, TransientStoreError
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline.spool import Spool, Waiting
-from tracer.store.base import Batch, Store
+from tracer.store.base import Store
+from tracer.store.batch import Batch
 from tracer.store.uri import redact_uri, spool_directory
 
 __all__ = ["RETRY_LAST", "BatchWriter", "Fate", "WorkerCounts"]

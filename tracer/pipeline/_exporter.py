@@ -20,7 +20,8 @@ from tracer.otlp.sending import SECONDS, Delivered, Sender, StoppedError, TryLat
 from tracer.pipeline._error_log import ErrorLog
 from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.throttle import Throttle
-from tracer.store.base import Export, ExportCounts, Store
+from tracer.store.base import Store
+from tracer.store.batch import Export, ExportCounts
 from tracer.store.process import current_process
 
 __all__ = ["Exporter"]

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tracer.store.base import LossRow
+from tracer.store.batch import LossRow
 
 __all__ = ["Losses"]
 

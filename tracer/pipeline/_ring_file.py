@@ -39,7 +39,7 @@ import msgspec
 
 from tracer.process import forks
 from tracer.process.native_threads import new_lock
-from tracer.store.base import ProcessRow
+from tracer.store.batch import ProcessRow
 from tracer.store.uri import spool_directory
 
 try:

@@ -12,7 +12,8 @@ from tracer.pipeline._queue import RecordQueue
 from tracer.pipeline._time_slices import Slices
 from tracer.pipeline.crash_ring import CrashRing
 from tracer.pipeline.interpreter import Interpreter
-from tracer.store.base import Batch, Store
+from tracer.store.base import Store
+from tracer.store.batch import Batch
 from tracer.store.process import current_process
 
 __all__ = ["Settler"]

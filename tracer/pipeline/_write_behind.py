@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 
 __all__ = ["WriteBehind"]
 

@@ -45,7 +45,8 @@ from tracer.pipeline._time_slices import Slices
 from tracer.pipeline._write_behind import WriteBehind
 from tracer.pipeline.spool import find_spool_files, owned_spool_file, read_spool_file
 from tracer.pipeline.throttle import Throttle
-from tracer.store.base import Batch, SpanRow, Store
+from tracer.store.base import Store
+from tracer.store.batch import Batch, SpanRow
 
 __all__ = ["Adoption", "Reading", "find_left"]
 

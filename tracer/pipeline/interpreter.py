@@ -11,7 +11,8 @@ from tracer.assembly.raw_batches import interpret
 from tracer.capture.records import Encoded, SpanStarted
 from tracer.interpret.cost import Prices
 from tracer.pipeline.shipper import Shipper
-from tracer.store.base import Batch, ProcessRow, Store
+from tracer.store.base import Store
+from tracer.store.batch import Batch, ProcessRow
 from tracer.store.raw import TakesRecords
 
 __all__ = ["Interpreter"]

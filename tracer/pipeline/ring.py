@@ -45,7 +45,7 @@ from tracer.pipeline._ring_file import (
 from tracer.pipeline.skeletons import encode_skeleton
 from tracer.process.forks import mark
 from tracer.process.native_threads import new_lock
-from tracer.store.base import ProcessRow
+from tracer.store.batch import ProcessRow
 
 __all__ = ["Ring", "Ringed", "may_hold_credentials"]
 

@@ -29,7 +29,7 @@ import msgspec
 from tracer._exceptions import TransientStoreError
 from tracer.process import forks
 from tracer.process.native_threads import new_lock
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.uri import spool_directory
 
 try:

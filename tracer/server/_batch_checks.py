@@ -10,7 +10,8 @@ import msgspec
 
 from tracer.capture.records import LargeRecord, decode
 from tracer.server._errors import RefusedError
-from tracer.store.base import SEEN, Batch, SpanRow, TracePatch
+from tracer.store.base import SEEN
+from tracer.store.batch import Batch, SpanRow, TracePatch
 from tracer.store.raw import RawBatch
 from tracer.store.wire import MAX_TRACES, RECORDS, ROWS, VERSIONS, Envelope, unpack_batch
 

@@ -28,7 +28,7 @@ from tracer.server._metrics import Metrics
 from tracer.server._security import grant_of
 from tracer.server._source import store_of
 from tracer.server.tokens import Grant
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.http.encodings import BodyTooLargeError, EncodingError, decompress, encodings
 from tracer.store.raw import Learnt, RawBatch
 from tracer.store.wire import (

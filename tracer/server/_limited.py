@@ -9,7 +9,8 @@ import msgspec
 from tracer._exceptions import TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TraceInfo, TracePage
 from tracer.server._errors import ForbiddenError, RefusedError
-from tracer.store.base import Batch, Export, ExportCounts, Store, StoredTrace, StoreOptions, TraceQuery
+from tracer.store.base import Store, StoreOptions, TraceQuery
+from tracer.store.batch import Batch, Export, ExportCounts, StoredTrace
 from tracer.store.summaries import (
     ExperimentSummary,
     Facets,

@@ -22,7 +22,7 @@ from tracer.otlp.installed import check_installed
 from tracer.otlp.received import JSON, PROTOBUF, Received, read_logs, read_spans
 from tracer.server._errors import status_of
 from tracer.server._source import store_of
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 from tracer.store.process import current_process
 
 __all__ = ["ROUTES", "check_installed"]

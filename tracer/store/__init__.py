@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tracer.store.base import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, Store, TracePatch, TraceQuery
+from tracer.store.base import Store, TraceQuery
+from tracer.store.batch import Batch, ChunkRow, MediaRow, ProcessRow, SpanRow, TracePatch
 from tracer.store.process import current_process
 from tracer.store.sqlite.check import check_uri
 from tracer.store.uri import is_clickhouse, is_otlp, is_postgres, is_server, parse_uri

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from tracer.store.base import Batch
+from tracer.store.batch import Batch
 
 __all__ = ["Numbering"]
 

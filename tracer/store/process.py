@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 
-from tracer.store.base import ProcessRow
+from tracer.store.batch import ProcessRow
 
 __all__ = ["current_process", "is_alive"]
 

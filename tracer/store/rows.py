@@ -29,7 +29,7 @@ from tracer._models import (
 )
 from tracer.otlp.outgoing import Outgoing
 from tracer.store import base
-from tracer.store.base import Export, SpanRow
+from tracer.store.batch import Export, SpanRow
 
 __all__ = [
     "EXPORT_COLUMNS",

@@ -9,7 +9,7 @@ import msgspec
 
 from tracer._exceptions import ConfigurationError
 from tracer._models import USAGE_KEYS, Feedback, SpanStatusCode, TraceState
-from tracer.store.base import SpanRow, StoredTrace, TracePatch
+from tracer.store.batch import SpanRow, StoredTrace, TracePatch
 
 __all__ = ["BODY_FIELDS", "TRACE_ROW_FIELDS", "check_ids", "read_stored", "span_row_fields"]
 

@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 
 from tracer import _semconv as sc
-from tracer.store.base import SpanRow, TracePatch
+from tracer.store.batch import SpanRow, TracePatch
 
 __all__ = ["first_token", "sole_spans"]
 

@@ -27,7 +27,8 @@ from tracer._exceptions import (
     TransientStoreError,
 )
 from tracer._models import Trace, TracePage
-from tracer.store.base import Batch, ProcessRow, Store, TraceQuery
+from tracer.store.base import Store, TraceQuery
+from tracer.store.batch import Batch, ProcessRow
 
 __all__ = [
     "CODES",

@@ -16,7 +16,8 @@ from tests.store.test_retention import AGE, aged, expire, left
 from tracer._exceptions import ReadTimeoutError, StoreError, TraceNotFoundError
 from tracer._models import Feedback
 from tracer.store import Batch, TraceQuery
-from tracer.store.base import LossRow, MediaRow, Retention
+from tracer.store.base import Retention
+from tracer.store.batch import LossRow, MediaRow
 from tracer.store.clickhouse._connection import Connection
 from tracer.store.clickhouse._upkeep import delete_gone
 from tracer.store.clickhouse.store import ClickHouseStore

@@ -11,7 +11,8 @@ import pytest
 from tests.store.rows import SECOND, START, batch, patch, running, simple, span, span_id, started, trace_id
 from tracer._models import Feedback, SpanStatusCode, TraceState
 from tracer.store import Batch, ChunkRow, TraceQuery, open_store
-from tracer.store.base import LossRow, Store
+from tracer.store.base import Store
+from tracer.store.batch import LossRow
 from tracer.store.postgres.store import PostgresStore
 
 WORDS = ["alpha", "Beta", "天気は", "école", "x" * 40]

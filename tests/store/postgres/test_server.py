@@ -19,7 +19,8 @@ from tests.postgres import PASSWORD, PostgresServer, find_binaries, running_serv
 from tests.store.rows import batch, patch, simple, span, span_id, trace_id
 from tracer._exceptions import ReadTimeoutError, StoreError, TransientStoreError
 from tracer.store import Batch, TraceQuery
-from tracer.store.base import LossRow, Retention
+from tracer.store.base import Retention
+from tracer.store.batch import LossRow
 from tracer.store.postgres._schema import SCHEMA_VERSION
 from tracer.store.postgres._write import DAY_NS, day_of
 from tracer.store.postgres.store import PostgresStore

@@ -15,7 +15,8 @@ import pytest
 from tests.store.rows import START, batch, running, simple, span_id, started, trace_id
 from tracer._exceptions import DamagedStoreError, StoreError, TransientStoreError
 from tracer.store import check_uri, make_store, open_store
-from tracer.store.base import ChunkRow, MediaRow, TraceQuery
+from tracer.store.base import TraceQuery
+from tracer.store.batch import ChunkRow, MediaRow
 from tracer.store.sqlite import _lock
 from tracer.store.sqlite._file_problem import Kind, find_problem, identity, is_damage
 from tracer.store.sqlite._lock import exclusive

@@ -12,7 +12,8 @@ import pytest
 from tests.store.rows import batch, patch, running, simple, span, span_id
 from tests.store.test_retention import AGE, MIB, aged, expire, left
 from tracer.store import open_store
-from tracer.store.base import ProcessRow, Retention
+from tracer.store.base import Retention
+from tracer.store.batch import ProcessRow
 from tracer.store.sqlite._deletion import choose_expired
 from tracer.store.sqlite.store import SqliteStore
 

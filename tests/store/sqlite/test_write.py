@@ -15,7 +15,7 @@ from tests.store.rows import SECOND, START, batch, patch, running, simple, span,
 from tracer import _semconv as sc
 from tracer._models import TraceState
 from tracer.store import ChunkRow, ProcessRow, SpanRow
-from tracer.store.base import Batch, LossRow, MediaRow
+from tracer.store.batch import Batch, LossRow, MediaRow
 from tracer.store.sqlite._schema import migrate
 from tracer.store.sqlite._write import write_batch
 

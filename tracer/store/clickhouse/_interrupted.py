@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import time
 
-from tracer.store.base import SEEN, SILENCE_SECONDS, ProcessRow
+from tracer.store.base import SEEN, SILENCE_SECONDS
+from tracer.store.batch import ProcessRow
 from tracer.store.clickhouse._connection import Connection
 from tracer.store.clickhouse._rows import Clock, current_traces, note_change, replace_traces, sum_up
 from tracer.store.clickhouse._sql import live

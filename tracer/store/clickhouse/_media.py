@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tracer._exceptions import MediaNotFoundError
 from tracer._models import Media
-from tracer.store.base import MediaRow
+from tracer.store.batch import MediaRow
 from tracer.store.clickhouse._connection import Connection
 from tracer.store.clickhouse._rows import fixed_row
 from tracer.store.clickhouse._sql import live

@@ -15,7 +15,7 @@ import msgspec
 
 from tracer import _semconv as sc
 from tracer._models import USAGE_KEYS, SpanStatusCode, TraceState
-from tracer.store.base import SpanRow, TracePatch
+from tracer.store.batch import SpanRow, TracePatch
 from tracer.store.clickhouse._sql import storable
 from tracer.store.clickhouse._words import span_words
 

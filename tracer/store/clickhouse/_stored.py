@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection
 
-from tracer.store.base import StoredTrace
+from tracer.store.batch import StoredTrace
 from tracer.store.clickhouse._connection import Connection
 from tracer.store.clickhouse._feedback import feedback_of
 from tracer.store.clickhouse._read import spans_of

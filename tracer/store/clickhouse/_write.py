@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from tracer._exceptions import StoreError
-from tracer.store.base import SEEN, Batch, SpanRow, TracePatch
+from tracer.store.base import SEEN
+from tracer.store.batch import Batch, SpanRow, TracePatch
 from tracer.store.clickhouse._connection import Connection
 from tracer.store.clickhouse._media import write_media
 from tracer.store.clickhouse._merge import (

@@ -11,7 +11,8 @@ import anyio
 
 from tracer._exceptions import StoreError, TraceNotFoundError
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, StoreOptions, TraceQuery
+from tracer.store.batch import Batch, Export, ExportCounts, StoredTrace
 from tracer.store.clickhouse import _aggregate, _deletion, _feedback, _interrupted, _sessions
 from tracer.store.clickhouse._connection import Connection
 from tracer.store.clickhouse._media import read_media

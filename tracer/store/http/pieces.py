@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tracer.store.base import Batch, ChunkRow, MediaRow, SpanRow, TracePatch
+from tracer.store.batch import Batch, ChunkRow, MediaRow, SpanRow, TracePatch
 
 __all__ = ["PIECE_BYTES", "split"]
 

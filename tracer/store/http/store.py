@@ -18,7 +18,8 @@ import msgspec
 from tracer._exceptions import ReadTimeoutError, StoreError, TracerError, TransientStoreError
 from tracer._http import Backoff
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SIGN_SECONDS, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
+from tracer.store.base import SIGN_SECONDS, StoreOptions, TraceQuery
+from tracer.store.batch import Batch, Export, ExportCounts, StoredTrace
 from tracer.store.http.connection import Answer, Connection, RejectedError
 from tracer.store.http.encodings import compress
 from tracer.store.http.pieces import split

@@ -26,7 +26,8 @@ from tracer.otlp.sending import (
     import_modules,
     make_sender,
 )
-from tracer.store.base import Batch, Export, ExportCounts, SpanRow, Store, StoreOptions, TracePatch
+from tracer.store.base import Store, StoreOptions
+from tracer.store.batch import Batch, Export, ExportCounts, SpanRow, TracePatch
 from tracer.store.http.place import place_of
 from tracer.store.rows import span_of
 from tracer.store.uri import otlp_endpoint

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from tracer.store.base import SEEN, SILENCE_SECONDS, ProcessRow
+from tracer.store.base import SEEN, SILENCE_SECONDS
+from tracer.store.batch import ProcessRow
 from tracer.store.postgres._sql import fetch
 from tracer.store.process import current_process, is_alive
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracer.store.base import MediaRow
+from tracer.store.batch import MediaRow
 
 if TYPE_CHECKING:
     from asyncpg import Connection

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tracer.store import base
-from tracer.store.base import Export
+from tracer.store.batch import Export
 from tracer.store.postgres._sql import fetch
 from tracer.store.rows import EXPORT_COLUMNS, EXPORT_SIZE, export_of, export_prefix
 

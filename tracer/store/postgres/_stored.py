@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tracer.store.base import StoredTrace
+from tracer.store.batch import StoredTrace
 from tracer.store.postgres._feedback import feedback_of
 from tracer.store.postgres._sql import fetch
 from tracer.store.stored import TRACE_ROW_FIELDS, read_stored, span_row_fields

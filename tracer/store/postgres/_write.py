@@ -21,7 +21,7 @@ import msgspec
 from tracer import _semconv as sc
 from tracer._exceptions import StoreError
 from tracer._models import USAGE_KEYS, SpanStatusCode
-from tracer.store.base import Batch, ChunkRow, SpanRow, TracePatch
+from tracer.store.batch import Batch, ChunkRow, SpanRow, TracePatch
 from tracer.store.postgres._media import lock_media, write_media
 from tracer.store.postgres._sql import hashed, storable
 from tracer.store.postgres._words import span_words

@@ -18,7 +18,8 @@ from tracer._exceptions import (
     TransientStoreError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
+from tracer.store.base import SEEN, StoreOptions, TraceQuery
+from tracer.store.batch import Batch, Export, ExportCounts, StoredTrace
 from tracer.store.deletion import deletion_conditions
 from tracer.store.http.place import place_of
 from tracer.store.numbering import Numbering

@@ -7,7 +7,8 @@ import time
 
 import msgspec
 
-from tracer.store.base import SEEN, SILENCE_SECONDS, ProcessRow
+from tracer.store.base import SEEN, SILENCE_SECONDS
+from tracer.store.batch import ProcessRow
 from tracer.store.process import current_process, is_alive
 
 __all__ = ["find_gone_processes", "mark_interrupted"]

@@ -7,7 +7,7 @@ import sqlite3
 import msgspec
 
 from tracer.store import base
-from tracer.store.base import Export
+from tracer.store.batch import Export
 from tracer.store.rows import EXPORT_COLUMNS, EXPORT_SIZE, export_of, export_prefix
 from tracer.store.sqlite._connection import transaction
 

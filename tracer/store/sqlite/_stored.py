@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import msgspec
 
-from tracer.store.base import StoredTrace
+from tracer.store.batch import StoredTrace
 from tracer.store.sqlite._connection import transaction
 from tracer.store.sqlite._feedback import feedback_of
 from tracer.store.stored import TRACE_ROW_FIELDS, read_stored, span_row_fields

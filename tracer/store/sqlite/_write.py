@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from tracer._models import USAGE_KEYS, SpanStatusCode
-from tracer.store.base import Batch, ChunkRow, MediaRow, SpanRow, TracePatch
+from tracer.store.batch import Batch, ChunkRow, MediaRow, SpanRow, TracePatch
 from tracer.store.sqlite._schema import FIRST_TOKEN
 from tracer.store.totals import first_token, sole_spans
 

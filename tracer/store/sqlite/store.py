@@ -16,13 +16,13 @@ from tracer._exceptions import (
     MediaNotFoundError,
     ReadTimeoutError,
     StoreError,
-    TraceNotFoundError,
 )
 from tracer._models import Feedback, Media, Trace, TracePage
-from tracer.store.base import SEEN, Batch, Export, ExportCounts, StoredTrace, StoreOptions, TraceQuery
+from tracer.store.base import StoreOptions, TraceQuery
+from tracer.store.batch import Batch, Export, ExportCounts, StoredTrace
 from tracer.store.deletion import deletion_conditions
 from tracer.store.process import current_process
-from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _sessions
+from tracer.store.sqlite import _aggregate, _feedback, _interrupted, _processes, _sessions, _tags
 from tracer.store.sqlite._carry import Running, put_running, take_running
 from tracer.store.sqlite._connection import CHECKPOINT_BYTES, checkpoint, shrink, transaction, translated, unless_locked
 from tracer.store.sqlite._database import Database
@@ -138,7 +138,7 @@ class SqliteStore:
     async def taken_over(self, source: str) -> int:
         """Return how far a file beside the database was taken over; 0 if it is not known."""
         with self._translated("read"):
-            return await self._database.read(_taken_over, source)
+            return await self._database.read(_processes.taken_over, source)
 
     async def live_chunks(self, trace_id: str, span_id: str) -> list[tuple[int, bytes]]:
         """Return the raw reads of a stream that has not ended, each with its time, oldest first."""
@@ -148,13 +148,13 @@ class SqliteStore:
     async def forget_source(self, source: str) -> None:
         """Forget a file beside the database, which is gone."""
         with self._translated("write"):
-            await self._database.write(_forget_source, source)
+            await self._database.write(_processes.forget_source, source)
         self._next_sweep = 0.0  # what its process left open will not end any more
 
     async def end_process(self, process_id: str, sources: list[str]) -> None:
         """Note that a process has ended: what it left running is interrupted. Forget its sources."""
         with self._translated("write"):
-            await self._database.write(_end_process, process_id, sources)
+            await self._database.write(_processes.end_process, process_id, sources)
         self._next_sweep = 0.0
 
     @property
@@ -295,12 +295,12 @@ class SqliteStore:
     async def set_trace_tag(self, trace_id: str, key: str, value: str) -> None:
         """Set one tag. Raises TraceNotFoundError."""
         with self._translated("write"):
-            await self._database.write(_set_tag, trace_id, key, value)
+            await self._database.write(_tags.set_tag, trace_id, key, value)
 
     async def delete_trace_tag(self, trace_id: str, key: str) -> None:
         """Delete one tag; one that is not there is no error. Raises TraceNotFoundError."""
         with self._translated("write"):
-            await self._database.write(_delete_tag, trace_id, key)
+            await self._database.write(_tags.delete_tag, trace_id, key)
 
     async def delete_traces(
         self,
@@ -427,7 +427,7 @@ class SqliteStore:
         with transaction(connection):
             if self._carried is not None:
                 put_running(connection, self._carried)
-            if not any(_taken_over(connection, source) >= batch.sources[source] for source in batch.once):
+            if not any(_processes.taken_over(connection, source) >= batch.sources[source] for source in batch.once):
                 write_batch(connection, batch, exports=self.options.exports)
         self._carried = None
         if batch.process == current_process():  # else it is what a dead one left
@@ -444,7 +444,7 @@ class SqliteStore:
 
     def _finish(self, connection: sqlite3.Connection) -> None:
         if self._process_id is not None:
-            _end_process(connection, self._process_id, list(self._sources))
+            _processes.end_process(connection, self._process_id, list(self._sources))
         if self._database.is_current:
             self._empty_log(connection)
 
@@ -462,23 +462,6 @@ class SqliteStore:
             self._log_problem = None
 
 
-def _taken_over(connection: sqlite3.Connection, source: str) -> int:
-    row = connection.execute("SELECT batches FROM taken_over WHERE source = ?", (source,)).fetchone()
-    return 0 if row is None else int(row[0])
-
-
-def _forget_source(connection: sqlite3.Connection, source: str) -> None:
-    """Forget a source, and what is noted of it while its batches come in pieces (`tracer.store.http.pieces`)."""
-    connection.execute("DELETE FROM taken_over WHERE source IN (?, ? || '#')", (source, source))
-
-
-def _end_process(connection: sqlite3.Connection, process_id: str, sources: list[str]) -> None:
-    sql = "UPDATE processes SET ended_ns = ? WHERE process_id = ?"
-    connection.execute(sql, (time.time_ns(), process_id))
-    for source in (*sources, SEEN + process_id):
-        _forget_source(connection, source)
-
-
 def _change_marker(connection: sqlite3.Connection) -> tuple[int, int]:
     """``data_version`` counts commits of other connections, in any process; `total_changes` counts our changes."""
     return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
@@ -488,7 +471,7 @@ def _get_trace(connection: sqlite3.Connection, trace_id: str) -> Trace:
     with transaction(connection, "DEFERRED"):  # one snapshot for the trace, its tags and its spans
         row = connection.execute(f"SELECT {TRACE_COLUMNS} FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
         if row is None:
-            raise _not_found(trace_id)
+            raise _tags.not_found(trace_id)
         return read_traces(connection, [row])[0]
 
 
@@ -497,23 +480,3 @@ def _get_media(connection: sqlite3.Connection, media_hash: str) -> Media:
     if row is None:
         raise MediaNotFoundError(f"no media with the hash {media_hash!r} are stored")
     return Media(hash=media_hash, content_type=row[0], data=row[1])
-
-
-def _set_tag(connection: sqlite3.Connection, trace_id: str, key: str, value: str) -> None:
-    sql = (
-        "INSERT INTO tags SELECT key, ?, ? FROM traces WHERE trace_id = ? "
-        "ON CONFLICT (trace_key, key) DO UPDATE SET value = excluded.value"
-    )
-    if not connection.execute(sql, (key, value, trace_id)).rowcount:
-        raise _not_found(trace_id)
-
-
-def _delete_tag(connection: sqlite3.Connection, trace_id: str, key: str) -> None:
-    row = connection.execute("SELECT key FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
-    if row is None:
-        raise _not_found(trace_id)
-    connection.execute("DELETE FROM tags WHERE trace_key = ? AND key = ?", (row[0], key))
-
-
-def _not_found(trace_id: str) -> TraceNotFoundError:
-    return TraceNotFoundError(f"no trace {trace_id!r} is stored")
