@@ -427,7 +427,7 @@ class SqliteStore:
         with transaction(connection):
             if self._carried is not None:
                 put_running(connection, self._carried)
-            if not any(_processes.taken_over(connection, source) >= batch.sources[source] for source in batch.once):
+            if not any(_processes.taken_over(connection, name) >= batch.sources[name] for name in batch.once):
                 write_batch(connection, batch, exports=self.options.exports)
         self._carried = None
         if batch.process == current_process():  # else it is what a dead one left
