@@ -309,7 +309,7 @@ DEFENCES = (
         47,
         "a batch that is stored is not stored again",
         "tracer/store/sqlite/store.py",
-        "            if not any(_processes.taken_over(connection, name) >= batch.sources[name] for name in batch.once):",
+        "            if not any(at >= batch.sources[name] for name, at in reached.items()):",
         "            if True:",
         ("tests/store/test_http.py::test_a_batch_that_is_sent_twice",),
     ),

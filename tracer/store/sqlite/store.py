@@ -427,7 +427,8 @@ class SqliteStore:
         with transaction(connection):
             if self._carried is not None:
                 put_running(connection, self._carried)
-            if not any(_processes.taken_over(connection, name) >= batch.sources[name] for name in batch.once):
+            reached = {name: _processes.taken_over(connection, name) for name in batch.once}
+            if not any(at >= batch.sources[name] for name, at in reached.items()):
                 write_batch(connection, batch, exports=self.options.exports)
         self._carried = None
         if batch.process == current_process():  # else it is what a dead one left
