@@ -348,3 +348,27 @@ def test_a_response_that_is_read_again_is_not_counted_again() -> None:
         far.feed(encode(ended(span_id, outputs=Payload(Codec.WIRE, body))))
         counted.append(far.take().spans[0].counted)
     assert counted == [True, False, False]
+
+
+def test_what_is_stored_of_a_running_stream_is_not_written_again() -> None:
+    far = Far(open_store("memory://"))
+    far.feed(encode(call(inputs=BODY)))
+    far.feed(encode(SpanChunk(CHILD, 6, b"data: one")))
+    assert far.take().chunks[0].chunks == [(6, b"data: one")]
+    far.feed(encode(SpanChunk(CHILD, 7, b"data: two")))
+    batch = far.take()
+    assert batch.chunks[0].chunks == [(7, b"data: two")]
+    [row] = batch.spans
+    assert (row.inputs, row.text, row.attributes, row.events) == (None, None, None, None)
+
+
+def test_what_was_counted_elsewhere_is_known_when_records_are_interpreted_here_from_now_on() -> None:
+    body = b'{"id":"resp_1","object":"response","status":"completed","usage":{"input_tokens":1,"output_tokens":1}}'
+    far = Far(open_store("memory://"))
+    counted = []
+    for span_id, operation in (("1" * 16, "responses"), ("2" * 16, "retrieved")):
+        far.feed(encode(call(span_id, operation=operation, attributes={"gen_ai.response.id": "resp_1"})))
+        far.feed(encode(ended(span_id, outputs=Payload(Codec.WIRE, body))))
+        counted.append(far.take().spans[0].counted)
+        far.configure(Settings(), (str.strip,), None)
+    assert counted == [True, False]

@@ -244,7 +244,6 @@ class Shipper:
                 remembered[span_id] = span.without_chunks()
             else:
                 remembered[span_id] = span.beginning()
-            self.is_private = self.is_private or span.is_private
             if id(span) not in waiting:
                 caught_up += span.later[span.later_sent : span.later_came_before]
         for span in touched.values():
