@@ -18,8 +18,10 @@ import msgspec
 import pytest
 from starlette.routing import Mount, Route
 
+import tracer
 from tests.server.conftest import Site
 from tests.store.rows import batch, patch, simple, span, started, trace_id
+from tests.tracking import TrackingServer
 from tracer._exceptions import ConfigurationError
 from tracer.capture.records import Ending, SpanEnded, SpanStarted
 from tracer.capture.records import encode as encode_record
@@ -42,6 +44,7 @@ from tracer.store.wire import (
     encode,
     pack_batch,
 )
+from tracer.testing import isolated
 
 TOKEN = "a-token-of-the-test"
 HEADERS = {"content-type": CONTENT_TYPE, "tracer-version": str(VERSION)}
@@ -587,3 +590,32 @@ def test_a_grant_is_found_in_any_place() -> None:
     assert Access(TOKEN).find(digest(TOKEN)) == Grant(id="shared", kept=Access(TOKEN).find(digest(TOKEN)).kept)  # type: ignore[union-attr]
     assert Access(TOKEN).find(None) is None
     assert Access().find(digest(TOKEN)) is None
+
+
+@pytest.mark.parametrize("redacts", [False, True])
+def test_a_service_sends_records_unless_hooks_must_see_them_first(
+    redacts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was left open in one batch, and what it showed, comes back with the next."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    sent: list[Batch] = []
+
+    def noted(given: Batch, *rest: Any) -> bytes:
+        sent.append(given)
+        return pack_batch(given, *rest)
+
+    monkeypatch.setattr("tracer.store.http.store.pack_batch", noted)
+    with TrackingServer(f"sqlite:///{tmp_path}/t.db") as server, isolated(server.url):
+        tracer.configure(redact=(str.upper,) if redacts else ())
+        with tracer.start_span("outer") as span:
+            span.set_inputs("asked")
+            assert tracer.sync.flush()
+            span.set_outputs("answered")
+        trace = tracer.sync.get_trace(span.trace_id)
+        assert (trace.info.state, trace.data.spans[0].outputs) == ("OK", "ANSWERED" if redacts else "answered")
+        assert trace.info.request_preview == ("ASKED" if redacts else "asked")
+    raws = [batch.raw for batch in sent if batch.raw is not None]
+    assert (len(raws) == 0) == redacts
+    if not redacts:
+        [again] = raws[-1].remembered
+        assert again.state is not None, "as the server had answered"
